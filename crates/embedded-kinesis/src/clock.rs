@@ -1,0 +1,113 @@
+//! The server's own clock: wall time that a test can move forward.
+//!
+//! Every duration the server keeps (UPDATING, iterators, tokens, retention, limits, sessions) is
+//! measured on it, so that nothing has to be waited for.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::time::Instant;
+
+#[derive(Debug)]
+pub(crate) struct Clock {
+    started: Instant,
+    started_millis: u64,
+    skipped_millis: AtomicU64,
+    /// Where the clock was stopped; 0 while it runs.
+    stopped_millis: AtomicU64,
+}
+
+impl Clock {
+    pub(crate) fn new() -> Self {
+        Self {
+            started: Instant::now(),
+            started_millis: wall_millis(),
+            skipped_millis: AtomicU64::new(0),
+            stopped_millis: AtomicU64::new(0),
+        }
+    }
+
+    /// Milliseconds since the epoch; never goes back.
+    pub(crate) fn now(&self) -> u64 {
+        let running = match self.stopped_millis.load(Ordering::Relaxed) {
+            0 => self.running(),
+            stopped => stopped,
+        };
+        running + self.skipped_millis.load(Ordering::Relaxed)
+    }
+
+    fn running(&self) -> u64 {
+        self.started_millis + millis(self.started.elapsed())
+    }
+
+    /// From now on the clock moves by [`advance`](Self::advance) only.
+    pub(crate) fn stop(&self) {
+        self.stopped_millis.store(self.running(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn advance(&self, by: Duration) {
+        self.skipped_millis.fetch_add(millis(by), Ordering::Relaxed);
+    }
+}
+
+/// Whole milliseconds, rounded down; what does not fit is as good as for ever.
+pub(crate) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis())
+        .unwrap_or(u64::MAX / 4)
+        .min(u64::MAX / 4)
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place that reads the wall clock"
+)]
+fn wall_millis() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, millis)
+}
+
+/// `2026-11-23T22:07:12Z`, as STS and the credentials endpoint write it.
+pub(crate) fn iso8601(at: u64) -> String {
+    let secs = at / 1000;
+    let (year, month, day) = civil(secs / 86_400);
+    let (hour, minute, second) = (secs / 3600 % 24, secs / 60 % 60, secs % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+/// Days since the epoch to year, month, day (Howard Hinnant's `civil_from_days`).
+fn civil(days: u64) -> (u64, u64, u64) {
+    let z = days + 719_468;
+    let era = z / 146_097;
+    let doe = z % 146_097;
+    let yoe = (doe - doe / 1460 + doe / 36_524 - doe / 146_096) / 365;
+    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
+    let mp = (5 * doy + 2) / 153;
+    let day = doy - (153 * mp + 2) / 5 + 1;
+    let month = if mp < 10 { mp + 3 } else { mp - 9 };
+    (yoe + era * 400 + u64::from(month <= 2), month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates() {
+        assert_eq!(iso8601(0), "1970-01-01T00:00:00Z");
+        assert_eq!(iso8601(951_782_400_000), "2000-02-29T00:00:00Z");
+        assert_eq!(iso8601(1_795_471_632_999), "2026-11-23T22:07:12Z");
+    }
+
+    #[test]
+    fn a_moved_clock_stays_moved() {
+        let clock = Clock::new();
+        let before = clock.now();
+        clock.advance(Duration::from_secs(3600));
+        assert!(clock.now() >= before + 3_600_000);
+        clock.stop();
+        let stopped = clock.now();
+        clock.advance(Duration::from_millis(7));
+        assert_eq!(clock.now(), stopped + 7);
+    }
+}

@@ -1,0 +1,60 @@
+//! Settings of a server.
+
+use std::time::Duration;
+
+/// Settings; every field has a default (`..Default::default()`).
+///
+/// They can be changed while the server runs: [`EmbeddedKinesis::configure`](crate::EmbeddedKinesis::configure).
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Region of calls that are not signed, and the one the server calls its own. `us-east-1`.
+    pub region: String,
+    /// Account of every access key that no session or [`access_keys`](Self::access_keys) tells otherwise. `111122223333`.
+    pub account: String,
+    /// Long-term access keys of other accounts: (access key ID, account).
+    pub access_keys: Vec<(String, String)>,
+    /// How long a new stream stays CREATING. 0.
+    pub creating: Duration,
+    /// How long a stream stays UPDATING after a change; the steps of a reshard are spread over it. 0.
+    pub updating: Duration,
+    /// How long a stream stays DELETING. 0.
+    pub deleting: Duration,
+    /// Life of a shard iterator. 5 min.
+    pub iterator_ttl: Duration,
+    /// Life of a `NextToken`. 5 min.
+    pub next_token_ttl: Duration,
+    /// Retention of new streams. 24 h; may be less than AWS's least.
+    pub retention: Duration,
+    /// Open shards of an account in a region. 500.
+    pub shard_limit: usize,
+    /// Per shard: 5 GetRecords calls/s, 5 GetShardIterator calls/s, 2 MiB/s. Off.
+    pub read_limits: bool,
+    /// Per shard: 1,000 records/s, 1 MiB/s. Off.
+    pub write_limits: bool,
+    /// Rates of the control plane (20/s DescribeStreamSummary per account and region, 1000/s
+    /// ListShards per stream, …) and 10 UpdateShardCount per stream and 24 h. Off.
+    pub api_limits: bool,
+    /// Longest life of the sessions STS and the credentials endpoint give out. 1 h.
+    pub session_lifetime: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            region: "us-east-1".to_owned(),
+            account: "111122223333".to_owned(),
+            access_keys: Vec::new(),
+            creating: Duration::ZERO,
+            updating: Duration::ZERO,
+            deleting: Duration::ZERO,
+            iterator_ttl: Duration::from_secs(300),
+            next_token_ttl: Duration::from_secs(300),
+            retention: Duration::from_secs(24 * 3600),
+            shard_limit: 500,
+            read_limits: false,
+            write_limits: false,
+            api_limits: false,
+            session_lifetime: Duration::from_secs(3600),
+        }
+    }
+}

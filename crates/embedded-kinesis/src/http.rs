@@ -1,0 +1,111 @@
+//! Sockets and HTTP/1.1: accepting, reading bounded bodies, and breaking connections on purpose.
+
+mod body;
+mod socket;
+
+use std::sync::Arc;
+
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use hyper::body::{Body as _, Incoming};
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::task::TaskTracker;
+
+use self::body::Body;
+use self::socket::{Reset, Socket};
+use crate::exchange::{Ending, Exchange, Output};
+use crate::world::World;
+
+/// A PutRecords call of 10 MiB is 14 MiB of base64, and has keys besides.
+const MAX_BODY: usize = 20 << 20;
+
+/// The connection ends without a (whole) answer.
+#[derive(Debug, thiserror::Error)]
+#[error("the connection is broken off")]
+pub(crate) struct BrokenOff;
+
+pub(crate) async fn accept(listener: TcpListener, world: Arc<World>, tasks: TaskTracker) {
+    loop {
+        let accepted = tokio::select! {
+            () = world.closing.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                tasks.spawn(connection(stream, Arc::clone(&world)));
+            }
+            // Out of file descriptors, most likely: the next one may be free in a moment.
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            }
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, world: Arc<World>) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "cannot set TCP_NODELAY");
+    }
+    let reset = Reset::default();
+    let socket = TokioIo::new(Socket::new(stream, reset.clone()));
+    let service = service_fn(|request| answer(Arc::clone(&world), request, reset.clone()));
+    let connection = http1::Builder::new().serve_connection(socket, service);
+    tokio::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = world.closing.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+async fn answer(
+    world: Arc<World>,
+    request: Request<Incoming>,
+    reset: Reset,
+) -> Result<Response<Body>, BrokenOff> {
+    let (head, body) = request.into_parts();
+    if body.size_hint().lower() > MAX_BODY as u64 {
+        return Ok(response(Output::too_large()));
+    }
+    let read = tokio::select! {
+        () = world.closing.cancelled() => return Err(BrokenOff),
+        read = Limited::new(body, MAX_BODY).collect() => read,
+    };
+    let body = match read {
+        Ok(body) => body.to_bytes(),
+        Err(error) if error.is::<LengthLimitError>() => return Ok(response(Output::too_large())),
+        Err(_) => return Err(BrokenOff),
+    };
+    match Exchange::new(&world, &head, &body).run().await {
+        Ending::Answer(output) => Ok(response(output)),
+        Ending::HalfAnswer(output) => Ok(response(output).map(Body::halved)),
+        Ending::Reset => {
+            reset.request();
+            Err(BrokenOff)
+        }
+        Ending::BrokenOff => Err(BrokenOff),
+    }
+}
+
+fn response(output: Output) -> Response<Body> {
+    let mut response = Response::new(Body::new(output.body));
+    *response.status_mut() = output.status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(output.content_type));
+    let id = format!("{:016x}-{:016x}", fastrand::u64(..), fastrand::u64(..));
+    if let Ok(id) = HeaderValue::from_str(&id) {
+        headers.insert("x-amzn-requestid", id.clone());
+        headers.insert("x-amz-id-2", id);
+    }
+    response
+}

@@ -1,0 +1,16 @@
+//! The server through the real, unmodified AWS SDK (and, for CBOR and nonsense, bare sockets).
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod cbor;
+mod credentials;
+mod faults;
+mod iterators;
+mod listing;
+mod pages;
+mod puts;
+mod resharding;
+mod streams;
+#[path = "../support/mod.rs"]
+mod support;
+mod tailing;

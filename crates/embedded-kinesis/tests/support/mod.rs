@@ -1,0 +1,268 @@
+//! What the tests share: a server and clients of it.
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+use aws_sdk_kinesis::Client;
+use aws_sdk_kinesis::config::retry::RetryConfig;
+use aws_sdk_kinesis::config::{BehaviorVersion, Credentials, Region};
+use aws_sdk_kinesis::error::ProvideErrorMetadata;
+use aws_sdk_kinesis::operation::get_records::GetRecordsOutput;
+use aws_sdk_kinesis::primitives::Blob;
+use aws_sdk_kinesis::types::{
+    PutRecordsRequestEntry, Record, ScalingType, Shard, ShardIteratorType,
+};
+use embedded_kinesis::{Config, EmbeddedKinesis};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+pub(crate) const REGION: &str = "us-east-1";
+pub(crate) const ACCOUNT: &str = "111122223333";
+
+pub(crate) async fn server() -> (EmbeddedKinesis, Client) {
+    server_with(Config::default()).await
+}
+
+pub(crate) async fn server_with(config: Config) -> (EmbeddedKinesis, Client) {
+    let server = EmbeddedKinesis::start(config).await.unwrap();
+    let client = client(&server.endpoint(), REGION, credentials("AKIDEMBEDDED"));
+    (server, client)
+}
+
+pub(crate) fn credentials(access_key_id: &str) -> Credentials {
+    Credentials::new(access_key_id, "secret", None, None, "test")
+}
+
+/// A client that asks once.
+pub(crate) fn client(endpoint: &str, region: &str, credentials: Credentials) -> Client {
+    let config = aws_sdk_kinesis::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .endpoint_url(endpoint)
+        .region(Region::new(region.to_owned()))
+        .credentials_provider(credentials)
+        .retry_config(RetryConfig::disabled())
+        .build();
+    Client::from_conf(config)
+}
+
+pub(crate) async fn create(client: &Client, stream: &str, shards: i32) {
+    client
+        .create_stream()
+        .stream_name(stream)
+        .shard_count(shards)
+        .send()
+        .await
+        .unwrap();
+}
+
+pub(crate) async fn resize(client: &Client, stream: &str, shards: i32) {
+    let call = client
+        .update_shard_count()
+        .stream_name(stream)
+        .target_shard_count(shards);
+    call.scaling_type(ScalingType::UniformScaling)
+        .send()
+        .await
+        .unwrap();
+}
+
+pub(crate) async fn open_shards(client: &Client, stream: &str) -> i32 {
+    let summary = client
+        .describe_stream_summary()
+        .stream_name(stream)
+        .send()
+        .await
+        .unwrap();
+    summary
+        .stream_description_summary()
+        .unwrap()
+        .open_shard_count()
+}
+
+pub(crate) async fn status(client: &Client, stream: &str) -> String {
+    let summary = client
+        .describe_stream_summary()
+        .stream_name(stream)
+        .send()
+        .await
+        .unwrap();
+    summary
+        .stream_description_summary()
+        .unwrap()
+        .stream_status()
+        .as_str()
+        .to_owned()
+}
+
+pub(crate) async fn shards(client: &Client, stream: &str) -> Vec<Shard> {
+    client
+        .list_shards()
+        .stream_name(stream)
+        .send()
+        .await
+        .unwrap()
+        .shards()
+        .to_vec()
+}
+
+/// The number of a shard ID.
+pub(crate) fn number(id: &str) -> u32 {
+    id.strip_prefix("shardId-").unwrap().parse().unwrap()
+}
+
+pub(crate) fn numbers(shards: &[Shard]) -> Vec<u32> {
+    shards
+        .iter()
+        .map(|shard| number(shard.shard_id()))
+        .collect()
+}
+
+/// AWS's code and message of what failed.
+pub(crate) fn refusal<T: std::fmt::Debug, E: ProvideErrorMetadata + std::fmt::Debug>(
+    result: Result<T, E>,
+) -> (String, String) {
+    let error = result.expect_err("AWS refuses this");
+    (
+        error.code().unwrap_or_default().to_owned(),
+        error.message().unwrap_or_default().to_owned(),
+    )
+}
+
+pub(crate) fn code<T: std::fmt::Debug, E: ProvideErrorMetadata + std::fmt::Debug>(
+    result: Result<T, E>,
+) -> String {
+    refusal(result).0
+}
+
+pub(crate) fn text(record: &Record) -> String {
+    String::from_utf8(record.data().as_ref().to_vec()).unwrap()
+}
+
+/// A call without the SDK, whose unoptimised build is slow with megabytes. Status, head and body.
+pub(crate) async fn raw(
+    server: &EmbeddedKinesis,
+    operation: &str,
+    content_type: &str,
+    body: &[u8],
+) -> (u16, String, Vec<u8>) {
+    let address = server
+        .endpoint()
+        .strip_prefix("http://")
+        .unwrap()
+        .to_owned();
+    let mut socket = TcpStream::connect(&address).await.unwrap();
+    let head = format!(
+        "POST / HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\
+         x-amz-target: Kinesis_20131202.{operation}\r\ncontent-type: {content_type}\r\n\
+         authorization: AWS4-HMAC-SHA256 Credential=AKIDRAW/20261123/us-east-1/kinesis/aws4_request, \
+         SignedHeaders=host, Signature=0\r\n\
+         content-length: {}\r\n\r\n",
+        body.len()
+    );
+    socket.write_all(head.as_bytes()).await.unwrap();
+    socket.write_all(body).await.unwrap();
+    let mut answer = Vec::new();
+    socket.read_to_end(&mut answer).await.unwrap();
+    let split = answer.windows(4).position(|it| it == b"\r\n\r\n").unwrap();
+    let head = String::from_utf8_lossy(&answer[..split]).into_owned();
+    (
+        head[9..12].parse().unwrap(),
+        head,
+        answer[split + 4..].to_vec(),
+    )
+}
+
+/// Puts records of these many bytes each (multiples of 3) into stream "s"; AWS's error code, if any.
+pub(crate) async fn put_raw(server: &EmbeddedKinesis, sizes: &[usize]) -> Option<String> {
+    let entries = sizes.iter().map(|size| {
+        format!(
+            r#"{{"Data":"{}","PartitionKey":"k"}}"#,
+            "AAAA".repeat(size / 3)
+        )
+    });
+    let body = format!(
+        r#"{{"StreamName":"s","Records":[{}]}}"#,
+        entries.collect::<Vec<_>>().join(",")
+    );
+    let (_, _, answer) = raw(
+        server,
+        "PutRecords",
+        "application/x-amz-json-1.1",
+        body.as_bytes(),
+    )
+    .await;
+    let answer = String::from_utf8(answer).unwrap();
+    Some(
+        answer
+            .split_once(r#""__type":""#)?
+            .1
+            .split('"')
+            .next()?
+            .to_owned(),
+    )
+}
+
+// === Records of stream "s" ===
+
+pub(crate) const SHARD: &str = "shardId-000000000000";
+
+pub(crate) async fn put(client: &Client, data: &str) -> String {
+    let put = client
+        .put_record()
+        .stream_name("s")
+        .partition_key("k")
+        .data(Blob::new(data));
+    put.send().await.unwrap().sequence_number().to_owned()
+}
+
+pub(crate) async fn iterator(client: &Client, shard: &str, kind: ShardIteratorType) -> String {
+    let call = client
+        .get_shard_iterator()
+        .stream_name("s")
+        .shard_id(shard)
+        .shard_iterator_type(kind);
+    call.send()
+        .await
+        .unwrap()
+        .shard_iterator()
+        .unwrap()
+        .to_owned()
+}
+
+pub(crate) async fn at_sequence(
+    client: &Client,
+    kind: ShardIteratorType,
+    sequence: &str,
+) -> String {
+    let call = client
+        .get_shard_iterator()
+        .stream_name("s")
+        .shard_id(SHARD)
+        .shard_iterator_type(kind);
+    call.starting_sequence_number(sequence)
+        .send()
+        .await
+        .unwrap()
+        .shard_iterator()
+        .unwrap()
+        .to_owned()
+}
+
+pub(crate) async fn read(client: &Client, iterator: &str) -> GetRecordsOutput {
+    client
+        .get_records()
+        .shard_iterator(iterator)
+        .send()
+        .await
+        .unwrap()
+}
+
+pub(crate) fn texts(answer: &GetRecordsOutput) -> Vec<String> {
+    answer.records().iter().map(text).collect()
+}
+
+pub(crate) fn entry(key: &str, size: usize) -> PutRecordsRequestEntry {
+    PutRecordsRequestEntry::builder()
+        .partition_key(key)
+        .data(Blob::new(vec![7; size]))
+        .build()
+        .unwrap()
+}

@@ -1,0 +1,173 @@
+//! The command line: flags, then the configuration they change, then sockets, signals and the server.
+
+use std::{
+    env,
+    io::{self, Write as _},
+    net::SocketAddr,
+    path::PathBuf,
+    process,
+};
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    config::Config,
+    server,
+    telemetry::{self, LogFormat},
+    trigger::syntax,
+};
+
+/// A KEDA external scaler for AWS Kinesis: as many replicas as a stream has work for.
+#[derive(Debug, Parser)]
+#[command(version, arg_required_else_help = true, subcommand_required = true)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve KEDA's questions over gRPC until SIGTERM or SIGINT.
+    ///
+    /// AWS credentials come from the standard chain: environment, profile, IRSA web identity, EKS Pod Identity, IMDSv2.
+    Serve(Serve),
+}
+
+/// Flags win over environment variables, and both over the configuration file.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "AWS_REGION is the region for triggers that name none, where the file has no aws.region."
+)]
+struct Serve {
+    /// Configuration file (YAML). Without one every key has its default.
+    #[arg(long, env = "SCALER_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Where gRPC is served [default: the file's `listen`, else 0.0.0.0:6000].
+    #[arg(long, env = "SCALER_LISTEN", value_name = "ADDR")]
+    listen: Option<SocketAddr>,
+
+    /// Where metrics and health are served over HTTP [default: the file's `admin`, else 0.0.0.0:9090].
+    #[arg(long, env = "SCALER_ADMIN", value_name = "ADDR")]
+    admin: Option<SocketAddr>,
+
+    /// How log lines are written.
+    #[arg(
+        long,
+        env = "SCALER_LOG_FORMAT",
+        value_name = "FORMAT",
+        value_enum,
+        default_value_t
+    )]
+    log_format: LogFormat,
+
+    /// What is logged: error, warn, info, debug or trace, for the scaler alone; or directives, such as info,h2=debug.
+    #[arg(long, env = "RUST_LOG", value_name = "LEVEL", value_parser = telemetry::filter, default_value = "info")]
+    log_level: EnvFilter,
+
+    /// Print the configuration that would be in force, as YAML, and exit.
+    #[arg(long)]
+    print_config: bool,
+}
+
+/// Reads the process's arguments and does what they say.
+///
+/// # Errors
+/// The configuration is wrong, an address cannot be listened on, or the server fails.
+pub async fn run() -> anyhow::Result<()> {
+    let Command::Serve(serve) = Args::parse().command;
+    serve.run().await
+}
+
+impl Serve {
+    async fn run(self) -> anyhow::Result<()> {
+        let config = self.effective_config()?;
+        if self.print_config {
+            return io::stdout()
+                .write_all(config.to_yaml()?.as_bytes())
+                .context("cannot print the configuration");
+        }
+        telemetry::init(self.log_format, self.log_level)?;
+        let listener = listen(config.listen, "listen").await?;
+        let admin = listen(config.admin, "admin").await?;
+        let shutdown = first_signal()?;
+        let region = config.aws.region.as_deref();
+        info!(
+            version = env!("CARGO_PKG_VERSION"),
+            region,
+            policy_rules = config.policy.len(),
+            "starting"
+        );
+        if !config.policy.is_empty()
+            && config
+                .tls
+                .as_ref()
+                .is_none_or(|tls| tls.client_ca.is_none())
+        {
+            warn!("policy without tls.clientCa: whoever reaches the port may claim any namespace");
+        }
+        server::serve(config, listener, admin, shutdown.cancelled_owned()).await
+    }
+
+    fn effective_config(&self) -> anyhow::Result<Config> {
+        let mut config = self
+            .config
+            .as_ref()
+            .map(Config::load)
+            .transpose()?
+            .unwrap_or_default();
+        config.listen = self.listen.unwrap_or(config.listen);
+        config.admin = self.admin.unwrap_or(config.admin);
+        if config.aws.region.is_none() {
+            config.aws.region = env::var("AWS_REGION")
+                .ok()
+                .filter(|region| !region.is_empty());
+            if let Some(region) = config
+                .aws
+                .region
+                .as_ref()
+                .filter(|region| !syntax::is_region(region))
+            {
+                anyhow::bail!("AWS_REGION {region:?}: want a region, such as eu-west-1");
+            }
+        }
+        Ok(config)
+    }
+}
+
+async fn listen(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| {
+        format!("cannot listen on {address} (flag --{key}, key `{key}` of the config file)")
+    })
+}
+
+/// Cancelled by SIGTERM, which Kubernetes sends, or SIGINT. The second signal ends the process at once.
+fn first_signal() -> anyhow::Result<CancellationToken> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+    let shutdown = CancellationToken::new();
+    let token = shutdown.clone();
+    tokio::spawn(async move {
+        let mut next = async || {
+            tokio::select! {
+                _ = terminate.recv() => "SIGTERM",
+                _ = interrupt.recv() => "SIGINT",
+            }
+        };
+        let first = next().await;
+        info!(signal = first, "shutting down");
+        token.cancel();
+        let second = next().await;
+        warn!(signal = second, "second signal: ending at once");
+        process::exit(1);
+    });
+    Ok(shutdown)
+}

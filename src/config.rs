@@ -1,0 +1,213 @@
+//! The configuration file. Every key has a default; unknown keys, wrong types and bad durations stop the start.
+
+mod duration;
+pub mod pattern;
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context as _, anyhow};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
+use serde_yaml::{MessageFormatter as _, UserMessageFormatter};
+
+use self::pattern::EndpointPattern;
+use crate::trigger::syntax;
+
+/// All settings. `Config::default()` serves real AWS with the standard credential chain.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Config {
+    /// Where gRPC is served. Default `0.0.0.0:6000`.
+    #[serde(deserialize_with = "address")]
+    pub listen: SocketAddr,
+    /// Where metrics and health are served over HTTP. Default `0.0.0.0:9090`.
+    #[serde(deserialize_with = "address")]
+    pub admin: SocketAddr,
+    /// How AWS is asked.
+    #[serde(deserialize_with = "or_default")]
+    pub aws: AwsConfig,
+    /// TLS of the gRPC port; `None`: plain text.
+    pub tls: Option<TlsConfig>,
+    /// The first rule whose namespaces match decides; none matches: own identity, any stream, no role, no endpoint.
+    #[serde(deserialize_with = "or_default")]
+    pub policy: Vec<Rule>,
+    /// How long calls in flight may take after SIGTERM, up to one hour. Default 20 s.
+    #[serde(
+        deserialize_with = "duration::within::<0, 3_600_000, _>",
+        serialize_with = "duration::serialize"
+    )]
+    pub grace: Duration,
+}
+
+/// How AWS is asked.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct AwsConfig {
+    /// The region for triggers that name none. The `AWS_REGION` environment variable stands in where the file has none.
+    #[serde(deserialize_with = "region")]
+    pub region: Option<String>,
+    /// How often a watched source is asked: 10 ms to one day. Default 15 s.
+    #[serde(
+        deserialize_with = "duration::within::<10, 86_400_000, _>",
+        serialize_with = "duration::serialize"
+    )]
+    pub refresh: Duration,
+    /// How long the last good answer may stand in for a failed refresh, up to one day; 0: not at all. Default 60 s.
+    #[serde(
+        deserialize_with = "duration::within::<0, 86_400_000, _>",
+        serialize_with = "duration::serialize"
+    )]
+    pub max_stale: Duration,
+    /// The longest that one AWS call may take, attempts together: 1 ms to 5 minutes. Default 3 s.
+    #[serde(
+        deserialize_with = "duration::within::<1, 300_000, _>",
+        serialize_with = "duration::serialize"
+    )]
+    pub timeout: Duration,
+    /// DescribeStreamSummary calls a second for each identity, region and endpoint; at least 1. Default 5.
+    #[serde(deserialize_with = "at_least_one")]
+    pub calls_per_second: u32,
+}
+
+/// PEM files, re-read when they change.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TlsConfig {
+    /// Certificate chain.
+    pub cert: PathBuf,
+    /// Private key.
+    pub key: PathBuf,
+    /// Clients must show a certificate that one of these signed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_ca: Option<PathBuf>,
+}
+
+/// What some namespaces may ask for. In every pattern `*` stands for any text. A list left out (`None`): as with no rule;
+/// empty: none.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Rule {
+    /// Namespaces that the rule is for.
+    #[serde(deserialize_with = "some_namespaces")]
+    pub namespaces: Vec<String>,
+    /// Streams. Patterns that start with `arn:` are for triggers with `streamArn`, all others for those with `streamName`,
+    /// which means a stream in the asking identity's own account.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub streams: Option<Vec<String>>,
+    /// Lease tables.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tables: Option<Vec<String>>,
+    /// Roles that may be assumed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub roles: Option<Vec<String>>,
+    /// Endpoints that may be asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub endpoints: Option<Vec<EndpointPattern>>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([0, 0, 0, 0], 6000)),
+            admin: SocketAddr::from(([0, 0, 0, 0], 9090)),
+            aws: AwsConfig::default(),
+            tls: None,
+            policy: Vec::new(),
+            grace: Duration::from_secs(20),
+        }
+    }
+}
+
+impl Default for AwsConfig {
+    fn default() -> Self {
+        Self {
+            region: None,
+            refresh: Duration::from_secs(15),
+            max_stale: Duration::from_secs(60),
+            timeout: Duration::from_secs(3),
+            calls_per_second: 5,
+        }
+    }
+}
+
+impl Config {
+    /// Reads a YAML file.
+    ///
+    /// # Errors
+    /// The file cannot be read, or something in it is wrong: the error names file, line, column and what is wanted.
+    pub fn load(path: impl AsRef<Path>) -> anyhow::Result<Self> {
+        let path = path.as_ref();
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read the config file {}", path.display()))?;
+        Self::parse(&text, &path.display().to_string())
+    }
+
+    /// Reads YAML; `name` stands for the file in errors. Empty text is the default configuration.
+    ///
+    /// # Errors
+    /// Like [`Config::load`].
+    pub fn parse(text: &str, name: &str) -> anyhow::Result<Self> {
+        match serde_yaml::from_str::<Option<Self>>(text) {
+            Ok(config) => Ok(config.unwrap_or_default()),
+            Err(error) => {
+                let place = error
+                    .location()
+                    .map(|at| format!(":{}:{}", at.line(), at.column()))
+                    .unwrap_or_default();
+                Err(anyhow!(
+                    "{name}{place}: {}",
+                    UserMessageFormatter.format_message(error.without_snippet())
+                ))
+            }
+        }
+    }
+
+    /// The configuration as YAML, every key with its value.
+    ///
+    /// # Errors
+    /// A path in it is no UTF-8.
+    pub fn to_yaml(&self) -> anyhow::Result<String> {
+        serde_yaml::to_string(self).context("cannot write the configuration as YAML")
+    }
+}
+
+/// A key with nothing after it, as when all of its entries are commented out.
+fn or_default<'de, T: Default + Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
+    SocketAddr::deserialize(deserializer)
+        .map_err(|_| D::Error::custom("want ADDRESS:PORT, such as 0.0.0.0:6000 or \"[::]:6000\""))
+}
+
+fn region<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    match Option::<String>::deserialize(deserializer)? {
+        Some(text) if !syntax::is_region(&text) => Err(D::Error::custom(format!(
+            "want a region, such as eu-west-1, not {text:?}"
+        ))),
+        region => Ok(region),
+    }
+}
+
+fn at_least_one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    let number = u32::deserialize(deserializer)
+        .ok()
+        .filter(|number| *number > 0);
+    number.ok_or_else(|| D::Error::custom("want a whole number of at least 1"))
+}
+
+fn some_namespaces<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let namespaces = Vec::deserialize(deserializer)?;
+    if namespaces.is_empty() {
+        return Err(D::Error::custom(
+            "want at least one namespace or pattern; \"*\" is for all",
+        ));
+    }
+    Ok(namespaces)
+}

@@ -1,0 +1,150 @@
+//! What a namespace may ask for, judged on every RPC before anything else is done with the trigger. Pure.
+//!
+//! Metadata comes from whoever may write a ScaledObject, or reach the port: an endpoint would get signed requests, and a
+//! role may be another team's. So both need a rule that allows them. A role's or stream's `*` crosses `/` and `:`, as in IAM.
+
+use std::fmt;
+
+use crate::{
+    config::{Rule, pattern},
+    error::{Error, shortened},
+    trigger::{Source, Stream},
+};
+
+/// The rules of the configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Policy {
+    rules: Vec<Rule>,
+}
+
+impl Policy {
+    /// The first rule whose namespaces match decides.
+    pub fn new(rules: Vec<Rule>) -> Self {
+        Self { rules }
+    }
+
+    /// May a trigger of this namespace have this source?
+    ///
+    /// # Errors
+    /// [`Error::Refused`], one line for each refused value: the value, the rule that decided, and what configuration would
+    /// allow it. What else a rule allows is not told.
+    pub fn check(&self, namespace: &str, source: &Source) -> Result<(), Error> {
+        let matching = self
+            .rules
+            .iter()
+            .enumerate()
+            .find(|(_, rule)| any(&rule.namespaces, namespace));
+        let rule = matching.map(|(_, rule)| rule);
+        let mut refused = Vec::new();
+        let mut refuse = |key, value: &str, list| {
+            refused.push(
+                Refusal {
+                    namespace,
+                    matching,
+                    key,
+                    value,
+                    list,
+                }
+                .to_string(),
+            );
+        };
+
+        if let Some(patterns) = rule.and_then(|rule| rule.streams.as_ref()) {
+            match &source.stream {
+                Stream::Name(name) if !any_name(patterns, name) => {
+                    refuse("streamName", name, "streams")
+                }
+                Stream::Arn(arn) if !any_arn(patterns, arn) => refuse("streamArn", arn, "streams"),
+                _ => {}
+            }
+        }
+        if let Some(role) = &source.role {
+            let allowed = rule.and_then(|rule| rule.roles.as_ref());
+            if !allowed.is_some_and(|patterns| any(patterns, &role.arn)) {
+                refuse("awsRoleArn", &role.arn, "roles");
+            }
+        }
+        if let Some(endpoint) = &source.endpoint {
+            let allowed = rule.and_then(|rule| rule.endpoints.as_ref());
+            if !allowed
+                .is_some_and(|patterns| patterns.iter().any(|pattern| pattern.matches(endpoint)))
+            {
+                // As a pattern that would allow it: those have no path.
+                refuse(
+                    "awsEndpoint",
+                    &endpoint.origin().ascii_serialization(),
+                    "endpoints",
+                );
+            }
+        }
+        if refused.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::Refused(refused.join("\n")))
+        }
+    }
+}
+
+fn any<'a>(patterns: impl IntoIterator<Item = &'a String>, text: &str) -> bool {
+    patterns
+        .into_iter()
+        .any(|pattern| pattern::matches(pattern, text))
+}
+
+/// A name is of the asking identity's own account, whichever that is: patterns for ARNs say nothing of it.
+fn any_name(patterns: &[String], name: &str) -> bool {
+    any(
+        patterns
+            .iter()
+            .filter(|pattern| !pattern.starts_with("arn:")),
+        name,
+    )
+}
+
+/// An ARN may be of any account: patterns for names, also `*`, say nothing of it.
+fn any_arn(patterns: &[String], arn: &str) -> bool {
+    any(
+        patterns
+            .iter()
+            .filter(|pattern| pattern.starts_with("arn:")),
+        arn,
+    )
+}
+
+struct Refusal<'a> {
+    namespace: &'a str,
+    matching: Option<(usize, &'a Rule)>,
+    key: &'static str,
+    value: &'a str,
+    list: &'static str,
+}
+
+impl fmt::Display for Refusal<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            matching,
+            key,
+            value,
+            list,
+            ..
+        } = self;
+        // The one thing here that nobody has checked yet.
+        let namespace = shortened(self.namespace);
+        write!(
+            f,
+            "{key} {value:?} is refused for namespace {namespace:?}: "
+        )?;
+        match matching {
+            Some((index, Rule { namespaces, .. })) => write!(
+                f,
+                "policy[{index}] (namespaces {namespaces:?}) does not allow it; \
+                 to allow it, add {value:?} to policy[{index}].{list} in the scaler's config"
+            ),
+            None => write!(
+                f,
+                "no policy rule matches the namespace; to allow it, add to the scaler's config: \
+                 policy: [{{namespaces: [{namespace:?}], {list}: [{value:?}]}}]"
+            ),
+        }
+    }
+}

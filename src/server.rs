@@ -1,0 +1,229 @@
+//! The gRPC server: what it serves, the limits that keep one client from hurting the others, and how it shuts down.
+//!
+//! Streams on a connection are not limited: KEDA puts every poll and every push stream of the operator on one.
+
+mod accept;
+mod limits;
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use futures::{FutureExt as _, future::BoxFuture};
+use tokio::{
+    net::TcpListener,
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use tonic::{server::NamedService as _, transport::Server};
+use tonic_health::{ServingStatus, server::HealthReporter};
+use tonic_reflection::pb;
+use tracing::{info, warn};
+
+use self::limits::Bounded;
+use crate::{
+    admin::{self, Admin},
+    aws::Aws,
+    config::Config,
+    metrics::Metrics,
+    policy::Policy,
+    proto::{FILE_DESCRIPTOR_SET, external_scaler_server::ExternalScalerServer},
+    scaler::Scaler,
+    shards,
+    tls::Tls,
+    watch::{Pace, Watchers},
+};
+
+/// The longest request. A trigger's metadata are a few hundred bytes.
+const LONGEST_MESSAGE: usize = 256 * 1024;
+
+/// The longest headers of a request.
+const LONGEST_HEADERS: u32 = 16 * 1024;
+
+/// Calls that one connection may have waiting for an answer; open push streams do not count.
+const CALLS_IN_FLIGHT: usize = 1_024;
+
+/// No call takes that long, unless the client is slow to send it.
+const SLOWEST_CALL: Duration = Duration::from_secs(10);
+
+/// Between "not serving" and the end of listening, for load balancers to notice.
+const LAME_DUCK: Duration = Duration::from_millis(300);
+
+type Service = ExternalScalerServer<Scaler>;
+
+/// What no user needs to change, and tests and embedders may.
+#[derive(Clone, Debug)]
+pub struct Tuning {
+    /// The scaler's own identity; `None`: from the standard chain.
+    pub credentials: Option<SharedCredentialsProvider>,
+    /// Of the watchers; `None`: as the configuration has it.
+    pub pace: Option<Pace>,
+    /// Between HTTP/2 pings, by which a client that died silently is noticed.
+    pub keepalive_interval: Duration,
+    /// How long an answer to a ping may take.
+    pub keepalive_timeout: Duration,
+    /// How often StreamIsActive repeats `true` while it holds.
+    pub repeat: Duration,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self {
+            credentials: None,
+            pace: None,
+            keepalive_interval: Duration::from_secs(30),
+            keepalive_timeout: Duration::from_secs(10),
+            repeat: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Serves until `shutdown`, then drains: health says NOT_SERVING, push streams end with OK, calls in flight finish, at most
+/// for `config.grace`.
+///
+/// # Errors
+/// The TLS files make no sense, or a listener fails.
+pub async fn serve(
+    config: Config,
+    listener: TcpListener,
+    admin: TcpListener,
+    shutdown: impl Future<Output = ()> + Send,
+) -> anyhow::Result<()> {
+    serve_tuned(config, Tuning::default(), listener, admin, shutdown).await
+}
+
+/// As [`serve`], with other times.
+///
+/// # Errors
+/// As [`serve`].
+pub async fn serve_tuned(
+    config: Config,
+    tuning: Tuning,
+    listener: TcpListener,
+    admin: TcpListener,
+    shutdown: impl Future<Output = ()> + Send,
+) -> anyhow::Result<()> {
+    let Config {
+        listen: _,
+        admin: _,
+        aws,
+        tls,
+        policy,
+        grace,
+    } = config;
+    let tls = tls.map(Tls::load).transpose()?;
+
+    let draining = CancellationToken::new();
+    let closing = CancellationToken::new();
+    let metrics = Arc::new(Metrics::new());
+    let pace = tuning.pace.unwrap_or_else(|| Pace::from(&aws));
+    let default_region = aws.region.clone();
+    let aws = Aws::new(aws, tuning.credentials.clone(), Arc::clone(&metrics));
+    let watchers = Watchers::new(pace, move |source| shards::counter(&aws, source));
+    let watchers = Arc::new(watchers);
+    let scaler = Scaler {
+        default_region,
+        policy: Policy::new(policy),
+        watchers: Arc::clone(&watchers),
+        metrics: Arc::clone(&metrics),
+        draining: draining.clone(),
+        repeat: tuning.repeat,
+    };
+    let admin_address = admin.local_addr()?;
+    let admin_state = Admin {
+        metrics,
+        watchers,
+        draining: draining.clone(),
+    };
+    let end = closing.clone().cancelled_owned();
+    let mut admin = std::pin::pin!(admin::serve(admin, admin_state, end).fuse());
+
+    let address = listener.local_addr()?;
+    let with_tls = tls.is_some();
+    let health = HealthReporter::new();
+    health.set_serving::<Service>().await;
+    let grpc = grpc(scaler, health.clone(), &tuning, listener, tls, &closing)?;
+    let mut grpc = std::pin::pin!(grpc.fuse());
+    info!(grpc = %address, admin = %admin_address, tls = with_tls, "serving");
+
+    let drain = async {
+        shutdown.await;
+        info!("draining");
+        draining.cancel();
+        for service in ["", Service::NAME] {
+            let status = ServingStatus::NotServing;
+            health.set_service_status(service, status).await;
+        }
+        sleep(LAME_DUCK.min(grace / 4)).await;
+        // Health watches would hold their connections open; they end once they were told.
+        let mut health = health;
+        for service in ["", Service::NAME] {
+            health.clear_service_status(service).await;
+        }
+        closing.cancel();
+    };
+    tokio::select! {
+        () = drain => {}
+        ended = &mut grpc => return ended.context("the gRPC server ended"),
+        ended = &mut admin => return ended.context("the admin server ended"),
+    }
+    match timeout(grace, grpc).await {
+        Ok(ended) => {
+            ended?;
+            info!("drained");
+        }
+        Err(_) => warn!(
+            ?grace,
+            "the grace period is over with calls still in flight"
+        ),
+    }
+    Ok(())
+}
+
+fn grpc(
+    scaler: Scaler,
+    health: HealthReporter,
+    tuning: &Tuning,
+    listener: TcpListener,
+    tls: Option<Tls>,
+    closing: &CancellationToken,
+) -> anyhow::Result<BoxFuture<'static, Result<(), tonic::transport::Error>>> {
+    let scaler = ExternalScalerServer::new(scaler).max_decoding_message_size(LONGEST_MESSAGE);
+    let health = tonic_health::server::HealthService::from_health_reporter(health);
+    let health = tonic_health::pb::health_server::HealthServer::new(health);
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(pb::v1::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(pb::v1alpha::FILE_DESCRIPTOR_SET)
+            .include_reflection_service(false)
+    };
+    let router = Server::builder()
+        .max_concurrent_streams(None)
+        .concurrency_limit_per_connection(CALLS_IN_FLIGHT)
+        .load_shed(true)
+        .timeout(SLOWEST_CALL)
+        .http2_max_header_list_size(LONGEST_HEADERS)
+        .http2_keepalive_interval(Some(tuning.keepalive_interval))
+        .http2_keepalive_timeout(Some(tuning.keepalive_timeout))
+        .add_service(Bounded::new(scaler))
+        .add_service(health.max_decoding_message_size(LONGEST_MESSAGE))
+        .add_service(reflection().build_v1()?)
+        .add_service(reflection().build_v1alpha()?);
+    let closing = closing.clone().cancelled_owned();
+    Ok(match tls {
+        None => {
+            let incoming = accept::plain(listener);
+            router
+                .serve_with_incoming_shutdown(incoming, closing)
+                .boxed()
+        }
+        Some(tls) => {
+            let incoming = accept::tls(listener, tls);
+            router
+                .serve_with_incoming_shutdown(incoming, closing)
+                .boxed()
+        }
+    })
+}

@@ -1,0 +1,77 @@
+//! Logs, to standard error: text for people, JSON for collectors.
+
+use std::io::{self, IsTerminal as _};
+
+use tracing::Level;
+use tracing_subscriber::EnvFilter;
+
+/// How a log line is written.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// Starts logging. Once per process: a second call fails.
+///
+/// # Errors
+/// Something else has started logging already.
+pub fn init(format: LogFormat, filter: EnvFilter) -> anyhow::Result<()> {
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr);
+    let started = match format {
+        LogFormat::Text => logs.with_ansi(io::stderr().is_terminal()).try_init(),
+        LogFormat::Json => logs.json().flatten_event(true).try_init(),
+    };
+    started.map_err(|error| anyhow::anyhow!("cannot start logging: {error}"))
+}
+
+/// Reads a level, which is ours alone (libraries warn only), or directives such as `info,h2=debug`.
+///
+/// # Errors
+/// The text is neither; the error says what is wanted.
+pub fn filter(text: &str) -> Result<EnvFilter, String> {
+    let text = if text.trim().is_empty() {
+        "info"
+    } else {
+        text.trim()
+    };
+    let directives = match text.parse::<Level>() {
+        Ok(level) => format!("warn,keda_kinesis_scaler={level}"),
+        Err(_) => text.to_owned(),
+    };
+    EnvFilter::builder().parse(directives).map_err(|error| {
+        format!(
+            "want error, warn, info, debug or trace, or directives such as info,h2=debug: {error}"
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case("info", "keda_kinesis_scaler=info,warn")]
+    #[case(" DEBUG ", "keda_kinesis_scaler=debug,warn")]
+    #[case("info,h2=debug", "h2=debug,info")]
+    #[case("off", "off")]
+    #[case("", "keda_kinesis_scaler=info,warn")]
+    fn levels_are_ours_and_directives_are_whole(#[case] text: &str, #[case] wanted: &str) {
+        assert_eq!(filter(text).unwrap().to_string(), wanted);
+    }
+
+    #[test]
+    fn nonsense_says_what_is_wanted() {
+        assert!(
+            filter("a=b=c")
+                .unwrap_err()
+                .starts_with("want error, warn, info")
+        );
+    }
+}

@@ -1,0 +1,143 @@
+//! TLS of the gRPC port. The files are read for each connection, so that a renewed certificate needs no restart; KEDA opens
+//! few connections. Files that make no sense, as in the middle of a renewal, leave the last good ones in force.
+
+use std::{
+    fs, io,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use anyhow::Context as _;
+use rustls::{
+    RootCertStore, ServerConfig,
+    crypto::{CryptoProvider, aws_lc_rs},
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    server::WebPkiClientVerifier,
+};
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tracing::{info, warn};
+
+use crate::config::TlsConfig;
+
+/// Turns connections into TLS connections.
+#[derive(Debug)]
+pub(crate) struct Tls {
+    config: TlsConfig,
+    provider: Arc<CryptoProvider>,
+    good: Mutex<(Pem, Arc<ServerConfig>)>,
+}
+
+/// The files as they were read.
+#[derive(Eq, PartialEq)]
+struct Pem {
+    cert: Vec<u8>,
+    key: Vec<u8>,
+    client_ca: Option<Vec<u8>>,
+}
+
+impl Tls {
+    /// Reads the files for the first time.
+    pub(crate) fn load(config: TlsConfig) -> anyhow::Result<Self> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let pem = Pem::read(&config)?;
+        let good = pem.server_config(&config, &provider)?;
+        Ok(Self {
+            config,
+            provider,
+            good: Mutex::new((pem, good)),
+        })
+    }
+
+    pub(crate) async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+        TlsAcceptor::from(self.current()).accept(stream).await
+    }
+
+    fn current(&self) -> Arc<ServerConfig> {
+        let mut good = self.good.lock().unwrap_or_else(PoisonError::into_inner);
+        let renewed = Pem::read(&self.config).and_then(|pem| {
+            if pem == good.0 {
+                return Ok(None);
+            }
+            let config = pem.server_config(&self.config, &self.provider)?;
+            Ok(Some((pem, config)))
+        });
+        match renewed {
+            Ok(None) => {}
+            Ok(Some(renewed)) => {
+                info!("the TLS files changed and are in force");
+                *good = renewed;
+            }
+            Err(error) => warn!("the TLS files stay as they were: {error:#}"),
+        }
+        Arc::clone(&good.1)
+    }
+}
+
+impl Pem {
+    fn read(config: &TlsConfig) -> anyhow::Result<Self> {
+        let read = |key, path: &Path| {
+            fs::read(path).with_context(|| format!("tls.{key}: cannot read {}", path.display()))
+        };
+        let client_ca = config.client_ca.as_deref();
+        Ok(Self {
+            cert: read("cert", &config.cert)?,
+            key: read("key", &config.key)?,
+            client_ca: client_ca.map(|path| read("clientCa", path)).transpose()?,
+        })
+    }
+
+    fn server_config(
+        &self,
+        files: &TlsConfig,
+        provider: &Arc<CryptoProvider>,
+    ) -> anyhow::Result<Arc<ServerConfig>> {
+        let builder = ServerConfig::builder_with_provider(Arc::clone(provider))
+            .with_safe_default_protocol_versions()?;
+        let builder = match (&self.client_ca, &files.client_ca) {
+            (Some(pem), Some(path)) => {
+                let mut roots = RootCertStore::empty();
+                for certificate in certificates("clientCa", pem, path)? {
+                    roots.add(certificate)?;
+                }
+                let verifier = WebPkiClientVerifier::builder_with_provider(
+                    Arc::new(roots),
+                    Arc::clone(provider),
+                );
+                builder.with_client_cert_verifier(verifier.build()?)
+            }
+            _ => builder.with_no_client_auth(),
+        };
+        let chain = certificates("cert", &self.cert, &files.cert)?;
+        let key = PrivateKeyDer::from_pem_slice(&self.key).with_context(|| {
+            format!(
+                "tls.key: want a private key in PEM in {}",
+                files.key.display()
+            )
+        })?;
+        let mut config = builder
+            .with_single_cert(chain, key)
+            .context("tls.cert and tls.key: want a certificate and its own key")?;
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        Ok(Arc::new(config))
+    }
+}
+
+impl std::fmt::Debug for Pem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pem").finish_non_exhaustive()
+    }
+}
+
+fn certificates(
+    key: &str,
+    pem: &[u8],
+    path: &Path,
+) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+    let wanted = || format!("tls.{key}: want certificates in PEM in {}", path.display());
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem)
+        .collect::<Result<_, _>>()
+        .with_context(wanted)?;
+    anyhow::ensure!(!certificates.is_empty(), wanted());
+    Ok(certificates)
+}

@@ -1,0 +1,190 @@
+//! Reads one key after the other and collects what is wrong, so that a user sees all of it at once.
+
+use std::collections::HashMap;
+
+use url::Url;
+
+use super::{KEYS, Role, Stream, syntax};
+use crate::error::{Wrong, shortened};
+
+/// The metadata of one trigger while it is read.
+pub(super) struct Metadata<'a> {
+    map: &'a HashMap<String, String>,
+    wrong: Vec<Wrong>,
+}
+
+impl<'a> Metadata<'a> {
+    pub(super) fn new(map: &'a HashMap<String, String>) -> Self {
+        Self {
+            map,
+            wrong: Vec::new(),
+        }
+    }
+
+    /// One entry for each wrong key, in the order in which they were read.
+    pub(super) fn into_wrong(self) -> Vec<Wrong> {
+        self.wrong
+    }
+
+    pub(super) fn refuse_static_credentials(&mut self, keys: &[&'static str]) {
+        const WANT: &str = "no static credentials: the scaler has its own identity; name a role in awsRoleArn for another";
+        for key in keys {
+            if self.raw(key).is_some() {
+                self.unsaid::<()>(key, WANT);
+            }
+        }
+    }
+
+    pub(super) fn scale_on(&mut self) {
+        if let Some(value) = self.value("scaleOn")
+            && value != "openShards"
+        {
+            self.wrong::<()>(
+                "scaleOn",
+                value,
+                "openShards, the only one that this version knows",
+            );
+        }
+    }
+
+    /// An int64 of at least `min`. A wrong one gives the default, which nobody will see.
+    pub(super) fn whole_number(&mut self, key: &'static str, default: i64, min: i64) -> i64 {
+        let Some(value) = self.value(key) else {
+            return default;
+        };
+        let number = syntax::whole_number(value).filter(|number| *number >= min);
+        let want = || match min {
+            i64::MIN => "a whole number within int64, such as 0 or 5".to_owned(),
+            _ => format!("a whole number from {min} to {}, such as 2", i64::MAX),
+        };
+        number
+            .or_else(|| self.wrong(key, value, want()))
+            .unwrap_or(default)
+    }
+
+    pub(super) fn stream(&mut self) -> Option<Stream> {
+        const ARN: &str = "a stream's ARN, arn:aws:kinesis:REGION:ACCOUNT:stream/NAME";
+        const NAME: &str = "1 to 128 of the characters a-z A-Z 0-9 _ . -";
+        match (self.value("streamName"), self.value("streamArn")) {
+            (Some(name), None) if syntax::is_stream_name(name) => {
+                Some(Stream::Name(name.to_owned()))
+            }
+            (Some(name), None) => self.wrong("streamName", name, NAME),
+            (None, Some(arn)) => match syntax::stream_arn_region(arn) {
+                Ok(_) => Some(Stream::Arn(arn.to_owned())),
+                Err(instead) => self.wrong("streamArn", arn, format!("{ARN}; this is {instead}")),
+            },
+            (Some(name), Some(_)) => self.wrong(
+                "streamName",
+                name,
+                "either streamName or streamArn, not both",
+            ),
+            (None, None) => self.unsaid("streamName", "the stream's name, or its ARN in streamArn"),
+        }
+    }
+
+    /// The trigger's region, else the ARN's, else the scaler's.
+    pub(super) fn region(
+        &mut self,
+        stream: Option<&Stream>,
+        default: Option<&str>,
+    ) -> Option<String> {
+        const MISSING: &str =
+            "the stream's region, such as eu-west-1: neither the trigger nor the scaler has one";
+        let of_arn = match stream {
+            Some(Stream::Arn(arn)) => syntax::stream_arn_region(arn).ok(),
+            _ => None,
+        };
+        match (self.value("awsRegion"), of_arn) {
+            (Some(region), _) if !syntax::is_region(region) => {
+                self.wrong("awsRegion", region, "a region, such as eu-west-1")
+            }
+            (Some(region), Some(of_arn)) if region != of_arn => self.wrong(
+                "awsRegion",
+                region,
+                format!("the region of streamArn, {of_arn}, or nothing"),
+            ),
+            (Some(region), _) => Some(region.to_owned()),
+            (None, Some(of_arn)) => Some(of_arn.to_owned()),
+            // A wrong ARN is said already, and will bring its region when it is right.
+            (None, None) if default.is_none() && self.value("streamArn").is_none() => {
+                self.unsaid("awsRegion", MISSING)
+            }
+            (None, None) => default.map(str::to_owned),
+        }
+    }
+
+    pub(super) fn endpoint(&mut self) -> Option<Url> {
+        const WANT: &str = "an http or https URL with a host and no user, query or fragment, such as https://kinesis.example.com:4566";
+        let value = self.value("awsEndpoint")?;
+        syntax::endpoint(value).or_else(|| {
+            // What stands before an @ may be a password.
+            if value.contains('@') {
+                self.unsaid("awsEndpoint", WANT)
+            } else {
+                self.wrong("awsEndpoint", value, WANT)
+            }
+        })
+    }
+
+    pub(super) fn role(&mut self) -> Option<Role> {
+        const EXTERNAL_ID: &str = "2 to 1224 of the characters a-z A-Z 0-9 _ + = , . @ : / -";
+        let external_id = self.value("awsExternalId");
+        let Some(arn) = self.value("awsRoleArn") else {
+            external_id?;
+            return self.unsaid(
+                "awsExternalId",
+                "awsRoleArn with it: it is for assuming a role",
+            );
+        };
+        if external_id.is_some_and(|id| !syntax::is_external_id(id)) {
+            self.unsaid::<()>("awsExternalId", EXTERNAL_ID);
+        }
+        if !syntax::is_role_arn(arn) {
+            return self.wrong(
+                "awsRoleArn",
+                arn,
+                "the ARN of an IAM role, arn:aws:iam::ACCOUNT:role/NAME",
+            );
+        }
+        Some(Role {
+            arn: arn.to_owned(),
+            external_id: external_id.map(str::to_owned),
+        })
+    }
+
+    /// The trimmed value of a key of ours; an empty one is none.
+    fn value(&self, key: &'static str) -> Option<&'a str> {
+        debug_assert!(
+            KEYS.iter().any(|known| known.name == key),
+            "{key} is not in KEYS"
+        );
+        self.raw(key)
+    }
+
+    fn raw(&self, key: &str) -> Option<&'a str> {
+        self.map
+            .get(key)
+            .map(|value| value.trim())
+            .filter(|value| !value.is_empty())
+    }
+
+    fn wrong<T>(&mut self, key: &'static str, value: &str, want: impl Into<String>) -> Option<T> {
+        self.wrong.push(Wrong {
+            key,
+            value: Some(shortened(value).into_owned()),
+            want: want.into(),
+        });
+        None
+    }
+
+    /// Wrong, without its value: there is none, or it may be a secret.
+    fn unsaid<T>(&mut self, key: &'static str, want: impl Into<String>) -> Option<T> {
+        self.wrong.push(Wrong {
+            key,
+            value: None,
+            want: want.into(),
+        });
+        None
+    }
+}

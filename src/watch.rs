@@ -1,0 +1,290 @@
+//! One watcher per source: a task that asks AWS at its own pace and publishes what it learns; RPCs only read.
+//!
+//! ```text
+//! first request ─▶ asking ─▶ answered ─┬─ refresh ± 10 % ─▶ asking …
+//!                     │                └─ nobody asked for long ─▶ ended
+//!                     └─▶ failed ── backoff, at most refresh ─▶ asking …
+//! ```
+//! The table is bounded. When it is full, who holds more than a fair share gets no more, and who holds less takes the place
+//! of the largest holder's longest unasked source.
+
+mod asked;
+mod state;
+mod task;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::watch,
+    task::JoinHandle,
+    time::{Instant, timeout_at},
+};
+
+use self::asked::Asked;
+pub use self::state::State;
+use crate::{
+    config::AwsConfig, error::Error, metrics::WatcherCounts, shards::ShardCounter, trigger::Source,
+};
+
+/// Makes the counter of a source, without asking anything yet.
+pub type Open = dyn Fn(&Source) -> Arc<dyn ShardCounter> + Send + Sync;
+
+/// How often, how long, how many.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// Between two questions to AWS about one source.
+    pub refresh: Duration,
+    /// How long the last good answer may stand in.
+    pub max_stale: Duration,
+    /// How long an RPC waits for a source's first answer. KEDA sets no deadline of its own.
+    pub first_answer: Duration,
+    /// A source that nobody asked about for this long is no longer watched.
+    pub idle: Duration,
+    /// Sources watched at a time.
+    pub sources: usize,
+}
+
+impl From<&AwsConfig> for Pace {
+    fn from(config: &AwsConfig) -> Self {
+        Self {
+            refresh: config.refresh,
+            // An answer stands at least until the next one is due.
+            max_stale: config.max_stale.max(config.refresh.mul_f64(1.5)),
+            first_answer: Duration::from_secs(2),
+            idle: Duration::from_secs(600),
+            sources: 5_000,
+        }
+    }
+}
+
+/// All watchers. Dropping it ends them.
+pub struct Watchers {
+    pace: Pace,
+    open: Box<Open>,
+    table: Arc<Mutex<Table>>,
+}
+
+/// The watched sources.
+#[derive(Default)]
+struct Table {
+    watchers: HashMap<Source, Watcher>,
+    /// Sources by the namespace that asked first.
+    shares: HashMap<String, usize>,
+}
+
+/// A watcher as the table knows it. Dropping it ends its task.
+struct Watcher {
+    namespace: String,
+    state: watch::Receiver<State>,
+    asked: Arc<Asked>,
+    task: JoinHandle<()>,
+}
+
+/// A look at one source that keeps its watcher alive.
+#[derive(Debug)]
+pub struct Subscription {
+    state: watch::Receiver<State>,
+    asked: Arc<Asked>,
+    max_stale: Duration,
+}
+
+impl Watchers {
+    /// None yet.
+    pub fn new(
+        pace: Pace,
+        open: impl Fn(&Source) -> Arc<dyn ShardCounter> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            pace,
+            open: Box::new(open),
+            table: Arc::default(),
+        }
+    }
+
+    /// The open shards of a source, as last seen; waits for a first answer, but not long.
+    ///
+    /// # Errors
+    /// [`Error::NotYet`] while there is no answer, [`Error::Source`] when AWS fails for too long, [`Error::Exhausted`].
+    pub async fn open_shards(&self, namespace: &str, source: &Source) -> Result<i64, Error> {
+        let (mut state, _) = self.ask(namespace, source)?;
+        let give_up = Instant::now() + self.pace.first_answer;
+        loop {
+            let verdict = state
+                .borrow_and_update()
+                .verdict(source, self.pace.max_stale);
+            match verdict {
+                Some(verdict) => return verdict,
+                None if matches!(timeout_at(give_up, state.changed()).await, Ok(Ok(()))) => {}
+                None => return Err(state::not_yet(source)),
+            }
+        }
+    }
+
+    /// Follows a source; counts as asking until dropped.
+    ///
+    /// # Errors
+    /// [`Error::Exhausted`].
+    pub fn subscribe(&self, namespace: &str, source: &Source) -> Result<Subscription, Error> {
+        let (state, asked) = self.ask(namespace, source)?;
+        asked.follow();
+        Ok(Subscription {
+            state,
+            asked,
+            max_stale: self.pace.max_stale,
+        })
+    }
+
+    /// How the watchers could answer now.
+    pub fn counts(&self) -> WatcherCounts {
+        let mut counts = WatcherCounts::default();
+        for watcher in lock(&self.table).watchers.values() {
+            watcher
+                .state
+                .borrow()
+                .count(self.pace.max_stale, &mut counts);
+        }
+        counts
+    }
+
+    /// The watcher of a source, started if there is none, noted as asked now.
+    fn ask(
+        &self,
+        namespace: &str,
+        source: &Source,
+    ) -> Result<(watch::Receiver<State>, Arc<Asked>), Error> {
+        let mut table = lock(&self.table);
+        if let Some(watcher) = table.watchers.get_mut(source) {
+            if watcher.task.is_finished() {
+                // It panicked: an ended one is not in the table. What it learned still holds.
+                let state = watcher.state.borrow().clone();
+                let (state, task) = self.start(source, &watcher.asked, Some(state));
+                (watcher.state, watcher.task) = (state, task);
+            }
+            watcher.asked.now();
+            return Ok((watcher.state.clone(), Arc::clone(&watcher.asked)));
+        }
+        table.make_room(namespace, self.pace.sources)?;
+        let asked = Arc::new(Asked::new());
+        let (state, task) = self.start(source, &asked, None);
+        let watcher = Watcher {
+            namespace: namespace.to_owned(),
+            state: state.clone(),
+            asked: Arc::clone(&asked),
+            task,
+        };
+        table.insert(source.clone(), watcher);
+        Ok((state, asked))
+    }
+
+    fn start(
+        &self,
+        source: &Source,
+        asked: &Arc<Asked>,
+        again: Option<State>,
+    ) -> (watch::Receiver<State>, JoinHandle<()>) {
+        let panicked = again.is_some();
+        let (sender, receiver) = watch::channel(again.unwrap_or_default());
+        let watch = task::Watch {
+            source: source.clone(),
+            counter: (self.open)(source),
+            pace: self.pace,
+            asked: Arc::clone(asked),
+            table: Arc::downgrade(&self.table),
+            state: sender,
+        };
+        (receiver, tokio::spawn(watch.run(panicked)))
+    }
+}
+
+impl Subscription {
+    /// The open shards, where they are known well enough to answer an RPC with.
+    pub fn open_shards(&mut self) -> Option<i64> {
+        self.state.borrow_and_update().standing(self.max_stale)
+    }
+
+    /// Waits until something changed.
+    ///
+    /// # Errors
+    /// The watcher is gone: subscribe again.
+    pub async fn changed(&mut self) -> Result<(), watch::error::RecvError> {
+        self.state.changed().await
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.asked.unfollow();
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Table {
+    /// Lets `namespace` have one source more.
+    fn make_room(&mut self, namespace: &str, most: usize) -> Result<(), Error> {
+        if self.watchers.len() < most {
+            return Ok(());
+        }
+        let held = self.shares.get(namespace).copied().unwrap_or(0);
+        let namespaces = self.shares.len() + usize::from(held == 0);
+        let fair = most / namespaces.max(1);
+        let largest = self.shares.iter().max_by_key(|(_, count)| **count);
+        let longest_unasked = largest.filter(|_| held < fair).and_then(|(largest, _)| {
+            let its = self
+                .watchers
+                .iter()
+                .filter(|(_, watcher)| watcher.namespace == *largest);
+            its.min_by_key(|(_, watcher)| watcher.asked.last())
+                .map(|(source, _)| source.clone())
+        });
+        match longest_unasked {
+            Some(source) => {
+                self.remove(&source);
+                Ok(())
+            }
+            None => Err(Error::Exhausted(format!(
+                "this scaler watches {most} sources already, {held} of them for namespace {namespace:?}, whose fair share is {fair}: delete ScaledObjects that are not needed, or run another scaler"
+            ))),
+        }
+    }
+
+    fn insert(&mut self, source: Source, watcher: Watcher) {
+        *self.shares.entry(watcher.namespace.clone()).or_default() += 1;
+        self.watchers.insert(source, watcher);
+    }
+
+    fn remove(&mut self, source: &Source) {
+        let Some(watcher) = self.watchers.remove(source) else {
+            return;
+        };
+        if let Some(share) = self.shares.get_mut(&watcher.namespace) {
+            *share -= 1;
+            if *share == 0 {
+                self.shares.remove(&watcher.namespace);
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Watchers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watchers")
+            .field("pace", &self.pace)
+            .finish_non_exhaustive()
+    }
+}
+
+fn lock(table: &Mutex<Table>) -> MutexGuard<'_, Table> {
+    table.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,117 @@
+//! What is known of a source, and what may be answered from it. Pure, but for the clock.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use crate::{
+    error::{Error, SourceError},
+    metrics::WatcherCounts,
+    trigger::Source,
+};
+
+/// What a watcher knows.
+#[derive(Clone, Debug, Default)]
+pub struct State {
+    /// The last good answer.
+    pub(super) snapshot: Option<Snapshot>,
+    /// How the questions since then failed.
+    pub(super) failure: Option<Failure>,
+}
+
+/// A good answer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Snapshot {
+    pub(super) open_shards: i64,
+    /// When AWS gave it.
+    pub(super) at: Instant,
+}
+
+/// Failures in a row.
+#[derive(Clone, Debug)]
+pub(super) struct Failure {
+    /// The last.
+    pub(super) error: Arc<SourceError>,
+    pub(super) in_a_row: u32,
+    /// How many of the last were permanent.
+    pub(super) permanent_in_a_row: u32,
+}
+
+impl State {
+    /// What an RPC is told; `None`: nothing is known yet.
+    pub(super) fn verdict(
+        &self,
+        source: &Source,
+        max_stale: Duration,
+    ) -> Option<Result<i64, Error>> {
+        if let Some(open_shards) = self.standing(max_stale) {
+            return Some(Ok(open_shards));
+        }
+        if let Some(failure) = &self.failure {
+            return Some(Err(Error::Source(Arc::clone(&failure.error))));
+        }
+        let age = self.snapshot?.at.elapsed();
+        Some(Err(too_old(source, age)))
+    }
+
+    /// The open shards, where the last good answer may stand in.
+    pub(super) fn standing(&self, max_stale: Duration) -> Option<i64> {
+        let snapshot = self.snapshot?;
+        let gone = self.failure.as_ref().is_some_and(Failure::is_certain);
+        (snapshot.at.elapsed() <= max_stale && !gone).then_some(snapshot.open_shards)
+    }
+
+    pub(super) fn count(&self, max_stale: Duration, counts: &mut WatcherCounts) {
+        let standing = self.standing(max_stale).is_some();
+        match (&self.snapshot, &self.failure) {
+            (Some(snapshot), failure) if standing => {
+                counts.oldest = counts.oldest.max(snapshot.at.elapsed());
+                if failure.is_none() {
+                    counts.fresh += 1;
+                } else {
+                    counts.stale += 1;
+                }
+            }
+            (None, None) => counts.pending += 1,
+            _ => counts.failing += 1,
+        }
+    }
+}
+
+impl Failure {
+    /// After `before`, or after a good answer, `error`.
+    pub(super) fn after(before: Option<&Self>, error: SourceError) -> Self {
+        let in_a_row = before.map_or(0, |before| before.in_a_row);
+        let permanent = before.map_or(0, |before| before.permanent_in_a_row);
+        Self {
+            permanent_in_a_row: if error.kind.is_permanent() {
+                permanent + 1
+            } else {
+                0
+            },
+            in_a_row: in_a_row.saturating_add(1),
+            error: Arc::new(error),
+        }
+    }
+
+    /// A deleted stream, or a denial: seen twice, it is believed at once.
+    fn is_certain(&self) -> bool {
+        self.permanent_in_a_row >= 2
+    }
+}
+
+/// There is no answer yet.
+pub(super) fn not_yet(source: &Source) -> Error {
+    let Source { stream, region, .. } = source;
+    Error::NotYet(format!(
+        "AWS is being asked about stream {stream} in {region}, with no answer yet: ask again. If this stays, see the scaler's aws_calls metric, aws.callsPerSecond and aws.timeout"
+    ))
+}
+
+fn too_old(source: &Source, age: Duration) -> Error {
+    let Source { stream, region, .. } = source;
+    let age = age.as_secs();
+    Error::NotYet(format!(
+        "the last answer about stream {stream} in {region} is {age} s old and the next question to AWS waits for its turn: raise aws.callsPerSecond or aws.maxStale, or allow kinesis:ListShards"
+    ))
+}

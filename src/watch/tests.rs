@@ -1,0 +1,397 @@
+use std::{
+    collections::VecDeque,
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+use async_trait::async_trait;
+use tokio::time::{advance, sleep};
+use tonic::Code;
+
+use super::*;
+use crate::{
+    error::{SourceError, SourceErrorKind},
+    trigger::Stream,
+};
+
+/// What AWS does when it is asked.
+#[derive(Clone, Copy, Debug)]
+enum Says {
+    Count(i64),
+    Fails(SourceErrorKind),
+    Late(Duration, i64),
+    Panics,
+}
+
+/// An AWS that goes through a script and stays with its last line.
+#[derive(Clone, Debug)]
+struct Scripted {
+    script: Arc<Mutex<VecDeque<Says>>>,
+    asked: Arc<AtomicUsize>,
+}
+
+impl Scripted {
+    fn new(script: &[Says]) -> Self {
+        Self {
+            script: Arc::new(Mutex::new(script.iter().copied().collect())),
+            asked: Arc::default(),
+        }
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::Relaxed)
+    }
+
+    fn watchers(&self, change: impl FnOnce(&mut Pace)) -> Watchers {
+        let mut pace = Pace::from(&AwsConfig::default());
+        change(&mut pace);
+        let this = self.clone();
+        Watchers::new(pace, move |_| Arc::new(this.clone()))
+    }
+}
+
+#[async_trait]
+impl ShardCounter for Scripted {
+    async fn open_shards(&self) -> Result<i64, SourceError> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        let says = {
+            let mut script = self.script.lock().unwrap();
+            if script.len() > 1 {
+                script.pop_front().unwrap()
+            } else {
+                script[0]
+            }
+        };
+        match says {
+            Says::Count(count) => Ok(count),
+            Says::Fails(kind) => Err(failure(kind)),
+            Says::Late(late, count) => {
+                sleep(late).await;
+                Ok(count)
+            }
+            Says::Panics => panic!("a bug"),
+        }
+    }
+}
+
+fn failure(kind: SourceErrorKind) -> SourceError {
+    SourceError {
+        kind,
+        operation: "DescribeStreamSummary",
+        resource: "stream orders".to_owned(),
+        region: "eu-west-1".to_owned(),
+        code: format!("{kind:?}Exception"),
+        message: "no".to_owned(),
+        hint: "Try again".to_owned(),
+    }
+}
+
+fn source(name: &str) -> Source {
+    Source {
+        stream: Stream::Name(name.to_owned()),
+        region: "eu-west-1".to_owned(),
+        endpoint: None,
+        role: None,
+    }
+}
+
+const REFRESH: Duration = Duration::from_secs(15);
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Lets time pass in small steps, so that every task sees its own moment.
+async fn pass(time: Duration) {
+    sleep(time).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn however_many_ask_aws_is_asked_once_a_refresh() {
+    let aws = Scripted::new(&[Says::Count(4)]);
+    let watchers = aws.watchers(|_| {});
+    for _ in 0..100 {
+        for _ in 0..10 {
+            assert_eq!(
+                watchers.open_shards("a", &source("orders")).await.unwrap(),
+                4
+            );
+        }
+        pass(REFRESH / 10).await;
+    }
+    // Ten refreshes, each up to 10 % early or late.
+    assert!((10..=12).contains(&aws.asked()), "{} calls", aws.asked());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_answer_is_waited_for_but_not_long() {
+    let aws = Scripted::new(&[Says::Late(Duration::from_secs(3), 4), Says::Count(4)]);
+    let watchers = aws.watchers(|_| {});
+    let started = Instant::now();
+    let error = watchers
+        .open_shards("a", &source("orders"))
+        .await
+        .unwrap_err();
+    assert_eq!(started.elapsed().as_secs(), 2);
+    assert_eq!(error.code(), Code::Unavailable);
+    assert!(error.to_string().contains("orders in eu-west-1"), "{error}");
+    // The question goes on meanwhile; the next RPC gets its answer.
+    assert_eq!(
+        watchers.open_shards("a", &source("orders")).await.unwrap(),
+        4
+    );
+    assert_eq!(aws.asked(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_known_error_is_told_at_once_and_aws_is_asked_again_soon() {
+    let aws = Scripted::new(&[Says::Fails(SourceErrorKind::Throttled), Says::Count(4)]);
+    let watchers = aws.watchers(|_| {});
+    let started = Instant::now();
+    for _ in 0..2 {
+        let error = watchers
+            .open_shards("a", &source("orders"))
+            .await
+            .unwrap_err();
+        assert_eq!(error.code(), Code::ResourceExhausted);
+    }
+    assert_eq!(started.elapsed(), Duration::ZERO);
+    pass(Duration::from_secs(2)).await;
+    assert_eq!(
+        watchers.open_shards("a", &source("orders")).await.unwrap(),
+        4
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_good_answer_stands_in_for_max_stale() {
+    let aws = Scripted::new(&[Says::Count(4), Says::Fails(SourceErrorKind::Unavailable)]);
+    let watchers = aws.watchers(|_| {});
+    let started = Instant::now();
+    while started.elapsed() < MINUTE {
+        assert_eq!(
+            watchers.open_shards("a", &source("orders")).await.unwrap(),
+            4
+        );
+        pass(Duration::from_secs(1)).await;
+    }
+    pass(Duration::from_secs(1)).await;
+    let error = watchers
+        .open_shards("a", &source("orders"))
+        .await
+        .unwrap_err();
+    assert_eq!(error.code(), Code::Unavailable);
+    *aws.script.lock().unwrap() = [Says::Count(5)].into();
+    pass(REFRESH * 2).await;
+    assert_eq!(
+        watchers.open_shards("a", &source("orders")).await.unwrap(),
+        5
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_permanent_error_is_believed_when_seen_twice() {
+    for kind in [SourceErrorKind::NotFound, SourceErrorKind::AccessDenied] {
+        let aws = Scripted::new(&[Says::Count(4), Says::Fails(kind)]);
+        let watchers = aws.watchers(|_| {});
+        let mut seen = Vec::new();
+        while aws.asked() < 4 {
+            seen.push(watchers.open_shards("a", &source("orders")).await.ok());
+            pass(Duration::from_millis(500)).await;
+        }
+        assert!(watchers.open_shards("a", &source("orders")).await.is_err());
+        assert!(
+            seen.iter().filter(|answer| answer.is_some()).count() > 25,
+            "not at once: {seen:?}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn permanent_errors_must_be_in_a_row() {
+    use SourceErrorKind::{NotFound, Unavailable};
+    let script = [
+        Says::Count(4),
+        Says::Fails(NotFound),
+        Says::Fails(Unavailable),
+        Says::Fails(NotFound),
+        Says::Count(4),
+    ];
+    let aws = Scripted::new(&script);
+    let watchers = aws.watchers(|_| {});
+    while aws.asked() < 6 {
+        assert_eq!(
+            watchers.open_shards("a", &source("orders")).await.unwrap(),
+            4
+        );
+        pass(Duration::from_millis(500)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn retries_slow_down_to_the_refresh() {
+    let aws = Scripted::new(&[Says::Fails(SourceErrorKind::Unavailable)]);
+    let watchers = aws.watchers(|_| {});
+    let _ = watchers.subscribe("a", &source("orders"));
+    let _following = watchers.subscribe("a", &source("orders")).unwrap();
+    pass(MINUTE).await;
+    let in_a_minute = aws.asked();
+    // At 0, 1, 3, 7, 15, then every 15 s.
+    assert!((6..=9).contains(&in_a_minute), "{in_a_minute} calls");
+    pass(MINUTE * 10).await;
+    let later = aws.asked() - in_a_minute;
+    assert!((36..=45).contains(&later), "{later} calls");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_not_asked_for_ten_minutes_ends() {
+    let aws = Scripted::new(&[Says::Count(4)]);
+    let watchers = aws.watchers(|_| {});
+    watchers.open_shards("a", &source("orders")).await.unwrap();
+    pass(MINUTE * 9).await;
+    assert_eq!(watchers.counts().fresh, 1);
+    pass(MINUTE * 2).await;
+    assert_eq!(watchers.counts(), WatcherCounts::default());
+    let asked = aws.asked();
+    pass(MINUTE * 60).await;
+    assert_eq!(aws.asked(), asked, "the task is gone too");
+    assert_eq!(
+        watchers.open_shards("a", &source("orders")).await.unwrap(),
+        4,
+        "and starts anew"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_asked_seldom_is_given_three_intervals() {
+    let aws = Scripted::new(&[Says::Count(4)]);
+    let watchers = aws.watchers(|_| {});
+    for _ in 0..3 {
+        watchers.open_shards("a", &source("orders")).await.unwrap();
+        pass(MINUTE * 9).await;
+    }
+    pass(MINUTE * 17).await;
+    assert_eq!(
+        watchers.counts().fresh,
+        1,
+        "26 minutes after the last question"
+    );
+    pass(MINUTE * 2).await;
+    assert_eq!(
+        watchers.counts().fresh,
+        0,
+        "28 minutes after the last question"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_open_push_stream_counts_as_asking() {
+    let aws = Scripted::new(&[Says::Count(4)]);
+    let watchers = aws.watchers(|_| {});
+    let following = watchers.subscribe("a", &source("orders")).unwrap();
+    pass(MINUTE * 60).await;
+    assert_eq!(watchers.counts().fresh, 1);
+    drop(following);
+    pass(MINUTE * 11).await;
+    assert_eq!(watchers.counts().fresh, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panicked_watcher_is_restarted_by_the_next_question() {
+    let aws = Scripted::new(&[Says::Count(4), Says::Panics, Says::Panics, Says::Count(5)]);
+    let watchers = aws.watchers(|_| {});
+    let mut answers = Vec::new();
+    while answers.last() != Some(&5) {
+        answers.push(watchers.open_shards("a", &source("orders")).await.unwrap());
+        pass(Duration::from_secs(1)).await;
+    }
+    assert_eq!(answers[0], 4);
+    assert_eq!(
+        aws.asked(),
+        4,
+        "and not asked by each of {} questions",
+        answers.len()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_table_is_shared_fairly() {
+    let aws = Scripted::new(&[Says::Count(4)]);
+    let watchers = aws.watchers(|pace| pace.sources = 4);
+    for number in 0..4 {
+        watchers
+            .open_shards("greedy", &source(&format!("g{number}")))
+            .await
+            .unwrap();
+        advance(Duration::from_millis(10)).await;
+    }
+    let refused = watchers
+        .open_shards("greedy", &source("g4"))
+        .await
+        .unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    assert!(refused.to_string().contains("\"greedy\""), "{refused}");
+
+    for number in 0..2 {
+        watchers
+            .open_shards("modest", &source(&format!("m{number}")))
+            .await
+            .unwrap();
+    }
+    let refused = watchers
+        .open_shards("modest", &source("m2"))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        refused.code(),
+        Code::ResourceExhausted,
+        "more than a fair share"
+    );
+    let held = |name: &str| lock(&watchers.table).watchers.contains_key(&source(name));
+    assert_eq!(
+        [held("g0"), held("g1"), held("g2"), held("g3")],
+        [false, false, true, true],
+        "the longest unasked went"
+    );
+    // Those that are watched are answered, whoever holds how many.
+    assert_eq!(
+        watchers.open_shards("greedy", &source("g3")).await.unwrap(),
+        4
+    );
+    assert_eq!(
+        watchers.open_shards("other", &source("m1")).await.unwrap(),
+        4
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_role_has_a_watcher_of_its_own() {
+    let aws = Scripted::new(&[Says::Count(4)]);
+    let watchers = aws.watchers(|_| {});
+    let role = |external_id: &str| crate::trigger::Role {
+        arn: "arn:aws:iam::111122223333:role/a".to_owned(),
+        external_id: Some(external_id.to_owned()),
+    };
+    for role in [None, Some(role("1")), Some(role("2"))] {
+        let source = Source {
+            role,
+            ..source("orders")
+        };
+        watchers.open_shards("a", &source).await.unwrap();
+    }
+    assert_eq!(watchers.counts().fresh, 3);
+    assert_eq!(aws.asked(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_follower_hears_of_changes_only() {
+    let aws = Scripted::new(&[
+        Says::Count(4),
+        Says::Count(4),
+        Says::Count(4),
+        Says::Count(5),
+    ]);
+    let watchers = aws.watchers(|_| {});
+    let mut following = watchers.subscribe("a", &source("orders")).unwrap();
+    following.changed().await.unwrap();
+    assert_eq!(following.open_shards(), Some(4));
+    following.changed().await.unwrap();
+    assert_eq!(following.open_shards(), Some(5));
+    assert_eq!(aws.asked(), 4);
+}
