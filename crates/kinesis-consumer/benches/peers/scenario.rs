@@ -1,0 +1,187 @@
+//! What is measured. Each figure comes from the lines that real worker processes print, or from `/proc`.
+
+use std::{
+    collections::BTreeSet,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::{
+    candidate::{Candidate, Worker},
+    services::Services,
+};
+
+/// Longer than the slowest peer takes for anything (three minutes).
+const PATIENCE: Duration = Duration::from_secs(300);
+const DRAINED: usize = 500_000;
+const SHARDS: usize = 4;
+
+type Figures = Vec<(String, String)>;
+
+/// Runs every scenario, or the one named `only`.
+pub(crate) async fn run_all(services: &Services, candidate: &Candidate, only: Option<&str>) -> Result<Figures> {
+    let wanted = |name: &str| only.is_none_or(|only| only == name);
+    let mut figures = Vec::new();
+    if wanted("drain") {
+        figures.extend(drain(services, candidate).await.context("drain")?);
+    }
+    if candidate.is_bare() {
+        return Ok(figures);
+    }
+    if wanted("move") {
+        figures.extend(moves(services, candidate).await.context("move")?);
+    }
+    if wanted("restart") {
+        figures.extend(restart(services, candidate).await.context("restart")?);
+    }
+    Ok(figures)
+}
+
+/// Start with no lease table, drain a full stream, then idle for a minute.
+async fn drain(services: &Services, candidate: &Candidate) -> Result<Figures> {
+    let stream = name(candidate, "drain");
+    services.create_stream(&stream).await?;
+    services.put(&stream, DRAINED).await?;
+    let mut worker = candidate.start(&services.environment(&stream, &stream, "one"))?;
+    let (first, last, cpu_before) = timeout(PATIENCE, async {
+        let mut seen = 0;
+        let mut first = None;
+        let mut cpu_before = 0.0;
+        loop {
+            let line = worker.line().await?;
+            if let Some((_, count)) = records(&line.text) {
+                if first.is_none() {
+                    first = Some(line.at);
+                    cpu_before = worker.cpu_seconds()?;
+                }
+                seen += count;
+                if seen >= DRAINED {
+                    return anyhow::Ok((first.context("no first record")?, line.at, cpu_before));
+                }
+            }
+        }
+    })
+    .await??;
+    let seconds = (last - first).as_secs_f64();
+    let (_, peak) = worker.memory()?;
+    let cpu = worker.cpu_seconds()?;
+    let mut figures = vec![
+        ("start → first record, no lease table".to_owned(), format!("{:.2} s", (first - worker.exec).as_secs_f64())),
+        (format!("drain {DRAINED} records of 32 bytes, {SHARDS} shards"), format!("{:.0}/s", DRAINED as f64 / seconds)),
+        ("CPU-seconds for that drain".to_owned(), format!("{:.2} ({:.2} before the first record)", cpu - cpu_before, cpu_before)),
+        ("peak RSS in it".to_owned(), format!("{peak:.0} MB")),
+    ];
+    if !candidate.is_bare() {
+        services.take_dynamodb_calls();
+        sleep(Duration::from_secs(60)).await;
+        let calls = services.take_dynamodb_calls();
+        let (now, _) = worker.memory()?;
+        figures.push(("idle RSS".to_owned(), format!("{now:.0} MB")));
+        figures.push(("idle, 4 shards, one worker: DynamoDB calls a minute".to_owned(), format!("{} {calls:?}", calls.values().sum::<u64>())));
+    }
+    worker.kill().await?;
+    Ok(figures)
+}
+
+/// A second worker joins; one is killed; one is stopped. Records trickle all the time.
+async fn moves(services: &Services, candidate: &Candidate) -> Result<Figures> {
+    let stream = name(candidate, "move");
+    services.create_stream(&stream).await?;
+    let trickle = trickle(services, &stream);
+    let mut figures = Vec::new();
+
+    let mut one = candidate.start(&services.environment(&stream, &stream, "one"))?;
+    until_reads(&mut one, SHARDS).await?;
+    let mut two = candidate.start(&services.environment(&stream, &stream, "two"))?;
+    until_reads(&mut two, SHARDS / 2).await?;
+    figures.push(("a second worker joins → 2 + 2 shards".to_owned(), since(two.exec)));
+
+    services.take_dynamodb_calls();
+    sleep(Duration::from_secs(60)).await;
+    let calls = services.take_dynamodb_calls();
+    figures.push(("two workers: DynamoDB calls a minute".to_owned(), format!("{} {calls:?}", calls.values().sum::<u64>())));
+
+    let killed = Instant::now();
+    two.kill().await?;
+    until_reads(&mut one, SHARDS).await?;
+    figures.push(("kill -9 of one of two → its shards go on".to_owned(), since(killed)));
+
+    let mut three = candidate.start(&services.environment(&stream, &stream, "three"))?;
+    until_reads(&mut three, SHARDS / 2).await?;
+    let stopped = Instant::now();
+    three.signal("TERM")?;
+    until_reads(&mut one, SHARDS).await?;
+    figures.push(("SIGTERM → the other worker goes on".to_owned(), since(stopped)));
+    three.kill().await?;
+    one.kill().await?;
+    trickle.abort();
+    Ok(figures)
+}
+
+/// A worker is killed; another of another name starts on its leases.
+async fn restart(services: &Services, candidate: &Candidate) -> Result<Figures> {
+    let stream = name(candidate, "restart");
+    services.create_stream(&stream).await?;
+    let trickle = trickle(services, &stream);
+    let mut one = candidate.start(&services.environment(&stream, &stream, "one"))?;
+    until_reads(&mut one, SHARDS).await?;
+    one.kill().await?;
+    let mut two = candidate.start(&services.environment(&stream, &stream, "two"))?;
+    until_reads(&mut two, SHARDS).await?;
+    let figure = since(two.exec);
+    two.kill().await?;
+    trickle.abort();
+    Ok(vec![("start on leases of a killed worker: all 4 shards".to_owned(), figure)])
+}
+
+/// A few records a second to every shard.
+fn trickle(services: &Services, stream: &str) -> tokio::task::JoinHandle<()> {
+    let (kinesis, stream) = (services.kinesis.clone(), stream.to_owned());
+    tokio::spawn(async move {
+        loop {
+            for _ in 0..4 * SHARDS {
+                let put = kinesis
+                    .put_record()
+                    .stream_name(&stream)
+                    .partition_key(format!("{:016x}", fastrand::u64(..)))
+                    .data(aws_sdk_kinesis::primitives::Blob::new([7_u8; 32]));
+                if let Err(error) = put.send().await {
+                    eprintln!("put: {error:?}");
+                }
+            }
+            sleep(Duration::from_millis(250)).await;
+        }
+    })
+}
+
+/// Waits until records of so many shards were told, from now on.
+async fn until_reads(worker: &mut Worker, shards: usize) -> Result<()> {
+    timeout(PATIENCE, async {
+        let from = Instant::now();
+        let mut seen = BTreeSet::new();
+        while seen.len() < shards {
+            let line = worker.wait_for("records ").await?;
+            if line.at >= from && let Some((shard, _)) = records(&line.text) {
+                seen.insert(shard.to_owned());
+            }
+        }
+        Ok(())
+    })
+    .await?
+}
+
+/// `records SHARD COUNT`.
+fn records(line: &str) -> Option<(&str, usize)> {
+    let (shard, count) = line.strip_prefix("records ")?.split_once(' ')?;
+    Some((shard, count.parse().ok()?))
+}
+
+fn since(start: Instant) -> String {
+    format!("{:.1} s", start.elapsed().as_secs_f64())
+}
+
+fn name(candidate: &Candidate, scenario: &str) -> String {
+    format!("{}-{scenario}-{:08x}", candidate.name, fastrand::u32(..))
+}

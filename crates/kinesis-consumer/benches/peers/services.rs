@@ -1,0 +1,159 @@
+//! Embedded Kinesis and DynamoDB in a process of their own, so that their work is not counted as the worker's.
+
+use std::{
+    collections::BTreeMap,
+    process::Stdio,
+    sync::{Arc, Mutex},
+};
+
+use anyhow::{Context as _, Result};
+use aws_sdk_kinesis::{
+    config::{BehaviorVersion, Credentials, Region},
+    primitives::Blob,
+    types::PutRecordsRequestEntry,
+};
+use embedded_kinesis::{Config, EmbeddedKinesis};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    net::{TcpListener, TcpStream},
+    process::{Child, Command},
+};
+
+/// The argument with which the benchmark starts itself as the services.
+pub(crate) const SUBCOMMAND: &str = "services";
+
+/// The services, seen from the benchmark.
+#[derive(Debug)]
+pub(crate) struct Services {
+    pub(crate) kinesis: aws_sdk_kinesis::Client,
+    kinesis_endpoint: String,
+    dynamodb_endpoint: String,
+    dynamodb_calls: Arc<Mutex<BTreeMap<String, u64>>>,
+    _process: Child,
+}
+
+/// Runs the services and prints their endpoints, until standard input ends.
+pub(crate) async fn serve() -> Result<()> {
+    let kinesis = EmbeddedKinesis::start(Config { read_limits: std::env::var_os("READ_LIMITS").is_some(), ..Config::default() }).await?;
+    let dynamodb = TcpListener::bind("127.0.0.1:0").await?;
+    println!("{} http://{}", kinesis.endpoint(), dynamodb.local_addr()?);
+    let database = dynoxide::Database::memory()?;
+    let until_stdin_ends = async {
+        let mut rest = Vec::new();
+        let _ = tokio::io::stdin().read_to_end(&mut rest).await;
+    };
+    let _ = dynoxide::server::serve_with_shutdown(dynamodb, database, until_stdin_ends).await;
+    Ok(())
+}
+
+impl Services {
+    /// Starts them.
+    pub(crate) async fn start() -> Result<Self> {
+        let mut process = Command::new(std::env::current_exe()?)
+            .arg(SUBCOMMAND)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        let output = process.stdout.take().context("no stdout")?;
+        let endpoints = BufReader::new(output).lines().next_line().await?.context("the services did not start")?;
+        let (kinesis_endpoint, dynamodb) = endpoints.split_once(' ').context("endpoints")?;
+        let dynamodb_calls = Arc::default();
+        let dynamodb_endpoint = count_calls(dynamodb.trim_start_matches("http://").to_owned(), Arc::clone(&dynamodb_calls)).await?;
+        let config = aws_sdk_kinesis::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new("us-east-1"))
+            .credentials_provider(Credentials::new("AKIABENCH", "bench", None, None, "bench"))
+            .endpoint_url(kinesis_endpoint)
+            .build();
+        Ok(Self {
+            kinesis: aws_sdk_kinesis::Client::from_conf(config),
+            kinesis_endpoint: kinesis_endpoint.to_owned(),
+            dynamodb_endpoint,
+            dynamodb_calls,
+            _process: process,
+        })
+    }
+
+    /// What a worker process needs to find them.
+    pub(crate) fn environment(&self, stream: &str, application: &str, worker: &str) -> Vec<(&'static str, String)> {
+        vec![
+            ("AWS_REGION", "us-east-1".to_owned()),
+            ("AWS_ACCESS_KEY_ID", "AKIABENCH".to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", "bench".to_owned()),
+            ("AWS_ENDPOINT_URL_KINESIS", self.kinesis_endpoint.clone()),
+            ("AWS_ENDPOINT_URL_DYNAMODB", self.dynamodb_endpoint.clone()),
+            ("AWS_ENDPOINT_URL_CLOUDWATCH", "http://127.0.0.1:9".to_owned()),
+            ("STREAM_NAME", stream.to_owned()),
+            ("APPLICATION_NAME", application.to_owned()),
+            ("INSTANCE_NAME", worker.to_owned()),
+        ]
+    }
+
+    /// A stream of four shards.
+    pub(crate) async fn create_stream(&self, name: &str) -> Result<()> {
+        self.kinesis.create_stream().stream_name(name).shard_count(4).send().await?;
+        Ok(())
+    }
+
+    /// Puts `count` records of 32 bytes, evenly over the shards.
+    pub(crate) async fn put(&self, stream: &str, count: usize) -> Result<()> {
+        let mut left = count;
+        while left > 0 {
+            let now = left.min(500);
+            let entries = (0..now).map(|_| {
+                PutRecordsRequestEntry::builder()
+                    .partition_key(format!("{:016x}", fastrand::u64(..)))
+                    .data(Blob::new([7_u8; 32]))
+                    .build()
+            });
+            let entries = entries.collect::<Result<Vec<_>, _>>()?;
+            self.kinesis.put_records().stream_name(stream).set_records(Some(entries)).send().await?;
+            left -= now;
+        }
+        Ok(())
+    }
+
+    /// DynamoDB calls by operation since the last time.
+    pub(crate) fn take_dynamodb_calls(&self) -> BTreeMap<String, u64> {
+        std::mem::take(&mut *self.dynamodb_calls.lock().expect("no panic while counting"))
+    }
+}
+
+/// A proxy in front of DynamoDB that counts requests by the operation in their headers.
+async fn count_calls(upstream: String, calls: Arc<Mutex<BTreeMap<String, u64>>>) -> Result<String> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let endpoint = format!("http://{}", listener.local_addr()?);
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let (upstream, calls) = (upstream.clone(), Arc::clone(&calls));
+            tokio::spawn(async move {
+                let _ = forward(client, &upstream, &calls).await;
+            });
+        }
+    });
+    Ok(endpoint)
+}
+
+async fn forward(client: TcpStream, upstream: &str, calls: &Mutex<BTreeMap<String, u64>>) -> Result<()> {
+    const TARGET: &str = "DynamoDB_20120810.";
+    let server = TcpStream::connect(upstream).await?;
+    client.set_nodelay(true)?;
+    server.set_nodelay(true)?;
+    let (mut from_client, mut to_client) = client.into_split();
+    let (mut from_server, mut to_server) = server.into_split();
+    tokio::spawn(async move { tokio::io::copy(&mut from_server, &mut to_client).await });
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let read = from_client.read(&mut buffer).await?;
+        if read == 0 {
+            return Ok(());
+        }
+        // Requests are small: their headers come in one read.
+        for rest in String::from_utf8_lossy(&buffer[..read]).split(TARGET).skip(1) {
+            let operation: String = rest.chars().take_while(char::is_ascii_alphanumeric).collect();
+            *calls.lock().expect("no panic while counting").entry(operation).or_default() += 1;
+        }
+        to_server.write_all(&buffer[..read]).await?;
+    }
+}

@@ -1,0 +1,159 @@
+//! What was delivered, processed and checkpointed, and every broken promise.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use kinesis_consumer::{event::Event, lease::Lease, sequence::Checkpoint, shard::ShardId};
+
+use crate::stream::Stream;
+
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    pub(crate) stream: Stream,
+    /// How often each user record was processed, by shard.
+    processed: BTreeMap<ShardId, Vec<u32>>,
+    /// The furthest checkpoint that the table showed.
+    checkpoints: HashMap<ShardId, Checkpoint>,
+    /// Who delivers: shard → (worker, life of that worker).
+    pub(crate) alive: BTreeMap<ShardId, BTreeSet<String>>,
+    pub(crate) events: BTreeMap<&'static str, u64>,
+    pub(crate) trace: u64,
+    pub(crate) broken: Vec<String>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Shared(Arc<Mutex<Ledger>>);
+
+impl Shared {
+    pub(crate) fn new(stream: Stream) -> Self {
+        Self(Arc::new(Mutex::new(Ledger {
+            stream,
+            processed: BTreeMap::new(),
+            checkpoints: HashMap::new(),
+            alive: BTreeMap::new(),
+            events: BTreeMap::new(),
+            trace: 0,
+            broken: Vec::new(),
+        })))
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Ledger> {
+        self.0.lock().unwrap()
+    }
+}
+
+impl Ledger {
+    pub(crate) fn broke(&mut self, what: String) {
+        if self.broken.len() < 10 {
+            self.broken.push(what);
+        }
+    }
+
+    pub(crate) fn event(&mut self, worker: &str, event: &Event) {
+        let text = format!("{worker} {event:?}");
+        // A fingerprint of all that happened, in order: a seed that replays has the same one.
+        for byte in text.bytes() {
+            self.trace = (self.trace ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+        *self.events.entry(name(event)).or_default() += 1;
+        if std::env::var_os("TRACE").is_some() {
+            println!("{:8.3} {text}", self.stream.elapsed().as_secs_f64());
+        }
+    }
+
+    pub(crate) fn is_processed(&self, shard: &str, ordinal: usize) -> bool {
+        self.times(shard, ordinal) > 0
+    }
+
+    pub(crate) fn times(&self, shard: &str, ordinal: usize) -> u32 {
+        self.processed
+            .get(shard)
+            .and_then(|times| times.get(ordinal))
+            .copied()
+            .unwrap_or(0)
+    }
+
+    pub(crate) fn process(&mut self, shard: &str, ordinals: impl Iterator<Item = usize>) {
+        let times = self.processed.entry(shard.to_owned()).or_default();
+        for ordinal in ordinals {
+            if times.len() <= ordinal {
+                times.resize(ordinal + 1, 0);
+            }
+            times[ordinal] += 1;
+        }
+    }
+
+    /// The first user record of the shard that nobody processed.
+    pub(crate) fn unprocessed(&self, shard: &str) -> Option<usize> {
+        (0..self.stream.users(shard)).find(|&ordinal| !self.is_processed(shard, ordinal))
+    }
+
+    /// A processor got its last call.
+    pub(crate) fn stopped(&mut self, shard: &str, processor: &str) {
+        if let Some(alive) = self.alive.get_mut(shard) {
+            alive.remove(processor);
+        }
+    }
+
+    /// A process is gone.
+    pub(crate) fn forget(&mut self, life: &str) {
+        for alive in self.alive.values_mut() {
+            alive.remove(life);
+        }
+    }
+
+    /// Judges a lease as the table has it.
+    pub(crate) fn see(&mut self, lease: &Lease) {
+        let Lease {
+            key, checkpoint, ..
+        } = lease;
+        let before = self.checkpoints.insert(key.clone(), checkpoint.clone());
+        if before.as_ref() == Some(checkpoint) {
+            return;
+        }
+        if before.as_ref().is_some_and(|before| before > checkpoint) {
+            self.broke(format!(
+                "the checkpoint of {key} went back from {before:?} to {checkpoint}"
+            ));
+        }
+        let Some(covered) = self.stream.covered(key, checkpoint) else {
+            return self.broke(format!(
+                "the checkpoint of {key}, {checkpoint}, is of no record"
+            ));
+        };
+        if *checkpoint == Checkpoint::ShardEnd && !self.stream.is_closed(key) {
+            self.broke(format!("{key} is finished but open"));
+        }
+        // Records are processed in order, so the newest ones tell.
+        let missed = (0..covered)
+            .rev()
+            .find(|&ordinal| !self.is_processed(key, ordinal));
+        if let Some(ordinal) = missed {
+            self.broke(format!("the checkpoint of {key}, {checkpoint}, passes record {ordinal}, which nobody processed"));
+        }
+    }
+}
+
+fn name(event: &Event) -> &'static str {
+    match event {
+        Event::LeaseAcquired { .. } => "LeaseAcquired",
+        Event::LeaseLost { .. } => "LeaseLost",
+        Event::HandoverAsked { .. } => "HandoverAsked",
+        Event::HandedOver { .. } => "HandedOver",
+        Event::LeaseReleased { .. } => "LeaseReleased",
+        Event::ShardStarted { .. } => "ShardStarted",
+        Event::ShardEnded { .. } => "ShardEnded",
+        Event::Processed { .. } => "Processed",
+        Event::Polled { .. } => "Polled",
+        Event::Checkpointed { .. } => "Checkpointed",
+        Event::ProcessorFailed { .. } => "ProcessorFailed",
+        Event::Throttled { .. } => "Throttled",
+        Event::Retrying { .. } => "Retrying",
+        Event::CheckpointExpired { .. } => "CheckpointExpired",
+        Event::LeasesCreated { .. } => "LeasesCreated",
+        Event::LeaseDeleted { .. } => "LeaseDeleted",
+        _ => "other",
+    }
+}
