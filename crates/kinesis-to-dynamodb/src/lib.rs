@@ -1,0 +1,127 @@
+//! Every record of a Kinesis stream becomes an item of a DynamoDB table: the worked example of `kinesis-consumer`.
+//!
+//! `item` (pure) makes a record an item, or says why it cannot be one; `writer` puts items so that newer data always wins;
+//! `rejects` keeps what cannot be stored; `processor` ties them to the library's batches and checkpoints. `checks` asks at
+//! start what would fail later; `metrics` and `admin` tell what happens meanwhile.
+
+use std::{future::Future, sync::Arc};
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+pub mod admin;
+pub mod args;
+mod aws;
+mod checks;
+pub mod error;
+mod fix;
+pub mod item;
+pub mod log;
+pub mod metrics;
+mod number;
+mod processor;
+mod rejects;
+pub mod settings;
+mod writer;
+
+pub use error::Error;
+pub use settings::Settings;
+
+/// Consumes until `shutdown` resolves, then ends the batches in work, checkpoints, gives the leases up and returns.
+///
+/// # Errors
+/// What is missing or denied at the start, and what the worker cannot go on without; each with the command that mends it.
+pub async fn run(
+    settings: Settings,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), Error> {
+    settings.check()?;
+    let metrics = Arc::new(metrics::Metrics::new(&settings));
+    let listener = TcpListener::bind(settings.admin)
+        .await
+        .map_err(|source| Error::Admin {
+            address: settings.admin,
+            source,
+        })?;
+    let ended = CancellationToken::new();
+    let admin = tokio::spawn(admin::serve(
+        listener,
+        Arc::clone(&metrics),
+        ended.clone().cancelled_owned(),
+    ));
+
+    let result = consume(&settings, &metrics, shutdown).await;
+    ended.cancel();
+    // It has no state to save: a scrape that hangs must not hold up the end.
+    admin.abort();
+    result
+}
+
+async fn consume(
+    settings: &Settings,
+    metrics: &Arc<metrics::Metrics>,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), Error> {
+    tokio::pin!(shutdown);
+    let clients = aws::Clients::new(settings).await?;
+    let tables = tokio::select! {
+        tables = checks::all(settings, &clients) => tables?,
+        () = &mut shutdown => return Ok(()),
+    };
+    let sink = Arc::new(processor::Sink::new(
+        settings,
+        &clients,
+        tables,
+        Arc::clone(metrics),
+    ));
+    let events = Arc::clone(metrics);
+    let region = clients.region;
+    let worker = kinesis_consumer::worker::Worker::new(
+        settings.consumer(),
+        clients.kinesis,
+        clients.leases,
+        Arc::new(processor::Factory(sink)),
+    )
+    .on_event(Arc::new(move |event| {
+        log::event(event);
+        events.record(event);
+    }));
+    metrics.set_ready(true);
+    tracing::info!(
+        stream = settings.stream_name,
+        table = settings.table_name,
+        application = settings.application_name,
+        instance = settings.instance_name(),
+        "consuming"
+    );
+    let result = worker
+        .run(async {
+            shutdown.await;
+            // Not ready any more, but alive until the leases are given up.
+            metrics.set_ready(false);
+            tracing::info!("stopping");
+        })
+        .await;
+    metrics.set_ready(false);
+    result.map_err(|source| Error::Worker {
+        hint: hint(&source, settings, &region),
+        source,
+    })
+}
+
+/// What mends it, where that is a matter of permissions.
+fn hint(error: &kinesis_consumer::error::Error, settings: &Settings, region: &str) -> String {
+    use kinesis_consumer::error::Error;
+    let text = error.to_string();
+    let fix = match error {
+        _ if !text.contains("AccessDenied") => return String::new(),
+        Error::Table { table, .. } => {
+            fix::allow(&fix::LEASE_ACTIONS, &fix::table_arn(table, region))
+        }
+        _ => fix::allow(
+            &fix::STREAM_ACTIONS,
+            &fix::stream_arn(&settings.stream_name, region),
+        ),
+    };
+    format!(". Mend it with: {fix}")
+}

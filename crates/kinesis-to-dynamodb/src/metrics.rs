@@ -1,0 +1,316 @@
+//! What is counted: the library's events and the writer's outcomes, for Prometheus and as JSON.
+//!
+//! Where KCL has a metric, its name is KCL's in Prometheus form (RecordsProcessed → `records_processed_total`).
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use kinesis_consumer::{event::Event, shard::ShardId};
+use prometheus_client::{
+    encoding::text::encode,
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::{Metric, Registry},
+};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::{Settings, item::Rejected};
+
+type Labels = [(&'static str, String); 1];
+type Counters = Family<Labels, Counter>;
+type Gauges = Family<Labels, Gauge>;
+
+/// All metrics of one consumer.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    instance: String,
+    ready: AtomicBool,
+    held: Mutex<BTreeMap<ShardId, Held>>,
+
+    records: Counters,
+    bytes: Counters,
+    batches: Counters,
+    records_total: Counter,
+    millis_behind_latest: Gauges,
+    checkpoint_age: Gauges,
+    current_leases: Gauge,
+    acquired: Counter,
+    lost: Counter,
+    handed_over: Counter,
+    released: Counter,
+    shards_ended: Counter,
+    processor_failures: Counter,
+    checkpoints_expired: Counter,
+    retries: Counters,
+    throttles: Counters,
+    written: Counter,
+    stale: Counter,
+    superseded: Counter,
+    rejects: Counters,
+}
+
+/// A shard whose lease is held.
+#[derive(Clone, Debug)]
+struct Held {
+    /// Unknown until the first answer of GetRecords: never a made-up 0.
+    millis_behind_latest: Option<i64>,
+    checkpoint: Option<String>,
+    checkpointed: Instant,
+    records: u64,
+}
+
+impl Metrics {
+    /// Metrics with the labels `stream` and `application`.
+    pub fn new(settings: &Settings) -> Self {
+        let labels = [
+            ("stream", &settings.stream_name),
+            ("application", &settings.application_name),
+        ];
+        let labels = labels.map(|(name, value)| (name.into(), value.clone().into()));
+        let mut registry = Registry::with_prefix_and_labels("kinesis_consumer", labels.into_iter());
+        let r = &mut registry;
+        Self {
+            records: told(r, "records_processed", "Records stored or kept aside"),
+            bytes: told(r, "data_bytes_processed", "Their data, in bytes"),
+            batches: told(r, "batches_processed", "Their batches"),
+            millis_behind_latest: told(
+                r,
+                "millis_behind_latest",
+                "How far behind the shard's tip the last read ended",
+            ),
+            checkpoint_age: told(
+                r,
+                "checkpoint_age_seconds",
+                "Since the checkpoint last moved, on idle shards too",
+            ),
+            current_leases: told(r, "current_leases", "Leases held"),
+            acquired: told(r, "acquired_leases", "Leases taken or received"),
+            lost: told(r, "lost_leases", "Leases lost to others"),
+            handed_over: told(
+                r,
+                "handed_over_leases",
+                "Leases handed to a worker that asked",
+            ),
+            released: told(r, "released_leases", "Leases given up at shutdown"),
+            shards_ended: told(r, "shards_ended", "Closed shards processed to their end"),
+            processor_failures: told(
+                r,
+                "processor_failures",
+                "Batches that failed and were tried again",
+            ),
+            checkpoints_expired: told(
+                r,
+                "expired_checkpoints",
+                "Shards that lost records to the stream's retention",
+            ),
+            retries: told(r, "retries", "Calls that failed and were tried again"),
+            throttles: told(r, "throttles", "Calls that AWS throttled"),
+            written: told(r, "items_written", "Items written"),
+            stale: told(
+                r,
+                "stale_writes",
+                "Records that the table had already, or a newer one of their key",
+            ),
+            superseded: told(
+                r,
+                "superseded_records",
+                "Records not written for a newer one of their key in the batch",
+            ),
+            rejects: told(r, "rejected_records", "Records that cannot be stored"),
+            records_total: Counter::default(),
+            instance: settings.instance_name(),
+            ready: AtomicBool::new(false),
+            held: Mutex::default(),
+            registry,
+        }
+    }
+
+    /// Counts an event.
+    pub fn record(&self, event: &Event) {
+        match event {
+            Event::LeaseAcquired { shard, .. } => {
+                self.acquired.inc();
+                self.held().insert(shard.clone(), Held::new());
+            }
+            Event::LeaseLost { shard } => self.given_up(shard, &self.lost),
+            Event::HandedOver { shard, .. } => self.given_up(shard, &self.handed_over),
+            Event::LeaseReleased { shard } => self.given_up(shard, &self.released),
+            Event::ShardEnded { shard, .. } => self.given_up(shard, &self.shards_ended),
+            Event::ShardStarted { shard, checkpoint } => self.of(shard, |held| {
+                held.checkpoint = Some(checkpoint.to_string());
+                held.checkpointed = Instant::now();
+            }),
+            Event::Processed {
+                shard,
+                records,
+                bytes,
+                millis_behind_latest,
+                ..
+            } => {
+                let label = [("shard", shard.clone())];
+                let records = *records as u64;
+                self.records.get_or_create(&label).inc_by(records);
+                self.bytes.get_or_create(&label).inc_by(*bytes as u64);
+                self.batches.get_or_create(&label).inc();
+                self.records_total.inc_by(records);
+                self.of(shard, |held| {
+                    held.millis_behind_latest = Some(*millis_behind_latest);
+                    held.records += records;
+                });
+            }
+            Event::Polled {
+                shard,
+                millis_behind_latest,
+            } => {
+                self.of(shard, |held| {
+                    held.millis_behind_latest = Some(*millis_behind_latest)
+                });
+            }
+            Event::Checkpointed { shard, checkpoint } => self.of(shard, |held| {
+                held.checkpoint = Some(checkpoint.to_string());
+                held.checkpointed = Instant::now();
+            }),
+            Event::ProcessorFailed { .. } => drop(self.processor_failures.inc()),
+            Event::Throttled { operation, .. } => drop(
+                self.throttles
+                    .get_or_create(&operation_label(operation))
+                    .inc(),
+            ),
+            Event::Retrying { operation, .. } => drop(
+                self.retries
+                    .get_or_create(&operation_label(operation))
+                    .inc(),
+            ),
+            Event::CheckpointExpired { .. } => drop(self.checkpoints_expired.inc()),
+            _ => {}
+        }
+    }
+
+    pub(crate) fn write_retried(&self, operation: &'static str, throttled: bool) {
+        let counters = if throttled {
+            &self.throttles
+        } else {
+            &self.retries
+        };
+        counters.get_or_create(&operation_label(operation)).inc();
+    }
+
+    pub(crate) fn written(&self, stored: bool) {
+        if stored { &self.written } else { &self.stale }.inc();
+    }
+
+    pub(crate) fn superseded(&self) {
+        self.superseded.inc();
+    }
+
+    pub(crate) fn rejected(&self, reason: &Rejected) {
+        self.rejects
+            .get_or_create(&[("reason", reason.label().to_owned())])
+            .inc();
+    }
+
+    pub(crate) fn set_ready(&self, ready: bool) {
+        self.ready.store(ready, Ordering::Relaxed);
+    }
+
+    /// Is the worker running, and not stopping?
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Relaxed)
+    }
+
+    /// Everything, in OpenMetrics' text form.
+    pub fn text(&self) -> String {
+        self.set_gauges(Instant::now());
+        let mut text = String::new();
+        // Writing to a String does not fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+
+    /// At the scrape, so that a shard given up leaves no line behind, and ages are right.
+    fn set_gauges(&self, now: Instant) {
+        let held = self.held();
+        self.current_leases.set(held.len() as i64);
+        self.millis_behind_latest.clear();
+        self.checkpoint_age.clear();
+        for (shard, held) in held.iter() {
+            let label = [("shard", shard.clone())];
+            if let Some(millis) = held.millis_behind_latest {
+                self.millis_behind_latest.get_or_create(&label).set(millis);
+            }
+            let age = now.saturating_duration_since(held.checkpointed).as_secs();
+            self.checkpoint_age.get_or_create(&label).set(age as i64);
+        }
+    }
+
+    /// What a person, or the demo, wants to know of this consumer.
+    pub fn state(&self) -> Value {
+        let leases: Vec<Value> = (self.held().iter())
+            .map(|(shard, held)| {
+                json!({
+                    "shard": shard,
+                    "millisBehindLatest": held.millis_behind_latest,
+                    "checkpoint": held.checkpoint,
+                    "records": held.records,
+                })
+            })
+            .collect();
+        json!({
+            "instance": self.instance,
+            "ready": self.is_ready(),
+            "records": self.records_total.get(),
+            "itemsWritten": self.written.get(),
+            "staleWrites": self.stale.get(),
+            "supersededRecords": self.superseded.get(),
+            "leases": leases,
+        })
+    }
+
+    fn held(&self) -> MutexGuard<'_, BTreeMap<ShardId, Held>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn of(&self, shard: &ShardId, change: impl FnOnce(&mut Held)) {
+        if let Some(held) = self.held().get_mut(shard) {
+            change(held);
+        }
+    }
+
+    /// Counts once, though a lease may be told as ended and then as given up.
+    fn given_up(&self, shard: &ShardId, counter: &Counter) {
+        if self.held().remove(shard).is_some() {
+            counter.inc();
+        }
+    }
+}
+
+impl Held {
+    fn new() -> Self {
+        Self {
+            millis_behind_latest: None,
+            checkpoint: None,
+            checkpointed: Instant::now(),
+            records: 0,
+        }
+    }
+}
+
+fn operation_label(operation: &str) -> Labels {
+    [("operation", operation.to_owned())]
+}
+
+/// A metric of that name.
+fn told<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
+    let metric = M::default();
+    registry.register(name, help, metric.clone());
+    metric
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,140 @@
+//! What is told, after which events; and that the README tells the same.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use clap::Parser as _;
+use kinesis_consumer::sequence::Checkpoint;
+
+use super::*;
+
+fn metrics() -> Metrics {
+    let arguments = [
+        "x",
+        "--stream-name",
+        "s",
+        "--table-name",
+        "t",
+        "--application-name",
+        "a",
+        "--instance-name",
+        "i",
+    ];
+    Metrics::new(&Settings::parse_from(arguments))
+}
+
+fn shard() -> ShardId {
+    "shardId-000000000000".to_owned()
+}
+
+fn processed(millis_behind_latest: i64) -> Event {
+    Event::Processed {
+        shard: shard(),
+        records: 3,
+        bytes: 30,
+        millis_behind_latest,
+        took: Duration::ZERO,
+    }
+}
+
+fn line(metrics: &Metrics, name: &str) -> Option<String> {
+    let text = metrics.text();
+    text.lines()
+        .find(|line| line.starts_with(&format!("kinesis_consumer_{name}{{")))
+        .map(|line| line.rsplit(' ').next().unwrap().to_owned())
+}
+
+#[test]
+fn a_shard_given_up_leaves_no_lag_behind_and_counts_once() {
+    let metrics = metrics();
+    metrics.record(&Event::LeaseAcquired {
+        shard: shard(),
+        from: None,
+    });
+    assert_eq!(line(&metrics, "current_leases").as_deref(), Some("1"));
+    assert_eq!(
+        line(&metrics, "millis_behind_latest"),
+        None,
+        "unknown is not 0"
+    );
+    metrics.record(&processed(250));
+    assert_eq!(
+        line(&metrics, "millis_behind_latest").as_deref(),
+        Some("250")
+    );
+    metrics.record(&Event::ShardEnded {
+        shard: shard(),
+        children: vec![],
+    });
+    metrics.record(&Event::LeaseReleased { shard: shard() });
+    assert_eq!(line(&metrics, "current_leases").as_deref(), Some("0"));
+    assert_eq!(line(&metrics, "millis_behind_latest"), None);
+    assert_eq!(
+        line(&metrics, "released_leases_total").as_deref(),
+        Some("0")
+    );
+    assert_eq!(
+        line(&metrics, "records_processed_total").as_deref(),
+        Some("3")
+    );
+    // A page that was under way brings no lag back.
+    metrics.record(&Event::Polled {
+        shard: shard(),
+        millis_behind_latest: 1,
+    });
+    assert_eq!(line(&metrics, "millis_behind_latest"), None);
+}
+
+#[test]
+fn a_checkpoint_ages_until_it_moves() {
+    let metrics = metrics();
+    metrics.record(&Event::LeaseAcquired {
+        shard: shard(),
+        from: None,
+    });
+    let age = |now| {
+        metrics.set_gauges(now);
+        metrics
+            .checkpoint_age
+            .get_or_create(&[("shard", shard())])
+            .get()
+    };
+    let later = Instant::now() + Duration::from_secs(3600);
+    let before = age(later);
+    assert!(before >= 3600);
+    metrics.held().get_mut(&shard()).unwrap().checkpointed = later - Duration::from_secs(5);
+    assert_eq!(age(later), 5);
+    metrics.record(&Event::Checkpointed {
+        shard: shard(),
+        checkpoint: Checkpoint::TrimHorizon,
+    });
+    assert!(age(later) > 5, "the event sets it anew, to now");
+    assert_eq!(metrics.state()["leases"][0]["checkpoint"], "TRIM_HORIZON");
+}
+
+#[test]
+fn the_readme_has_every_metric() {
+    let metrics = metrics();
+    metrics.record(&Event::LeaseAcquired {
+        shard: shard(),
+        from: None,
+    });
+    metrics.record(&processed(0));
+    metrics.write_retried("PutItem", true);
+    metrics.write_retried("PutItem", false);
+    metrics.rejected(&Rejected::TooDeep);
+    let text = metrics.text();
+    let exposed: BTreeSet<String> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("kinesis_consumer_"))
+        .map(|line| line.split('{').next().unwrap().to_owned())
+        .collect();
+    let section = include_str!("../../README.md")
+        .split("## Metrics")
+        .nth(1)
+        .unwrap();
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| `"));
+    let told: BTreeSet<String> = rows
+        .map(|row| row.split('`').next().unwrap().to_owned())
+        .collect();
+    assert_eq!(told, exposed);
+}

@@ -1,0 +1,149 @@
+//! Keeps records that cannot be stored: whole, in the rejects table, or by their position, in the log.
+//!
+//! A record in the rejects table is one item, or numbered parts where it is larger than an item may be: `record`
+//! (`<stream>/<shard>/<position>`), `part` from 1, `parts`, `data` (binary: joined in order they are the record's data), `partition_key`,
+//! `reason`, `stream`, `shard`, `sequence_number`, `sub_sequence_number`, `arrived`, `rejected_by`. Written again, it is the same.
+
+use std::sync::Arc;
+
+use aws_sdk_dynamodb::{primitives::Blob, types::AttributeValue};
+use kinesis_consumer::record::Record;
+
+use crate::{
+    Error, Settings,
+    aws::{Clients, Failure},
+    fix,
+    item::{Item, Rejected},
+    metrics::Metrics,
+    writer::{failed, patiently},
+};
+
+/// Data of one part: leaves room for names, the partition key and the reason.
+const PART_BYTES: usize = 384 << 10;
+/// The longest reason that is kept.
+const REASON_CHARS: usize = 1000;
+
+/// Where rejects of one stream go.
+#[derive(Debug)]
+pub(crate) struct Rejects {
+    table: Option<String>,
+    stream: String,
+    rejected_by: String,
+    clients: Clients,
+    metrics: Arc<Metrics>,
+}
+
+impl Rejects {
+    pub(crate) fn new(settings: &Settings, clients: &Clients, metrics: Arc<Metrics>) -> Self {
+        Self {
+            table: settings.rejects_table().map(Into::into),
+            stream: settings
+                .stream_name
+                .rsplit('/')
+                .next()
+                .unwrap_or_default()
+                .to_owned(),
+            rejected_by: settings.instance_name(),
+            clients: clients.clone(),
+            metrics,
+        }
+    }
+
+    /// Returns when the record is kept.
+    pub(crate) async fn keep(
+        &self,
+        shard: &str,
+        record: &Record,
+        reason: &Rejected,
+    ) -> Result<(), Error> {
+        if let Some(table) = &self.table {
+            for part in self.parts(shard, record, reason) {
+                let request = self
+                    .clients
+                    .items
+                    .put_item()
+                    .table_name(table)
+                    .set_item(Some(part));
+                patiently(&self.metrics, || async {
+                    request
+                        .clone()
+                        .send()
+                        .await
+                        .map_err(|error| Failure::of("PutItem", &error))
+                })
+                .await
+                .map_err(|failure| {
+                    let region = &self.clients.region;
+                    failed(
+                        table,
+                        failure,
+                        region,
+                        &fix::create_rejects_table(table, region),
+                    )
+                })?;
+            }
+        }
+        self.metrics.rejected(reason);
+        tracing::warn!(
+            shard,
+            sequence_number = record.sequence_number.as_str(),
+            sub_sequence_number = record.sub_sequence_number,
+            bytes = record.data.len(),
+            %reason,
+            kept_in = self.table.as_deref().unwrap_or("the stream alone"),
+            "record rejected"
+        );
+        Ok(())
+    }
+
+    fn parts(&self, shard: &str, record: &Record, reason: &Rejected) -> Vec<Item> {
+        let Record {
+            sequence_number,
+            sub_sequence_number,
+            partition_key,
+            data,
+            arrival,
+            ..
+        } = record;
+        let text = |text: &str| AttributeValue::S(text.to_owned());
+        let number = |number: usize| AttributeValue::N(number.to_string());
+        let mut common = Item::from([
+            (
+                "record".into(),
+                AttributeValue::S(format!(
+                    "{}/{shard}/{sequence_number}.{sub_sequence_number}",
+                    self.stream
+                )),
+            ),
+            ("partition_key".into(), text(partition_key)),
+            (
+                "reason".into(),
+                AttributeValue::S(reason.to_string().chars().take(REASON_CHARS).collect()),
+            ),
+            ("stream".into(), text(&self.stream)),
+            ("shard".into(), text(shard)),
+            ("sequence_number".into(), text(sequence_number.as_str())),
+            (
+                "sub_sequence_number".into(),
+                AttributeValue::N(sub_sequence_number.to_string()),
+            ),
+            ("rejected_by".into(), text(&self.rejected_by)),
+        ]);
+        if let Some(arrival) = arrival {
+            common.insert("arrived".into(), AttributeValue::S(arrival.to_string()));
+        }
+        // No data is one empty part.
+        let mut chunks: Vec<&[u8]> = data.chunks(PART_BYTES).collect();
+        if chunks.is_empty() {
+            chunks.push(&[]);
+        }
+        common.insert("parts".into(), number(chunks.len()));
+        let parts = chunks.iter().zip(1..).map(|(chunk, part)| {
+            let mut item = common.clone();
+            item.insert("part".into(), number(part));
+            item.insert("data".into(), AttributeValue::B(Blob::new(*chunk)));
+            item
+        });
+        parts.collect()
+    }
+}

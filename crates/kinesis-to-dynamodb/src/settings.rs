@@ -1,0 +1,280 @@
+//! The settings: flags, and environment variables of the same meaning. The names are the tutorial's.
+
+use std::{net::SocketAddr, time::Duration};
+
+use clap::{ValueEnum, builder::NonEmptyStringValueParser};
+use kinesis_consumer::config::{Config, InitialPosition};
+use tracing_subscriber::EnvFilter;
+
+use crate::Error;
+
+/// What to consume, where to put it, and how. Each flag has an environment variable; flags win.
+#[derive(Clone, Debug, clap::Parser)]
+#[command(
+    name = "kinesis-to-dynamodb",
+    version,
+    about = "Every record of a Kinesis stream becomes an item of a DynamoDB table"
+)]
+pub struct Settings {
+    /// The stream to read: its name, or its ARN
+    #[arg(long, env, value_parser = NonEmptyStringValueParser::new())]
+    pub stream_name: String,
+
+    /// The table to write to; its key must be one HASH key of type S
+    #[arg(long, env, value_parser = NonEmptyStringValueParser::new())]
+    pub table_name: String,
+
+    /// The application: consumers of one name share the stream, and the lease table has that name
+    #[arg(long, env, value_parser = NonEmptyStringValueParser::new())]
+    pub application_name: String,
+
+    /// The region of stream and tables. Unset: as the AWS SDK finds it
+    #[arg(long, env)]
+    pub aws_region: Option<String>,
+
+    /// This consumer's name, unique in the application: lease owner and `processed_by`. Unset: the host's name, a pod's own
+    #[arg(long, env)]
+    pub instance_name: Option<String>,
+
+    /// Where a new application starts: TRIM_HORIZON, LATEST or an RFC 3339 time
+    #[arg(long, env, default_value = "TRIM_HORIZON", value_parser = initial_position)]
+    pub initial_position: InitialPosition,
+
+    /// Whose lease is not renewed for so long loses it to others; the same for all consumers of an application
+    #[arg(long, env, default_value = "10s", value_parser = humantime::parse_duration)]
+    pub failover_time: Duration,
+
+    /// What to do with a record that cannot be stored: go on (it is kept in the rejects table, or logged), or stop that shard
+    #[arg(long, env, default_value = "skip")]
+    pub on_reject: OnReject,
+
+    /// The table that keeps records that cannot be stored, whole. Unset: the log tells their positions
+    #[arg(long, env)]
+    pub rejects_table: Option<String>,
+
+    /// Where /metrics, /livez, /readyz and /state are served
+    #[arg(long, env, default_value = "0.0.0.0:9090")]
+    pub admin: SocketAddr,
+
+    /// How log lines look
+    #[arg(long, env, default_value = "text")]
+    pub log_format: LogFormat,
+
+    /// What is logged: error, warn, info, debug or trace, also by module (`info,kinesis_consumer=debug`)
+    #[arg(long, env, default_value = "info", value_parser = log_level)]
+    pub log_level: String,
+}
+
+/// What becomes of a shard with a record that cannot be stored.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum OnReject {
+    /// The record is kept aside, and the shard goes on.
+    Skip,
+    /// The shard stops before the record, and tries it again for ever.
+    Halt,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+impl Settings {
+    /// This consumer's name.
+    pub fn instance_name(&self) -> String {
+        match &self.instance_name {
+            Some(name) if !name.is_empty() => name.clone(),
+            _ => hostname::get()
+                .map(|name| name.to_string_lossy().into_owned())
+                .unwrap_or_default(),
+        }
+    }
+
+    /// The rejects table, if one is set. An empty variable is an unset one, as manifests have it.
+    pub fn rejects_table(&self) -> Option<&str> {
+        self.rejects_table
+            .as_deref()
+            .filter(|name| !name.is_empty())
+    }
+
+    /// The region, if one is set.
+    pub fn aws_region(&self) -> Option<&str> {
+        self.aws_region
+            .as_deref()
+            .filter(|region| !region.is_empty())
+    }
+
+    /// What each setting alone cannot tell.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let wrong = |name, value: &str, want| {
+            Err(Error::Setting {
+                name,
+                value: value.to_owned(),
+                want,
+            })
+        };
+        if self.instance_name().is_empty() {
+            return wrong(
+                "INSTANCE_NAME",
+                "",
+                "a name that no other consumer of the application has; this host has none",
+            );
+        }
+        if self.failover_time < Duration::from_millis(500) {
+            let value = humantime::format_duration(self.failover_time).to_string();
+            return wrong(
+                "FAILOVER_TIME",
+                &value,
+                "at least 500ms, and 10s unless you know better",
+            );
+        }
+        if self.on_reject == OnReject::Halt
+            && let Some(table) = self.rejects_table()
+        {
+            return wrong(
+                "REJECTS_TABLE",
+                table,
+                "unset with ON_REJECT=halt, which leaves the record in the stream",
+            );
+        }
+        for (name, table) in [
+            ("REJECTS_TABLE", self.rejects_table()),
+            ("APPLICATION_NAME", Some(self.application_name.as_str())),
+        ] {
+            if table == Some(self.table_name.as_str()) {
+                return wrong(name, &self.table_name, "another name than TABLE_NAME's");
+            }
+        }
+        if self.rejects_table() == Some(self.application_name.as_str()) {
+            return wrong(
+                "REJECTS_TABLE",
+                &self.application_name,
+                "another name than APPLICATION_NAME, which the lease table has",
+            );
+        }
+        Ok(())
+    }
+
+    /// The library's settings.
+    pub(crate) fn consumer(&self) -> Config {
+        Config {
+            initial_position: self.initial_position,
+            failover_time: self.failover_time,
+            ..Config::new(
+                &self.stream_name,
+                &self.application_name,
+                self.instance_name(),
+            )
+        }
+    }
+}
+
+fn log_level(text: &str) -> Result<String, String> {
+    match EnvFilter::try_new(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(format!(
+            "want error, warn, info, debug, trace, or module=level, with commas between them: {error}"
+        )),
+    }
+}
+
+fn initial_position(text: &str) -> Result<InitialPosition, String> {
+    match text {
+        "TRIM_HORIZON" => Ok(InitialPosition::TrimHorizon),
+        "LATEST" => Ok(InitialPosition::Latest),
+        time => time.parse().map(InitialPosition::AtTimestamp).map_err(|_| {
+            "want TRIM_HORIZON, LATEST or a time such as 2026-11-23T12:00:00Z".to_owned()
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    fn parse(more: &[&str]) -> Result<Settings, clap::Error> {
+        let base = [
+            "x",
+            "--stream-name",
+            "s",
+            "--table-name",
+            "t",
+            "--application-name",
+            "a",
+            "--instance-name",
+            "i",
+        ];
+        Settings::try_parse_from(base.iter().chain(more))
+    }
+
+    #[test]
+    fn a_new_application_starts_at_the_oldest_record() {
+        let settings = parse(&[]).unwrap();
+        assert_eq!(settings.initial_position, InitialPosition::TrimHorizon);
+        let config = settings.consumer();
+        assert_eq!(config.lease_table, "a");
+        assert_eq!(config.worker_id, "i");
+        assert_eq!(config.failover_time, Duration::from_secs(10));
+    }
+
+    #[test]
+    fn positions_are_read_as_kcl_names_them() {
+        assert_eq!(
+            parse(&["--initial-position", "LATEST"])
+                .unwrap()
+                .initial_position,
+            InitialPosition::Latest
+        );
+        let time = parse(&["--initial-position", "2026-11-23T12:00:00Z"])
+            .unwrap()
+            .initial_position;
+        assert_eq!(
+            time,
+            InitialPosition::AtTimestamp("2026-11-23T12:00:00Z".parse().unwrap())
+        );
+        let error = parse(&["--initial-position", "yesterday"])
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("want TRIM_HORIZON, LATEST or a time"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn settings_that_contradict_each_other_are_refused() {
+        for (more, want) in [
+            (
+                &["--rejects-table", "r", "--on-reject", "halt"][..],
+                "REJECTS_TABLE \"r\": want unset with ON_REJECT=halt",
+            ),
+            (
+                &["--rejects-table", "t"],
+                "REJECTS_TABLE \"t\": want another name",
+            ),
+            (
+                &["--rejects-table", "a"],
+                "REJECTS_TABLE \"a\": want another name",
+            ),
+            (
+                &["--failover-time", "1ms"],
+                "FAILOVER_TIME \"1ms\": want at least 500ms",
+            ),
+        ] {
+            let error = parse(more).unwrap().check().unwrap_err().to_string();
+            assert!(error.contains(want), "{error}");
+        }
+        assert!(
+            parse(&["--rejects-table", ""])
+                .unwrap()
+                .rejects_table()
+                .is_none()
+        );
+    }
+}
