@@ -1,0 +1,23 @@
+# Two images from one build:
+#   docker build -t keda-kinesis-scaler .
+#   docker build -t kinesis-to-dynamodb --target kinesis-to-dynamodb .
+
+FROM rust:1.95-bookworm AS build
+WORKDIR /src
+COPY . .
+RUN --mount=type=cache,target=/usr/local/cargo/registry \
+    --mount=type=cache,target=/src/target \
+    cargo build --locked --profile dist -p keda-kinesis-scaler -p kinesis-to-dynamodb \
+    && cp target/dist/keda-kinesis-scaler target/dist/kinesis-to-dynamodb /usr/local/bin/
+
+# glibc, CA certificates and a user that is not root; no shell.
+FROM gcr.io/distroless/cc-debian12:nonroot AS kinesis-to-dynamodb
+COPY --from=build /usr/local/bin/kinesis-to-dynamodb /usr/local/bin/
+EXPOSE 9090
+ENTRYPOINT ["/usr/local/bin/kinesis-to-dynamodb"]
+
+FROM gcr.io/distroless/cc-debian12:nonroot AS keda-kinesis-scaler
+COPY --from=build /usr/local/bin/keda-kinesis-scaler /usr/local/bin/
+EXPOSE 6000 9090
+ENTRYPOINT ["/usr/local/bin/keda-kinesis-scaler"]
+CMD ["serve"]
