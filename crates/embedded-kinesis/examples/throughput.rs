@@ -235,11 +235,26 @@ async fn get_bare(
         &format!(r#"{{"ShardIterator":"{first}","Limit":1000}}"#),
     );
     let mut bare = Bare::connect(&endpoint).await?;
+    let answer = bare.call(&request).await?;
+    let (found, length) = (occurrences(answer, b"\"SequenceNumber\""), answer.len());
+    if found != records {
+        return Err(format!("{found} records instead of {records}").into());
+    }
     let end = Instant::now() + for_;
     let mut done = 0;
     while Instant::now() < end {
-        bare.call(&request).await?;
+        // The same records each time; only the lag and the next iterator vary by a few digits.
+        let answer = bare.call(&request).await?;
+        if answer.len().abs_diff(length) > 64 {
+            return Err(String::from_utf8_lossy(answer).into_owned().into());
+        }
         done += records;
     }
     Ok(done)
+}
+
+fn occurrences(text: &[u8], wanted: &[u8]) -> usize {
+    text.windows(wanted.len())
+        .filter(|it| *it == wanted)
+        .count()
 }

@@ -4,6 +4,7 @@ mod body;
 mod socket;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
@@ -23,6 +24,9 @@ use crate::world::World;
 /// A PutRecords call of 10 MiB is 14 MiB of base64, and has keys besides.
 const MAX_BODY: usize = 20 << 20;
 
+/// For answers that are on their way when the server stops.
+const GRACE: Duration = Duration::from_millis(500);
+
 /// The connection ends without a (whole) answer.
 #[derive(Debug, thiserror::Error)]
 #[error("the connection is broken off")]
@@ -41,7 +45,7 @@ pub(crate) async fn accept(listener: TcpListener, world: Arc<World>, tasks: Task
             // Out of file descriptors, most likely: the next one may be free in a moment.
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+                tokio::time::sleep(Duration::from_millis(10)).await;
             }
         }
     }
@@ -60,7 +64,11 @@ async fn connection(stream: TcpStream, world: Arc<World>) {
         ended = connection.as_mut() => ended,
         () = world.closing.cancelled() => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            match tokio::time::timeout(GRACE, connection).await {
+                Ok(ended) => ended,
+                // A client that reads nothing, or never ends its request.
+                Err(_) => return,
+            }
         }
     };
     if let Err(error) = ended {

@@ -242,5 +242,8 @@ async fn nonsense_is_answered() {
         .write_all(format!("{kept}{auth}{target}content-length: 5\r\n\r\n").as_bytes())
         .await
         .unwrap();
+    let mut unfinished = tokio::net::TcpStream::connect(&address).await.unwrap();
+    unfinished.write_all(b"POST / HT").await.unwrap();
+    client.list_streams().send().await.unwrap();
     server.shutdown().await;
 }

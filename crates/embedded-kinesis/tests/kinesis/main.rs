@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod cbor;
+mod cli;
 mod credentials;
 mod faults;
 mod iterators;
