@@ -2,7 +2,7 @@
 //!
 //! Every worker does so; all writes are conditional, so doing it twice does no harm. It never takes a lease.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::time::{Instant, sleep, sleep_until};
@@ -16,6 +16,7 @@ use crate::{
     lease::Lease,
     lease_table::TableError,
     sequence::Checkpoint,
+    shard::ShardId,
     shard_sync,
 };
 
@@ -25,12 +26,17 @@ const LEADER_CHECK: Duration = Duration::from_secs(60);
 const UNCLEAR_LEADER_CHECK: Duration = Duration::from_secs(5);
 /// After a reshard that `ListShards` told half of, and while there are holes.
 const QUICK_AUDIT: Duration = Duration::from_secs(1);
+/// Finished leases that nobody needs are kept for so many failover times: a process that was stopped for less, and goes on in the middle
+/// of creating such a lease, finds it there and does no harm.
+const KEPT: u32 = 12;
 /// Calls to the lease table at a time.
 const CONCURRENCY: usize = 16;
 
 pub(crate) struct Auditor {
     context: Arc<Context>,
     leader: LeaderWatch,
+    /// Finished leases that nobody needs any more, since when.
+    unneeded: HashMap<ShardId, Instant>,
     /// Denials are an operator's mistake at the start, and passing trouble once things have worked.
     worked: bool,
 }
@@ -49,6 +55,7 @@ impl Auditor {
         Self {
             context,
             leader: LeaderWatch::default(),
+            unneeded: HashMap::new(),
             worked: false,
         }
     }
@@ -117,30 +124,30 @@ impl Auditor {
     }
 
     /// One comparison of shards and leases. Returns the time to the next one.
-    async fn audit(&self) -> Result<Duration, Trouble> {
-        let Context {
-            config,
-            kinesis,
-            table,
-            ..
-        } = &*self.context;
+    async fn audit(&mut self) -> Result<Duration, Trouble> {
+        let context = Arc::clone(&self.context);
+        let (table, kinesis) = (&context.table, &context.kinesis);
+        let position = context.config.initial_position;
+        let began = Instant::now();
         let mut leases = table.scan().await?;
-        let position = config.initial_position;
-        if leases.is_empty() {
-            let shards = kinesis
-                .list_shards(shard_sync::initial_filter(position))
-                .await?;
-            let wanted = shard_sync::initial(&shards, position)
-                .map_err(|hole| Trouble::Race(hole.to_string()))?;
-            self.create(wanted).await?;
-            return Ok(self.interval());
+        let race = |what: &dyn ToString| Trouble::Race(what.to_string());
+        let (shards, wanted) = if leases.is_empty() {
+            let filter = shard_sync::initial_filter(position);
+            let shards = kinesis.list_shards(filter).await?;
+            let wanted = shard_sync::initial(&shards, position).map_err(|hole| race(&hole))?;
+            (shards, wanted)
+        } else {
+            let shards = kinesis.list_shards(ShardFilter::All).await?;
+            if let Some(shard) = shard_sync::recreated(&leases, &shards) {
+                return Err(Trouble::Fatal(context.stream_recreated(shard)));
+            }
+            let wanted =
+                shard_sync::missing(&shards, &leases, position).map_err(|open| race(&open))?;
+            (shards, wanted)
+        };
+        if began.elapsed() > context.config.failover_time {
+            return Err(race(&"what was seen is too old to act on"));
         }
-        let shards = kinesis.list_shards(ShardFilter::All).await?;
-        if let Some(shard) = shard_sync::recreated(&leases, &shards) {
-            return Err(Trouble::Fatal(self.context.stream_recreated(shard)));
-        }
-        let wanted = shard_sync::missing(&shards, &leases, position)
-            .map_err(|error| Trouble::Race(error.to_string()))?;
         leases.extend(wanted.iter().cloned());
         self.create(wanted).await?;
         for (key, range) in shard_sync::back_fill(&leases, &shards) {
@@ -150,13 +157,8 @@ impl Auditor {
             }
         }
         let holes = shard_sync::holes(&leases);
-        for lease in shard_sync::deletable(&leases, &shards) {
-            match table.delete(&lease).await {
-                Ok(()) => self.context.tell(Event::LeaseDeleted { shard: lease.key }),
-                Err(TableError::Conflict(_)) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
+        self.clean_up(shard_sync::deletable(&leases, &shards))
+            .await?;
         match holes.first() {
             // Scans lag behind, and `ListShards` lags behind reshards; what persists is told each time.
             Some(hole) => Err(Trouble::Race(format!(
@@ -165,6 +167,26 @@ impl Auditor {
             ))),
             None => Ok(self.interval()),
         }
+    }
+
+    /// Deletes what has been of no use for long enough.
+    async fn clean_up(&mut self, deletable: Vec<Lease>) -> Result<(), TableError> {
+        let now = Instant::now();
+        let kept = self.context.config.failover_time * KEPT;
+        self.unneeded
+            .retain(|key, _| deletable.iter().any(|lease| lease.key == *key));
+        for lease in deletable {
+            let since = *self.unneeded.entry(lease.key.clone()).or_insert(now);
+            if now - since < kept {
+                continue;
+            }
+            match self.context.table.delete(&lease).await {
+                Ok(()) => self.context.tell(Event::LeaseDeleted { shard: lease.key }),
+                Err(TableError::Conflict(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// Creates leases in order, `CONCURRENCY` at a time: a parent is never much later than its child.
@@ -178,7 +200,10 @@ impl Auditor {
             let table = Arc::clone(table);
             async move { Ok::<_, TableError>(table.create(&lease).await?.then_some(lease.key)) }
         });
-        let created: Vec<_> = stream::iter(creations).buffered(CONCURRENCY).try_collect().await?;
+        let created: Vec<_> = stream::iter(creations)
+            .buffered(CONCURRENCY)
+            .try_collect()
+            .await?;
         let shards: Vec<_> = created.into_iter().flatten().collect();
         if !shards.is_empty() {
             self.context.tell(Event::LeasesCreated { shards });

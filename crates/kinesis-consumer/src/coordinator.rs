@@ -190,8 +190,12 @@ impl Coordinator {
         let mut all_done = true;
         for action in actions {
             match action {
-                Action::Take(key) => takes.extend(by_key.get(&key).map(|lease| ((*lease).clone(), false))),
-                Action::Steal(key) => takes.extend(by_key.get(&key).map(|lease| ((*lease).clone(), true))),
+                Action::Take(key) => {
+                    takes.extend(by_key.get(&key).map(|lease| ((*lease).clone(), false)))
+                }
+                Action::Steal(key) => {
+                    takes.extend(by_key.get(&key).map(|lease| ((*lease).clone(), true)))
+                }
                 Action::Ask(key) => {
                     if let Some(lease) = by_key.get(&key) {
                         all_done &= self.ask(lease).await;

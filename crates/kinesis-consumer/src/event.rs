@@ -15,7 +15,7 @@ pub enum Event {
         /// Who held it before.
         from: Option<String>,
     },
-    /// The lease went to somebody else, or could not be renewed for the failover time.
+    /// The lease went to somebody else.
     LeaseLost {
         /// Which.
         shard: ShardId,

@@ -30,9 +30,17 @@ use crate::{
 pub(crate) struct HeldLease {
     context: Arc<Context>,
     key: ShardId,
-    stored: AsyncMutex<Lease>,
+    stored: AsyncMutex<Stored>,
     written: Mutex<Instant>,
     over: CancellationToken,
+}
+
+/// The lease as it was when its table last told.
+#[derive(Debug)]
+struct Stored {
+    lease: Lease,
+    /// When the first of the writes began of which it is not known whether they happened.
+    attempted: Option<Instant>,
 }
 
 impl HeldLease {
@@ -41,7 +49,10 @@ impl HeldLease {
         Self {
             context,
             key: stored.key.clone(),
-            stored: AsyncMutex::new(stored),
+            stored: AsyncMutex::new(Stored {
+                lease: stored,
+                attempted: None,
+            }),
             written: Mutex::new(written),
             over: CancellationToken::new(),
         }
@@ -53,12 +64,15 @@ impl HeldLease {
 
     /// The newest known copy. Waits while a write is under way.
     pub(crate) async fn copy(&self) -> Lease {
-        self.stored.lock().await.clone()
+        self.stored.lock().await.lease.clone()
     }
 
     /// The newest known copy, unless a write is under way.
     pub(crate) fn try_copy(&self) -> Option<Lease> {
-        self.stored.try_lock().ok().map(|lease| lease.clone())
+        self.stored
+            .try_lock()
+            .ok()
+            .map(|stored| stored.lease.clone())
     }
 
     pub(crate) fn is_over(&self) -> bool {
@@ -102,15 +116,15 @@ impl HeldLease {
                 () = self.over() => return,
                 () = sleep_until(self.written() + interval) => {}
             }
-            let mut lease = self.stored.lock().await;
+            let mut stored = self.stored.lock().await;
             if self.is_over() || self.written().elapsed() < interval {
                 continue;
             }
-            match self.write(&mut lease, None).await {
+            match self.write(&mut stored, None).await {
                 Ok(()) => failures = self.backoff(),
                 Err(TableError::Conflict(_)) => return,
                 Err(error) => {
-                    drop(lease);
+                    drop(stored);
                     self.context.table_failed(Some(&self.key), "renew", &error);
                     pause(&mut failures).await;
                 }
@@ -125,18 +139,18 @@ impl HeldLease {
             if self.is_sure() {
                 return true;
             }
-            let mut lease = self.stored.lock().await;
+            let mut stored = self.stored.lock().await;
             if self.is_over() {
                 return false;
             }
             if self.is_sure() {
                 return true;
             }
-            match self.write(&mut lease, None).await {
+            match self.write(&mut stored, None).await {
                 Ok(()) => {}
                 Err(TableError::Conflict(_)) => return false,
                 Err(error) => {
-                    drop(lease);
+                    drop(stored);
                     self.context.table_failed(Some(&self.key), "renew", &error);
                     pause(&mut failures).await;
                 }
@@ -151,14 +165,14 @@ impl HeldLease {
         to: &Checkpoint,
         allowed: impl FnOnce(&Checkpoint) -> Result<(), CheckpointError> + Send,
     ) -> Result<(), CheckpointError> {
-        let mut lease = self.stored.lock().await;
+        let mut stored = self.stored.lock().await;
         if self.is_over() {
             return Err(CheckpointError::LeaseLost);
         }
-        allowed(&lease.checkpoint)?;
+        allowed(&stored.lease.checkpoint)?;
         let mut failures = self.backoff();
-        while *to > lease.checkpoint {
-            match self.write(&mut lease, Some(to)).await {
+        while *to > stored.lease.checkpoint {
+            match self.write(&mut stored, Some(to)).await {
                 Ok(()) => {
                     self.context.tell(Event::Checkpointed {
                         shard: self.key.clone(),
@@ -180,32 +194,27 @@ impl HeldLease {
         Ok(())
     }
 
-    /// Gives the lease to `to`, or to whoever takes it. False: it was lost before that. At the latest when the failover time is
-    /// over there is nothing left to give.
+    /// Gives the lease to `to`, or to whoever takes it. False: it was lost before that, or its failover time was over before the table
+    /// took the write.
     pub(crate) async fn give_up(&self, to: Option<&str>) -> bool {
-        let mut lease = self.stored.lock().await;
+        let mut stored = self.stored.lock().await;
         if self.is_over() {
             return false;
         }
         let mut failures = self.backoff();
         loop {
             let answer = match to {
-                Some(worker) => self.context.table.hand_over(&lease, worker).await,
-                None => self.context.table.release(&lease).await,
+                Some(worker) => self.context.table.hand_over(&stored.lease, worker).await,
+                None => self.context.table.release(&stored.lease).await,
             };
             let failure = match answer {
                 Ok(()) => break,
                 Err(TableError::Conflict(current)) => match self.current(current).await {
-                    Ok(Some(current)) if self.is_ours(&lease, &current) => {
-                        *lease = current;
+                    Ok(Some(current)) if self.is_ours(&stored.lease, &current) => {
+                        stored.lease = current;
                         continue;
                     }
-                    Ok(Some(current))
-                        if current.counter == lease.counter + 1
-                            && current.owner.as_deref() == to =>
-                    {
-                        break;
-                    }
+                    Ok(Some(current)) if is_given(&stored.lease, &current, to) => break,
                     Ok(_) => {
                         self.lose();
                         return false;
@@ -217,7 +226,8 @@ impl HeldLease {
             self.context
                 .table_failed(Some(&self.key), "release", &failure);
             if !self.is_sure() || matches!(failure, TableError::Permanent(_)) {
-                break;
+                self.close();
+                return false;
             }
             pause(&mut failures).await;
         }
@@ -228,29 +238,30 @@ impl HeldLease {
     /// One renewal, or one checkpoint. `Conflict`: the lease is lost.
     async fn write(
         &self,
-        lease: &mut Lease,
+        stored: &mut Stored,
         checkpoint: Option<&Checkpoint>,
     ) -> Result<(), TableError> {
         loop {
             let began = Instant::now();
+            let attempted = *stored.attempted.get_or_insert(began);
             let answer = match checkpoint {
-                Some(checkpoint) => self.context.table.checkpoint(lease, checkpoint).await,
-                None => self.context.table.renew(lease).await,
+                Some(checkpoint) => {
+                    self.context
+                        .table
+                        .checkpoint(&stored.lease, checkpoint)
+                        .await
+                }
+                None => self.context.table.renew(&stored.lease).await,
             };
             match answer {
-                Ok(stored) => {
-                    if stored.handover_to.is_some() && stored.handover_to != lease.handover_to {
-                        self.context.rescan.notify_one();
-                    }
-                    *lease = stored;
-                    *self.written.lock().unwrap_or_else(PoisonError::into_inner) = began;
+                Ok(lease) => {
+                    self.know(stored, lease, began);
                     return Ok(());
                 }
                 Err(TableError::Conflict(current)) => match self.current(current).await? {
-                    // When it was written is unknown, so it proves nothing about now: write again.
-                    Some(current) if self.is_ours(lease, &current) => {
-                        *lease = current;
-                        if checkpoint.is_some_and(|wanted| *wanted <= lease.checkpoint) {
+                    Some(lease) if self.is_ours(&stored.lease, &lease) => {
+                        self.know(stored, lease, attempted);
+                        if checkpoint.is_none_or(|wanted| *wanted <= stored.lease.checkpoint) {
                             return Ok(());
                         }
                     }
@@ -262,6 +273,18 @@ impl HeldLease {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// The table has the lease so, by a write of ours that began at `began` or later.
+    fn know(&self, stored: &mut Stored, lease: Lease, began: Instant) {
+        if lease.handover_to.is_some() && lease.handover_to != stored.lease.handover_to {
+            self.context.rescan.notify_one();
+        }
+        *stored = Stored {
+            lease,
+            attempted: None,
+        };
+        *self.written.lock().unwrap_or_else(PoisonError::into_inner) = began;
     }
 
     async fn current(&self, told: Option<Box<Lease>>) -> Result<Option<Lease>, TableError> {
@@ -284,4 +307,9 @@ impl HeldLease {
             self.context.config.failover_time / 5,
         )
     }
+}
+
+/// Did an earlier attempt to give `known` to `to` make it into `current`?
+fn is_given(known: &Lease, current: &Lease, to: Option<&str>) -> bool {
+    current.counter == known.counter + 1 && current.owner.as_deref() == to
 }

@@ -1,4 +1,6 @@
-//! Kinesis consumption that shares KCL's lease table.
+#![doc = include_str!("../README.md")]
+//!
+//! # How it works
 //!
 //! ```text
 //! stream → shard_sync (which leases must exist) → lease table → assignment (which are mine) → coordinator (renew, take)

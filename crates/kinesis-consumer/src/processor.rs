@@ -18,7 +18,11 @@ pub trait RecordProcessor: Send {
 
     /// The next records. An error (or a panic) is retried with backoff, with the records that are not checkpointed yet:
     /// nothing is skipped, and the lease is kept meanwhile.
-    async fn process_records(&mut self, batch: &Batch, checkpointer: &Checkpointer) -> Result<(), ProcessorError>;
+    async fn process_records(
+        &mut self,
+        batch: &Batch,
+        checkpointer: &Checkpointer,
+    ) -> Result<(), ProcessorError>;
 
     /// Another worker has the lease. Checkpoints are refused from now on.
     async fn lease_lost(&mut self) {}
@@ -31,7 +35,10 @@ pub trait RecordProcessor: Send {
     }
 
     /// The worker stops, or the lease goes to another worker: the last chance to checkpoint what is processed.
-    async fn shutdown_requested(&mut self, checkpointer: &Checkpointer) -> Result<(), ProcessorError> {
+    async fn shutdown_requested(
+        &mut self,
+        checkpointer: &Checkpointer,
+    ) -> Result<(), ProcessorError> {
         let _ = checkpointer;
         Ok(())
     }

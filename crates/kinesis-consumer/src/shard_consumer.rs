@@ -13,13 +13,12 @@
 //! Each state returns to the next one, or leaves with a [`Leave`]. Whatever the processor does, an error or a panic, the lease stays
 //! (its renewal is another task) and the records that it has not checkpointed come again.
 
-use std::{any::Any, future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use backon::ExponentialBackoff;
-use futures::FutureExt;
 use tokio::{
     sync::watch,
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep},
 };
 
 use crate::{
@@ -30,13 +29,17 @@ use crate::{
     held_lease::HeldLease,
     lease::Lease,
     lease_table::TableError,
-    processor::{ProcessorError, RecordProcessor},
+    processor::RecordProcessor,
     record::Batch,
     retrieval::{Fetched, Retrieval},
     sequence::Checkpoint,
     shard::ChildShard,
-    shard_sync,
 };
+
+mod attend;
+mod end;
+
+use attend::{attend, bounded, leaving};
 
 /// Why a shard consumer shall stop although its lease is held.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -185,64 +188,6 @@ impl ShardConsumer {
         }
     }
 
-    /// The children's leases, `childShardIds`, SHARD_END: in this order, so that no shard is ever without a lease.
-    async fn end_shard(&mut self, children: Vec<ChildShard>) -> Result<Vec<Lease>, Leave> {
-        let mut failures = self.processor_failures();
-        let mut attempt = 0;
-        loop {
-            self.confirm().await?;
-            let Self {
-                stop,
-                processor,
-                checkpointer,
-                ..
-            } = self;
-            let Some(processor) = processor else {
-                return Err(Leave::Abandoned);
-            };
-            let work = attend(processor.shard_ended(checkpointer));
-            match bounded(stop, work).await.ok_or(Leave::Abandoned)? {
-                Ok(()) => break,
-                Err(error) => self.failed(&mut attempt, &mut failures, &error).await?,
-            }
-        }
-        let mut failures = table_failures();
-        let leases = loop {
-            self.confirm().await?;
-            match self.create_children(&children).await {
-                Ok(Some(leases)) => break leases,
-                Ok(None) => self.rest(self.context.config.parent_poll_interval).await?,
-                Err(error) => {
-                    self.context
-                        .table_failed(Some(self.lease.key()), "create", &error);
-                    self.rest(failures.next().unwrap_or_default()).await?;
-                }
-            }
-        };
-        let mut failures = table_failures();
-        loop {
-            // The condition on the counter alone decides: what was found out above stays true.
-            match self
-                .lease
-                .checkpoint(&Checkpoint::ShardEnd, |_| Ok(()))
-                .await
-            {
-                Ok(()) => break,
-                Err(crate::checkpointer::CheckpointError::Table(_)) => {
-                    self.rest(failures.next().unwrap_or_default()).await?;
-                }
-                Err(_) => return Err(Leave::Lost),
-            }
-        }
-        self.context.tell(Event::ShardEnded {
-            shard: self.lease.key().clone(),
-            children: children.into_iter().map(|child| child.id).collect(),
-        });
-        // Nobody renews a finished lease, so it must not look like one whose worker died.
-        self.lease.give_up(None).await;
-        Ok(leases)
-    }
-
     async fn shut_down(mut self, leave: Leave) -> Ended {
         match &leave {
             Leave::Lost => self.lease_lost().await,
@@ -351,44 +296,6 @@ impl ShardConsumer {
         Ok(())
     }
 
-    /// `None`: the merge's other parent has no lease yet.
-    async fn create_children(
-        &mut self,
-        children: &[ChildShard],
-    ) -> Result<Option<Vec<Lease>>, TableError> {
-        let table = &self.context.table;
-        let parent = self.lease.copy().await;
-        let mut parents = vec![parent.clone()];
-        for id in children.iter().flat_map(|child| &child.parents) {
-            if *id != parent.key
-                && let Some(lease) = table.read(id).await?
-            {
-                parents.push(lease);
-            }
-        }
-        if shard_sync::absent_merge_parent(children, &parents).is_some() {
-            return Ok(None);
-        }
-        let mut leases = Vec::new();
-        let mut created = Vec::new();
-        for child in shard_sync::children(&parent, children) {
-            if table.create(&child).await? {
-                created.push(child.key.clone());
-                leases.push(child);
-            } else if let Some(found) = table.read(&child.key).await? {
-                leases.push(found);
-            }
-        }
-        if !created.is_empty() {
-            self.context.tell(Event::LeasesCreated { shards: created });
-        }
-        if !children.is_empty() {
-            let ids = children.iter().map(|child| child.id.clone()).collect();
-            table.set_children(&parent.key, &ids).await?;
-        }
-        Ok(Some(leases))
-    }
-
     async fn lease_lost(&mut self) {
         let Self {
             stop, processor, ..
@@ -483,57 +390,4 @@ impl ShardConsumer {
 
 fn table_failures() -> ExponentialBackoff {
     backoff(Duration::from_millis(200), Duration::from_secs(5))
-}
-
-/// Runs user code: a panic is an error like any other.
-async fn attend<T>(
-    work: impl Future<Output = Result<T, ProcessorError>> + Send,
-) -> Result<T, String> {
-    match AssertUnwindSafe(work).catch_unwind().await {
-        Ok(result) => result.map_err(|error| error.to_string()),
-        Err(panic) => Err(format!("panicked: {}", panic_text(&*panic))),
-    }
-}
-
-fn panic_text(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no text")
-}
-
-/// `None`: the worker stops, and user code was not done at the deadline.
-async fn bounded<T>(
-    stop: &mut watch::Receiver<Option<Stop>>,
-    work: impl Future<Output = T> + Send,
-) -> Option<T> {
-    let deadline = async {
-        let stop = stop
-            .wait_for(|stop| matches!(stop, Some(Stop::Shutdown(_))))
-            .await;
-        if let Some(Stop::Shutdown(deadline)) = stop.ok().and_then(|stop| stop.clone()) {
-            sleep_until(deadline).await;
-        } else {
-            // The coordinator is gone, and this task with it.
-            std::future::pending::<()>().await;
-        }
-    };
-    tokio::select! {
-        biased;
-        done = work => Some(done),
-        () = deadline => None,
-    }
-}
-
-async fn leaving(lease: &HeldLease, stop: &mut watch::Receiver<Option<Stop>>) -> Leave {
-    let stopped = async {
-        stop.wait_for(Option::is_some)
-            .await
-            .ok()
-            .and_then(|stop| stop.clone())
-    };
-    tokio::select! {
-        biased;
-        () = lease.over() => Leave::Lost,
-        stop = stopped => stop.map_or(Leave::Lost, Leave::Stopped),
-    }
 }

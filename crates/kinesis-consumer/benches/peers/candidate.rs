@@ -64,23 +64,46 @@ impl Candidate {
                     .current_dir(&folder)
                     .status()
                     .context("mvn (Maven and a JDK 17)")?;
-                ensure!(built.success(), "mvn package failed in {}", folder.display());
+                ensure!(
+                    built.success(),
+                    "mvn package failed in {}",
+                    folder.display()
+                );
                 let target = folder.join("target").join(version);
                 let classes = format!("{0}/kcl-java.jar:{0}/dependency/*", target.display());
-                vec!["java".to_owned(), "-Dorg.slf4j.simpleLogger.defaultLogLevel=error".to_owned(), "-cp".to_owned(), classes, "Peer".to_owned()]
+                vec![
+                    "java".to_owned(),
+                    "-Dorg.slf4j.simpleLogger.defaultLogLevel=error".to_owned(),
+                    "-cp".to_owned(),
+                    classes,
+                    "Peer".to_owned(),
+                ]
             }
             "kcl-rs" | "kcl-rs-200ms" => {
                 if name == "kcl-rs-200ms" {
                     environment.push(("IDLE_MILLIS", "200".to_owned()));
                 }
-                let python = std::env::var("KCL_RS_PYTHON").unwrap_or_else(|_| "python3".to_owned());
-                let found = Command::new(&python).args(["-c", "import kcl_rs"]).stderr(Stdio::null()).status()?;
-                ensure!(found.success(), "{python} has no kcl_rs: pip install kcl-rs==0.1.4, or name another Python in KCL_RS_PYTHON");
+                let python =
+                    std::env::var("KCL_RS_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+                let found = Command::new(&python)
+                    .args(["-c", "import kcl_rs"])
+                    .stderr(Stdio::null())
+                    .status()?;
+                ensure!(
+                    found.success(),
+                    "{python} has no kcl_rs: pip install kcl-rs==0.1.4, or name another Python in KCL_RS_PYTHON"
+                );
                 vec![python, peers.join("kcl-rs/peer.py").display().to_string()]
             }
-            other => bail!("{other}: want ours, ours-unpaced, bare, kcl3, kcl3-200ms, kcl2, kcl-rs or kcl-rs-200ms"),
+            other => bail!(
+                "{other}: want ours, ours-unpaced, bare, kcl3, kcl3-200ms, kcl2, kcl-rs or kcl-rs-200ms"
+            ),
         };
-        Ok(Self { name: name.to_owned(), command, environment })
+        Ok(Self {
+            name: name.to_owned(),
+            command,
+            environment,
+        })
     }
 
     /// Does the candidate only read, without leases?
@@ -104,7 +127,13 @@ impl Candidate {
         let (sender, lines) = mpsc::unbounded_channel();
         tokio::spawn(async move {
             while let Ok(Some(text)) = output.next_line().await {
-                if sender.send(Line { at: Instant::now(), text }).is_err() {
+                if sender
+                    .send(Line {
+                        at: Instant::now(),
+                        text,
+                    })
+                    .is_err()
+                {
                     break;
                 }
             }
@@ -132,7 +161,13 @@ impl Worker {
     /// Sends a signal by name, such as `TERM`.
     pub(crate) fn signal(&self, name: &str) -> Result<()> {
         let pid = self.pid()?;
-        ensure!(Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status()?.success(), "kill -{name} {pid} failed");
+        ensure!(
+            Command::new("kill")
+                .args([&format!("-{name}"), &pid.to_string()])
+                .status()?
+                .success(),
+            "kill -{name} {pid} failed"
+        );
         Ok(())
     }
 
@@ -158,7 +193,10 @@ impl Worker {
             let line = text.lines().find(|line| line.starts_with(key))?;
             Some(line.split_whitespace().nth(1)?.parse::<f64>().ok()? / 1024.0)
         };
-        Ok((megabytes("VmRSS").context("VmRSS")?, megabytes("VmHWM").context("VmHWM")?))
+        Ok((
+            megabytes("VmRSS").context("VmRSS")?,
+            megabytes("VmHWM").context("VmHWM")?,
+        ))
     }
 
     fn pid(&self) -> Result<u32> {
@@ -169,10 +207,21 @@ impl Worker {
 /// `examples/bench_worker.rs`, built with the same profile as this benchmark.
 fn bench_worker() -> Result<String> {
     let built = Command::new(env!("CARGO"))
-        .args(["build", "--release", "-p", "kinesis-consumer", "--example", "bench_worker"])
+        .args([
+            "build",
+            "--release",
+            "-p",
+            "kinesis-consumer",
+            "--example",
+            "bench_worker",
+        ])
         .status()?;
     ensure!(built.success(), "building examples/bench_worker.rs failed");
     let benchmark = std::env::current_exe()?; // target/release/deps/peers-…
-    let release: PathBuf = benchmark.ancestors().nth(2).context("no target folder")?.to_owned();
+    let release: PathBuf = benchmark
+        .ancestors()
+        .nth(2)
+        .context("no target folder")?
+        .to_owned();
     Ok(release.join("examples/bench_worker").display().to_string())
 }

@@ -9,6 +9,12 @@
 //! What a peer needs (Maven and a JDK; Python's `kcl-rs`) and how it is started is in `candidate.rs`. A candidate whose needs are not met
 //! is skipped with the reason. Figures depend on the machine: read the ratios.
 
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a benchmark prints its figures"
+)]
+
 mod candidate;
 mod scenario;
 mod services;
@@ -19,8 +25,14 @@ use services::Services;
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let mut arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
-    if arguments.first().is_some_and(|argument| argument == services::SUBCOMMAND) {
+    let mut arguments: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|argument| argument != "--bench")
+        .collect();
+    if arguments
+        .first()
+        .is_some_and(|argument| argument == services::SUBCOMMAND)
+    {
         return services::serve().await;
     }
     let only = match arguments.iter().position(|argument| argument == "--only") {
@@ -38,7 +50,9 @@ async fn main() -> Result<()> {
     for name in &arguments {
         match Candidate::prepare(name) {
             Ok(candidate) => {
-                for (what, figure) in scenario::run_all(&services, &candidate, only.as_deref()).await? {
+                for (what, figure) in
+                    scenario::run_all(&services, &candidate, only.as_deref()).await?
+                {
                     println!("{name:<14} {what:<44} {figure}");
                     rows.push((name.clone(), what, figure));
                 }

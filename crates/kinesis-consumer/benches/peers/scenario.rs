@@ -1,9 +1,6 @@
 //! What is measured. Each figure comes from the lines that real worker processes print, or from `/proc`.
 
-use std::{
-    collections::BTreeSet,
-    time::Duration,
-};
+use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::{Context as _, Result};
 use tokio::time::{Instant, sleep, timeout};
@@ -21,7 +18,11 @@ const SHARDS: usize = 4;
 type Figures = Vec<(String, String)>;
 
 /// Runs every scenario, or the one named `only`.
-pub(crate) async fn run_all(services: &Services, candidate: &Candidate, only: Option<&str>) -> Result<Figures> {
+pub(crate) async fn run_all(
+    services: &Services,
+    candidate: &Candidate,
+    only: Option<&str>,
+) -> Result<Figures> {
     let wanted = |name: &str| only.is_none_or(|only| only == name);
     let mut figures = Vec::new();
     if wanted("drain") {
@@ -29,6 +30,9 @@ pub(crate) async fn run_all(services: &Services, candidate: &Candidate, only: Op
     }
     if candidate.is_bare() {
         return Ok(figures);
+    }
+    if wanted("idle") {
+        figures.extend(idle(services, candidate).await.context("idle")?);
     }
     if wanted("move") {
         figures.extend(moves(services, candidate).await.context("move")?);
@@ -68,9 +72,22 @@ async fn drain(services: &Services, candidate: &Candidate) -> Result<Figures> {
     let (_, peak) = worker.memory()?;
     let cpu = worker.cpu_seconds()?;
     let mut figures = vec![
-        ("start → first record, no lease table".to_owned(), format!("{:.2} s", (first - worker.exec).as_secs_f64())),
-        (format!("drain {DRAINED} records of 32 bytes, {SHARDS} shards"), format!("{:.0}/s", DRAINED as f64 / seconds)),
-        ("CPU-seconds for that drain".to_owned(), format!("{:.2} ({:.2} before the first record)", cpu - cpu_before, cpu_before)),
+        (
+            "start → first record, no lease table".to_owned(),
+            format!("{:.2} s", (first - worker.exec).as_secs_f64()),
+        ),
+        (
+            format!("drain {DRAINED} records of 32 bytes, {SHARDS} shards"),
+            format!("{:.0}/s", DRAINED as f64 / seconds),
+        ),
+        (
+            "CPU-seconds for that drain".to_owned(),
+            format!(
+                "{:.2} ({:.2} before the first record)",
+                cpu - cpu_before,
+                cpu_before
+            ),
+        ),
         ("peak RSS in it".to_owned(), format!("{peak:.0} MB")),
     ];
     if !candidate.is_bare() {
@@ -78,11 +95,34 @@ async fn drain(services: &Services, candidate: &Candidate) -> Result<Figures> {
         sleep(Duration::from_secs(60)).await;
         let calls = services.take_dynamodb_calls();
         let (now, _) = worker.memory()?;
-        figures.push(("idle RSS".to_owned(), format!("{now:.0} MB")));
-        figures.push(("idle, 4 shards, one worker: DynamoDB calls a minute".to_owned(), format!("{} {calls:?}", calls.values().sum::<u64>())));
+        figures.push((
+            "idle RSS, after the drain".to_owned(),
+            format!("{now:.0} MB"),
+        ));
+        figures.push((
+            "idle, 4 shards, one worker: DynamoDB calls a minute".to_owned(),
+            format!("{} {calls:?}", calls.values().sum::<u64>()),
+        ));
     }
     worker.kill().await?;
     Ok(figures)
+}
+
+/// A worker that never had anything to do.
+async fn idle(services: &Services, candidate: &Candidate) -> Result<Figures> {
+    let stream = name(candidate, "idle");
+    services.create_stream(&stream).await?;
+    let mut worker = candidate.start(&services.environment(&stream, &stream, "one"))?;
+    for _ in 0..SHARDS {
+        timeout(PATIENCE, worker.wait_for("started ")).await??;
+    }
+    sleep(Duration::from_secs(10)).await;
+    let (now, _) = worker.memory()?;
+    worker.kill().await?;
+    Ok(vec![(
+        "idle RSS, before any record".to_owned(),
+        format!("{now:.0} MB"),
+    )])
 }
 
 /// A second worker joins; one is killed; one is stopped. Records trickle all the time.
@@ -96,24 +136,36 @@ async fn moves(services: &Services, candidate: &Candidate) -> Result<Figures> {
     until_reads(&mut one, SHARDS).await?;
     let mut two = candidate.start(&services.environment(&stream, &stream, "two"))?;
     until_reads(&mut two, SHARDS / 2).await?;
-    figures.push(("a second worker joins → 2 + 2 shards".to_owned(), since(two.exec)));
+    figures.push((
+        "a second worker joins → 2 + 2 shards".to_owned(),
+        since(two.exec),
+    ));
 
     services.take_dynamodb_calls();
     sleep(Duration::from_secs(60)).await;
     let calls = services.take_dynamodb_calls();
-    figures.push(("two workers: DynamoDB calls a minute".to_owned(), format!("{} {calls:?}", calls.values().sum::<u64>())));
+    figures.push((
+        "two workers: DynamoDB calls a minute".to_owned(),
+        format!("{} {calls:?}", calls.values().sum::<u64>()),
+    ));
 
     let killed = Instant::now();
     two.kill().await?;
     until_reads(&mut one, SHARDS).await?;
-    figures.push(("kill -9 of one of two → its shards go on".to_owned(), since(killed)));
+    figures.push((
+        "kill -9 of one of two → its shards go on".to_owned(),
+        since(killed),
+    ));
 
     let mut three = candidate.start(&services.environment(&stream, &stream, "three"))?;
     until_reads(&mut three, SHARDS / 2).await?;
     let stopped = Instant::now();
     three.signal("TERM")?;
     until_reads(&mut one, SHARDS).await?;
-    figures.push(("SIGTERM → the other worker goes on".to_owned(), since(stopped)));
+    figures.push((
+        "SIGTERM → the other worker goes on".to_owned(),
+        since(stopped),
+    ));
     three.kill().await?;
     one.kill().await?;
     trickle.abort();
@@ -133,7 +185,10 @@ async fn restart(services: &Services, candidate: &Candidate) -> Result<Figures> 
     let figure = since(two.exec);
     two.kill().await?;
     trickle.abort();
-    Ok(vec![("start on leases of a killed worker: all 4 shards".to_owned(), figure)])
+    Ok(vec![(
+        "start on leases of a killed worker: all 4 shards".to_owned(),
+        figure,
+    )])
 }
 
 /// A few records a second to every shard.
@@ -163,7 +218,9 @@ async fn until_reads(worker: &mut Worker, shards: usize) -> Result<()> {
         let mut seen = BTreeSet::new();
         while seen.len() < shards {
             let line = worker.wait_for("records ").await?;
-            if line.at >= from && let Some((shard, _)) = records(&line.text) {
+            if line.at >= from
+                && let Some((shard, _)) = records(&line.text)
+            {
                 seen.insert(shard.to_owned());
             }
         }

@@ -34,7 +34,11 @@ pub(crate) struct Services {
 
 /// Runs the services and prints their endpoints, until standard input ends.
 pub(crate) async fn serve() -> Result<()> {
-    let kinesis = EmbeddedKinesis::start(Config { read_limits: std::env::var_os("READ_LIMITS").is_some(), ..Config::default() }).await?;
+    let kinesis = EmbeddedKinesis::start(Config {
+        read_limits: std::env::var_os("READ_LIMITS").is_some(),
+        ..Config::default()
+    })
+    .await?;
     let dynamodb = TcpListener::bind("127.0.0.1:0").await?;
     println!("{} http://{}", kinesis.endpoint(), dynamodb.local_addr()?);
     let database = dynoxide::Database::memory()?;
@@ -56,10 +60,18 @@ impl Services {
             .kill_on_drop(true)
             .spawn()?;
         let output = process.stdout.take().context("no stdout")?;
-        let endpoints = BufReader::new(output).lines().next_line().await?.context("the services did not start")?;
+        let endpoints = BufReader::new(output)
+            .lines()
+            .next_line()
+            .await?
+            .context("the services did not start")?;
         let (kinesis_endpoint, dynamodb) = endpoints.split_once(' ').context("endpoints")?;
         let dynamodb_calls = Arc::default();
-        let dynamodb_endpoint = count_calls(dynamodb.trim_start_matches("http://").to_owned(), Arc::clone(&dynamodb_calls)).await?;
+        let dynamodb_endpoint = count_calls(
+            dynamodb.trim_start_matches("http://").to_owned(),
+            Arc::clone(&dynamodb_calls),
+        )
+        .await?;
         let config = aws_sdk_kinesis::Config::builder()
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new("us-east-1"))
@@ -76,14 +88,22 @@ impl Services {
     }
 
     /// What a worker process needs to find them.
-    pub(crate) fn environment(&self, stream: &str, application: &str, worker: &str) -> Vec<(&'static str, String)> {
+    pub(crate) fn environment(
+        &self,
+        stream: &str,
+        application: &str,
+        worker: &str,
+    ) -> Vec<(&'static str, String)> {
         vec![
             ("AWS_REGION", "us-east-1".to_owned()),
             ("AWS_ACCESS_KEY_ID", "AKIABENCH".to_owned()),
             ("AWS_SECRET_ACCESS_KEY", "bench".to_owned()),
             ("AWS_ENDPOINT_URL_KINESIS", self.kinesis_endpoint.clone()),
             ("AWS_ENDPOINT_URL_DYNAMODB", self.dynamodb_endpoint.clone()),
-            ("AWS_ENDPOINT_URL_CLOUDWATCH", "http://127.0.0.1:9".to_owned()),
+            (
+                "AWS_ENDPOINT_URL_CLOUDWATCH",
+                "http://127.0.0.1:9".to_owned(),
+            ),
             ("STREAM_NAME", stream.to_owned()),
             ("APPLICATION_NAME", application.to_owned()),
             ("INSTANCE_NAME", worker.to_owned()),
@@ -92,7 +112,12 @@ impl Services {
 
     /// A stream of four shards.
     pub(crate) async fn create_stream(&self, name: &str) -> Result<()> {
-        self.kinesis.create_stream().stream_name(name).shard_count(4).send().await?;
+        self.kinesis
+            .create_stream()
+            .stream_name(name)
+            .shard_count(4)
+            .send()
+            .await?;
         Ok(())
     }
 
@@ -108,7 +133,12 @@ impl Services {
                     .build()
             });
             let entries = entries.collect::<Result<Vec<_>, _>>()?;
-            self.kinesis.put_records().stream_name(stream).set_records(Some(entries)).send().await?;
+            self.kinesis
+                .put_records()
+                .stream_name(stream)
+                .set_records(Some(entries))
+                .send()
+                .await?;
             left -= now;
         }
         Ok(())
@@ -135,7 +165,11 @@ async fn count_calls(upstream: String, calls: Arc<Mutex<BTreeMap<String, u64>>>)
     Ok(endpoint)
 }
 
-async fn forward(client: TcpStream, upstream: &str, calls: &Mutex<BTreeMap<String, u64>>) -> Result<()> {
+async fn forward(
+    client: TcpStream,
+    upstream: &str,
+    calls: &Mutex<BTreeMap<String, u64>>,
+) -> Result<()> {
     const TARGET: &str = "DynamoDB_20120810.";
     let server = TcpStream::connect(upstream).await?;
     client.set_nodelay(true)?;
@@ -150,9 +184,19 @@ async fn forward(client: TcpStream, upstream: &str, calls: &Mutex<BTreeMap<Strin
             return Ok(());
         }
         // Requests are small: their headers come in one read.
-        for rest in String::from_utf8_lossy(&buffer[..read]).split(TARGET).skip(1) {
-            let operation: String = rest.chars().take_while(char::is_ascii_alphanumeric).collect();
-            *calls.lock().expect("no panic while counting").entry(operation).or_default() += 1;
+        for rest in String::from_utf8_lossy(&buffer[..read])
+            .split(TARGET)
+            .skip(1)
+        {
+            let operation: String = rest
+                .chars()
+                .take_while(char::is_ascii_alphanumeric)
+                .collect();
+            *calls
+                .lock()
+                .expect("no panic while counting")
+                .entry(operation)
+                .or_default() += 1;
         }
         to_server.write_all(&buffer[..read]).await?;
     }

@@ -93,7 +93,12 @@ impl Polling {
                 sleep_until(next_call).await;
             }
             let began = Instant::now();
-            match self.context.kinesis.records(&at, self.context.config.max_records).await {
+            match self
+                .context
+                .kinesis
+                .records(&at, self.context.config.max_records)
+                .await
+            {
                 Ok(mut page) => {
                     self.waits = Waits::new();
                     let children = std::mem::take(&mut page.children);
@@ -101,7 +106,11 @@ impl Polling {
                     next_call = began + self.pace(&page);
                     self.deliver(page).await?;
                     if iterator.is_none() {
-                        return if children.is_empty() { self.children().await } else { Ok(children) };
+                        return if children.is_empty() {
+                            self.children().await
+                        } else {
+                            Ok(children)
+                        };
                     }
                 }
                 Err(error) => match self.recover("GetRecords", error).await? {
@@ -120,7 +129,12 @@ impl Polling {
                 Some(last) => StartFrom::AfterSequenceNumber(last.clone()),
                 None => self.start.clone(),
             };
-            match self.context.kinesis.shard_iterator(&self.shard, &from).await {
+            match self
+                .context
+                .kinesis
+                .shard_iterator(&self.shard, &from)
+                .await
+            {
                 Ok(iterator) => return Ok(Some(iterator)),
                 Err(error) => {
                     if let Recovery::ShardGone = self.recover("GetShardIterator", error).await? {
@@ -134,8 +148,13 @@ impl Polling {
     /// The time from the start of the call that read `page` to the next one. An empty page is the tip only if AWS says so.
     fn pace(&self, page: &Page) -> Duration {
         let config = &self.context.config;
-        let bytes = page.records.iter().map(|record| record.data.len() as u64).sum::<u64>();
-        let quota = Duration::from_secs_f64(bytes as f64 / config.read_bytes_per_second.max(1) as f64);
+        let sizes = page
+            .records
+            .iter()
+            .map(|record| record.partition_key.len() + record.data.len());
+        let bytes = sizes.sum::<usize>();
+        let quota =
+            Duration::from_secs_f64(bytes as f64 / config.read_bytes_per_second.max(1) as f64);
         let at_tip = page.millis_behind_latest == 0;
         quota.max(if at_tip {
             config.idle_between_reads
@@ -171,7 +190,11 @@ impl Polling {
         self.out.batch(batch).await.map_err(Stop::from)
     }
 
-    async fn recover(&mut self, operation: &'static str, error: KinesisError) -> Result<Recovery, Stop> {
+    async fn recover(
+        &mut self,
+        operation: &'static str,
+        error: KinesisError,
+    ) -> Result<Recovery, Stop> {
         let recovery = match &error {
             KinesisError::ExpiredIterator(_) => Recovery::NewIterator,
             KinesisError::InvalidSequenceNumber(_) if self.reads_by_number() => {
@@ -181,7 +204,8 @@ impl Polling {
             KinesisError::NotFound(_) if self.is_gone().await? => return Ok(Recovery::ShardGone),
             _ => Recovery::SameIterator,
         };
-        self.context.kinesis_failed(Some(&self.shard), operation, &error);
+        self.context
+            .kinesis_failed(Some(&self.shard), operation, &error);
         pause(match error {
             KinesisError::Throttled(_) => &mut self.waits.throttled,
             _ => &mut self.waits.failed,
@@ -201,7 +225,9 @@ impl Polling {
         if let (Some(shard), Checkpoint::At(done)) = (shard, &self.checkpoint)
             && shard.starting_sequence_number > done.sequence_number
         {
-            return Err(Stop::Failed(self.context.stream_recreated(self.shard.clone())));
+            return Err(Stop::Failed(
+                self.context.stream_recreated(self.shard.clone()),
+            ));
         }
         self.context.tell(Event::CheckpointExpired {
             shard: self.shard.clone(),
@@ -213,7 +239,11 @@ impl Polling {
     }
 
     async fn is_gone(&mut self) -> Result<bool, Stop> {
-        Ok(self.shards().await?.iter().all(|shard| shard.id != self.shard))
+        Ok(self
+            .shards()
+            .await?
+            .iter()
+            .all(|shard| shard.id != self.shard))
     }
 
     /// The children by `ListShards`. None only if the shard itself is gone: a closed shard has children.
@@ -232,7 +262,9 @@ impl Polling {
         loop {
             match self.context.kinesis.list_shards(ShardFilter::All).await {
                 Ok(shards) => return Ok(shards),
-                Err(error @ KinesisError::NotFound(_)) => return Err(Stop::Failed(self.context.stream_error(error))),
+                Err(error @ KinesisError::NotFound(_)) => {
+                    return Err(Stop::Failed(self.context.stream_error(error)));
+                }
                 Err(error) => {
                     self.context.kinesis_failed(None, "ListShards", &error);
                     pause(&mut self.waits.throttled).await;
@@ -260,7 +292,9 @@ impl From<Gone> for Stop {
 fn start(lease: &Lease, position: InitialPosition) -> StartFrom {
     match &lease.checkpoint {
         Checkpoint::At(done) => StartFrom::AtSequenceNumber(done.sequence_number.clone()),
-        Checkpoint::Latest => lease.latest_since.map_or(StartFrom::Latest, StartFrom::AtTimestamp),
+        Checkpoint::Latest => lease
+            .latest_since
+            .map_or(StartFrom::Latest, StartFrom::AtTimestamp),
         Checkpoint::AtTimestamp => match position {
             InitialPosition::AtTimestamp(time) => StartFrom::AtTimestamp(time),
             // The time is not in the table, and no longer in the configuration. Rather too many records than too few.
@@ -276,9 +310,12 @@ fn is_aggregate(record: &Record) -> bool {
 
 /// Drops what the checkpoint covers: only the first records after a resumption can be.
 fn drop_covered(records: &mut Vec<Record>, checkpoint: &Checkpoint) {
-    let Checkpoint::At(done) = checkpoint else { return };
+    let Checkpoint::At(done) = checkpoint else {
+        return;
+    };
     let covered = |record: &&Record| {
-        (&record.sequence_number, record.sub_sequence_number) <= (&done.sequence_number, done.sub_sequence_number)
+        (&record.sequence_number, record.sub_sequence_number)
+            <= (&done.sequence_number, done.sub_sequence_number)
     };
     let count = records.iter().take_while(covered).count();
     records.drain(..count);

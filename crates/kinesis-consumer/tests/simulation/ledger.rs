@@ -51,6 +51,7 @@ impl Ledger {
         }
     }
 
+    #[expect(clippy::print_stdout, reason = "TRACE asks for it")]
     pub(crate) fn event(&mut self, worker: &str, event: &Event) {
         let text = format!("{worker} {event:?}");
         // A fingerprint of all that happened, in order: a seed that replays has the same one.

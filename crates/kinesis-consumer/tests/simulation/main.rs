@@ -4,6 +4,8 @@
 //! time; lost answers, throttling, slow calls; slow, failing and panicking processors. `ledger` and `processor` judge while it runs, `scenario`
 //! judges what is left. A failing seed prints how to replay it; `SEEDS` sets how many are run, `TRACE=1` prints what happens.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 use std::{
     collections::BTreeMap,
     sync::{
@@ -18,6 +20,7 @@ mod ledger;
 mod node;
 mod processor;
 mod scenario;
+#[allow(dead_code, reason = "the worker's own tests use more of it")]
 mod stream;
 
 const THREADS: usize = 2;

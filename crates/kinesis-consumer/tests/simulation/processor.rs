@@ -86,8 +86,13 @@ impl Recording {
 
     /// How many user records the stored checkpoint covers: it may have been written although its answer was lost.
     fn covered(&self) -> usize {
-        let stored = self.life.table.lease(&self.shard).map(|lease| lease.checkpoint);
-        let covered = stored.and_then(|stored| self.life.ledger.lock().stream.covered(&self.shard, &stored));
+        let stored = self
+            .life
+            .table
+            .lease(&self.shard)
+            .map(|lease| lease.checkpoint);
+        let covered =
+            stored.and_then(|stored| self.life.ledger.lock().stream.covered(&self.shard, &stored));
         covered.unwrap_or(0)
     }
 

@@ -132,6 +132,15 @@ impl Stream {
         });
     }
 
+    /// Puts a plain record with so many bytes of data.
+    pub(crate) fn put_large(&mut self, index: usize, bytes: usize) {
+        self.put(index, None);
+        let record = self.shards[index].carriers.last_mut().unwrap();
+        let mut data = record.data.to_vec();
+        data.resize(bytes, 0);
+        record.data = data.into();
+    }
+
     pub(crate) fn split(&mut self, index: usize) {
         let HashRange { start, end } = self.shards[index].shard.hash_range;
         if end == start {
@@ -202,6 +211,13 @@ impl Stream {
             Checkpoint::ShardEnd => Some(self.users(shard)),
             _ => Some(0),
         }
+    }
+
+    /// The sequence number of a shard's so many-th record.
+    pub(crate) fn number_of(&self, shard: &str, carrier: usize) -> SequenceNumber {
+        self.stored(shard).unwrap().carriers[carrier]
+            .sequence_number
+            .clone()
     }
 
     fn ordinal(&self, shard: &str, position: &Position) -> Option<usize> {

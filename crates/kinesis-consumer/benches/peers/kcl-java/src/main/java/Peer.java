@@ -2,6 +2,8 @@ import java.net.URI;
 import java.util.Map;
 import software.amazon.awssdk.auth.credentials.AwsBasicCredentials;
 import software.amazon.awssdk.auth.credentials.StaticCredentialsProvider;
+import software.amazon.awssdk.http.Protocol;
+import software.amazon.awssdk.http.nio.netty.NettyNioAsyncHttpClient;
 import software.amazon.awssdk.regions.Region;
 import software.amazon.awssdk.services.cloudwatch.CloudWatchAsyncClient;
 import software.amazon.awssdk.services.dynamodb.DynamoDbAsyncClient;
@@ -27,7 +29,9 @@ public final class Peer {
         var credentials = StaticCredentialsProvider.create(AwsBasicCredentials.create("AKIAPEER", "peer"));
         var region = Region.of(env.get("AWS_REGION"));
         var kinesis = KinesisAsyncClient.builder().region(region).credentialsProvider(credentials)
-                .endpointOverride(URI.create(env.get("AWS_ENDPOINT_URL_KINESIS"))).build();
+                .endpointOverride(URI.create(env.get("AWS_ENDPOINT_URL_KINESIS")))
+                // The client's default is HTTP/2, which without TLS needs an endpoint that expects it.
+                .httpClientBuilder(NettyNioAsyncHttpClient.builder().protocol(Protocol.HTTP1_1)).build();
         var dynamodb = DynamoDbAsyncClient.builder().region(region).credentialsProvider(credentials)
                 .endpointOverride(URI.create(env.get("AWS_ENDPOINT_URL_DYNAMODB"))).build();
         var cloudwatch = CloudWatchAsyncClient.builder().region(region).credentialsProvider(credentials).build();

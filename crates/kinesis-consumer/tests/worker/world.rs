@@ -1,0 +1,322 @@
+//! A stream and a lease table in memory, workers over them, and what they did.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use futures::future::BoxFuture;
+use kinesis_consumer::{
+    checkpointer::Checkpointer,
+    config::{Config, InitialPosition},
+    error::Error,
+    event::Event,
+    kinesis::{Kinesis, KinesisError, Page, ShardFilter, StartFrom},
+    lease_table::{LeaseTable, memory::MemoryTable},
+    processor::{ProcessorError, RecordProcessor},
+    record::Batch,
+    shard::{Shard, ShardId},
+    worker::Worker,
+};
+use tokio::{
+    sync::{Notify, oneshot},
+    task::JoinHandle,
+    time::{Instant, timeout},
+};
+
+use crate::stream::Stream;
+
+/// What a batch of a shard, its user records' ordinals, is answered with.
+pub(crate) type Answer = Arc<
+    dyn Fn(ShardId, Vec<u64>, Checkpointer) -> BoxFuture<'static, Result<(), ProcessorError>>
+        + Send
+        + Sync,
+>;
+
+/// Shared by all workers of a test.
+#[derive(Clone)]
+pub(crate) struct World(Arc<Inner>);
+
+struct Inner {
+    stream: Mutex<Stream>,
+    table: MemoryTable,
+    began: Instant,
+    told: Mutex<Vec<Told>>,
+    news: Notify,
+    reads: Mutex<Vec<(ShardId, Duration)>>,
+    refusals: Mutex<BTreeMap<ShardId, VecDeque<KinesisError>>>,
+}
+
+/// Something that a worker did.
+#[derive(Clone, Debug)]
+pub(crate) struct Told {
+    pub(crate) worker: String,
+    pub(crate) at: Duration,
+    pub(crate) what: What,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum What {
+    Event(Event),
+    Delivered(ShardId, Vec<u64>),
+    Called(&'static str, ShardId),
+}
+
+pub(crate) struct Running {
+    stop: oneshot::Sender<()>,
+    run: JoinHandle<Result<(), Error>>,
+}
+
+impl Running {
+    pub(crate) async fn stop(self) -> Result<(), Error> {
+        let _ = self.stop.send(());
+        self.run.await.unwrap()
+    }
+
+    pub(crate) async fn kill(self) {
+        self.run.abort();
+        let _ = self.run.await;
+    }
+
+    /// Waits until the worker gives up by itself.
+    pub(crate) async fn error(self) -> Error {
+        timeout(Duration::from_secs(600), self.run)
+            .await
+            .unwrap()
+            .unwrap()
+            .unwrap_err()
+    }
+}
+
+/// Checkpoints each batch.
+pub(crate) fn checkpointing() -> Answer {
+    Arc::new(|_, _, checkpointer| Box::pin(async move { Ok(checkpointer.checkpoint().await?) }))
+}
+
+pub(crate) fn config(worker: &str) -> Config {
+    let mut config = Config::new("stream", "application", worker);
+    config.initial_position = InitialPosition::TrimHorizon;
+    config
+}
+
+pub(crate) fn shard(index: usize) -> ShardId {
+    format!("shardId-{index:012}")
+}
+
+impl World {
+    pub(crate) fn new(shards: usize) -> Self {
+        Self(Arc::new(Inner {
+            stream: Mutex::new(Stream::new(shards, Duration::from_secs(300))),
+            table: MemoryTable::new(),
+            began: Instant::now(),
+            told: Mutex::default(),
+            news: Notify::new(),
+            reads: Mutex::default(),
+            refusals: Mutex::default(),
+        }))
+    }
+
+    pub(crate) fn table(&self) -> &MemoryTable {
+        &self.0.table
+    }
+
+    pub(crate) fn stream<T>(&self, act: impl FnOnce(&mut Stream) -> T) -> T {
+        act(&mut self.0.stream.lock().unwrap())
+    }
+
+    pub(crate) fn put(&self, index: usize, count: usize) {
+        self.stream(|stream| (0..count).for_each(|_| stream.put(index, None)));
+    }
+
+    /// The next calls that read the shard fail so.
+    pub(crate) fn refuse(&self, index: usize, errors: impl IntoIterator<Item = KinesisError>) {
+        self.0
+            .refusals
+            .lock()
+            .unwrap()
+            .entry(shard(index))
+            .or_default()
+            .extend(errors);
+    }
+
+    pub(crate) fn start(&self, config: Config, answer: Answer) -> Running {
+        self.start_on(config, self.0.table.clone(), answer)
+    }
+
+    pub(crate) fn start_on(
+        &self,
+        config: Config,
+        table: impl LeaseTable + 'static,
+        answer: Answer,
+    ) -> Running {
+        let (world, worker) = (self.clone(), config.worker_id.clone());
+        let factory = move |shard: &ShardId| -> Box<dyn RecordProcessor> {
+            Box::new(Telling {
+                world: world.clone(),
+                worker: worker.clone(),
+                shard: shard.clone(),
+                answer: Arc::clone(&answer),
+            })
+        };
+        let (world, worker) = (self.clone(), config.worker_id.clone());
+        let library = Worker::with(
+            config,
+            Arc::new(self.clone()),
+            Arc::new(table),
+            Arc::new(factory),
+        )
+        .on_event(Arc::new(move |event| {
+            world.tell(&worker, What::Event(event.clone()))
+        }));
+        let (stop, stopped) = oneshot::channel::<()>();
+        let run = tokio::spawn(library.run(async move {
+            let _ = stopped.await;
+        }));
+        Running { stop, run }
+    }
+
+    fn tell(&self, worker: &str, what: What) {
+        self.0.told.lock().unwrap().push(Told {
+            worker: worker.to_owned(),
+            at: self.0.began.elapsed(),
+            what,
+        });
+        self.0.news.notify_waiters();
+    }
+
+    pub(crate) fn told(&self) -> Vec<Told> {
+        self.0.told.lock().unwrap().clone()
+    }
+
+    pub(crate) fn now(&self) -> Duration {
+        self.0.began.elapsed()
+    }
+
+    /// Waits until something was told of which `wanted` says so. Returns when.
+    pub(crate) async fn until(
+        &self,
+        what: &str,
+        wanted: impl Fn(&Told) -> bool + Send + Sync,
+    ) -> Duration {
+        let told = async {
+            loop {
+                let news = self.0.news.notified();
+                if let Some(told) = self.told().iter().find(|told| wanted(told)) {
+                    return told.at;
+                }
+                news.await;
+            }
+        };
+        match timeout(Duration::from_secs(600), told).await {
+            Ok(at) => at,
+            Err(_) => panic!("never {what}: {:#?}", self.told()),
+        }
+    }
+
+    /// The user records delivered of a shard, in order, repetitions included.
+    pub(crate) fn delivered(&self, index: usize) -> Vec<u64> {
+        let of_shard = |told: Told| match told.what {
+            What::Delivered(id, ordinals) if id == shard(index) => Some(ordinals),
+            _ => None,
+        };
+        self.told()
+            .into_iter()
+            .filter_map(of_shard)
+            .flatten()
+            .collect()
+    }
+
+    /// When GetRecords was called for a shard.
+    pub(crate) fn reads(&self, index: usize) -> Vec<Duration> {
+        let reads = self.0.reads.lock().unwrap();
+        reads
+            .iter()
+            .filter(|(id, _)| *id == shard(index))
+            .map(|(_, at)| *at)
+            .collect()
+    }
+
+    fn refusal(&self, shard: &str) -> Option<KinesisError> {
+        self.0.refusals.lock().unwrap().get_mut(shard)?.pop_front()
+    }
+}
+
+impl std::fmt::Debug for World {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("World")
+    }
+}
+
+#[async_trait]
+impl Kinesis for World {
+    async fn list_shards(&self, filter: ShardFilter) -> Result<Vec<Shard>, KinesisError> {
+        Ok(self.stream(|stream| stream.list(filter)))
+    }
+
+    async fn shard_iterator(
+        &self,
+        shard: &ShardId,
+        from: &StartFrom,
+    ) -> Result<String, KinesisError> {
+        match self.refusal(shard) {
+            Some(error) => Err(error),
+            None => self.stream(|stream| stream.iterator(shard, from)),
+        }
+    }
+
+    async fn records(&self, iterator: &str, limit: u32) -> Result<Page, KinesisError> {
+        let shard = iterator.split(' ').next().unwrap();
+        self.0
+            .reads
+            .lock()
+            .unwrap()
+            .push((shard.to_owned(), self.now()));
+        match self.refusal(shard) {
+            Some(error) => Err(error),
+            None => self.stream(|stream| stream.page(iterator, limit as usize, true)),
+        }
+    }
+}
+
+struct Telling {
+    world: World,
+    worker: String,
+    shard: ShardId,
+    answer: Answer,
+}
+
+#[async_trait]
+impl RecordProcessor for Telling {
+    async fn process_records(
+        &mut self,
+        batch: &Batch,
+        checkpointer: &Checkpointer,
+    ) -> Result<(), ProcessorError> {
+        let ordinal = |data: &[u8]| u64::from_be_bytes(data[..8].try_into().unwrap());
+        let ordinals: Vec<_> = batch
+            .records
+            .iter()
+            .map(|record| ordinal(&record.data))
+            .collect();
+        self.world.tell(
+            &self.worker,
+            What::Delivered(self.shard.clone(), ordinals.clone()),
+        );
+        (self.answer)(self.shard.clone(), ordinals, checkpointer.clone()).await
+    }
+
+    async fn lease_lost(&mut self) {
+        self.world
+            .tell(&self.worker, What::Called("lease_lost", self.shard.clone()));
+    }
+
+    async fn shutdown_requested(&mut self, _: &Checkpointer) -> Result<(), ProcessorError> {
+        self.world.tell(
+            &self.worker,
+            What::Called("shutdown_requested", self.shard.clone()),
+        );
+        Ok(())
+    }
+}
