@@ -217,9 +217,12 @@ impl Client {
         let answer = call
             .await
             .map_err(|error| classify::failed(&error, &asked, self.key.role.as_ref()));
-        let outcome = answer.as_ref().err().map(|failed| failed.error.kind);
+        let failed = answer.as_ref().err().map(|failed| &failed.error);
+        let outcome = failed.map(|error| error.kind);
+        // Where a role was refused, STS was asked and Kinesis was not.
+        let operation = failed.map_or(asked.operation, |error| error.operation);
         let metrics = &self.aws.metrics;
-        metrics.aws_call(asked.operation, outcome, started.elapsed());
+        metrics.aws_call(operation, outcome, started.elapsed());
         if outcome == Some(SourceErrorKind::Unauthenticated) {
             self.renew().await;
         }

@@ -19,7 +19,16 @@ pub mod trigger;
 pub mod watch;
 
 /// What `build.rs` made of `proto/externalscaler.proto`: messages, server, client.
-#[allow(missing_docs, unreachable_pub, clippy::all, clippy::allow_attributes_without_reason, clippy::clone_on_ref_ptr, clippy::use_self, clippy::future_not_send, reason = "generated code")]
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::all,
+    clippy::allow_attributes_without_reason,
+    clippy::clone_on_ref_ptr,
+    clippy::use_self,
+    clippy::future_not_send,
+    reason = "generated code"
+)]
 pub mod proto {
     tonic::include_proto!("externalscaler");
 

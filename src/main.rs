@@ -1,10 +1,26 @@
 //! The binary: everything is in the library, where tests reach it.
 
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
+
 use anyhow::anyhow;
 use rustls::crypto::aws_lc_rs;
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // A line for the user; a returned error would bring a backtrace wherever RUST_BACKTRACE is set.
+            let _ = writeln!(io::stderr(), "error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> anyhow::Result<()> {
     aws_lc_rs::default_provider()
         .install_default()
         .map_err(|_| anyhow!("a TLS provider is installed already"))?;

@@ -27,6 +27,9 @@ use crate::{
 /// Metadata keys of one trigger. A ScaledObject has a handful.
 const MOST_KEYS: usize = 1_000;
 
+/// A namespace is kept as long as one of its sources is watched. Kubernetes gives it 63 characters.
+const LONGEST_NAMESPACE: usize = 253;
+
 /// What the RPCs share.
 #[derive(Debug)]
 pub struct Scaler {
@@ -147,6 +150,14 @@ impl Scaler {
                 key: "scalerMetadata",
                 value: Some(format!("{} keys", metadata.len())),
                 want: format!("at most {MOST_KEYS}"),
+            }]));
+        }
+        let namespace = &object.namespace;
+        if namespace.len() > LONGEST_NAMESPACE {
+            return Err(Error::InvalidMetadata(vec![Wrong {
+                key: "namespace",
+                value: Some(shortened(namespace).into_owned()),
+                want: format!("at most {LONGEST_NAMESPACE} bytes"),
             }]));
         }
         let trigger = Trigger::parse(metadata, self.default_region.as_deref())?;

@@ -146,6 +146,7 @@ pub async fn serve_tuned(
     let mut grpc = std::pin::pin!(grpc.fuse());
     info!(grpc = %address, admin = %admin_address, tls = with_tls, "serving");
 
+    let lame_duck = LAME_DUCK.min(grace / 4);
     let drain = async {
         shutdown.await;
         info!("draining");
@@ -154,7 +155,7 @@ pub async fn serve_tuned(
             let status = ServingStatus::NotServing;
             health.set_service_status(service, status).await;
         }
-        sleep(LAME_DUCK.min(grace / 4)).await;
+        sleep(lame_duck).await;
         // Health watches would hold their connections open; they end once they were told.
         let mut health = health;
         for service in ["", Service::NAME] {
@@ -167,7 +168,7 @@ pub async fn serve_tuned(
         ended = &mut grpc => return ended.context("the gRPC server ended"),
         ended = &mut admin => return ended.context("the admin server ended"),
     }
-    match timeout(grace, grpc).await {
+    match timeout(grace.saturating_sub(lame_duck), grpc).await {
         Ok(ended) => {
             ended?;
             info!("drained");

@@ -15,6 +15,7 @@ use aws_sdk_kinesis::{
     error::BoxError,
     types::{Shard, ShardFilter, ShardFilterType},
 };
+use serde_json::Value;
 
 use crate::{
     aws::{Asked, Aws, Client, Failed},
@@ -168,11 +169,13 @@ impl Intercept for CountIsThere {
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         let response = context.response();
-        // The key's name is the same bytes in JSON and in CBOR.
-        let name = b"OpenShardCount";
         let body = response.body().bytes().unwrap_or_default();
-        let is_there = body.windows(name.len()).any(|window| window == name);
-        if response.status().is_success() && !is_there {
+        let is_there = || {
+            let answer = serde_json::from_slice::<Value>(body).ok()?;
+            let count = answer.pointer("/StreamDescriptionSummary/OpenShardCount")?;
+            count.is_number().then_some(())
+        };
+        if response.status().is_success() && is_there().is_none() {
             return Err("the answer has no OpenShardCount".into());
         }
         Ok(())

@@ -30,7 +30,8 @@ pub fn init(format: LogFormat, filter: EnvFilter) -> anyhow::Result<()> {
     started.map_err(|error| anyhow::anyhow!("cannot start logging: {error}"))
 }
 
-/// Reads a level, which is ours alone (libraries warn only), or directives such as `info,h2=debug`.
+/// Reads a level, which is ours alone (libraries warn only, and `aws_config` not of a refused role, which we tell once and it
+/// at each refresh), or directives such as `info,h2=debug`.
 ///
 /// # Errors
 /// The text is neither; the error says what is wanted.
@@ -41,7 +42,7 @@ pub fn filter(text: &str) -> Result<EnvFilter, String> {
         text.trim()
     };
     let directives = match text.parse::<Level>() {
-        Ok(level) => format!("warn,keda_kinesis_scaler={level}"),
+        Ok(level) => format!("warn,aws_config=error,keda_kinesis_scaler={level}"),
         Err(_) => text.to_owned(),
     };
     EnvFilter::builder().parse(directives).map_err(|error| {
@@ -57,11 +58,11 @@ mod tests {
     use rstest::rstest;
 
     #[rstest]
-    #[case("info", "keda_kinesis_scaler=info,warn")]
-    #[case(" DEBUG ", "keda_kinesis_scaler=debug,warn")]
+    #[case("info", "keda_kinesis_scaler=info,aws_config=error,warn")]
+    #[case(" DEBUG ", "keda_kinesis_scaler=debug,aws_config=error,warn")]
     #[case("info,h2=debug", "h2=debug,info")]
     #[case("off", "off")]
-    #[case("", "keda_kinesis_scaler=info,warn")]
+    #[case("", "keda_kinesis_scaler=info,aws_config=error,warn")]
     fn levels_are_ours_and_directives_are_whole(#[case] text: &str, #[case] wanted: &str) {
         assert_eq!(filter(text).unwrap().to_string(), wanted);
     }

@@ -30,7 +30,11 @@ use tokio::{
 use self::asked::Asked;
 pub use self::state::State;
 use crate::{
-    config::AwsConfig, error::Error, metrics::WatcherCounts, shards::ShardCounter, trigger::Source,
+    config::AwsConfig,
+    error::{Error, shortened},
+    metrics::WatcherCounts,
+    shards::ShardCounter,
+    trigger::Source,
 };
 
 /// Makes the counter of a source, without asking anything yet.
@@ -41,7 +45,7 @@ pub type Open = dyn Fn(&Source) -> Arc<dyn ShardCounter> + Send + Sync;
 pub struct Pace {
     /// Between two questions to AWS about one source.
     pub refresh: Duration,
-    /// How long the last good answer may stand in.
+    /// How long the last good answer may stand in for a failed refresh.
     pub max_stale: Duration,
     /// How long an RPC waits for a source's first answer. KEDA sets no deadline of its own.
     pub first_answer: Duration,
@@ -55,8 +59,7 @@ impl From<&AwsConfig> for Pace {
     fn from(config: &AwsConfig) -> Self {
         Self {
             refresh: config.refresh,
-            // An answer stands at least until the next one is due.
-            max_stale: config.max_stale.max(config.refresh.mul_f64(1.5)),
+            max_stale: config.max_stale,
             first_answer: Duration::from_secs(2),
             idle: Duration::from_secs(600),
             sources: 5_000,
@@ -92,7 +95,7 @@ struct Watcher {
 pub struct Subscription {
     state: watch::Receiver<State>,
     asked: Arc<Asked>,
-    max_stale: Duration,
+    pace: Pace,
 }
 
 impl Watchers {
@@ -116,9 +119,7 @@ impl Watchers {
         let (mut state, _) = self.ask(namespace, source)?;
         let give_up = Instant::now() + self.pace.first_answer;
         loop {
-            let verdict = state
-                .borrow_and_update()
-                .verdict(source, self.pace.max_stale);
+            let verdict = state.borrow_and_update().verdict(source, &self.pace);
             match verdict {
                 Some(verdict) => return verdict,
                 None if matches!(timeout_at(give_up, state.changed()).await, Ok(Ok(()))) => {}
@@ -137,7 +138,7 @@ impl Watchers {
         Ok(Subscription {
             state,
             asked,
-            max_stale: self.pace.max_stale,
+            pace: self.pace,
         })
     }
 
@@ -145,10 +146,7 @@ impl Watchers {
     pub fn counts(&self) -> WatcherCounts {
         let mut counts = WatcherCounts::default();
         for watcher in lock(&self.table).watchers.values() {
-            watcher
-                .state
-                .borrow()
-                .count(self.pace.max_stale, &mut counts);
+            watcher.state.borrow().count(&self.pace, &mut counts);
         }
         counts
     }
@@ -206,7 +204,7 @@ impl Watchers {
 impl Subscription {
     /// The open shards, where they are known well enough to answer an RPC with.
     pub fn open_shards(&mut self) -> Option<i64> {
-        self.state.borrow_and_update().standing(self.max_stale)
+        self.state.borrow_and_update().standing(&self.pace)
     }
 
     /// Waits until something changed.
@@ -254,7 +252,8 @@ impl Table {
                 Ok(())
             }
             None => Err(Error::Exhausted(format!(
-                "this scaler watches {most} sources already, {held} of them for namespace {namespace:?}, whose fair share is {fair}: delete ScaledObjects that are not needed, or run another scaler"
+                "this scaler watches {most} sources already, {held} of them for namespace {:?}, whose fair share is {fair}: delete ScaledObjects that are not needed, or run another scaler",
+                shortened(namespace)
             ))),
         }
     }

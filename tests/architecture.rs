@@ -15,7 +15,12 @@ fn sources(dir: &str) -> Vec<(String, String)> {
             if path.is_dir() {
                 folders.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let name = path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
+                let name = path
+                    .strip_prefix(root)
+                    .unwrap()
+                    .to_str()
+                    .unwrap()
+                    .to_owned();
                 files.push((name, fs::read_to_string(path).unwrap()));
             }
         }
@@ -25,7 +30,9 @@ fn sources(dir: &str) -> Vec<(String, String)> {
 }
 
 fn code_lines(text: &str) -> impl Iterator<Item = &str> {
-    text.lines().map(str::trim).filter(|line| !line.starts_with("//"))
+    text.lines()
+        .map(str::trim)
+        .filter(|line| !line.starts_with("//"))
 }
 
 #[test]
@@ -51,13 +58,29 @@ fn aws_sdks_are_named_in_few_files() {
 fn the_scalers_imports_go_one_way() {
     // Each module may use those to its left.
     let order = [
-        "error", "trigger", "config", "policy", "metrics", "aws", "shards", "watch", "scaler", "tls", "admin", "server",
-        "telemetry", "args",
+        "error",
+        "trigger",
+        "config",
+        "policy",
+        "metrics",
+        "aws",
+        "shards",
+        "watch",
+        "scaler",
+        "tls",
+        "admin",
+        "server",
+        "telemetry",
+        "args",
     ];
     let rank = |module: &str| order.iter().position(|known| *known == module);
     let mut offenders = Vec::new();
     for (name, text) in sources("src") {
-        let module = name.trim_start_matches("src/").split(['/', '.']).next().unwrap();
+        let module = name
+            .trim_start_matches("src/")
+            .split(['/', '.'])
+            .next()
+            .unwrap();
         if module == "lib" || module == "main" {
             continue;
         }
@@ -65,10 +88,18 @@ fn the_scalers_imports_go_one_way() {
         // `crate::{a, b::c}` and `crate::a` alike: every known module named right after `crate::` or in its braces.
         let uses = text.split("crate::").skip(1).flat_map(|rest| {
             let rest = rest.strip_prefix('{').map_or_else(
-                || vec![rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap()],
+                || {
+                    vec![
+                        rest.split(|c: char| !c.is_alphanumeric() && c != '_')
+                            .next()
+                            .unwrap(),
+                    ]
+                },
                 |group| {
                     let group = group.split_once("};").map_or(group, |(inside, _)| inside);
-                    group.split(|c: char| !c.is_alphanumeric() && c != '_').collect()
+                    group
+                        .split(|c: char| !c.is_alphanumeric() && c != '_')
+                        .collect()
                 },
             );
             rest.into_iter()
@@ -84,7 +115,11 @@ fn the_scalers_imports_go_one_way() {
 
 #[test]
 fn what_ships_does_not_link_the_emulators() {
-    for manifest in ["Cargo.toml", "crates/kinesis-consumer/Cargo.toml", "crates/kinesis-to-dynamodb/Cargo.toml"] {
+    for manifest in [
+        "Cargo.toml",
+        "crates/kinesis-consumer/Cargo.toml",
+        "crates/kinesis-to-dynamodb/Cargo.toml",
+    ] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(manifest);
         let text = fs::read_to_string(path).unwrap();
         let shipped = text

@@ -212,7 +212,7 @@ fn a_port_in_use_is_named(#[case] flag: &str, #[case] other: &str) {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let error = refused(
-        &mut scaler(&["serve", flag, &address, other, "127.0.0.1:0"]),
+        scaler(&["serve", flag, &address, other, "127.0.0.1:0"]).env("RUST_BACKTRACE", "1"),
         1,
     );
     assert!(
@@ -220,6 +220,7 @@ fn a_port_in_use_is_named(#[case] flag: &str, #[case] other: &str) {
         "{error}"
     );
     assert!(error.contains("in use"), "{error}");
+    assert_eq!(error.lines().count(), 1, "no backtrace: {error}");
 }
 
 #[rstest]

@@ -202,8 +202,20 @@ async fn a_role_that_sts_refuses_is_named() {
         );
     }
     assert_eq!(cloud.kinesis.count(DESCRIBE), 0);
+    let (_, metrics) = support::http_get(process.admin, "/metrics").await;
+    assert!(
+        metrics.contains(r#"aws_calls_total{operation="AssumeRole",outcome="PERMISSION_DENIED"}"#)
+    );
     cloud.kinesis.identities().allow_role(TEAM_ROLE);
     wait_for_value(&mut client, &object, 3.0).await;
+    process.signal("TERM");
+    let (_, log) = process.ended().await;
+    let refusals = log.iter().filter(|line| line.contains("AccessDenied"));
+    assert_eq!(
+        refusals.count(),
+        1,
+        "one line, however often it was refused: {log:#?}"
+    );
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ mod support;
 
 use std::time::Duration;
 
+use axum::{Router, routing::post};
 use embedded_kinesis::{FOREVER, Fault};
 use rstest::rstest;
 use support::{Stack, eventually, value, wait_for_code, wait_for_value};
@@ -175,6 +176,28 @@ async fn a_first_answer_that_hangs_is_not_waited_for() {
     assert_eq!(status.code(), Code::Unavailable);
     broken(&status, "no answer yet");
     assert_eq!(stack.kinesis.count(DESCRIBE), 1, "the question goes on");
+}
+
+/// A 200 whose count is missing in other ways than the whole answer: the SDK reads each as 0.
+#[rstest]
+#[case::null(r#"{"StreamDescriptionSummary": {"StreamName": "orders", "OpenShardCount": null}}"#)]
+#[case::a_stream_of_that_name(r#"{"StreamDescriptionSummary": {"StreamName": "OpenShardCount"}}"#)]
+#[case::in_another_place(
+    r#"{"OpenShardCount": 3, "StreamDescriptionSummary": {"StreamName": "orders"}}"#
+)]
+#[case::no_summary(r#"{"OpenShardCount": 3}"#)]
+#[tokio::test]
+async fn a_200_without_a_count_is_no_zero(#[case] answer: &'static str) {
+    let stack = Stack::start().await;
+    let router = Router::new().route("/", post(async move || answer));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    let mut client = stack.client().await;
+    let object = stack.object("orders", &[("awsEndpoint", &endpoint)]);
+    let status = value(&mut client, &object).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+    broken(&status, "UnreadableAnswer");
 }
 
 #[tokio::test]

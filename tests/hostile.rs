@@ -237,6 +237,18 @@ async fn a_client_that_answers_no_pings_is_let_go() {
 }
 
 #[tokio::test]
+async fn a_namespace_that_is_none_is_not_kept() {
+    let stack = stack().await;
+    let mut client = stack.client().await;
+    let mut object = stack.object("orders", &[]);
+    object.namespace = "n".repeat(100_000);
+    let status = client.is_active(object).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert!(status.message().starts_with("namespace \"nnn"));
+    assert!(status.message().len() < 200, "{}", status.message());
+}
+
+#[tokio::test]
 async fn connections_that_say_nothing_or_nonsense_hold_nobody_up() {
     let stack = stack().await;
     let mut silent = Vec::new();

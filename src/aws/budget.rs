@@ -43,33 +43,35 @@ impl Budget {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::{pin::pin, time::Duration};
+
+    use futures::FutureExt as _;
 
     use super::*;
 
     #[tokio::test]
     async fn a_spent_budget_is_handed_out_in_the_order_asked() {
-        let budget = Arc::new(Budget::new(50));
+        let budget = Budget::new(50);
         while budget.try_take() {}
-        let order = Arc::new(std::sync::Mutex::new(Vec::new()));
-        let waiting: Vec<_> = (0..5)
-            .map(|number| {
-                let (budget, order) = (Arc::clone(&budget), Arc::clone(&order));
-                tokio::spawn(async move {
-                    budget.take().await;
-                    order.lock().unwrap().push(number);
-                })
-            })
-            .collect();
-        for task in waiting {
-            task.await.unwrap();
-        }
-        assert_eq!(*order.lock().unwrap(), [0, 1, 2, 3, 4]);
+        let mut first = pin!(budget.take());
+        assert!(
+            first.as_mut().now_or_never().is_none(),
+            "the budget is spent"
+        );
+        // The call that the first waits for is there before it looks again.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let mut second = pin!(budget.take());
+        assert!(
+            second.as_mut().now_or_never().is_none(),
+            "overtook the first"
+        );
+        first.await;
+        second.await;
     }
 
     #[tokio::test]
     async fn nobody_overtakes_who_waits() {
-        let budget = Arc::new(Budget::new(1));
+        let budget = Budget::new(1);
         assert!(budget.try_take());
         let turn = budget.turn.lock().await;
         assert!(!budget.try_take());

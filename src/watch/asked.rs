@@ -74,7 +74,10 @@ impl Asked {
 
 impl Seen {
     fn touch(&mut self) {
-        self.interval = self.interval.max(self.last.elapsed());
+        // As long as a push stream is open there is no pause between questions.
+        if self.followers == 0 {
+            self.interval = self.interval.max(self.last.elapsed());
+        }
         self.last = Instant::now();
     }
 }

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
+use super::Pace;
 use crate::{
     error::{Error, SourceError},
     metrics::WatcherCounts,
@@ -39,12 +40,8 @@ pub(super) struct Failure {
 
 impl State {
     /// What an RPC is told; `None`: nothing is known yet.
-    pub(super) fn verdict(
-        &self,
-        source: &Source,
-        max_stale: Duration,
-    ) -> Option<Result<i64, Error>> {
-        if let Some(open_shards) = self.standing(max_stale) {
+    pub(super) fn verdict(&self, source: &Source, pace: &Pace) -> Option<Result<i64, Error>> {
+        if let Some(open_shards) = self.standing(pace) {
             return Some(Ok(open_shards));
         }
         if let Some(failure) = &self.failure {
@@ -55,14 +52,19 @@ impl State {
     }
 
     /// The open shards, where the last good answer may stand in.
-    pub(super) fn standing(&self, max_stale: Duration) -> Option<i64> {
+    pub(super) fn standing(&self, pace: &Pace) -> Option<i64> {
         let snapshot = self.snapshot?;
         let gone = self.failure.as_ref().is_some_and(Failure::is_certain);
-        (snapshot.at.elapsed() <= max_stale && !gone).then_some(snapshot.open_shards)
+        let stands = match self.failure {
+            Some(_) => pace.max_stale,
+            // At least until the next answer is due.
+            None => pace.max_stale.max(pace.refresh.mul_f64(1.5)),
+        };
+        (snapshot.at.elapsed() <= stands && !gone).then_some(snapshot.open_shards)
     }
 
-    pub(super) fn count(&self, max_stale: Duration, counts: &mut WatcherCounts) {
-        let standing = self.standing(max_stale).is_some();
+    pub(super) fn count(&self, pace: &Pace, counts: &mut WatcherCounts) {
+        let standing = self.standing(pace).is_some();
         match (&self.snapshot, &self.failure) {
             (Some(snapshot), failure) if standing => {
                 counts.oldest = counts.oldest.max(snapshot.at.elapsed());

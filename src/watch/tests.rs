@@ -186,6 +186,24 @@ async fn the_last_good_answer_stands_in_for_max_stale() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn without_max_stale_a_failed_refresh_is_told_at_once() {
+    let aws = Scripted::new(&[Says::Count(4), Says::Fails(SourceErrorKind::Unavailable)]);
+    let watchers = aws.watchers(|pace| {
+        *pace = Pace::from(&AwsConfig {
+            max_stale: Duration::ZERO,
+            ..AwsConfig::default()
+        });
+    });
+    while aws.asked() < 2 {
+        let answer = watchers.open_shards("a", &source("orders")).await;
+        assert_eq!(answer.unwrap(), 4, "until the refresh fails");
+        pass(Duration::from_millis(500)).await;
+    }
+    let error = watchers.open_shards("a", &source("orders")).await;
+    assert_eq!(error.unwrap_err().code(), Code::Unavailable);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_permanent_error_is_believed_when_seen_twice() {
     for kind in [SourceErrorKind::NotFound, SourceErrorKind::AccessDenied] {
         let aws = Scripted::new(&[Says::Count(4), Says::Fails(kind)]);
@@ -394,4 +412,15 @@ async fn a_follower_hears_of_changes_only() {
     following.changed().await.unwrap();
     assert_eq!(following.open_shards(), Some(5));
     assert_eq!(aws.asked(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_life_of_a_push_stream_is_no_pause_between_questions() {
+    let asked = Asked::new();
+    asked.follow();
+    pass(MINUTE * 60 * 24).await;
+    asked.now();
+    asked.unfollow();
+    pass(MINUTE * 11).await;
+    assert!(asked.is_idle(MINUTE * 10));
 }
