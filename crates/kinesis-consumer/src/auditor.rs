@@ -29,6 +29,8 @@ const QUICK_AUDIT: Duration = Duration::from_secs(1);
 /// Finished leases that nobody needs are kept for so many failover times: a process that was stopped for less, and goes on in the middle
 /// of creating such a lease, finds it there and does no harm.
 const KEPT: u32 = 12;
+/// `ListShards` may lag behind a reshard, but not for so long.
+const LISTING_LAG: Duration = Duration::from_secs(60);
 /// Calls to the lease table at a time.
 const CONCURRENCY: usize = 16;
 
@@ -37,6 +39,8 @@ pub(crate) struct Auditor {
     leader: LeaderWatch,
     /// Finished leases that nobody needs any more, since when.
     unneeded: HashMap<ShardId, Instant>,
+    /// Since when a shard is open whose lease is finished.
+    contradicted: Option<Instant>,
     /// Denials are an operator's mistake at the start, and passing trouble once things have worked.
     worked: bool,
 }
@@ -56,6 +60,7 @@ impl Auditor {
             context,
             leader: LeaderWatch::default(),
             unneeded: HashMap::new(),
+            contradicted: None,
             worked: false,
         }
     }
@@ -140,6 +145,16 @@ impl Auditor {
             let shards = kinesis.list_shards(ShardFilter::All).await?;
             if let Some(shard) = shard_sync::recreated(&leases, &shards) {
                 return Err(Trouble::Fatal(context.stream_recreated(shard)));
+            }
+            match shard_sync::open_but_finished(&leases, &shards) {
+                None => self.contradicted = None,
+                Some(shard) => {
+                    let since = *self.contradicted.get_or_insert(began);
+                    if since.elapsed() >= LISTING_LAG {
+                        return Err(Trouble::Fatal(context.stream_recreated(shard)));
+                    }
+                    return Err(race(&format!("{shard} is open, but its lease is finished")));
+                }
             }
             let wanted =
                 shard_sync::missing(&shards, &leases, position).map_err(|open| race(&open))?;

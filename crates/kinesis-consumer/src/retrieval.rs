@@ -76,6 +76,11 @@ struct Output {
 }
 
 impl Output {
+    /// Is everything that was fetched processed?
+    fn is_drained(&self) -> bool {
+        self.room.available_permits() == self.budget as usize
+    }
+
     /// Waits for room. A batch larger than the whole budget waits for all of it.
     async fn batch(&self, batch: Batch) -> Result<(), Gone> {
         let bytes = batch.records.iter().map(footprint).sum::<usize>();

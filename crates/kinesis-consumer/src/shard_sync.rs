@@ -256,6 +256,20 @@ pub fn recreated(leases: &[Lease], shards: &[Shard]) -> Option<ShardId> {
     leases.iter().find(older).map(|lease| lease.key.clone())
 }
 
+/// Shards that are open although their leases say that they are processed to the end. For a moment that is `ListShards` lagging behind a
+/// reshard; if it lasts, the leases are of an older stream of the same name.
+pub fn open_but_finished(leases: &[Lease], shards: &[Shard]) -> Option<ShardId> {
+    let open: HashSet<_> = shards
+        .iter()
+        .filter(|shard| !shard.closed)
+        .map(|shard| &shard.id)
+        .collect();
+    leases
+        .iter()
+        .find(|lease| lease.is_finished() && open.contains(&lease.key))
+        .map(|lease| lease.key.clone())
+}
+
 fn new_lease(shard: &Shard, checkpoint: Checkpoint) -> Lease {
     let mut lease = Lease::new(shard.id.clone(), checkpoint);
     lease.parents.clone_from(&shard.parents);

@@ -57,7 +57,8 @@ impl Clients {
         // The SDK has no time limits of its own but for connecting, and would wait for a silent peer for ever.
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(Duration::from_secs(3))
-            .operation_attempt_timeout(Duration::from_secs(10))
+            // As long as a page of 10 MiB may take on a slow line.
+            .operation_attempt_timeout(Duration::from_secs(30))
             .build();
         let mut loader = aws_config::defaults(BehaviorVersion::latest()).timeout_config(timeouts);
         if let Some(region) = settings.aws_region() {

@@ -83,3 +83,33 @@ pub(crate) fn stream_arn(stream: &str, region: &str) -> String {
         format!("arn:aws:kinesis:{region}:*:stream/{stream}")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_readme_and_the_example_policy_have_every_permission() {
+        let readme = include_str!("../README.md");
+        let permissions = readme.split("## Permissions").nth(1).unwrap_or_default();
+        let (others, leases) = permissions.split_once("on the lease table").unwrap();
+        let policy = include_str!("../../../examples/iam/consumer-policy.json");
+        for (text, actions) in [
+            (others, &STREAM_ACTIONS[..]),
+            (others, &TABLE_ACTIONS),
+            (leases, &LEASE_ACTIONS),
+        ] {
+            for action in actions {
+                let (_, call) = action.split_once(':').unwrap();
+                assert!(
+                    text.contains(&format!("`{call}`")) || text.contains(&format!("`{action}`")),
+                    "README: {action}"
+                );
+                assert!(
+                    policy.contains(&format!("\"{action}\"")),
+                    "example policy: {action}"
+                );
+            }
+        }
+    }
+}

@@ -8,6 +8,7 @@ use std::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use kinesis_consumer::{event::Event, shard::ShardId};
@@ -60,6 +61,8 @@ pub struct Metrics {
 struct Held {
     /// Unknown until the first answer of GetRecords: never a made-up 0.
     millis_behind_latest: Option<i64>,
+    /// When it was told last.
+    told: Instant,
     checkpoint: Option<String>,
     checkpointed: Instant,
     records: u64,
@@ -160,7 +163,7 @@ impl Metrics {
                 self.batches.get_or_create(&label).inc();
                 self.records_total.inc_by(records);
                 self.of(shard, |held| {
-                    held.millis_behind_latest = Some(*millis_behind_latest);
+                    held.tell(*millis_behind_latest);
                     held.records += records;
                 });
             }
@@ -168,9 +171,7 @@ impl Metrics {
                 shard,
                 millis_behind_latest,
             } => {
-                self.of(shard, |held| {
-                    held.millis_behind_latest = Some(*millis_behind_latest)
-                });
+                self.of(shard, |held| held.tell(*millis_behind_latest));
             }
             Event::Checkpointed { shard, checkpoint } => self.of(shard, |held| {
                 held.checkpoint = Some(checkpoint.to_string());
@@ -241,7 +242,7 @@ impl Metrics {
         self.checkpoint_age.clear();
         for (shard, held) in held.iter() {
             let label = [("shard", shard.clone())];
-            if let Some(millis) = held.millis_behind_latest {
+            if let Some(millis) = held.lag_millis(now) {
                 self.millis_behind_latest.get_or_create(&label).set(millis);
             }
             let age = now.saturating_duration_since(held.checkpointed).as_secs();
@@ -251,11 +252,12 @@ impl Metrics {
 
     /// What a person, or the demo, wants to know of this consumer.
     pub fn state(&self) -> Value {
+        let now = Instant::now();
         let leases: Vec<Value> = (self.held().iter())
             .map(|(shard, held)| {
                 json!({
                     "shard": shard,
-                    "millisBehindLatest": held.millis_behind_latest,
+                    "millisBehindLatest": held.lag_millis(now),
                     "checkpoint": held.checkpoint,
                     "records": held.records,
                 })
@@ -290,10 +292,30 @@ impl Metrics {
     }
 }
 
+/// An idle shard tells its lag each second.
+const SILENCE: Duration = Duration::from_secs(5);
+
 impl Held {
+    fn tell(&mut self, millis_behind_latest: i64) {
+        self.millis_behind_latest = Some(millis_behind_latest);
+        self.told = Instant::now();
+    }
+
+    /// What was told last; and while nothing is told, because a batch does not end, it grows with time.
+    fn lag_millis(&self, now: Instant) -> Option<i64> {
+        let silence = now.saturating_duration_since(self.told);
+        let since = if silence > SILENCE {
+            silence
+        } else {
+            Duration::ZERO
+        };
+        Some(self.millis_behind_latest? + since.as_millis() as i64)
+    }
+
     fn new() -> Self {
         Self {
             millis_behind_latest: None,
+            told: Instant::now(),
             checkpoint: None,
             checkpointed: Instant::now(),
             records: 0,

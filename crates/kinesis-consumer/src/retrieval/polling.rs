@@ -177,10 +177,13 @@ impl Polling {
         }
         drop_covered(&mut records, &self.checkpoint);
         if records.is_empty() {
-            self.context.tell(Event::Polled {
-                shard: self.shard.clone(),
-                millis_behind_latest,
-            });
+            // While earlier records wait for the processor, the tip of what is read is not where the processor stands.
+            if self.out.is_drained() {
+                self.context.tell(Event::Polled {
+                    shard: self.shard.clone(),
+                    millis_behind_latest,
+                });
+            }
             return Ok(());
         }
         let batch = Batch {

@@ -341,6 +341,19 @@ fn a_stream_made_anew_shows() {
     );
 }
 
+#[test]
+fn an_open_shard_with_a_finished_lease_shows() {
+    let shards = shards("0 0>1. 0>2.");
+    assert_eq!(
+        open_but_finished(&leases("0! 1 2=7", &shards), &shards),
+        None
+    );
+    assert_eq!(
+        open_but_finished(&leases("0! 1! 2=7", &shards), &shards),
+        Some("1".to_owned())
+    );
+}
+
 /// A stream of random splits and merges, as `ListShards` tells it.
 fn reshard(start: usize, choices: &[u8]) -> Vec<Shard> {
     let width = u128::MAX / start as u128;

@@ -137,6 +137,20 @@ async fn a_recreated_stream_is_told_not_looped_on() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_recreated_stream_whose_old_leases_are_finished_is_told() {
+    let world = World::new(1);
+    world.put(0, 3);
+    world
+        .table()
+        .put(Lease::new(shard(0), Checkpoint::ShardEnd));
+    let worker = world.start(config("a"), checkpointing());
+    assert!(matches!(
+        worker.error().await,
+        Error::StreamRecreated { .. }
+    ));
+}
+
+#[tokio::test(start_paused = true)]
 async fn errors_are_sat_out() {
     let world = World::new(1);
     world.put(0, 3);

@@ -138,3 +138,18 @@ fn the_readme_has_every_metric() {
         .collect();
     assert_eq!(told, exposed);
 }
+
+#[test]
+fn lag_grows_while_nothing_is_told() {
+    let mut held = Held::new();
+    assert_eq!(held.lag_millis(held.told), None, "unknown is not 0");
+    held.tell(250);
+    assert_eq!(
+        held.lag_millis(held.told + Duration::from_secs(1)),
+        Some(250)
+    );
+    assert_eq!(
+        held.lag_millis(held.told + Duration::from_secs(20)),
+        Some(20_250)
+    );
+}
