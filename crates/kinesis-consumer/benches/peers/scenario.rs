@@ -40,6 +40,55 @@ pub(crate) async fn run_all(
     if wanted("restart") {
         figures.extend(restart(services, candidate).await.context("restart")?);
     }
+    if only == Some("mixed") {
+        figures.extend(mixed(services, candidate).await.context("mixed")?);
+    }
+    Ok(figures)
+}
+
+/// One application, one worker of the candidate and one of KCL 2.7.2: each takes over from the other, and they share.
+async fn mixed(services: &Services, candidate: &Candidate) -> Result<Figures> {
+    let java = Candidate::prepare("kcl2")?;
+    let stream = name(candidate, "mixed");
+    services.create_stream(&stream).await?;
+    let trickle = trickle(services, &stream);
+    let environment = |worker: &str| services.environment(&stream, &stream, worker);
+    let mut figures = Vec::new();
+
+    let mut theirs = java.start(&environment("java"))?;
+    until_reads(&mut theirs, SHARDS).await?;
+    let mut ours = candidate.start(&environment("candidate"))?;
+    until_reads(&mut ours, SHARDS / 2).await?;
+    figures.push((
+        "joins a KCL 2.7.2 worker → 2 + 2 shards".to_owned(),
+        since(ours.exec),
+    ));
+
+    let killed = Instant::now();
+    theirs.kill().await?;
+    until_reads(&mut ours, SHARDS).await?;
+    figures.push((
+        "kill -9 of the KCL 2.7.2 worker → its shards go on".to_owned(),
+        since(killed),
+    ));
+
+    let mut again = java.start(&environment("java-again"))?;
+    until_reads(&mut again, SHARDS / 2).await?;
+    figures.push((
+        "a KCL 2.7.2 worker joins → 2 + 2 shards".to_owned(),
+        since(again.exec),
+    ));
+
+    let stopped = Instant::now();
+    ours.signal("TERM")?;
+    until_reads(&mut again, SHARDS).await?;
+    figures.push((
+        "SIGTERM → the KCL 2.7.2 worker goes on".to_owned(),
+        since(stopped),
+    ));
+    again.kill().await?;
+    ours.kill().await?;
+    trickle.abort();
     Ok(figures)
 }
 
