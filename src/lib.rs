@@ -1,7 +1,6 @@
 //! A KEDA external scaler for AWS Kinesis.
 //!
-//! Imports go one way: `{trigger, config, error} ← policy ← aws ← shards ← watch ← scaler ← server ← args ← main`.
-//! See ARCHITECTURE.md for the whole picture.
+//! Imports go one way; ARCHITECTURE.md has the order, and tests/architecture.rs checks it.
 
 pub mod admin;
 pub mod args;

@@ -1,4 +1,4 @@
-//! A worker's settings, with KCL's defaults where KCL has the setting.
+//! A worker's settings. Failover time, initial position, records per call and steals have KCL's defaults.
 
 use std::time::Duration;
 
