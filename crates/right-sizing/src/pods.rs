@@ -1,0 +1,142 @@
+//! What is remembered of the pods: which shards each holds since when, and how busy it said it was.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{memory::ShardMemory, observation::Observation};
+
+/// Busy fractions are averaged over this before pods are added.
+const BUSY_OUT_MS: u64 = 60_000;
+/// And over this, twice as long at least, before any is taken away.
+const BUSY_IN_MS: u64 = 300_000;
+
+/// A pod is whoever holds leases: the scaler knows no others.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Pod {
+    pub(crate) shards: Vec<String>,
+    changed_ms: u64,
+    /// (time, thousandths).
+    busy: VecDeque<(u64, u64)>,
+}
+
+/// A pod whose shards are behind, and what it can carry.
+#[derive(Debug)]
+pub(crate) struct Measured {
+    /// The worst of its shards that are behind.
+    pub(crate) worst: String,
+    pub(crate) lag_ms: u64,
+    pub(crate) progress_milli: u64,
+    pub(crate) holds: u32,
+    pub(crate) carry_milli: u64,
+}
+
+/// Brings the pods up to date. Whether any got, lost or kept its leases differently from before.
+pub(crate) fn update(pods: &mut BTreeMap<String, Pod>, seen: &Observation, at: u64) {
+    let mut held: BTreeMap<&str, (Vec<String>, Option<f64>)> = BTreeMap::new();
+    for shard in &seen.shards {
+        if let Some(owner) = &shard.owner {
+            let (shards, busy) = held.entry(owner).or_default();
+            shards.push(shard.id.clone());
+            // NaN and nonsense are no statement.
+            let said = shard.busy.filter(|busy| (0.0..=1.0).contains(busy));
+            *busy = match (*busy, said) {
+                (Some(a), Some(b)) => Some(a.max(b)),
+                (a, b) => a.or(b),
+            };
+        }
+    }
+    pods.retain(|name, _| held.contains_key(name.as_str()));
+    for (name, (mut shards, busy)) in held {
+        shards.sort_unstable();
+        let pod = pods.entry(name.to_owned()).or_default();
+        if pod.shards != shards {
+            pod.shards = shards;
+            pod.changed_ms = at;
+            // How busy it was with other shards says nothing.
+            pod.busy.clear();
+        }
+        match busy {
+            Some(busy) => pod.busy.push_back((at, (busy * 1000.0).round() as u64)),
+            None => pod.busy.clear(),
+        }
+        while pod
+            .busy
+            .front()
+            .is_some_and(|(then, _)| at.saturating_sub(*then) > BUSY_IN_MS)
+        {
+            pod.busy.pop_front();
+        }
+    }
+}
+
+impl Pod {
+    /// Since when its shards are its own and move.
+    fn settled_ms(&self, shards: &BTreeMap<String, ShardMemory>) -> Option<u64> {
+        self.shards.iter().try_fold(self.changed_ms, |latest, id| {
+            Some(latest.max(shards.get(id)?.measured_from_ms?))
+        })
+    }
+
+    /// What it can carry, from its shards that are behind: none while none is, or while it was not watched for long enough.
+    ///
+    /// Behind and falling back, all its shards get the same share of it, so they tell as one. Behind and gaining, only they
+    /// take what the others leave, which keep up at 1. The smaller of both is right in either case, and careful with unequal shards.
+    pub(crate) fn measure(
+        &self,
+        shards: &BTreeMap<String, ShardMemory>,
+        left_out: impl Fn(&str) -> bool,
+        lag_ms: impl Fn(&ShardMemory) -> u64,
+        behind_ms: u64,
+        span_ms: u64,
+    ) -> Option<Measured> {
+        let from = self.settled_ms(shards)?;
+        let counted: Vec<(&String, &ShardMemory)> = self
+            .shards
+            .iter()
+            .filter(|id| !left_out(id))
+            .filter_map(|id| Some((id, shards.get(id)?)))
+            .collect();
+        let mut behind = Vec::new();
+        for &(id, shard) in &counted {
+            let lag = lag_ms(shard);
+            if lag > behind_ms {
+                behind.push((lag, shard.progress_milli(from, span_ms)?, id));
+            }
+        }
+        let n = counted.len() as u64;
+        let slow = behind.len() as u64;
+        let sum: u64 = behind.iter().map(|(_, progress, _)| progress).sum();
+        let &(lag_ms, progress_milli, worst) = behind.iter().max()?;
+        let by_the_slow = (n * sum / slow).max(n * 250);
+        let by_all = sum + (n - slow) * 1000;
+        Some(Measured {
+            worst: worst.clone(),
+            lag_ms,
+            progress_milli,
+            holds: self.shards.len() as u32,
+            carry_milli: by_the_slow.min(by_all.max(n * 250)),
+        })
+    }
+
+    /// How busy it is, in thousandths: lately, and at the most lately over minutes. None while it does not say.
+    pub(crate) fn busy_milli(&self, at: u64) -> Option<(u64, u64)> {
+        let mean = |from: u64, to: u64| {
+            let window = self
+                .busy
+                .iter()
+                .filter(|(then, _)| *then > from && *then <= to);
+            let (sum, count) =
+                window.fold((0, 0), |(sum, count), (_, busy)| (sum + busy, count + 1));
+            (count > 0).then(|| sum / count)
+        };
+        let lately = mean(at.saturating_sub(BUSY_OUT_MS), at)?;
+        let first = self.busy.front()?.0;
+        if at.saturating_sub(first) < BUSY_OUT_MS / 2 {
+            return None;
+        }
+        let long = mean(0, at)?;
+        Some((lately, lately.max(long)))
+    }
+}
