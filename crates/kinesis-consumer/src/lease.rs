@@ -1,6 +1,6 @@
 //! A lease: one item of KCL's lease table. A value; `lease_table` reads and writes it.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fmt, str::FromStr};
 
 use jiff::Timestamp;
 
@@ -38,7 +38,27 @@ pub struct Lease {
     /// `latestSince`, ours: since when a checkpoint of LATEST stands, less room for clock skew. Who reads next starts there.
     /// Only read together with LATEST: a Java checkpoint leaves it standing.
     pub latest_since: Option<Timestamp>,
+    /// `busy`, ours, in thousandths: as the last renewal wrote it. A Java take leaves it standing: ask [`Lease::busy`].
+    pub busy_permille: Option<u16>,
 }
+
+/// Whose stream a lease of a multi-stream application belongs to: `account:stream:epoch` (`common/StreamIdentifier.java`).
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct StreamIdentifier {
+    /// The AWS account's number.
+    pub account: String,
+    /// The stream's name.
+    pub stream: String,
+    /// When the stream was created, in seconds: tells streams of one name apart.
+    pub epoch: u64,
+}
+
+/// The text is no stream identifier.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error(
+    "{0:?} is no stream identifier: want account:stream:epoch, such as 123456789012:orders:1700000000"
+)]
+pub struct InvalidStreamIdentifier(pub String);
 
 impl Lease {
     /// A lease that nobody ever held.
@@ -56,6 +76,7 @@ impl Lease {
             native_counter: None,
             handover_to: None,
             latest_since: None,
+            busy_permille: None,
         }
     }
 
@@ -71,8 +92,44 @@ impl Lease {
             && self.native_counter == Some(self.counter)
     }
 
+    /// How much of the time the holder's processor is at work on this shard, 0 to 1. `None`: not known, or the holder is not one of this
+    /// library, and the attribute a left-over.
+    pub fn busy(&self) -> Option<f64> {
+        let permille = self.busy_permille.filter(|_| self.is_native());
+        permille.map(|permille| f64::from(permille) / 1000.0)
+    }
+
     /// Processed to its end?
     pub fn is_finished(&self) -> bool {
         self.checkpoint == Checkpoint::ShardEnd
+    }
+}
+
+// === impl StreamIdentifier ===
+
+impl FromStr for StreamIdentifier {
+    type Err = InvalidStreamIdentifier;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parts: Vec<_> = text.split(':').collect();
+        let digits =
+            |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        match parts[..] {
+            [account, stream, epoch] if digits(account) && !stream.is_empty() && digits(epoch) => {
+                epoch.parse().ok().map(|epoch| Self {
+                    account: account.to_owned(),
+                    stream: stream.to_owned(),
+                    epoch,
+                })
+            }
+            _ => None,
+        }
+        .ok_or_else(|| InvalidStreamIdentifier(text.to_owned()))
+    }
+}
+
+impl fmt::Display for StreamIdentifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.account, self.stream, self.epoch)
     }
 }

@@ -14,10 +14,12 @@ use crate::{
 };
 
 mod lineage;
+mod readability;
 #[cfg(test)]
 mod tests;
 
 use lineage::Lineage;
+pub use readability::{Readability, readability};
 
 /// The shards do not cover the hash keys exactly once: `ListShards` raced a reshard. List again.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -233,14 +235,6 @@ pub fn back_fill(leases: &[Lease], shards: &[Shard]) -> Vec<(ShardId, HashRange)
     lacking
         .filter_map(|lease| Some((lease.key.clone(), *ranges.get(&lease.key)?)))
         .collect()
-}
-
-/// May the shard start: is each parent's lease absent or finished?
-pub fn ready(lease: &Lease, leases: &[Lease]) -> bool {
-    leases
-        .iter()
-        .filter(|other| lease.parents.contains(&other.key))
-        .all(Lease::is_finished)
 }
 
 /// A shard that starts after its lease's checkpoint: the stream was deleted and made anew under the same name.

@@ -28,7 +28,7 @@ use crate::{
 
 mod creation;
 mod failure;
-mod item;
+pub mod item;
 mod kcl3;
 
 use failure::classify;
@@ -121,10 +121,18 @@ impl DynamoDbTable {
     /// The item's lease; else says why there is none, once.
     fn lease(&self, item: &Item) -> Option<Lease> {
         let reason = match parse(item) {
-            Parsed::Lease(lease) => return Some(*lease),
-            Parsed::Other(reason) | Parsed::Broken(reason) => reason,
+            Parsed::Lease {
+                lease,
+                stream: None,
+            } => return Some(*lease),
+            Parsed::Lease {
+                stream: Some(stream),
+                ..
+            } => format!("of the multi-stream application's stream {stream}"),
+            Parsed::Other(kind) => format!("entityType {kind}"),
+            Parsed::Broken(reason) => reason,
         };
-        let key = item::text(item, "leaseKey").unwrap_or("(no leaseKey)");
+        let key = item::key(item);
         if self
             .skipped
             .lock()

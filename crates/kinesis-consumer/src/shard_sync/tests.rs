@@ -7,6 +7,8 @@ use rstest::rstest;
 use super::*;
 use crate::sequence::{Position, SequenceNumber};
 
+mod readable;
+
 const AT: InitialPosition = InitialPosition::AtTimestamp(jiff::Timestamp::UNIX_EPOCH);
 
 fn shard(id: &str, parents: &[&str], closed: bool) -> Shard {
@@ -309,26 +311,6 @@ fn holes_are_what_no_unfinished_lease_covers() {
 }
 
 #[test]
-fn a_child_waits_for_all_its_parents() {
-    let shards = shards("0 1 0+1>2.");
-    let ready_with = |table: &str| {
-        let leases = leases(table, &shards);
-        ready(
-            leases
-                .iter()
-                .find(|lease| lease.key == "2")
-                .expect("the child"),
-            &leases,
-        )
-    };
-    assert!(!ready_with("0 1! 2"));
-    assert!(!ready_with("0! 1 2"));
-    assert!(ready_with("0! 1! 2"));
-    assert!(ready_with("1! 2"));
-    assert!(ready_with("2"));
-}
-
-#[test]
 fn a_stream_made_anew_shows() {
     let shards = shards("0. 1.");
     assert_eq!(recreated(&leases("0=100 1=101", &shards), &shards), None);
@@ -424,9 +406,10 @@ proptest! {
                 table.push(lease);
             }
             let snapshot = table.clone();
-            for index in 0..table.len() {
+            let now = readability(&stream, &table, InitialPosition::TrimHorizon).expect("consistent");
+            for index in 0..snapshot.len() {
                 let lease = table[index].clone();
-                if lease.is_finished() || !ready(&lease, &table) {
+                if now[&lease.key] != (Readability::Readable { start: None }) {
                     continue;
                 }
                 let shard = stream.iter().find(|shard| shard.id == lease.key).expect("a shard");

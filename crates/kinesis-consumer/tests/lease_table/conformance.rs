@@ -232,6 +232,7 @@ async fn checkpoints(#[values(Memory, Dynamo)] kind: Kind) {
         native_counter: Some(3),
         owner_switches: 0,
         latest_since: None,
+        busy_permille: None,
         ..taken.clone()
     };
     assert_eq!(written, want);

@@ -91,6 +91,7 @@ fn expected(item: &Item) -> Lease {
         native_counter: None,
         handover_to: None,
         latest_since: None,
+        busy_permille: None,
     }
 }
 

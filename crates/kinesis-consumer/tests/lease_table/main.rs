@@ -4,4 +4,5 @@ mod conformance;
 mod dynamodb;
 mod fixtures;
 mod java;
+mod reading;
 mod surroundings;

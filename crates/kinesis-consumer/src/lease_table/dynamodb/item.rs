@@ -1,4 +1,6 @@
 //! Lease items: the attributes, types and sentinels of `leases/dynamodb/DynamoDBLeaseSerializer.java`.
+//!
+//! [`parse`] is for whoever scans a lease table without working on it, too: ask for the attributes of [`PROJECTION`].
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -6,12 +8,33 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::Timestamp;
 
 use crate::{
-    lease::Lease,
+    lease::{Lease, StreamIdentifier},
     sequence::Checkpoint,
     shard::{HashRange, ShardId},
 };
 
-pub(super) type Item = HashMap<String, AttributeValue>;
+/// An item as the SDK has it.
+pub type Item = HashMap<String, AttributeValue>;
+
+/// All that [`parse`] needs to know who holds a lease, how far it is, whose child it is and how busy its holder. Without the hash range
+/// and the number of owner switches, which nobody but a worker needs.
+pub const PROJECTION: [&str; 15] = [
+    "leaseKey",
+    "leaseOwner",
+    "leaseCounter",
+    "checkpoint",
+    "checkpointSubSequenceNumber",
+    "parentShardId",
+    "childShardIds",
+    "checkpointOwner",
+    "entityType",
+    "streamName",
+    "shardId",
+    "nativeCounter",
+    "handoverTo",
+    "latestSince",
+    "busy",
+];
 
 pub(super) fn string(text: impl Into<String>) -> AttributeValue {
     AttributeValue::S(text.into())
@@ -51,30 +74,60 @@ pub(super) fn new_item(lease: &Lease) -> Item {
 }
 
 /// What an item is.
-#[derive(Debug)]
-pub(super) enum Parsed {
-    Lease(Box<Lease>),
-    /// Something else of KCL 3's, or a multi-stream lease.
+#[derive(Clone, Debug)]
+pub enum Parsed {
+    /// A lease.
+    Lease {
+        /// The lease. Its key is the shard's id, of a multi-stream application too.
+        lease: Box<Lease>,
+        /// Set in the table of a multi-stream application.
+        stream: Option<StreamIdentifier>,
+    },
+    /// Something else of KCL 3's: its `entityType`.
     Other(String),
-    /// A lease that lacks what every lease has, or has it in a form that none has.
+    /// A lease that lacks what every lease has, or has it in a form that none has: why.
     Broken(String),
 }
 
-pub(super) fn parse(item: &Item) -> Parsed {
+/// What the item is. Attributes that are not there are taken as unset, so a projection does as well.
+pub fn parse(item: &Item) -> Parsed {
     if let Some(kind) = text(item, "entityType").filter(|kind| *kind != "LEASE") {
-        return Parsed::Other(format!("entityType {kind}"));
+        return Parsed::Other(kind.to_owned());
     }
-    if item.contains_key("streamName") {
-        return Parsed::Other("a multi-stream lease".to_owned());
-    }
-    match lease(item) {
-        Ok(lease) => Parsed::Lease(Box::new(lease)),
+    let parsed = stream(item).and_then(|of| match of {
+        None => Ok((None, lease(item, "leaseKey")?)),
+        Some(stream) => Ok((Some(stream), lease(item, "shardId")?)),
+    });
+    match parsed {
+        Ok((stream, lease)) => Parsed::Lease {
+            lease: Box::new(lease),
+            stream,
+        },
         Err(reason) => Parsed::Broken(reason),
     }
 }
 
-fn lease(item: &Item) -> Result<Lease, String> {
-    let key = text(item, "leaseKey").ok_or("no leaseKey (S)")?;
+/// The item's `leaseKey`, to name one that is no lease.
+pub fn key(item: &Item) -> &str {
+    text(item, "leaseKey").unwrap_or("(no leaseKey)")
+}
+
+/// `None`: the application reads one stream.
+fn stream(item: &Item) -> Result<Option<StreamIdentifier>, String> {
+    let Some(name) = item.get("streamName") else {
+        return Ok(None);
+    };
+    let name = name
+        .as_s()
+        .map_err(|odd| format!("streamName is {odd:?}: want S"))?;
+    let stream = name
+        .parse()
+        .map_err(|error| format!("streamName: {error}"))?;
+    Ok(Some(stream))
+}
+
+fn lease(item: &Item, key: &str) -> Result<Lease, String> {
+    let key = text(item, key).ok_or_else(|| format!("no {key} (S)"))?;
     let checkpoint = text(item, "checkpoint").ok_or("no checkpoint (S)")?;
     let sub_sequence_number = unsigned(item, "checkpointSubSequenceNumber")?.unwrap_or(0);
     let checkpoint = Checkpoint::parse(checkpoint, sub_sequence_number)
@@ -94,6 +147,8 @@ fn lease(item: &Item) -> Result<Lease, String> {
         checkpoint_owner: owned("checkpointOwner"),
         native_counter: unsigned(item, "nativeCounter")?,
         handover_to: owned("handoverTo"),
+        // Only a hint, so an odd one spoils nothing.
+        busy_permille: busy(item),
         latest_since: millis(item, "latestSince").filter(|_| checkpoint == Checkpoint::Latest),
         checkpoint,
     })
@@ -120,6 +175,15 @@ fn unsigned(item: &Item, name: &str) -> Result<Option<u64>, String> {
 
 fn millis(item: &Item, name: &str) -> Option<Timestamp> {
     Timestamp::from_millisecond(item.get(name)?.as_n().ok()?.parse().ok()?).ok()
+}
+
+/// Written as 0 to 1 with three decimals.
+fn busy(item: &Item) -> Option<u16> {
+    let fraction: f64 = item.get("busy")?.as_n().ok()?.parse().ok()?;
+    // In range, so the cast is exact.
+    (0.0..=1.0)
+        .contains(&fraction)
+        .then(|| (fraction * 1000.0).round() as u16)
 }
 
 fn set(item: &Item, name: &str) -> BTreeSet<ShardId> {
