@@ -2,7 +2,7 @@
 //!
 //! An even share is reached in three ways. Leases that nobody holds are taken, each worker up to its share of all unfinished
 //! leases. From workers of this library leases are asked for, and handed over without duplicates. From KCL 2.x workers they are
-//! stolen, as 2.x does. Asking, granting and stealing only happen where the other side holds at least two more: each move then
+//! stolen, as 2.x does and at its pace: each steal makes duplicates until the other side notices. Asking, granting and stealing only happen where the other side holds at least two more: each move then
 //! makes the shares more even, so moves come to an end. KCL 2.x moves leases by the same measure but counts finished ones too.
 
 use std::{
@@ -46,7 +46,7 @@ impl Action {
 pub struct Limits {
     /// Hold at most so many unfinished leases.
     pub max_leases: usize,
-    /// Steal at most so many at a time.
+    /// Steal at most so many in two failover times.
     pub max_steals: usize,
 }
 
@@ -237,7 +237,7 @@ impl<'a> View<'a> {
         }
 
         let mut moves = Vec::new();
-        let mut steals = 0;
+        let mut steals = self.observations.steals_this_round(self.now);
         while counts[self.me] < limits.max_leases {
             offers.retain(|_, offers| !offers.is_empty());
             let is_ask = |offers: &[Action]| matches!(offers.last(), Some(Action::Ask(_)));
@@ -254,7 +254,7 @@ impl<'a> View<'a> {
                 break;
             };
             if matches!(action, Action::Steal(_)) {
-                if steals == limits.max_steals {
+                if steals >= limits.max_steals {
                     continue;
                 }
                 steals += 1;

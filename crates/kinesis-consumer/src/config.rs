@@ -40,7 +40,7 @@ pub struct Config {
     pub shard_sync_interval: Duration,
     /// Hold at most so many leases. Default: no limit.
     pub max_leases: usize,
-    /// Steal at most so many leases of KCL 2.x workers at a time. Default 1, as KCL.
+    /// Steal at most so many leases of KCL 2.x workers in two failover times. Default 1, as KCL.
     pub max_steals: usize,
     /// Records of one GetRecords call. Default 10,000, the most there is.
     pub max_records: u32,

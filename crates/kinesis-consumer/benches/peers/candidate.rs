@@ -158,6 +158,15 @@ impl Worker {
         }
     }
 
+    /// What it has told up to `end`, of what nobody has read yet.
+    pub(crate) async fn lines_until(&mut self, end: Instant) -> Result<Vec<Line>> {
+        let mut lines = Vec::new();
+        while lines.last().is_none_or(|line: &Line| line.at < end) {
+            lines.push(self.line().await?);
+        }
+        Ok(lines)
+    }
+
     /// Sends a signal by name, such as `TERM`.
     pub(crate) fn signal(&self, name: &str) -> Result<()> {
         let pid = self.pid()?;
@@ -206,22 +215,26 @@ impl Worker {
 
 /// `examples/bench_worker.rs`, built with the same profile as this benchmark.
 fn bench_worker() -> Result<String> {
-    let built = Command::new(env!("CARGO"))
-        .args([
-            "build",
-            "--release",
-            "-p",
-            "kinesis-consumer",
-            "--example",
-            "bench_worker",
-        ])
-        .status()?;
-    ensure!(built.success(), "building examples/bench_worker.rs failed");
-    let benchmark = std::env::current_exe()?; // target/release/deps/peers-…
-    let release: PathBuf = benchmark
+    let benchmark = std::env::current_exe()?; // target/PROFILE/deps/peers-…
+    let folder: PathBuf = benchmark
         .ancestors()
         .nth(2)
         .context("no target folder")?
         .to_owned();
-    Ok(release.join("examples/bench_worker").display().to_string())
+    let mut build = Command::new(env!("CARGO"));
+    build.args([
+        "build",
+        "-p",
+        "kinesis-consumer",
+        "--example",
+        "bench_worker",
+    ]);
+    if folder.ends_with("release") {
+        build.arg("--release");
+    }
+    ensure!(
+        build.status()?.success(),
+        "building examples/bench_worker.rs failed"
+    );
+    Ok(folder.join("examples/bench_worker").display().to_string())
 }

@@ -17,6 +17,7 @@
 )]
 
 mod candidate;
+mod mixed;
 mod scenario;
 mod services;
 

@@ -7,15 +7,16 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
     candidate::{Candidate, Worker},
+    mixed,
     services::Services,
 };
 
 /// Longer than the slowest peer takes for anything (three minutes).
-const PATIENCE: Duration = Duration::from_secs(300);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
 const DRAINED: usize = 500_000;
-const SHARDS: usize = 4;
+pub(crate) const SHARDS: usize = 4;
 
-type Figures = Vec<(String, String)>;
+pub(crate) type Figures = Vec<(String, String)>;
 
 /// Runs every scenario, or the one named `only`.
 pub(crate) async fn run_all(
@@ -41,54 +42,8 @@ pub(crate) async fn run_all(
         figures.extend(restart(services, candidate).await.context("restart")?);
     }
     if only == Some("mixed") {
-        figures.extend(mixed(services, candidate).await.context("mixed")?);
+        figures.extend(mixed::run(services, candidate).await.context("mixed")?);
     }
-    Ok(figures)
-}
-
-/// One application, one worker of the candidate and one of KCL 2.7.2: each takes over from the other, and they share.
-async fn mixed(services: &Services, candidate: &Candidate) -> Result<Figures> {
-    let java = Candidate::prepare("kcl2")?;
-    let stream = name(candidate, "mixed");
-    services.create_stream(&stream).await?;
-    let trickle = trickle(services, &stream);
-    let environment = |worker: &str| services.environment(&stream, &stream, worker);
-    let mut figures = Vec::new();
-
-    let mut theirs = java.start(&environment("java"))?;
-    until_reads(&mut theirs, SHARDS).await?;
-    let mut ours = candidate.start(&environment("candidate"))?;
-    until_reads(&mut ours, SHARDS / 2).await?;
-    figures.push((
-        "joins a KCL 2.7.2 worker → 2 + 2 shards".to_owned(),
-        since(ours.exec),
-    ));
-
-    let killed = Instant::now();
-    theirs.kill().await?;
-    until_reads(&mut ours, SHARDS).await?;
-    figures.push((
-        "kill -9 of the KCL 2.7.2 worker → its shards go on".to_owned(),
-        since(killed),
-    ));
-
-    let mut again = java.start(&environment("java-again"))?;
-    until_reads(&mut again, SHARDS / 2).await?;
-    figures.push((
-        "a KCL 2.7.2 worker joins → 2 + 2 shards".to_owned(),
-        since(again.exec),
-    ));
-
-    let stopped = Instant::now();
-    ours.signal("TERM")?;
-    until_reads(&mut again, SHARDS).await?;
-    figures.push((
-        "SIGTERM → the KCL 2.7.2 worker goes on".to_owned(),
-        since(stopped),
-    ));
-    again.kill().await?;
-    ours.kill().await?;
-    trickle.abort();
     Ok(figures)
 }
 
@@ -241,7 +196,7 @@ async fn restart(services: &Services, candidate: &Candidate) -> Result<Figures> 
 }
 
 /// A few records a second to every shard.
-fn trickle(services: &Services, stream: &str) -> tokio::task::JoinHandle<()> {
+pub(crate) fn trickle(services: &Services, stream: &str) -> tokio::task::JoinHandle<()> {
     let (kinesis, stream) = (services.kinesis.clone(), stream.to_owned());
     tokio::spawn(async move {
         loop {
@@ -261,7 +216,7 @@ fn trickle(services: &Services, stream: &str) -> tokio::task::JoinHandle<()> {
 }
 
 /// Waits until records of so many shards were told, from now on.
-async fn until_reads(worker: &mut Worker, shards: usize) -> Result<()> {
+pub(crate) async fn until_reads(worker: &mut Worker, shards: usize) -> Result<()> {
     timeout(PATIENCE, async {
         let from = Instant::now();
         let mut seen = BTreeSet::new();
@@ -279,15 +234,15 @@ async fn until_reads(worker: &mut Worker, shards: usize) -> Result<()> {
 }
 
 /// `records SHARD COUNT`.
-fn records(line: &str) -> Option<(&str, usize)> {
+pub(crate) fn records(line: &str) -> Option<(&str, usize)> {
     let (shard, count) = line.strip_prefix("records ")?.split_once(' ')?;
     Some((shard, count.parse().ok()?))
 }
 
-fn since(start: Instant) -> String {
+pub(crate) fn since(start: Instant) -> String {
     format!("{:.1} s", start.elapsed().as_secs_f64())
 }
 
-fn name(candidate: &Candidate, scenario: &str) -> String {
+pub(crate) fn name(candidate: &Candidate, scenario: &str) -> String {
     format!("{}-{scenario}-{:08x}", candidate.name, fastrand::u32(..))
 }

@@ -13,6 +13,7 @@ use aws_sdk_kinesis::{
     types::PutRecordsRequestEntry,
 };
 use embedded_kinesis::{Config, EmbeddedKinesis};
+use kinesis_consumer::lease_table::dynamodb::DynamoDbTable;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::{TcpListener, TcpStream},
@@ -142,6 +143,18 @@ impl Services {
             left -= now;
         }
         Ok(())
+    }
+
+    /// The lease table of an application, to look at.
+    pub(crate) fn lease_table(&self, application: &str) -> DynamoDbTable {
+        let config = aws_sdk_dynamodb::Config::builder()
+            .behavior_version(aws_sdk_dynamodb::config::BehaviorVersion::latest())
+            .region(aws_sdk_dynamodb::config::Region::new("us-east-1"))
+            .credentials_provider(Credentials::new("AKIABENCH", "bench", None, None, "bench"))
+            .endpoint_url(&self.dynamodb_endpoint)
+            .build();
+        let client = aws_sdk_dynamodb::Client::from_conf(config);
+        DynamoDbTable::new(client, application, application)
     }
 
     /// DynamoDB calls by operation since the last time.

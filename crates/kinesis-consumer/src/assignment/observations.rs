@@ -68,7 +68,8 @@ impl Observations {
                 (lease.key.clone(), seen)
             })
             .collect();
-        self.stolen.retain(|_, stolen| now < *stolen + STEAL_PAUSE);
+        let remembered = STEAL_PAUSE.max(self.steal_round());
+        self.stolen.retain(|_, stolen| now < *stolen + remembered);
     }
 
     /// May anybody take it? Unowned, or its counter stood still for longer than the failover time.
@@ -94,6 +95,16 @@ impl Observations {
         self.stolen
             .get(&lease.key)
             .is_some_and(|stolen| now < *stolen + STEAL_PAUSE)
+    }
+
+    /// How many leases we stole in this round of taking. KCL 2.x has one round each two failover times; we scan far more often.
+    pub(super) fn steals_this_round(&self, now: Instant) -> usize {
+        let this_round = |stolen: &&Instant| now < **stolen + self.steal_round();
+        self.stolen.values().filter(this_round).count()
+    }
+
+    fn steal_round(&self) -> Duration {
+        2 * self.failover
     }
 
     /// Did the request on that lease stand for so long that it will not be granted, or that its asker is gone?

@@ -31,6 +31,8 @@ struct World {
     workers: Vec<Worker>,
     born: usize,
     moves: usize,
+    /// Who stole which lease of a KCL 2.x worker, and in which second.
+    steals: Vec<(String, ShardId, u64)>,
     random: fastrand::Rng,
 }
 
@@ -51,6 +53,7 @@ impl World {
             workers: Vec::new(),
             born: 0,
             moves: 0,
+            steals: Vec::new(),
             random: fastrand::Rng::with_seed(seed),
         }
     }
@@ -266,9 +269,23 @@ impl World {
             } else {
                 if let Action::Steal(key) = &action {
                     self.workers[index].observations.stole(key, now);
+                    self.assert_may_steal(&me, key);
+                    self.steals.push((me.clone(), key.clone(), self.second));
                 }
                 self.set_owner(&key.clone(), &me, true);
             }
+        }
+    }
+
+    /// One lease a round of 2.x, and none that this worker stole in the last five minutes.
+    fn assert_may_steal(&self, thief: &str, key: &ShardId) {
+        for (_, stolen, second) in self.steals.iter().filter(|(of, ..)| of == thief) {
+            let ago = self.second - second;
+            assert!(ago >= 20, "{thief} steals {key} {ago} s after {stolen}");
+            assert!(
+                ago >= 300 || stolen != key,
+                "{thief} steals {key} again after {ago} s"
+            );
         }
     }
 

@@ -225,6 +225,39 @@ fn no_lease_is_stolen_twice_within_five_minutes() {
 }
 
 #[test]
+fn kcl_2_loses_one_lease_in_two_failover_times() {
+    let leases = leases("J J J J J J");
+    let start = Instant::now();
+    let mut observations = Observations::new(FAILOVER);
+    let mut plans = |millis: u64, limits: Limits| {
+        let (mut leases, now) = (leases.clone(), start + Duration::from_millis(millis));
+        leases.iter_mut().for_each(|lease| lease.counter = millis);
+        observations.observe(&leases, now);
+        let actions = plan(&leases, &observations, "me", &BTreeSet::new(), limits, now);
+        for action in &actions {
+            if let Action::Steal(key) = action {
+                observations.stole(key, now);
+            }
+        }
+        count(&actions)
+    };
+    assert_eq!(plans(0, LIMITS), (0, 0, 1));
+    assert_eq!(
+        plans(1, LIMITS),
+        (0, 0, 0),
+        "scans are more frequent than rounds"
+    );
+    assert_eq!(plans(19_999, LIMITS), (0, 0, 0));
+    assert_eq!(plans(20_000, LIMITS), (0, 0, 1));
+    let two = Limits {
+        max_steals: 2,
+        ..LIMITS
+    };
+    assert_eq!(plans(30_000, two), (0, 0, 1));
+    assert_eq!(plans(30_000, two), (0, 0, 0));
+}
+
+#[test]
 fn a_request_that_stood_too_long_no_longer_counts() {
     let start = Instant::now();
     let after = start + Duration::from_millis(60_001);

@@ -10,6 +10,7 @@ mod aggregate;
 mod stream;
 mod world;
 
+mod kcl2;
 mod leases;
 mod processing;
 mod reading;
