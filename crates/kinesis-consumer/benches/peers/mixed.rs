@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use kinesis_consumer::lease_table::{LeaseTable as _, dynamodb::DynamoDbTable};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -40,28 +40,31 @@ pub(crate) async fn run(services: &Services, candidate: &Candidate) -> Result<Fi
     };
 
     let mut theirs = java.start(&environment("java"))?;
-    watch.until(&[("java", SHARDS)]).await?;
+    watch.until(|of| of("java") == SHARDS).await?;
     until_reads(&mut theirs, SHARDS).await?;
 
     let mut ours = candidate.start(&environment(OURS))?;
-    watch.until(&[("java", SHARDS - 1), (OURS, 1)]).await?;
+    watch.until(|of| of(OURS) > 0).await?;
     tell(
         "joins a KCL 2.7.2 worker → its first shard",
         since(ours.exec),
     );
     watch
-        .until(&[("java", SHARDS / 2), (OURS, SHARDS / 2)])
+        .until(|of| of("java") == SHARDS / 2 && of(OURS) == SHARDS / 2)
         .await?;
     tell("joins a KCL 2.7.2 worker → 2 + 2 shards", since(ours.exec));
     let moved = watch
         .still(("java", &mut theirs), (OURS, &mut ours))
         .await?;
-    tell("then: leases that moved in a minute", moved.to_string());
+    tell(
+        "we joined: leases that move in the minute after",
+        moved.to_string(),
+    );
 
     let killed = Instant::now();
     theirs.kill().await?;
     until_reads(&mut ours, SHARDS).await?;
-    watch.until(&[(OURS, SHARDS)]).await?;
+    watch.until(|of| of(OURS) == SHARDS).await?;
     tell(
         "kill -9 of the KCL 2.7.2 worker → its shards go on",
         since(killed),
@@ -69,17 +72,20 @@ pub(crate) async fn run(services: &Services, candidate: &Candidate) -> Result<Fi
 
     let mut again = java.start(&environment("java-again"))?;
     watch
-        .until(&[("java-again", SHARDS / 2), (OURS, SHARDS / 2)])
+        .until(|of| of("java-again") == SHARDS / 2 && of(OURS) == SHARDS / 2)
         .await?;
     tell("a KCL 2.7.2 worker joins → 2 + 2 shards", since(again.exec));
     let moved = watch
         .still(("java-again", &mut again), (OURS, &mut ours))
         .await?;
-    tell("then: leases that moved in a minute", moved.to_string());
+    tell(
+        "it joined: leases that move in the minute after",
+        moved.to_string(),
+    );
 
     let stopped = Instant::now();
     ours.signal("TERM")?;
-    watch.until(&[("java-again", SHARDS)]).await?;
+    watch.until(|of| of("java-again") == SHARDS).await?;
     until_reads(&mut again, SHARDS).await?;
     tell("SIGTERM → the KCL 2.7.2 worker goes on", since(stopped));
     again.kill().await?;
@@ -132,19 +138,17 @@ impl Watch {
         owned.map(|(shard, _)| shard.clone()).collect()
     }
 
-    /// Waits until each worker owns so many.
-    async fn until(&mut self, wanted: &[(&str, usize)]) -> Result<()> {
-        timeout(PATIENCE, async {
-            while wanted
-                .iter()
-                .any(|(worker, count)| self.of(worker).len() != *count)
-            {
+    /// Waits until `enough` is true of how many leases each worker owns.
+    async fn until(&mut self, enough: impl Fn(&dyn Fn(&str) -> usize) -> bool) -> Result<()> {
+        let waiting = async {
+            while !enough(&|worker| self.of(worker).len()) {
                 sleep(LOOK).await;
                 self.look().await;
             }
-        })
-        .await?;
-        Ok(())
+        };
+        timeout(PATIENCE, waiting)
+            .await
+            .context("never seen in the lease table")
     }
 
     /// How many leases move while both work on. Fails if one of them reads what it does not own.
