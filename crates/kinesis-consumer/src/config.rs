@@ -1,6 +1,6 @@
 //! A worker's settings. Failover time, initial position, records per call and steals have KCL's defaults.
 
-use std::time::Duration;
+use std::{num::NonZero, time::Duration};
 
 use jiff::Timestamp;
 
@@ -42,6 +42,9 @@ pub struct Config {
     pub max_leases: usize,
     /// Steal at most so many leases of KCL 2.x workers in two failover times. Default 1, as KCL.
     pub max_steals: usize,
+    /// So many batches can be in work at full speed at a time; what `busy` in the leases is a part of. Default: the cores that the process
+    /// may use. Fewer where something else is scarce, such as 1 for a quota downstream that the shards share.
+    pub parallelism: usize,
     /// Records of one GetRecords call. Default 10,000, the most there is.
     pub max_records: u32,
     /// The pause between GetRecords calls of one shard at the tip. Default 1 s.
@@ -83,6 +86,7 @@ impl Config {
             shard_sync_interval: Duration::from_secs(120),
             max_leases: usize::MAX,
             max_steals: 1,
+            parallelism: std::thread::available_parallelism().map_or(1, NonZero::get),
             max_records: 10_000,
             idle_between_reads: Duration::from_secs(1),
             min_read_interval: Duration::from_millis(200),
@@ -118,6 +122,11 @@ impl Config {
         ];
         if let Some((name, _)) = positive.iter().find(|(_, value)| value.is_zero()) {
             return Err(Error::InvalidConfig(format!("{name} is 0: want a time")));
+        }
+        if self.parallelism == 0 {
+            return Err(Error::InvalidConfig(
+                "parallelism is 0: want 1 or more".to_owned(),
+            ));
         }
         if !(1..=10_000).contains(&self.max_records) {
             let got = self.max_records;

@@ -12,6 +12,7 @@ use crate::{
     event::{Event, EventSink},
     kinesis::{Kinesis, KinesisError},
     lease_table::{LeaseTable, TableError},
+    load::Load,
     processor::ProcessorFactory,
     shard::ShardId,
 };
@@ -22,6 +23,7 @@ pub(crate) struct Context {
     pub(crate) table: Arc<dyn LeaseTable>,
     pub(crate) factory: Arc<dyn ProcessorFactory>,
     pub(crate) events: EventSink,
+    pub(crate) load: Load,
     /// Asks the coordinator to scan the table now.
     pub(crate) rescan: Notify,
 }

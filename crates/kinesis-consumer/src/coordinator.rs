@@ -296,6 +296,7 @@ impl Coordinator {
             stop,
         };
         self.held.insert(stored.key, held);
+        self.context.load.hold(self.held.len());
     }
 
     async fn ended(
@@ -311,6 +312,7 @@ impl Coordinator {
         if let Some(held) = key.and_then(|key| self.held.remove(&key)) {
             // Checkpointers that user code kept refuse from now on.
             held.lease.close();
+            self.context.load.hold(self.held.len());
         }
         match ended {
             Ok((_, Ended::Finished(children))) => self.start_children(children).await,

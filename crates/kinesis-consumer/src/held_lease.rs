@@ -244,6 +244,7 @@ impl HeldLease {
         loop {
             let began = Instant::now();
             let attempted = *stored.attempted.get_or_insert(began);
+            stored.lease.busy_permille = self.context.load.permille();
             let answer = match checkpoint {
                 Some(checkpoint) => {
                     self.context

@@ -68,22 +68,22 @@ pub trait LeaseTable: fmt::Debug + Send + Sync {
     /// Adds a lease. `Ok(false)`: it is there already, and stays as it is.
     async fn create(&self, lease: &Lease) -> Result<bool, TableError>;
 
-    /// On condition of `lease.counter`: makes `worker` the owner, clears `handoverTo`, counters + 1, removes a left-over
+    /// On condition of `lease.counter`: makes `worker` the owner, clears `handoverTo` and `busy`, counters + 1, removes a left-over
     /// `checkpointOwner`, counts the owner switch. Returns the lease as stored.
     async fn take(&self, lease: &Lease, worker: &str) -> Result<Lease, TableError>;
 
-    /// On condition of `lease.counter` (and no `checkpointOwner`): counter + 1. Returns the lease as stored, so the holder sees `handoverTo`.
+    /// On condition of `lease.counter` (and no `checkpointOwner`): counter + 1, `busy` as in `lease`. Returns the lease as stored, so the holder sees `handoverTo`.
     async fn renew(&self, lease: &Lease) -> Result<Lease, TableError>;
 
-    /// On condition of `lease.counter`: writes the checkpoint, counter + 1, switches 0, drops pending checkpoints and `latestSince`.
+    /// On condition of `lease.counter`: writes the checkpoint, counter + 1, `busy` as in `lease`, switches 0, drops pending checkpoints and `latestSince`.
     async fn checkpoint(&self, lease: &Lease, checkpoint: &Checkpoint)
     -> Result<Lease, TableError>;
 
-    /// On condition of `lease.counter`: clears the owner, `nativeCounter` and `handoverTo`, counter + 1. The next worker may take it at once.
+    /// On condition of `lease.counter`: clears the owner, `nativeCounter`, `handoverTo` and `busy`, counter + 1. The next worker may take it at once.
     /// (While a KCL 3 leader moves it, the owner is the next one, and stays: `checkpointOwner` is cleared instead.)
     async fn release(&self, lease: &Lease) -> Result<(), TableError>;
 
-    /// On condition of `lease.counter`: makes `to` the owner, clears `handoverTo`, counters + 1, counts the switch.
+    /// On condition of `lease.counter`: makes `to` the owner, clears `handoverTo` and `busy`, counters + 1, counts the switch.
     /// Conflicts too while a KCL 3 leader moves it.
     async fn hand_over(&self, lease: &Lease, to: &str) -> Result<(), TableError>;
 

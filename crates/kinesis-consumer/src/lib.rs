@@ -24,6 +24,7 @@ mod kcl3;
 pub mod kinesis;
 pub mod lease;
 pub mod lease_table;
+mod load;
 pub mod processor;
 pub mod record;
 mod retrieval;

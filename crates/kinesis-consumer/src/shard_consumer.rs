@@ -260,6 +260,7 @@ impl ShardConsumer {
             let delivered = last.max(processed_before.clone());
             *self.checkpointer.delivered() = delivered;
             let Self {
+                context,
                 stop,
                 processor,
                 checkpointer,
@@ -269,11 +270,13 @@ impl ShardConsumer {
                 return Err(Leave::Abandoned);
             };
             let began = Instant::now();
+            let working = context.load.work();
             let outcome = bounded(
                 stop,
                 attend(processor.process_records(&batch, checkpointer)),
             )
             .await;
+            drop(working);
             if let Some(Ok(())) = outcome {
                 self.context.tell(Event::Processed {
                     shard: self.lease.key().clone(),

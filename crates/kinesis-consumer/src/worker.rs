@@ -14,6 +14,7 @@ use crate::{
     event::EventSink,
     kinesis::{Kinesis, sdk::SdkKinesis},
     lease_table::{LeaseTable, dynamodb::DynamoDbTable},
+    load::Load,
     processor::ProcessorFactory,
 };
 
@@ -82,6 +83,7 @@ impl Worker {
         } = self;
         config.validate()?;
         let context = Arc::new(Context {
+            load: Load::new(config.parallelism),
             config,
             kinesis,
             table,

@@ -93,6 +93,25 @@ impl DynamoDbTable {
             .expression_attribute_values(":next", number(lease.counter + 1))
     }
 
+    /// A holder's write, with more to set and to remove.
+    fn renewal(&self, lease: &Lease, set: &str, remove: &[&str]) -> UpdateItemFluentBuilder {
+        let mut expression = format!("SET leaseCounter = :next, nativeCounter = :next{set}");
+        let mut remove = remove.to_vec();
+        let mut update = self.beat(lease);
+        if let Some(permille) = lease.busy_permille {
+            expression.push_str(", busy = :busy");
+            let fraction = f64::from(permille) / 1000.0;
+            update = update.expression_attribute_values(":busy", number(fraction));
+        } else {
+            remove.push("busy");
+        }
+        if !remove.is_empty() {
+            expression.push_str(" REMOVE ");
+            expression.push_str(&remove.join(", "));
+        }
+        update.update_expression(expression)
+    }
+
     async fn send(&self, update: UpdateItemFluentBuilder) -> Result<Lease, TableError> {
         let answer = update
             .send()
@@ -152,7 +171,7 @@ impl DynamoDbTable {
     async fn own(&self, lease: &Lease, worker: &str, condition: &str) -> Result<Lease, TableError> {
         let mut expression =
             "SET leaseOwner = :worker, leaseCounter = :next, nativeCounter = :next \
-                              REMOVE checkpointOwner, handoverTo"
+                              REMOVE checkpointOwner, handoverTo, busy"
                 .to_owned();
         let mut update = self
             .beat(lease)
@@ -174,7 +193,7 @@ impl DynamoDbTable {
             None => self
                 .beat(lease)
                 .update_expression(
-                    "SET leaseCounter = :next REMOVE leaseOwner, nativeCounter, handoverTo",
+                    "SET leaseCounter = :next REMOVE leaseOwner, nativeCounter, handoverTo, busy",
                 )
                 .condition_expression(
                     "leaseCounter = :counter AND attribute_not_exists(checkpointOwner)",
@@ -183,7 +202,7 @@ impl DynamoDbTable {
             Some(checkpoint_owner) => self
                 .beat(lease)
                 .update_expression(
-                    "SET leaseCounter = :next REMOVE checkpointOwner, nativeCounter, handoverTo",
+                    "SET leaseCounter = :next REMOVE checkpointOwner, nativeCounter, handoverTo, busy",
                 )
                 .condition_expression(
                     "leaseCounter = :counter AND checkpointOwner = :checkpointOwner",
@@ -254,13 +273,9 @@ impl LeaseTable for DynamoDbTable {
     }
 
     async fn renew(&self, lease: &Lease) -> Result<Lease, TableError> {
-        let update = self
-            .beat(lease)
-            .update_expression("SET leaseCounter = :next, nativeCounter = :next")
-            .condition_expression(
-                "leaseCounter = :counter AND attribute_not_exists(checkpointOwner)",
-            );
-        self.send(update).await
+        let condition = "leaseCounter = :counter AND attribute_not_exists(checkpointOwner)";
+        self.send(self.renewal(lease, "", &[]).condition_expression(condition))
+            .await
     }
 
     async fn checkpoint(
@@ -269,11 +284,10 @@ impl LeaseTable for DynamoDbTable {
         checkpoint: &Checkpoint,
     ) -> Result<Lease, TableError> {
         let update = self
-            .beat(lease)
-            .update_expression(
-                "SET checkpoint = :checkpoint, checkpointSubSequenceNumber = :sub, ownerSwitchesSinceCheckpoint = :zero, \
-                 leaseCounter = :next, nativeCounter = :next \
-                 REMOVE pendingCheckpoint, pendingCheckpointSubSequenceNumber, pendingCheckpointState, latestSince",
+            .renewal(
+                lease,
+                ", checkpoint = :checkpoint, checkpointSubSequenceNumber = :sub, ownerSwitchesSinceCheckpoint = :zero",
+                &["pendingCheckpoint", "pendingCheckpointSubSequenceNumber", "pendingCheckpointState", "latestSince"],
             )
             .condition_expression("leaseCounter = :counter")
             .expression_attribute_values(":checkpoint", string(checkpoint.as_str()))

@@ -185,10 +185,11 @@ fn own(stored: &mut Lease, worker: &str) {
     stored.owner = Some(worker.to_owned());
     stored.checkpoint_owner = None;
     stored.handover_to = None;
-    beat(stored);
+    beat(stored, None);
 }
 
-fn beat(stored: &mut Lease) {
+fn beat(stored: &mut Lease, busy_permille: Option<u16>) {
+    stored.busy_permille = busy_permille;
     stored.counter += 1;
     stored.native_counter = Some(stored.counter);
 }
@@ -249,7 +250,7 @@ impl LeaseTable for MemoryTable {
                 stored.counter == lease.counter && stored.checkpoint_owner.is_none()
             };
             let stored = checked(shared, &lease.key, holds)?;
-            beat(stored);
+            beat(stored, lease.busy_permille);
             Ok(stored.clone())
         })
         .await
@@ -265,7 +266,7 @@ impl LeaseTable for MemoryTable {
             stored.checkpoint = checkpoint.clone();
             stored.owner_switches = 0;
             stored.latest_since = None;
-            beat(stored);
+            beat(stored, lease.busy_permille);
             Ok(stored.clone())
         })
         .await
@@ -280,6 +281,7 @@ impl LeaseTable for MemoryTable {
             }
             stored.native_counter = None;
             stored.handover_to = None;
+            stored.busy_permille = None;
             stored.counter += 1;
             Ok(())
         })

@@ -207,6 +207,48 @@ async fn renews(#[values(Memory, Dynamo)] kind: Kind) {
     assert!(matches!(gone, Err(TableError::Conflict(None))), "{gone:?}");
 }
 
+/// Only the holder's own renewals and checkpoints say how busy it is: whoever comes next starts without.
+#[rstest]
+#[tokio::test]
+async fn tells_how_busy_the_holder_is(#[values(Memory, Dynamo)] kind: Kind) {
+    let (opened, new) = kind.with_lease().await;
+    let table = &opened.table;
+    let busy = |lease: Lease, busy_permille| Lease {
+        busy_permille,
+        ..lease
+    };
+    let mut held = table.take(&new, "me").await.expect("taken");
+    assert_eq!(held.busy(), None);
+    for permille in [Some(0), Some(1), Some(125), Some(1000), None, Some(875)] {
+        held = table.renew(&busy(held, permille)).await.expect("renewed");
+        assert_eq!(held.busy_permille, permille);
+        assert_eq!(opened.lease("0").await, held);
+    }
+    assert_eq!(held.busy(), Some(0.875));
+    for (number, permille) in [("5", Some(250)), ("6", None), ("7", Some(500))] {
+        let (lease, checkpoint) = (busy(held, permille), at(number, 0));
+        held = table
+            .checkpoint(&lease, &checkpoint)
+            .await
+            .expect("written");
+        assert_eq!(opened.lease("0").await, held);
+        assert_eq!(held.busy_permille, permille);
+    }
+
+    let stolen = table.take(&held, "you").await.expect("taken");
+    assert_eq!(stolen.busy_permille, None);
+    let held = table.renew(&busy(stolen, Some(1))).await.expect("renewed");
+    table
+        .hand_over(&held, "another")
+        .await
+        .expect("handed over");
+    let theirs = opened.lease("0").await;
+    assert_eq!(theirs.busy_permille, None);
+    let held = table.renew(&busy(theirs, Some(1))).await.expect("renewed");
+    table.release(&held).await.expect("released");
+    assert_eq!(opened.lease("0").await.busy_permille, None);
+}
+
 #[rstest]
 #[tokio::test]
 async fn checkpoints(#[values(Memory, Dynamo)] kind: Kind) {

@@ -198,10 +198,17 @@ async fn write_all(db: &DynamoDb, table: &DynamoDbTable, original: &Item) {
     );
     let owned = table.renew(&owned).await.expect("renewed");
     assert_changed!("leaseCounter", "nativeCounter");
+    let busy = Lease {
+        busy_permille: Some(250),
+        ..owned
+    };
+    let owned = table.renew(&busy).await.expect("renewed");
+    assert_changed!("busy", "leaseCounter", "nativeCounter");
     table.ask(&owned, "other").await.expect("asked");
     assert_changed!("handoverTo");
     table.hand_over(&owned, "other").await.expect("handed over");
     assert_changed!(
+        "busy",
         "handoverTo",
         "leaseCounter",
         "leaseOwner",
@@ -296,10 +303,21 @@ async fn a_java_take_ends_our_hold_and_is_seen_as_javas() {
         .take(&Lease::new("0", Checkpoint::Latest), "ours")
         .await
         .expect("taken");
+    let busy = Lease {
+        busy_permille: Some(250),
+        ..ours
+    };
+    let ours = table.renew(&busy).await.expect("renewed");
+    assert_eq!(ours.busy(), Some(0.25));
     table.ask(&ours, "asker").await.expect("asked");
     assert!(java::take(&db, "0", ours.counter, "java").await);
     let theirs = table.read("0").await.expect("read").expect("a lease");
     assert!(!theirs.is_native(), "{theirs:?}");
+    assert_eq!(
+        (theirs.busy_permille, theirs.busy()),
+        (Some(250), None),
+        "it stands, and says nothing of a Java worker"
+    );
     assert_eq!(
         theirs.handover_to.as_deref(),
         Some("asker"),
@@ -320,9 +338,10 @@ async fn a_java_take_ends_our_hold_and_is_seen_as_javas() {
         .expect_err("Java does not answer");
     let taken = table.take(&theirs, "asker").await.expect("stolen");
     assert_eq!(
-        (taken.handover_to.as_deref(), taken.is_native()),
-        (None, true)
+        (taken.handover_to.as_deref(), taken.busy_permille),
+        (None, None)
     );
+    assert!(taken.is_native());
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ mod aggregate;
 mod stream;
 mod world;
 
+mod busy;
 mod kcl2;
 mod leases;
 mod processing;
