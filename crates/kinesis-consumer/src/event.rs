@@ -8,6 +8,8 @@ use crate::{sequence::Checkpoint, shard::ShardId};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
+    /// The worker takes leases from now on: the lease table is there, and no KCL 3 leader lives.
+    Admitted,
     /// The lease is ours; `from` held it before.
     LeaseAcquired {
         /// Which.

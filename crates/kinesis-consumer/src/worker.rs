@@ -11,7 +11,7 @@ use crate::{
     context::Context,
     coordinator::Coordinator,
     error::Error,
-    event::EventSink,
+    event::{Event, EventSink},
     kinesis::{Kinesis, sdk::SdkKinesis},
     lease_table::{LeaseTable, dynamodb::DynamoDbTable},
     load::Load,
@@ -112,6 +112,7 @@ async fn work(context: Arc<Context>, stopping: CancellationToken) -> Result<(), 
         () = stopping.cancelled() => return Ok(()),
         admitted = auditor.admit() => admitted?,
     }
+    context.tell(Event::Admitted);
     let auditing = AbortOnDropHandle::new(tokio::spawn(auditor.run()));
     let mut coordinator = Coordinator::new(context);
     let result = coordinator.run(&stopping, auditing).await;

@@ -86,13 +86,12 @@ async fn consume(
         log::event(event);
         events.record(event);
     }));
-    metrics.set_ready(true);
     tracing::info!(
         stream = settings.stream_name,
         table = settings.table_name,
         application = settings.application_name,
         instance = settings.instance_name(),
-        "consuming"
+        "starting"
     );
     let result = worker
         .run(async {

@@ -25,6 +25,7 @@ pub fn start(settings: &Settings) -> anyhow::Result<()> {
 /// Tells an event.
 pub(crate) fn event(event: &Event) {
     match event {
+        Event::Admitted => info!("consuming"),
         Event::LeaseAcquired { shard, from } => info!(shard, from, "lease acquired"),
         Event::LeaseLost { shard } => warn!(shard, "lease lost"),
         Event::HandoverAsked { shard, holder } => info!(shard, holder, "asked for a lease"),

@@ -137,6 +137,7 @@ impl Metrics {
     /// Counts an event.
     pub fn record(&self, event: &Event) {
         match event {
+            Event::Admitted => self.set_ready(true),
             Event::LeaseAcquired { shard, .. } => {
                 self.acquired.inc();
                 self.held().insert(shard.clone(), Held::new());

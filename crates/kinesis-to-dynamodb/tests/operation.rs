@@ -4,10 +4,11 @@ mod support;
 
 use std::{collections::BTreeSet, time::Duration};
 
+use aws_sdk_dynamodb::types::{AttributeValue, KeyType, ScalarAttributeType};
 use clap::CommandFactory as _;
 use kinesis_to_dynamodb::Settings;
 use serde_json::Value;
-use support::{APPLICATION, Fault, TABLE, World, text};
+use support::{APPLICATION, Fault, Item, TABLE, World, text};
 
 #[tokio::test]
 async fn sigterm_leaves_everything_checkpointed_and_no_owner() {
@@ -151,6 +152,48 @@ async fn it_is_alive_but_not_ready_until_it_consumes() {
     let consumer = world.consumer("pod-1").start();
     assert_eq!(consumer.get("/livez").await.0, 200);
     assert_eq!(consumer.get("/readyz").await.0, 503);
+    consumer.stop().await;
+}
+
+/// An application that KCL 3 workers may lead is not ours yet.
+#[tokio::test]
+async fn it_is_not_ready_while_a_kcl_3_leader_may_live() {
+    let world = World::tutorial(1).await;
+    let key = ("leaseKey", KeyType::Hash, ScalarAttributeType::S);
+    world.table(APPLICATION, &[key]).await;
+    let item = |items: &[(&str, &str)]| {
+        let text = |(name, value): &(&str, &str)| {
+            ((*name).to_owned(), AttributeValue::S((*value).to_owned()))
+        };
+        items.iter().map(text).collect::<Item>()
+    };
+    let leader = [("leaseKey", "Leader"), ("entityType", "LEADER")];
+    let lock = [
+        ("ownerName", "java"),
+        ("leaseDuration", "600000"),
+        ("recordVersionNumber", "a"),
+    ];
+    let migration = [
+        ("leaseKey", "Migration3.0"),
+        ("entityType", "CLIENT_VERSION_MIGRATION"),
+        ("cv", "CLIENT_VERSION_3X"),
+    ];
+    for items in [item(&[&leader[..], &lock[..]].concat()), item(&migration)] {
+        let put = world.dynamodb.put_item().table_name(APPLICATION);
+        put.set_item(Some(items)).send().await.unwrap();
+    }
+    let consumer = world.consumer("pod-1").start();
+    consumer.logged("\"starting\"").await;
+    assert_eq!(consumer.get("/readyz").await.0, 503);
+    // The leader stops, and removes its lock.
+    let delete = world.dynamodb.delete_item().table_name(APPLICATION);
+    delete
+        .set_key(Some(item(&leader[..1])))
+        .send()
+        .await
+        .unwrap();
+    consumer.consuming().await;
+    assert_eq!(consumer.get("/readyz").await.0, 200);
     consumer.stop().await;
 }
 

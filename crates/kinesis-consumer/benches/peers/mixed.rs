@@ -139,7 +139,10 @@ impl Watch {
     }
 
     /// Waits until `enough` is true of how many leases each worker owns.
-    async fn until(&mut self, enough: impl Fn(&dyn Fn(&str) -> usize) -> bool) -> Result<()> {
+    async fn until(
+        &mut self,
+        enough: impl Fn(&dyn Fn(&str) -> usize) -> bool + Send + Sync,
+    ) -> Result<()> {
         let waiting = async {
             while !enough(&|worker| self.of(worker).len()) {
                 sleep(LOOK).await;

@@ -139,6 +139,7 @@ impl Ledger {
 
 fn name(event: &Event) -> &'static str {
     match event {
+        Event::Admitted => "Admitted",
         Event::LeaseAcquired { .. } => "LeaseAcquired",
         Event::LeaseLost { .. } => "LeaseLost",
         Event::HandoverAsked { .. } => "HandoverAsked",
