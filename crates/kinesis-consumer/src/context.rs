@@ -104,6 +104,14 @@ impl Context {
         }
     }
 
+    pub(crate) fn worker_id_in_use(&self, shard: ShardId) -> Error {
+        Error::WorkerIdInUse {
+            application: self.config.application.clone(),
+            worker: self.config.worker_id.clone(),
+            shard,
+        }
+    }
+
     pub(crate) fn stream_recreated(&self, shard: ShardId) -> Error {
         Error::StreamRecreated {
             stream: self.config.stream.clone(),

@@ -38,6 +38,19 @@ pub enum Error {
         /// A shard that shows it.
         shard: String,
     },
+    /// Another process took a lease of ours under our worker id.
+    #[error(
+        "another process runs as worker {worker} of application {application}: it took the lease of {shard}. Give each worker an id of \
+         its own, such as its pod's name"
+    )]
+    WorkerIdInUse {
+        /// The application.
+        application: String,
+        /// The worker id of both.
+        worker: String,
+        /// A shard whose lease it took.
+        shard: String,
+    },
     /// KCL 3 workers assign the leases of this application.
     #[error(
         "application {application} is led by the KCL 3 worker {leader} ({client_version}): stop the KCL 3 workers, or run them with \

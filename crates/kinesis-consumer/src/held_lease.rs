@@ -3,10 +3,13 @@
 //! A write that is known to have happened makes the lease ours for the failover time, from the moment the write began: others, who
 //! judge by seeing the counter move, cannot take it earlier. After that time [`HeldLease::confirm`] delivers nothing before a
 //! renewal has shown that nobody took it meanwhile. An answer can get lost on the way, or the SDK can try twice: a conflict with a
-//! counter one ahead and our name on it is our own earlier write (KCL judges so on renewal, `DynamoDBLeaseRefresher.java`).
+//! counter one ahead and our name and process on it is our own earlier write (KCL judges so on renewal, `DynamoDBLeaseRefresher.java`).
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -33,6 +36,7 @@ pub(crate) struct HeldLease {
     stored: AsyncMutex<Stored>,
     written: Mutex<Instant>,
     over: CancellationToken,
+    namesake: AtomicBool,
 }
 
 /// The lease as it was when its table last told.
@@ -55,6 +59,7 @@ impl HeldLease {
             }),
             written: Mutex::new(written),
             over: CancellationToken::new(),
+            namesake: AtomicBool::new(false),
         }
     }
 
@@ -267,6 +272,9 @@ impl HeldLease {
                         }
                     }
                     current => {
+                        let is_namesakes = |lease: &Lease| self.is_namesakes(&stored.lease, lease);
+                        let namesake = current.as_ref().is_some_and(is_namesakes);
+                        self.namesake.store(namesake, Ordering::Relaxed);
                         self.lose();
                         return Err(TableError::Conflict(current.map(Box::new)));
                     }
@@ -299,6 +307,19 @@ impl HeldLease {
     fn is_ours(&self, known: &Lease, current: &Lease) -> bool {
         current.counter == known.counter + 1
             && current.is_native()
+            && current.native_process == known.native_process
+            && current.holder() == Some(self.context.config.worker_id.as_str())
+    }
+
+    /// Did another process take the lease under our worker id?
+    pub(crate) fn went_to_namesake(&self) -> bool {
+        self.namesake.load(Ordering::Relaxed)
+    }
+
+    fn is_namesakes(&self, known: &Lease, current: &Lease) -> bool {
+        current.is_native()
+            && current.native_process.is_some()
+            && current.native_process != known.native_process
             && current.holder() == Some(self.context.config.worker_id.as_str())
     }
 

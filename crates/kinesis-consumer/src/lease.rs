@@ -33,6 +33,8 @@ pub struct Lease {
     /// `nativeCounter`, ours: what `leaseCounter` was at the last write by a worker of this library. While the two are equal such
     /// a worker holds the lease; a Java worker moves `leaseCounter` alone.
     pub native_counter: Option<u64>,
+    /// `nativeProcess`, ours: which process took it. Two that run under one worker id are told apart by it.
+    pub native_process: Option<String>,
     /// `handoverTo`, ours: the worker of this library that asks the holder for it.
     pub handover_to: Option<String>,
     /// `latestSince`, ours: since when a checkpoint of LATEST stands, less room for clock skew. Who reads next starts there.
@@ -74,6 +76,7 @@ impl Lease {
             hash_range: None,
             checkpoint_owner: None,
             native_counter: None,
+            native_process: None,
             handover_to: None,
             latest_since: None,
             busy_permille: None,

@@ -53,7 +53,12 @@ pub struct LeaderLock {
     pub lease_millis: u64,
 }
 
-/// The lease table of one application.
+/// A new handle's `nativeProcess`.
+fn new_process() -> String {
+    format!("{:016x}", fastrand::u64(..))
+}
+
+/// The lease table of one application, as one process uses it: each handle stands for a process of its own (`nativeProcess`).
 #[async_trait]
 pub trait LeaseTable: fmt::Debug + Send + Sync {
     /// Creates the table when absent (PAY_PER_REQUEST) and waits until it can be used. `Ok(true)`: it was created.
@@ -68,8 +73,8 @@ pub trait LeaseTable: fmt::Debug + Send + Sync {
     /// Adds a lease. `Ok(false)`: it is there already, and stays as it is.
     async fn create(&self, lease: &Lease) -> Result<bool, TableError>;
 
-    /// On condition of `lease.counter`: makes `worker` the owner, clears `handoverTo` and `busy`, counters + 1, removes a left-over
-    /// `checkpointOwner`, counts the owner switch. Returns the lease as stored.
+    /// On condition of `lease.counter`: makes `worker` the owner, clears `handoverTo` and `busy`, counters + 1, `nativeProcess` that of this
+    /// table handle, removes a left-over `checkpointOwner`, counts the owner switch. Returns the lease as stored.
     async fn take(&self, lease: &Lease, worker: &str) -> Result<Lease, TableError>;
 
     /// On condition of `lease.counter` (and no `checkpointOwner`): counter + 1, `busy` as in `lease`. Returns the lease as stored, so the holder sees `handoverTo`.
@@ -79,11 +84,11 @@ pub trait LeaseTable: fmt::Debug + Send + Sync {
     async fn checkpoint(&self, lease: &Lease, checkpoint: &Checkpoint)
     -> Result<Lease, TableError>;
 
-    /// On condition of `lease.counter`: clears the owner, `nativeCounter`, `handoverTo` and `busy`, counter + 1. The next worker may take it at once.
+    /// On condition of `lease.counter`: clears the owner and what is ours, counter + 1. The next worker may take it at once.
     /// (While a KCL 3 leader moves it, the owner is the next one, and stays: `checkpointOwner` is cleared instead.)
     async fn release(&self, lease: &Lease) -> Result<(), TableError>;
 
-    /// On condition of `lease.counter`: makes `to` the owner, clears `handoverTo` and `busy`, counters + 1, counts the switch.
+    /// On condition of `lease.counter`: makes `to` the owner, clears `handoverTo`, `busy` and `nativeProcess`, counters + 1, counts the switch.
     /// Conflicts too while a KCL 3 leader moves it.
     async fn hand_over(&self, lease: &Lease, to: &str) -> Result<(), TableError>;
 

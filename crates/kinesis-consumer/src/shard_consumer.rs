@@ -6,7 +6,7 @@
 //!              └───────┬───────┘   └─────┬──────┘   └────┬────┘             └─────┬─────┘
 //!                      └── lease lost, hand-over, shutdown, failed stream ────────┘
 //!                                              ↓
-//!                          ┌───────────┐ lost: lease_lost                        → Ended::Lost
+//!                          ┌───────────┐ lost: lease_lost                        → Ended::Lost (Failed: to a process of our name)
 //!                          │ shut_down │ stopped: shutdown_requested, give up    → Ended::GivenUp
 //!                          └───────────┘ failed: as stopped                      → Ended::Failed
 //! ```
@@ -196,6 +196,9 @@ impl ShardConsumer {
         }
         let key = self.lease.key().clone();
         match leave {
+            Leave::Lost if self.lease.went_to_namesake() => {
+                Ended::Failed(self.context.worker_id_in_use(key))
+            }
             Leave::Lost => Ended::Lost,
             Leave::Stopped(Stop::HandOver(to)) => {
                 if self.lease.give_up(Some(&to)).await {

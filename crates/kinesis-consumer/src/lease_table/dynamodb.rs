@@ -21,7 +21,7 @@ use jiff::Timestamp;
 
 use crate::{
     lease::Lease,
-    lease_table::{Kcl3State, LeaseTable, TableError},
+    lease_table::{Kcl3State, LeaseTable, TableError, new_process},
     sequence::Checkpoint,
     shard::{HashRange, ShardId},
 };
@@ -50,6 +50,7 @@ pub fn timeouts() -> TimeoutConfig {
 pub struct DynamoDbTable {
     client: Client,
     table: String,
+    process: String,
     side_table: SideTable,
     /// Items told as skipped: each once.
     skipped: Mutex<HashSet<String>>,
@@ -72,6 +73,7 @@ impl DynamoDbTable {
         Self {
             client: Client::from_conf(config),
             table: table.into(),
+            process: new_process(),
             side_table: SideTable::new(&application.into()),
             skipped: Mutex::default(),
         }
@@ -168,14 +170,28 @@ impl DynamoDbTable {
         None
     }
 
-    async fn own(&self, lease: &Lease, worker: &str, condition: &str) -> Result<Lease, TableError> {
-        let mut expression =
-            "SET leaseOwner = :worker, leaseCounter = :next, nativeCounter = :next \
-                              REMOVE checkpointOwner, handoverTo, busy"
-                .to_owned();
+    /// `process`: of the new owner, where that is this one.
+    async fn own(
+        &self,
+        lease: &Lease,
+        worker: &str,
+        process: Option<&str>,
+        condition: &str,
+    ) -> Result<Lease, TableError> {
+        let (set, remove) = match process {
+            Some(_) => (", nativeProcess = :process", ""),
+            None => ("", ", nativeProcess"),
+        };
+        let mut expression = format!(
+            "SET leaseOwner = :worker, leaseCounter = :next, nativeCounter = :next{set} \
+             REMOVE checkpointOwner, handoverTo, busy{remove}"
+        );
         let mut update = self
             .beat(lease)
             .expression_attribute_values(":worker", string(worker));
+        if let Some(process) = process {
+            update = update.expression_attribute_values(":process", string(process));
+        }
         if lease.owner.as_deref().is_some_and(|owner| owner != worker) {
             expression.push_str(" ADD ownerSwitchesSinceCheckpoint :one");
             update = update.expression_attribute_values(":one", number(1));
@@ -193,7 +209,7 @@ impl DynamoDbTable {
             None => self
                 .beat(lease)
                 .update_expression(
-                    "SET leaseCounter = :next REMOVE leaseOwner, nativeCounter, handoverTo, busy",
+                    "SET leaseCounter = :next REMOVE leaseOwner, nativeCounter, nativeProcess, handoverTo, busy",
                 )
                 .condition_expression(
                     "leaseCounter = :counter AND attribute_not_exists(checkpointOwner)",
@@ -202,7 +218,7 @@ impl DynamoDbTable {
             Some(checkpoint_owner) => self
                 .beat(lease)
                 .update_expression(
-                    "SET leaseCounter = :next REMOVE checkpointOwner, nativeCounter, handoverTo, busy",
+                    "SET leaseCounter = :next REMOVE checkpointOwner, nativeCounter, nativeProcess, handoverTo, busy",
                 )
                 .condition_expression(
                     "leaseCounter = :counter AND checkpointOwner = :checkpointOwner",
@@ -269,7 +285,9 @@ impl LeaseTable for DynamoDbTable {
     }
 
     async fn take(&self, lease: &Lease, worker: &str) -> Result<Lease, TableError> {
-        self.own(lease, worker, "leaseCounter = :counter").await
+        let process = Some(self.process.as_str());
+        self.own(lease, worker, process, "leaseCounter = :counter")
+            .await
     }
 
     async fn renew(&self, lease: &Lease) -> Result<Lease, TableError> {
@@ -308,7 +326,7 @@ impl LeaseTable for DynamoDbTable {
 
     async fn hand_over(&self, lease: &Lease, to: &str) -> Result<(), TableError> {
         let condition = "leaseCounter = :counter AND attribute_not_exists(checkpointOwner)";
-        self.own(lease, to, condition).await.map(drop)
+        self.own(lease, to, None, condition).await.map(drop)
     }
 
     async fn ask(&self, lease: &Lease, worker: &str) -> Result<(), TableError> {

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 
 use crate::{
     lease::Lease,
-    lease_table::{Kcl3State, LeaseTable, TableError},
+    lease_table::{Kcl3State, LeaseTable, TableError, new_process},
     sequence::Checkpoint,
     shard::{HashRange, ShardId},
 };
@@ -64,9 +64,10 @@ struct Shared {
 }
 
 /// A lease table in memory.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct MemoryTable {
     shared: Arc<Mutex<Shared>>,
+    process: String,
     faults: Option<Faults>,
 }
 
@@ -78,17 +79,28 @@ impl fmt::Debug for MemoryTable {
     }
 }
 
+impl Default for MemoryTable {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl MemoryTable {
     /// An empty table.
     pub fn new() -> Self {
-        Self::default()
+        Self {
+            shared: Arc::default(),
+            process: new_process(),
+            faults: None,
+        }
     }
 
-    /// The same table, seen through calls that go wrong as `faults` says.
+    /// The same table as another process sees it, through calls that go wrong as `faults` says.
     #[must_use]
     pub fn with_faults(&self, faults: impl Fn(&Call<'_>) -> Fault + Send + Sync + 'static) -> Self {
         Self {
             shared: Arc::clone(&self.shared),
+            process: new_process(),
             faults: Some(Arc::new(faults)),
         }
     }
@@ -178,11 +190,12 @@ fn checked<'a>(
     }
 }
 
-fn own(stored: &mut Lease, worker: &str) {
+fn own(stored: &mut Lease, worker: &str, process: Option<&str>) {
     if stored.owner.as_deref().is_some_and(|owner| owner != worker) {
         stored.owner_switches += 1;
     }
     stored.owner = Some(worker.to_owned());
+    stored.native_process = process.map(str::to_owned);
     stored.checkpoint_owner = None;
     stored.handover_to = None;
     beat(stored, None);
@@ -238,7 +251,7 @@ impl LeaseTable for MemoryTable {
     async fn take(&self, lease: &Lease, worker: &str) -> Result<Lease, TableError> {
         self.call("take", Some(&lease.key), |shared| {
             let stored = checked(shared, &lease.key, |stored| stored.counter == lease.counter)?;
-            own(stored, worker);
+            own(stored, worker, Some(&self.process));
             Ok(stored.clone())
         })
         .await
@@ -280,6 +293,7 @@ impl LeaseTable for MemoryTable {
                 stored.owner = None;
             }
             stored.native_counter = None;
+            stored.native_process = None;
             stored.handover_to = None;
             stored.busy_permille = None;
             stored.counter += 1;
@@ -293,7 +307,7 @@ impl LeaseTable for MemoryTable {
             let holds = |stored: &Lease| {
                 stored.counter == lease.counter && stored.checkpoint_owner.is_none()
             };
-            own(checked(shared, &lease.key, holds)?, to);
+            own(checked(shared, &lease.key, holds)?, to, None);
             Ok(())
         })
         .await

@@ -5,7 +5,10 @@ use std::{collections::BTreeSet, sync::Arc};
 use jiff::Timestamp;
 use kinesis_consumer::{
     lease::Lease,
-    lease_table::{Kcl3State, LeaseTable, TableError, memory::MemoryTable},
+    lease_table::{
+        Kcl3State, LeaseTable, TableError,
+        memory::{Fault, MemoryTable},
+    },
     sequence::Checkpoint,
     shard::HashRange,
 };
@@ -23,21 +26,27 @@ use Kind::{DynamoDb as Dynamo, Memory};
 /// A table, and what it needs to live.
 struct Opened {
     table: Arc<dyn LeaseTable>,
-    _server: Option<DynamoDb>,
+    memory: Option<MemoryTable>,
+    server: Option<DynamoDb>,
 }
 
 impl Kind {
     async fn absent(self) -> Opened {
         match self {
-            Memory => Opened {
-                table: Arc::new(MemoryTable::new()),
-                _server: None,
-            },
+            Memory => {
+                let table = MemoryTable::new();
+                Opened {
+                    table: Arc::new(table.clone()),
+                    memory: Some(table),
+                    server: None,
+                }
+            }
             Dynamo => {
                 let server = DynamoDb::start().await;
                 Opened {
                     table: Arc::new(server.table()),
-                    _server: Some(server),
+                    memory: None,
+                    server: Some(server),
                 }
             }
         }
@@ -59,6 +68,15 @@ impl Kind {
 }
 
 impl Opened {
+    /// The same table in other hands.
+    fn another_process(&self) -> Arc<dyn LeaseTable> {
+        match (&self.memory, &self.server) {
+            (Some(table), _) => Arc::new(table.with_faults(|_| Fault::default())),
+            (_, Some(server)) => Arc::new(server.table()),
+            _ => unreachable!("a table is of one kind"),
+        }
+    }
+
     async fn lease(&self, key: &str) -> Lease {
         self.table.read(key).await.expect("read").expect("a lease")
     }
@@ -180,6 +198,36 @@ async fn takes(#[values(Memory, Dynamo)] kind: Kind) {
         .take(&Lease::new("7", Checkpoint::Latest), "me")
         .await;
     assert!(matches!(gone, Err(TableError::Conflict(None))), "{gone:?}");
+}
+
+/// Two processes of one worker id are told apart.
+#[rstest]
+#[tokio::test]
+async fn says_which_process_took_a_lease(#[values(Memory, Dynamo)] kind: Kind) {
+    let (opened, new) = kind.with_lease().await;
+    let other = opened.another_process();
+    let first = opened.table.take(&new, "me").await.expect("taken");
+    let renewed = opened.table.renew(&first).await.expect("renewed");
+    assert!(first.native_process.is_some());
+    assert_eq!(renewed.native_process, first.native_process);
+    let second = other.take(&renewed, "me").await.expect("taken");
+    assert!(second.native_process.is_some());
+    assert_ne!(second.native_process, first.native_process);
+    let again = opened.table.take(&second, "me").await.expect("taken");
+    assert_eq!(again.native_process, first.native_process);
+    opened
+        .table
+        .hand_over(&again, "you")
+        .await
+        .expect("handed over");
+    let theirs = opened.lease("0").await;
+    assert_eq!(
+        theirs.native_process, None,
+        "it will say so when it takes it"
+    );
+    let theirs = other.take(&theirs, "you").await.expect("taken");
+    other.release(&theirs).await.expect("released");
+    assert_eq!(opened.lease("0").await.native_process, None);
 }
 
 #[rstest]

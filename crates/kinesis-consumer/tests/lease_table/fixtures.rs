@@ -89,6 +89,7 @@ fn expected(item: &Item) -> Lease {
         }),
         checkpoint_owner: string("checkpointOwner"),
         native_counter: None,
+        native_process: None,
         handover_to: None,
         latest_since: None,
         busy_permille: None,
@@ -194,6 +195,7 @@ async fn write_all(db: &DynamoDb, table: &DynamoDbTable, original: &Item) {
         "leaseCounter",
         "leaseOwner",
         "nativeCounter",
+        "nativeProcess",
         "ownerSwitchesSinceCheckpoint"
     );
     let owned = table.renew(&owned).await.expect("renewed");
@@ -213,6 +215,7 @@ async fn write_all(db: &DynamoDb, table: &DynamoDbTable, original: &Item) {
         "leaseCounter",
         "leaseOwner",
         "nativeCounter",
+        "nativeProcess",
         "ownerSwitchesSinceCheckpoint"
     );
     let owned = table.read(&key).await.expect("read").expect("a lease");

@@ -210,6 +210,36 @@ async fn children_start_at_once_where_their_parent_ended() {
     assert_eq!(parent.owner, None);
 }
 
+// === two processes of one worker id ===
+
+/// As when a pod is deleted by force while its node cannot be reached: the newer one goes on, the older one says why it stops.
+#[tokio::test(start_paused = true)]
+async fn a_process_whose_worker_id_another_one_uses_stops() {
+    let world = World::new(2);
+    let process = || world.table().with_faults(|_| Fault::default());
+    let older = world.start_on(config("a"), process(), checkpointing());
+    until_held(&world, "a", 2).await;
+    sleep(seconds(60)).await;
+    let newer = world.start_on(config("a"), process(), checkpointing());
+    let error = older.error().await;
+    assert!(
+        matches!(&error, Error::WorkerIdInUse { worker, .. } if worker == "a"),
+        "{error}"
+    );
+    // The newer one has all, is not disturbed by the older one's end, and reads on.
+    until_held(&world, "a", 2).await;
+    let before = world.told().len();
+    world.put(0, 3);
+    world.put(1, 3);
+    sleep(seconds(60)).await;
+    assert!(!world.told()[before..].iter().any(lost));
+    for index in [0, 1] {
+        assert_eq!(world.delivered(index), [0, 1, 2], "once");
+    }
+    newer.stop().await.unwrap();
+    assert_eq!(held(&world, "a"), 0);
+}
+
 // === KCL 3 ===
 
 fn led(version: &str) -> Kcl3State {

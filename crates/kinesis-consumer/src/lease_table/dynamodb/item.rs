@@ -16,8 +16,8 @@ use crate::{
 /// An item as the SDK has it.
 pub type Item = HashMap<String, AttributeValue>;
 
-/// All that [`parse`] needs to know who holds a lease, how far it is, whose child it is and how busy its holder. Without the hash range
-/// and the number of owner switches, which nobody but a worker needs.
+/// All that [`parse`] needs to know who holds a lease, how far it is, whose child it is and how busy its holder. Without the hash range,
+/// the number of owner switches and the process, which nobody but a worker needs.
 pub const PROJECTION: [&str; 15] = [
     "leaseKey",
     "leaseOwner",
@@ -146,6 +146,7 @@ fn lease(item: &Item, key: &str) -> Result<Lease, String> {
         hash_range: hash_range.map(|(start, end)| HashRange { start, end }),
         checkpoint_owner: owned("checkpointOwner"),
         native_counter: unsigned(item, "nativeCounter")?,
+        native_process: owned("nativeProcess"),
         handover_to: owned("handoverTo"),
         // Only a hint, so an odd one spoils nothing.
         busy_permille: busy(item),
