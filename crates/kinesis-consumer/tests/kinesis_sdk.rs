@@ -189,6 +189,38 @@ async fn reads_from_every_kind_of_position() {
 }
 
 #[tokio::test]
+async fn reads_the_largest_records_there_are() {
+    const LARGEST: usize = 10 << 20;
+    let server = Server::start(1).await;
+    let allow = server.client.update_max_record_size();
+    let allow = allow
+        .stream_arn(server.kinesis.stream_arn(STREAM))
+        .max_record_size_in_kib(10_240);
+    allow.send().await.expect("allowed");
+    for key in ["a", "b"] {
+        let put = server.client.put_record().stream_name(STREAM);
+        let data = Blob::new(vec![7; LARGEST - key.len()]);
+        let put = put.partition_key(key).data(data).send().await;
+        put.expect("put");
+    }
+    let kinesis = server.by_name();
+    let shards = kinesis.list_shards(ShardFilter::AtLatest).await;
+    let shard = &shards.expect("listed")[0].id;
+    let start = kinesis.shard_iterator(shard, &StartFrom::TrimHorizon).await;
+    let first = kinesis.records(&start.expect("an iterator"), 10_000).await;
+    let first = first.expect("a page");
+    let next = first.next_iterator.expect("open");
+    let second = kinesis.records(&next, 10_000).await.expect("a page");
+    for (page, key) in [(first.records, "a"), (second.records, "b")] {
+        let sizes: Vec<_> = page
+            .iter()
+            .map(|record| (record.partition_key.as_str(), record.data.len()))
+            .collect();
+        assert_eq!(sizes, [(key, LARGEST - 1)], "one fills a page");
+    }
+}
+
+#[tokio::test]
 async fn a_closed_shard_ends_with_its_children() {
     let server = Server::start(1).await;
     server.put(["a"]).await;

@@ -9,14 +9,17 @@ use std::{
 };
 
 use kinesis_consumer::{
+    config::InitialPosition,
     error::Error,
     event::Event,
+    kinesis::ShardFilter,
     lease::Lease,
     lease_table::{
         Kcl3State, LeaderLock,
         memory::{Fault, Outcome},
     },
     sequence::Checkpoint,
+    shard_sync,
 };
 use tokio::time::sleep;
 
@@ -208,6 +211,24 @@ async fn children_start_at_once_where_their_parent_ended() {
     assert_eq!(parent.checkpoint, Checkpoint::ShardEnd);
     assert_eq!(parent.children, [shard(1), shard(2)].into());
     assert_eq!(parent.owner, None);
+}
+
+/// Somebody deleted a lease: its hash keys are covered again by the next audit.
+#[tokio::test(start_paused = true)]
+async fn a_hole_in_the_hash_range_is_repaired() {
+    let world = World::new(3);
+    let shards = world.stream(|stream| stream.list(ShardFilter::AtTrimHorizon));
+    for lease in shard_sync::initial(&shards, InitialPosition::TrimHorizon).unwrap() {
+        if lease.key != shard(1) {
+            world.table().put(lease);
+        }
+    }
+    let _worker = world.start(config("a"), checkpointing());
+    (0..3).for_each(|index| world.put(index, 2));
+    sleep(seconds(5)).await;
+    for index in 0..3 {
+        assert_eq!(world.delivered(index), [0, 1], "shard {index}");
+    }
 }
 
 // === two processes of one worker id ===

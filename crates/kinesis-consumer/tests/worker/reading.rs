@@ -1,6 +1,6 @@
 //! Where reading starts, how fast it goes, and what becomes of errors.
 
-use std::{iter::repeat_with, time::Duration};
+use std::{iter::repeat_with, sync::Arc, time::Duration};
 
 use kinesis_consumer::{
     config::InitialPosition, error::Error, event::Event, kinesis::KinesisError, lease::Lease,
@@ -44,6 +44,31 @@ async fn large_pages_are_paced_by_their_bytes() {
         gaps.len() == 2 && gaps.iter().all(|gap| (5000..5010).contains(gap)),
         "{gaps:?}"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_empty_page_is_not_the_tip() {
+    let world = World::new(1);
+    world.put(0, 3);
+    world.leave_empty(4);
+    let _worker = world.start(config("a"), checkpointing());
+    sleep(Duration::from_millis(2500)).await;
+    assert_eq!(world.delivered(0), [0, 1, 2]);
+    assert_eq!(gaps(&world.reads(0)), [200, 200, 200, 200, 1000]);
+}
+
+/// What is fetched ahead of a processor that is stuck stays within `prefetch_bytes`, but for the one page that is fetched already.
+#[tokio::test(start_paused = true)]
+async fn fetches_ahead_no_more_than_fits() {
+    let world = World::new(1);
+    (0..100).for_each(|_| world.stream(|stream| stream.put_large(0, 100 << 10)));
+    let mut config = config("a");
+    config.max_records = 1;
+    config.prefetch_bytes = 1 << 20;
+    let _worker = world.start(config, Arc::new(|_, _, _| Box::pin(std::future::pending())));
+    sleep(Duration::from_secs(60)).await;
+    // Ten of 100 KiB fit into 1 MiB, the one in work among them.
+    assert_eq!(world.reads(0).len(), 11);
 }
 
 #[tokio::test(start_paused = true)]
@@ -112,6 +137,24 @@ async fn an_expired_checkpoint_is_told_and_reading_resumes_at_the_oldest_record(
     world.until("told", told).await;
     sleep(Duration::from_secs(2)).await;
     assert_eq!(world.delivered(0), [1, 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deleted_stream_is_told_not_looped_on() {
+    let world = World::new(1);
+    let worker = world.start(config("a"), checkpointing());
+    sleep(Duration::from_secs(5)).await;
+    let gone = || repeat_with(|| KinesisError::NotFound("no such stream".into())).take(1000);
+    world.refuse(0, gone());
+    world.refuse_lists(gone());
+    assert!(matches!(worker.error().await, Error::Stream { .. }));
+    let leases = world.table().leases();
+    assert!(
+        leases
+            .iter()
+            .all(|lease| lease.owner.is_none() && !lease.is_finished()),
+        "released, and not taken for read to the end: {leases:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,7 +2,10 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -35,6 +38,9 @@ pub(crate) type Answer = Arc<
         + Sync,
 >;
 
+/// Stands for lists of shards where others have a shard's id.
+const LISTS: &str = "lists";
+
 /// Shared by all workers of a test.
 #[derive(Clone)]
 pub(crate) struct World(Arc<Inner>);
@@ -47,6 +53,7 @@ struct Inner {
     news: Notify,
     reads: Mutex<Vec<(ShardId, Duration)>>,
     refusals: Mutex<BTreeMap<ShardId, VecDeque<KinesisError>>>,
+    empty_pages: AtomicUsize,
 }
 
 /// Something that a worker did.
@@ -115,6 +122,7 @@ impl World {
             news: Notify::new(),
             reads: Mutex::default(),
             refusals: Mutex::default(),
+            empty_pages: AtomicUsize::new(0),
         }))
     }
 
@@ -132,13 +140,22 @@ impl World {
 
     /// The next calls that read the shard fail so.
     pub(crate) fn refuse(&self, index: usize, errors: impl IntoIterator<Item = KinesisError>) {
-        self.0
-            .refusals
-            .lock()
-            .unwrap()
-            .entry(shard(index))
-            .or_default()
-            .extend(errors);
+        self.refuse_calls(&shard(index), errors);
+    }
+
+    /// The next pages are empty, although there are records.
+    pub(crate) fn leave_empty(&self, pages: usize) {
+        self.0.empty_pages.store(pages, Ordering::Relaxed);
+    }
+
+    /// The next lists of shards fail so.
+    pub(crate) fn refuse_lists(&self, errors: impl IntoIterator<Item = KinesisError>) {
+        self.refuse_calls(LISTS, errors);
+    }
+
+    fn refuse_calls(&self, of: &str, errors: impl IntoIterator<Item = KinesisError>) {
+        let mut refusals = self.0.refusals.lock().unwrap();
+        refusals.entry(of.to_owned()).or_default().extend(errors);
     }
 
     pub(crate) fn start(&self, config: Config, answer: Answer) -> Running {
@@ -252,7 +269,10 @@ impl std::fmt::Debug for World {
 #[async_trait]
 impl Kinesis for World {
     async fn list_shards(&self, filter: ShardFilter) -> Result<Vec<Shard>, KinesisError> {
-        Ok(self.stream(|stream| stream.list(filter)))
+        match self.refusal(LISTS) {
+            Some(error) => Err(error),
+            None => Ok(self.stream(|stream| stream.list(filter))),
+        }
     }
 
     async fn shard_iterator(
@@ -275,7 +295,13 @@ impl Kinesis for World {
             .push((shard.to_owned(), self.now()));
         match self.refusal(shard) {
             Some(error) => Err(error),
-            None => self.stream(|stream| stream.page(iterator, limit as usize, true)),
+            None => {
+                let pages = &self.0.empty_pages;
+                let one_less = |left: usize| left.checked_sub(1);
+                let is_empty = pages.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less);
+                let limit = if is_empty.is_ok() { 0 } else { limit as usize };
+                self.stream(|stream| stream.page(iterator, limit, true))
+            }
         }
     }
 }
