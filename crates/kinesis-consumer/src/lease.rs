@@ -40,7 +40,7 @@ pub struct Lease {
     /// `latestSince`, ours: since when a checkpoint of LATEST stands, less room for clock skew. Who reads next starts there.
     /// Only read together with LATEST: a Java checkpoint leaves it standing.
     pub latest_since: Option<Timestamp>,
-    /// `busy`, ours, in thousandths: as the last renewal wrote it. A Java take leaves it standing: ask [`Lease::busy`].
+    /// `busy`, ours, in thousandths: as the holder's last renewal wrote it, the same in all its leases. A Java take leaves it standing: ask [`Lease::busy`].
     pub busy_permille: Option<u16>,
 }
 
@@ -95,8 +95,9 @@ impl Lease {
             && self.native_counter == Some(self.counter)
     }
 
-    /// How much of the time the holder's processor is at work on this shard, 0 to 1. `None`: not known, or the holder is not one of this
-    /// library, and the attribute a left-over.
+    /// How much of what the holder can do, with all its shards, is used: 0 to 1 ([`Config::parallelism`](crate::config::Config::parallelism)
+    /// says of what). `None`: not known, or the holder is not one of this library, and the attribute a left-over. Believe it only while
+    /// `counter` moves: a worker that was killed leaves it behind.
     pub fn busy(&self) -> Option<f64> {
         let permille = self.busy_permille.filter(|_| self.is_native());
         permille.map(|permille| f64::from(permille) / 1000.0)

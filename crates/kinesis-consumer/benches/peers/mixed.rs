@@ -154,7 +154,8 @@ impl Watch {
             .context("never seen in the lease table")
     }
 
-    /// How many leases move while both work on. Fails if one of them reads what it does not own.
+    /// How many leases move while both work on. Fails if one of them reads what it does not own, or if another than we seems to say how
+    /// busy it is.
     async fn still(&mut self, one: (&str, &mut Worker), two: (&str, &mut Worker)) -> Result<usize> {
         let from = Instant::now();
         let mut moved = 0;
@@ -174,6 +175,15 @@ impl Watch {
                 moved > 0 || read == owned,
                 "{name} owns {owned:?} and reads {read:?}"
             );
+        }
+        // What Java took from us still has the attribute, as we left it.
+        for lease in self.table.scan().await? {
+            let (holder, busy) = (lease.holder().unwrap_or_default(), lease.busy());
+            println!(
+                "  {}: {holder} is busy {busy:?}, the row says {:?} ‰",
+                lease.key, lease.busy_permille
+            );
+            ensure!(busy.is_some() == (holder == OURS), "{lease:?}");
         }
         Ok(moved)
     }

@@ -1,5 +1,4 @@
-//! Tables, the example of KCL's source among them, and a property: streams resharded at random are read whole. Over 450 lines: the tables
-//! share one notation for shards and leases, which a reader should meet once.
+//! Tables, the example of KCL's source among them, and a property: streams resharded at random are read whole.
 
 use proptest::prelude::*;
 use rstest::rstest;
