@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 use keda_kinesis_scaler::proto::{
     GetMetricsRequest, ScaledObjectRef, external_scaler_client::ExternalScalerClient,
 };
+use keda_rules::{Autoscaling, Decision, Limits, Why};
 use tokio::{
     sync::watch,
     time::{Instant, MissedTickBehavior, interval},
@@ -14,7 +15,6 @@ use tokio::{
 use tonic::transport::{Channel, Endpoint};
 
 use crate::{
-    hpa::{Autoscaling, Decision, Limits, Why},
     pods::Deployment,
     state::{Board, Source, Tick},
     times::human,
@@ -56,6 +56,7 @@ pub async fn run(
     poll: Duration,
 ) {
     let mut autoscaling = None;
+    let started = Instant::now();
     let (mut told, mut made_of_it) = (String::new(), String::new());
     let mut ticks = interval(poll);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -86,7 +87,7 @@ pub async fn run(
             value,
             active,
         } = answer;
-        let decision = autoscaling.decide(Instant::now(), current, value, target, active);
+        let decision = autoscaling.decide(started.elapsed(), current, value, target, active);
         // While it waits to scale down, only the time left changes: said once.
         let gist = |text: &str| text.split(" for ").next().map(str::to_owned);
         let text = sentence(value, target, current, &decision);

@@ -6,7 +6,6 @@
 pub mod args;
 pub mod autoscaler;
 mod consumer;
-pub mod hpa;
 pub mod ledger;
 pub mod observer;
 pub mod picture;

@@ -5,9 +5,8 @@ use std::{
     time::Duration,
 };
 
+use keda_rules::Decision;
 use tokio::{sync::Notify, time::Instant};
-
-use crate::hpa::Decision;
 
 /// The whole state at one moment, and its history.
 #[derive(Clone, Debug, Default)]

@@ -4,6 +4,7 @@ use std::{collections::HashSet, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use aws_sdk_kinesis::types::ScalingType;
+use keda_rules::Limits;
 use tokio::{
     sync::watch,
     time::{sleep, timeout},
@@ -11,7 +12,6 @@ use tokio::{
 
 use crate::{
     autoscaler::ScaledObject,
-    hpa::Limits,
     ledger::{Ledger, Verdict},
     pods::Deployment,
     producer::Switch,
@@ -58,6 +58,7 @@ pub fn limits(times: &Times) -> Limits {
         tolerance: 0.1,
         stabilisation: times.stabilisation,
         cooldown: times.cooldown,
+        scale_up_period: times.poll,
     }
 }
 

@@ -3,6 +3,7 @@
 use std::{io, time::Duration};
 
 use crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
+use keda_rules::Why;
 use ratatui::{
     Frame,
     layout::{Constraint, Layout, Rect},
@@ -14,7 +15,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     autoscaler::pods,
-    hpa::Why,
     state::{Board, Phase, Pod, Source, State, Step},
     times::{Times, clock, human},
 };
@@ -337,12 +337,12 @@ fn footnote(times: &Times) -> String {
 
 #[cfg(test)]
 mod tests {
+    use keda_rules::Decision;
     use ratatui::{Terminal, backend::TestBackend};
 
     use super::*;
     use crate::{
         args::Pace,
-        hpa::Decision,
         state::{Shard, Tick},
     };
 

@@ -1,11 +1,11 @@
 //! What Kubernetes' HPA and KEDA make of an answer, as pure functions: the HPA's arithmetic for an external metric of type
-//! `AverageValue`, its scale-down stabilisation, and KEDA's own steps between zero and one.
+//! `AverageValue`, its scale-up policies, its scale-down stabilisation, and KEDA's own steps between zero and one.
+//!
+//! Times are since any start, the caller's own.
 
 use std::{collections::VecDeque, time::Duration};
 
-use tokio::time::Instant;
-
-/// The part of a ScaledObject that decides replicas. Times are real, already shortened.
+/// The part of a ScaledObject that decides replicas.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Limits {
     /// `minReplicaCount`: 0 lets KEDA scale to zero.
@@ -18,7 +18,26 @@ pub struct Limits {
     pub stabilisation: Duration,
     /// KEDA goes to zero when a trigger has been inactive for so long. Its default is 5 min.
     pub cooldown: Duration,
+    /// The HPA at most doubles the replicas in this long, or adds [`PODS_PER_PERIOD`], whichever is more. Its default is 15 s.
+    pub scale_up_period: Duration,
 }
+
+impl Limits {
+    /// The defaults of KEDA 2.21 and Kubernetes, between `min` and `max`.
+    pub fn defaults(min: u32, max: u32) -> Self {
+        Self {
+            min,
+            max,
+            tolerance: 0.1,
+            stabilisation: Duration::from_secs(300),
+            cooldown: Duration::from_secs(300),
+            scale_up_period: Duration::from_secs(15),
+        }
+    }
+}
+
+/// The HPA may add so many pods in a period, even when that is more than double.
+pub const PODS_PER_PERIOD: u32 = 4;
 
 /// What one tick decided, and how.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,6 +59,8 @@ pub enum Why {
     Tolerance,
     /// A higher wish is younger than the stabilisation window, for so long yet.
     Stabilising(Duration),
+    /// More are wished than the HPA may add in a period.
+    ScaleUpPolicy,
     /// At zero and nothing active, or inactive for the whole cooldown.
     Idle,
     /// At zero and active: KEDA starts the first ones, the HPA goes on from there.
@@ -50,8 +71,10 @@ pub enum Why {
 #[derive(Debug)]
 pub struct Autoscaling {
     limits: Limits,
-    wishes: VecDeque<(Instant, u32)>,
-    last_active: Option<Instant>,
+    wishes: VecDeque<(Duration, u32)>,
+    /// When pods were added, and how many.
+    added: VecDeque<(Duration, u32)>,
+    last_active: Option<Duration>,
 }
 
 /// `ceil(value / target)`, unless the ratio to `current` replicas is within `tolerance`: then `None`.
@@ -71,6 +94,7 @@ impl Autoscaling {
         Self {
             limits,
             wishes: VecDeque::new(),
+            added: VecDeque::new(),
             last_active: None,
         }
     }
@@ -78,7 +102,7 @@ impl Autoscaling {
     /// One tick: the metric's `value` and `target`, whether KEDA was told `active`, and the `current` replicas.
     pub fn decide(
         &mut self,
-        now: Instant,
+        now: Duration,
         current: u32,
         value: f64,
         target: f64,
@@ -90,6 +114,7 @@ impl Autoscaling {
             tolerance,
             stabilisation,
             cooldown,
+            scale_up_period,
         } = self.limits;
         if active {
             self.last_active = Some(now);
@@ -108,7 +133,7 @@ impl Autoscaling {
             };
         }
         let since = *self.last_active.get_or_insert(now);
-        if !active && min == 0 && now.duration_since(since) >= cooldown {
+        if !active && min == 0 && now.saturating_sub(since) >= cooldown {
             self.wishes.clear();
             return Decision {
                 replicas: 0,
@@ -124,7 +149,7 @@ impl Autoscaling {
         }
         // A wish older than the window no longer holds.
         self.wishes
-            .retain(|(at, _)| now.duration_since(*at) <= stabilisation);
+            .retain(|(at, _)| now.saturating_sub(*at) <= stabilisation);
         self.wishes.push_back((now, wanted));
         let highest = self
             .wishes
@@ -132,19 +157,28 @@ impl Autoscaling {
             .map(|(_, wish)| *wish)
             .max()
             .unwrap_or(wanted);
+        self.added
+            .retain(|(at, _)| now.saturating_sub(*at) < scale_up_period);
+        let before = current.saturating_sub(self.added.iter().map(|(_, pods)| pods).sum());
+        let most = (before + PODS_PER_PERIOD).max(before * 2).max(current);
         let replicas = if wanted < current {
             highest.min(current)
         } else {
-            wanted
+            wanted.min(most)
         };
-        let why = if replicas > wanted {
+        if replicas > current {
+            self.added.push_back((now, replicas - current));
+        }
+        let why = if replicas < wanted {
+            Why::ScaleUpPolicy
+        } else if replicas > wanted {
             let youngest = self
                 .wishes
                 .iter()
                 .rev()
                 .find(|(_, wish)| *wish > wanted)
                 .map_or(now, |(at, _)| *at);
-            Why::Stabilising(stabilisation.saturating_sub(now.duration_since(youngest)))
+            Why::Stabilising(stabilisation.saturating_sub(now.saturating_sub(youngest)))
         } else if asked.is_none() {
             Why::Tolerance
         } else {
@@ -168,6 +202,7 @@ mod tests {
         tolerance: 0.1,
         stabilisation: Duration::from_secs(6),
         cooldown: Duration::from_secs(6),
+        scale_up_period: Duration::from_secs(1),
     };
 
     fn seconds(n: u64) -> Duration {
@@ -204,7 +239,7 @@ mod tests {
     #[test]
     fn scaling_up_is_at_once_and_within_max() {
         let mut autoscaling = Autoscaling::new(LIMITS);
-        let now = Instant::now();
+        let now = Duration::ZERO;
         let decision = autoscaling.decide(now, 1, 3.0, 1.0, true);
         assert_eq!(
             decision,
@@ -214,14 +249,39 @@ mod tests {
                 why: Why::Metric
             }
         );
-        let decision = autoscaling.decide(now + seconds(1), 3, 500.0, 1.0, true);
+        let decision = autoscaling.decide(now + seconds(1), 3, 8.0, 1.0, true);
+        assert_eq!((decision.replicas, decision.wanted), (7, 8));
+        let decision = autoscaling.decide(now + seconds(2), 7, 500.0, 1.0, true);
         assert_eq!((decision.replicas, decision.wanted), (10, 10));
+    }
+
+    #[test]
+    fn pods_at_most_double_or_come_by_fours_in_a_period() {
+        let limits = Limits::defaults(1, 100);
+        // second, current → replicas, for 100 wished. Pods added earlier in the same 15 s count.
+        let table = [
+            (0, 1, 5),
+            (5, 5, 5),
+            (14, 5, 5),
+            (15, 5, 10),
+            (30, 10, 20),
+            (45, 20, 40),
+        ];
+        let mut autoscaling = Autoscaling::new(limits);
+        for (second, current, replicas) in table {
+            let decision = autoscaling.decide(seconds(second), current, 100.0, 1.0, true);
+            assert_eq!(
+                (decision.replicas, decision.why),
+                (replicas, Why::ScaleUpPolicy),
+                "second {second}"
+            );
+        }
     }
 
     #[test]
     fn scaling_down_waits_for_the_window_and_stops_at_min() {
         let mut autoscaling = Autoscaling::new(LIMITS);
-        let start = Instant::now();
+        let start = Duration::ZERO;
         assert_eq!(
             autoscaling.decide(start, 3, 3.0, 1.0, true).why,
             Why::Tolerance
@@ -262,7 +322,7 @@ mod tests {
     #[test]
     fn the_replicas_found_first_hold_for_a_window() {
         let mut autoscaling = Autoscaling::new(LIMITS);
-        let start = Instant::now();
+        let start = Duration::ZERO;
         assert_eq!(
             autoscaling.decide(start, 4, 2.0, 1.0, true).why,
             Why::Stabilising(seconds(6))
@@ -278,7 +338,7 @@ mod tests {
     #[test]
     fn a_short_dip_changes_nothing() {
         let mut autoscaling = Autoscaling::new(LIMITS);
-        let start = Instant::now();
+        let start = Duration::ZERO;
         for (second, value) in [(0, 3.0), (1, 2.0), (2, 2.0), (3, 3.0), (7, 2.0), (8, 3.0)] {
             let decision = autoscaling.decide(start + seconds(second), 3, value, 1.0, true);
             assert_eq!(decision.replicas, 3, "second {second}");
@@ -288,7 +348,7 @@ mod tests {
     #[test]
     fn activity_alone_decides_between_zero_and_one() {
         let mut autoscaling = Autoscaling::new(Limits { min: 0, ..LIMITS });
-        let start = Instant::now();
+        let start = Duration::ZERO;
         // The metric is far over target, and still nothing runs while inactive.
         assert_eq!(autoscaling.decide(start, 0, 50.0, 1.0, false).replicas, 0);
         let decision = autoscaling.decide(start, 0, 0.0, 1.0, true);
@@ -315,7 +375,7 @@ mod tests {
         let mut autoscaling = Autoscaling::new(Limits { min: 3, ..LIMITS });
         assert_eq!(
             autoscaling
-                .decide(Instant::now(), 0, 1.0, 1.0, true)
+                .decide(Duration::ZERO, 0, 1.0, 1.0, true)
                 .replicas,
             3
         );

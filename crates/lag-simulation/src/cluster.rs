@@ -1,0 +1,426 @@
+//! A stream, the pods that read it and the leases between them, as fluids in steps of a second.
+//!
+//! A pod's capacity is shared fairly by the shards it reads. A lease that moves is read by nobody for a while. Pods need time to start. Everything
+//! else about a consumer is left out.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use fastrand::Rng;
+
+/// Records that count as none: rounding.
+const NOTHING: f64 = 1e-6;
+/// A Java-like worker steals a lease at most this often, in seconds.
+const STEAL_EVERY: u64 = 20;
+
+/// How leases move.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Consumer {
+    /// Hands over: 3 s, all at once, nothing is read twice.
+    Own,
+    /// Takes over: 20 to 40 s, one lease per 20 s and pod unless its holder is gone, from the last checkpoint.
+    Java,
+}
+
+/// A shard and its lease.
+#[derive(Clone, Debug)]
+pub struct Shard {
+    /// Its id as AWS writes it.
+    pub id: String,
+    /// Its part of the key space, 0 to 1.
+    pub keys: (f64, f64),
+    parents: Vec<usize>,
+    /// Records that had arrived by the end of each second since the stream began.
+    arrived: Vec<f64>,
+    open: bool,
+    finished: bool,
+    read: f64,
+    checkpoint: f64,
+    owner: Option<u32>,
+    /// Read by nobody until then.
+    paused_until: u64,
+    /// The first second whose records are not all read, or not all checkpointed: where to look from.
+    read_second: usize,
+    checkpoint_second: usize,
+    phase: u64,
+    /// Its processor fails on a record: nothing is read between these times.
+    pub stuck: Option<(u64, u64)>,
+}
+
+/// A pod, since when it runs.
+#[derive(Clone, Debug)]
+struct Pod {
+    ready: u64,
+    stole: u64,
+    used: f64,
+    busy: f64,
+}
+
+/// What a scaler sees of a shard.
+#[derive(Clone, Debug)]
+pub struct Look {
+    /// Which.
+    pub id: String,
+    /// The pod that holds its lease.
+    pub owner: Option<String>,
+    /// The position, as text.
+    pub checkpoint: String,
+    /// The second in which its oldest record without checkpoint arrived.
+    pub unread_since: Option<u64>,
+    /// How busy its pod is.
+    pub busy: Option<f64>,
+    /// Closed, read to its end, not finished.
+    pub drained: bool,
+}
+
+/// All of it, at one second.
+#[derive(Debug)]
+pub struct Cluster {
+    consumer: Consumer,
+    capacity: f64,
+    checkpoint_every: u64,
+    rng: Rng,
+    now: u64,
+    /// All shards ever, in order of creation.
+    pub shards: Vec<Shard>,
+    pods: BTreeMap<u32, Pod>,
+    next_pod: u32,
+}
+
+impl Cluster {
+    /// `shards` even shards, nothing arrived, `pods` pods that run and share them.
+    pub fn new(
+        consumer: Consumer,
+        shards: u32,
+        pods: u32,
+        checkpoint_every: u64,
+        seed: u64,
+    ) -> Self {
+        let mut cluster = Self {
+            consumer,
+            capacity: 1000.0,
+            checkpoint_every,
+            rng: Rng::with_seed(seed),
+            now: 0,
+            shards: Vec::new(),
+            pods: BTreeMap::new(),
+            next_pod: 0,
+        };
+        for i in 0..shards {
+            let width = 1.0 / f64::from(shards);
+            let from = f64::from(i) * width;
+            cluster.create((from, from + width), Vec::new());
+        }
+        cluster.scale(pods);
+        for pod in cluster.pods.values_mut() {
+            pod.ready = 0;
+        }
+        cluster.balance();
+        for shard in &mut cluster.shards {
+            shard.paused_until = 0;
+        }
+        cluster
+    }
+
+    fn create(&mut self, keys: (f64, f64), parents: Vec<usize>) {
+        let phase = self.rng.u64(0..self.checkpoint_every.max(1));
+        self.shards.push(Shard {
+            id: format!("shardId-{:012}", self.shards.len()),
+            keys,
+            parents,
+            arrived: vec![0.0; self.now as usize],
+            open: true,
+            finished: false,
+            read: 0.0,
+            checkpoint: 0.0,
+            owner: None,
+            paused_until: 0,
+            read_second: 0,
+            checkpoint_second: 0,
+            phase,
+            stuck: None,
+        });
+    }
+
+    /// Splits every open shard in two.
+    pub fn split_all(&mut self) {
+        for index in 0..self.shards.len() {
+            if self.shards[index].open {
+                let (from, to) = self.shards[index].keys;
+                self.shards[index].open = false;
+                self.create((from, f64::midpoint(from, to)), vec![index]);
+                self.create((f64::midpoint(from, to), to), vec![index]);
+            }
+        }
+    }
+
+    /// Merges every two neighbours.
+    pub fn merge_all(&mut self) {
+        let open: Vec<usize> = (0..self.shards.len())
+            .filter(|i| self.shards[*i].open)
+            .collect();
+        for pair in open.chunks_exact(2) {
+            let keys = (self.shards[pair[0]].keys.0, self.shards[pair[1]].keys.1);
+            self.shards[pair[0]].open = false;
+            self.shards[pair[1]].open = false;
+            self.create(keys, pair.to_vec());
+        }
+    }
+
+    /// Pods there are, running or starting.
+    pub fn replicas(&self) -> u32 {
+        self.pods.len() as u32
+    }
+
+    /// The deployment's replicas. New pods run after half a minute or so; the youngest go first, at once.
+    pub fn scale(&mut self, replicas: u32) {
+        while self.replicas() < replicas {
+            let slow = if self.consumer == Consumer::Java {
+                10
+            } else {
+                0
+            };
+            let pod = Pod {
+                ready: self.now + self.rng.u64(20..=40) + slow,
+                stole: 0,
+                used: 0.0,
+                busy: 0.0,
+            };
+            self.pods.insert(self.next_pod, pod);
+            self.next_pod += 1;
+        }
+        while self.replicas() > replicas {
+            self.pods.pop_last();
+        }
+    }
+
+    fn readable(&self, shard: &Shard) -> bool {
+        !shard.finished
+            && shard
+                .parents
+                .iter()
+                .all(|parent| self.shards[*parent].finished)
+    }
+
+    /// Indices of what the application can read.
+    pub fn readable_shards(&self) -> Vec<usize> {
+        (0..self.shards.len())
+            .filter(|i| self.readable(&self.shards[*i]))
+            .collect()
+    }
+
+    /// A second passes, in which `load` records a second arrive at each open shard.
+    pub fn step(&mut self, mut load: impl FnMut(&Shard) -> f64) {
+        for shard in &mut self.shards {
+            let before = shard.arrived.last().copied().unwrap_or(0.0);
+            if !shard.finished {
+                let more = if shard.open { load(shard) } else { 0.0 };
+                shard.arrived.push(before + more);
+            }
+        }
+        self.balance();
+        self.read();
+        self.now += 1;
+        self.write_checkpoints();
+    }
+
+    /// Leases go by count: from pods that are gone or have two more than another.
+    fn balance(&mut self) {
+        let readable = self.readable_shards();
+        let ready: BTreeSet<u32> = self
+            .pods
+            .iter()
+            .filter(|(_, pod)| pod.ready <= self.now)
+            .map(|(name, _)| *name)
+            .collect();
+        let mut counts: BTreeMap<u32, u32> = ready.iter().map(|name| (*name, 0)).collect();
+        for index in &readable {
+            if let Some(owner) = self.shards[*index].owner {
+                match counts.get_mut(&owner) {
+                    Some(count) => *count += 1,
+                    None if self.pods.contains_key(&owner) => {}
+                    None => self.shards[*index].owner = None,
+                }
+            }
+        }
+        if counts.is_empty() {
+            return;
+        }
+        for index in &readable {
+            if self.shards[*index].owner.is_none()
+                && let Some((name, count)) = counts.iter_mut().min_by_key(|(_, count)| **count)
+            {
+                *count += 1;
+                let name = *name;
+                self.hand_over(*index, name);
+            }
+        }
+        loop {
+            let Some((&fullest, &most)) = counts.iter().max_by_key(|(_, count)| **count) else {
+                return;
+            };
+            let patient = self.consumer == Consumer::Java;
+            let taker = counts
+                .iter()
+                .filter(|(name, _)| !patient || self.pods[*name].stole + STEAL_EVERY <= self.now)
+                .min_by_key(|(_, count)| **count);
+            let Some((&emptiest, &least)) = taker else {
+                return;
+            };
+            if most < least + 2 {
+                return;
+            }
+            let held: Vec<usize> = readable
+                .iter()
+                .copied()
+                .filter(|i| self.shards[*i].owner == Some(fullest))
+                .collect();
+            let chosen = held[self.rng.usize(0..held.len())];
+            counts.insert(fullest, most - 1);
+            counts.insert(emptiest, least + 1);
+            if let Some(pod) = self.pods.get_mut(&emptiest) {
+                pod.stole = self.now;
+            }
+            self.hand_over(chosen, emptiest);
+        }
+    }
+
+    fn hand_over(&mut self, index: usize, to: u32) {
+        let pause = match self.consumer {
+            Consumer::Own => 3,
+            Consumer::Java => self.rng.u64(20..=40),
+        };
+        let shard = &mut self.shards[index];
+        match self.consumer {
+            Consumer::Own => shard.checkpoint = shard.read,
+            Consumer::Java => {
+                shard.read = shard.checkpoint;
+                shard.read_second = shard.checkpoint_second;
+            }
+        }
+        shard.owner = Some(to);
+        shard.paused_until = self.now + pause;
+    }
+
+    /// Max-min fair: shards with less to read than their share leave the rest to the others.
+    fn read(&mut self) {
+        let now = self.now;
+        for (name, pod) in &mut self.pods {
+            let mut wanting: Vec<(f64, &mut Shard)> = self
+                .shards
+                .iter_mut()
+                .filter(|shard| {
+                    let stuck = shard
+                        .stuck
+                        .is_some_and(|(from, to)| (from..to).contains(&now));
+                    shard.owner == Some(*name)
+                        && !shard.finished
+                        && shard.paused_until <= now
+                        && !stuck
+                })
+                // What arrived in this second is read in the next.
+                .map(|shard| (shard.arrived_by(now) - shard.read, shard))
+                .filter(|(unread, _)| *unread > NOTHING)
+                .collect();
+            wanting.sort_by(|a, b| a.0.total_cmp(&b.0));
+            let mut left = self.capacity;
+            let mut sharing = wanting.len();
+            for (unread, shard) in wanting {
+                let part = unread.min(left / sharing as f64);
+                shard.read += part;
+                left -= part;
+                sharing -= 1;
+            }
+            pod.used = 1.0 - left / self.capacity;
+            // As a consumer publishes it: over about ten seconds.
+            pod.busy += (pod.used - pod.busy) / 10.0;
+        }
+    }
+
+    fn write_checkpoints(&mut self) {
+        for index in 0..self.shards.len() {
+            let shard = &mut self.shards[index];
+            if shard.finished || shard.owner.is_none() || shard.paused_until >= self.now {
+                continue;
+            }
+            if (self.now + shard.phase).is_multiple_of(self.checkpoint_every) {
+                // At the end of a closed shard the same step writes SHARD_END.
+                let end = !shard.open && shard.checkpoint >= shard.arrived_by(self.now) - NOTHING;
+                shard.checkpoint = shard.read;
+                shard.finished = end;
+            }
+        }
+        for shard in &mut self.shards {
+            if !shard.finished {
+                shard.read_second = first_after(&shard.arrived, shard.read, shard.read_second);
+                shard.checkpoint_second =
+                    first_after(&shard.arrived, shard.checkpoint, shard.checkpoint_second);
+            }
+        }
+    }
+
+    /// How long the oldest record that nobody has read waits, in seconds.
+    pub fn oldest_unread(&self) -> u64 {
+        self.shards
+            .iter()
+            .filter(|shard| !shard.finished && shard.stuck.is_none())
+            .map(|shard| self.now - (shard.read_second as u64).min(self.now))
+            .max()
+            .unwrap_or(0)
+    }
+
+    /// What a scaler sees of the readable shards.
+    pub fn look(&self, busy: bool) -> Vec<Look> {
+        self.readable_shards()
+            .into_iter()
+            .map(|index| {
+                let shard = &self.shards[index];
+                let since = shard.checkpoint_second;
+                let unread = since < shard.arrived.len();
+                let owner = shard.owner.filter(|name| self.pods.contains_key(name));
+                Look {
+                    id: shard.id.clone(),
+                    owner: owner.map(|name| format!("pod-{name}")),
+                    checkpoint: format!("{:.3}", shard.checkpoint),
+                    unread_since: unread.then_some(since as u64),
+                    busy: owner
+                        .filter(|_| busy)
+                        .map(|name| self.pods[&name].busy.clamp(0.0, 1.0)),
+                    drained: !shard.open && !unread,
+                }
+            })
+            .collect()
+    }
+}
+
+impl Shard {
+    /// Whether records can still arrive.
+    pub fn is_open(&self) -> bool {
+        self.open
+    }
+
+    fn arrived_by(&self, second: u64) -> f64 {
+        match second {
+            0 => 0.0,
+            n => self.arrived[(n as usize - 1).min(self.arrived.len() - 1)],
+        }
+    }
+
+    /// Records not yet read.
+    pub fn backlog(&self) -> f64 {
+        if self.finished {
+            return 0.0;
+        }
+        self.arrived
+            .last()
+            .map_or(0.0, |all| (all - self.read).max(0.0))
+    }
+}
+
+/// The first second by whose end more than `amount` had arrived, looked for from `from` on.
+fn first_after(arrived: &[f64], amount: f64, from: usize) -> usize {
+    let mut second = from;
+    while second < arrived.len() && arrived[second] <= amount + NOTHING {
+        second += 1;
+    }
+    second
+}

@@ -1,0 +1,233 @@
+//! What could be told to KEDA instead, and the oracle.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use right_sizing::{Observation, Settings, ShardObservation, State};
+
+use crate::{cluster::Cluster, workload::Load};
+
+/// Ways to say how many.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Policy {
+    /// Knows every shard's load for two minutes ahead, and what a pod carries.
+    Oracle,
+    /// Right-sizing by progress.
+    Lag,
+    /// Right-sizing with the pods' busy fractions.
+    Busy,
+    /// One replica per open shard.
+    OpenShards,
+    /// One replica per shard older than the threshold.
+    LateShards,
+    /// CloudWatch's IteratorAge, two minutes late, over the threshold.
+    IteratorAge,
+}
+
+impl Policy {
+    /// Its name in tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Oracle => "oracle",
+            Self::Lag => "`lag`",
+            Self::Busy => "`lag`, pods say how busy they are",
+            Self::OpenShards => "`openShards`, 1 a pod",
+            Self::LateShards => "late shards, counted",
+            Self::IteratorAge => "CloudWatch IteratorAge",
+        }
+    }
+}
+
+/// What KEDA is told.
+#[derive(Clone, Copy, Debug)]
+pub struct Answer {
+    /// The metric.
+    pub value: f64,
+    /// Its target.
+    pub target: f64,
+    /// Whether there is work.
+    pub active: bool,
+}
+
+/// How well a scaler sees.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Eyes {
+    /// Looks come up to so many seconds late.
+    pub jitter: u64,
+    /// This part of looks at a shard fails.
+    pub throttled: f64,
+    /// AWS's clock is so many seconds ahead.
+    pub skew: i64,
+}
+
+/// One scaler: its settings and its memory.
+#[derive(Debug)]
+pub struct Scaler {
+    policy: Policy,
+    settings: Settings,
+    eyes: Eyes,
+    state: State,
+    /// The last look at each shard that did not fail.
+    seen: BTreeMap<String, ShardObservation>,
+    ages: VecDeque<u64>,
+    rng: fastrand::Rng,
+    /// The last decision, of the policies that are right-sizing's.
+    pub decision: Option<right_sizing::Decision>,
+}
+
+/// The epoch in which a simulation begins, in ms, so that a skew does not go below it.
+const EPOCH_MS: u64 = 1_700_000_000_000;
+
+impl Scaler {
+    /// One that has just started.
+    pub fn new(policy: Policy, settings: Settings, eyes: Eyes, seed: u64) -> Self {
+        Self {
+            policy,
+            settings,
+            eyes,
+            state: State::default(),
+            seen: BTreeMap::new(),
+            ages: VecDeque::new(),
+            rng: fastrand::Rng::with_seed(seed ^ 0x5ca1e),
+            decision: None,
+        }
+    }
+
+    /// A refresh at `second`.
+    pub fn refresh(&mut self, second: u64, cluster: &Cluster, load: &Load) -> Answer {
+        let looks = cluster.look(self.policy == Policy::Busy);
+        let target = f64::from(self.settings.shard_count);
+        let unread = |since: u64| second.saturating_sub(since);
+        let active = looks
+            .iter()
+            .any(|look| look.unread_since.is_some() || look.drained);
+        match self.policy {
+            Policy::Lag | Policy::Busy => self.right_size(second, looks),
+            Policy::Oracle => Answer {
+                value: target * f64::from(oracle(second, cluster, load)),
+                target,
+                active,
+            },
+            Policy::OpenShards => Answer {
+                value: cluster
+                    .shards
+                    .iter()
+                    .filter(|shard| shard.is_open())
+                    .count() as f64,
+                target,
+                active: true,
+            },
+            Policy::LateShards => {
+                let late = |since: u64| unread(since) * 1000 > self.settings.lag_threshold_ms;
+                Answer {
+                    value: looks
+                        .iter()
+                        .filter(|look| look.unread_since.is_some_and(late))
+                        .count() as f64,
+                    target,
+                    active,
+                }
+            }
+            Policy::IteratorAge => {
+                let oldest = looks
+                    .iter()
+                    .filter_map(|look| look.unread_since.map(unread))
+                    .max();
+                self.ages.push_back(oldest.unwrap_or(0));
+                let late = if self.ages.len() > 8 {
+                    self.ages.pop_front()
+                } else {
+                    None
+                };
+                Answer {
+                    value: late.unwrap_or(0) as f64,
+                    target: self.settings.lag_threshold_ms as f64 / 1000.0,
+                    active: true,
+                }
+            }
+        }
+    }
+
+    fn right_size(&mut self, second: u64, looks: Vec<crate::cluster::Look>) -> Answer {
+        let ms = |second: u64| EPOCH_MS + second * 1000;
+        let mut shards = Vec::new();
+        for look in looks {
+            let fresh = ShardObservation {
+                id: look.id.clone(),
+                owner: look.owner.clone(),
+                checkpoint: look.checkpoint,
+                unread_since_ms: look
+                    .unread_since
+                    .map(|since| ms(since).saturating_add_signed(self.eyes.skew * 1000)),
+                as_of_ms: None,
+                busy: look.busy,
+                drained: look.drained,
+            };
+            let failed = self.rng.f64() < self.eyes.throttled;
+            let seen = match self.seen.get(&look.id) {
+                // Leases are still seen, records are not.
+                Some(old) if failed => ShardObservation {
+                    owner: look.owner,
+                    busy: look.busy,
+                    ..old.clone()
+                },
+                _ => fresh,
+            };
+            let kept = ShardObservation {
+                as_of_ms: seen.as_of_ms.or(Some(ms(second))),
+                ..seen.clone()
+            };
+            self.seen.insert(look.id, kept);
+            shards.push(seen);
+        }
+        let seen = Observation {
+            at_ms: ms(second),
+            shards,
+        };
+        let decision = self.state.decide(&seen, &self.settings);
+        let answer = Answer {
+            value: decision.value,
+            target: f64::from(self.settings.shard_count),
+            active: decision.active,
+        };
+        self.decision = Some(decision);
+        answer
+    }
+
+    /// When the next refresh is due.
+    pub fn next_refresh(&mut self, second: u64) -> u64 {
+        second + 15 + self.rng.u64(0..=self.eyes.jitter)
+    }
+}
+
+/// The fewest pods that carry the load of the next two minutes and what is left over in five, shards dealt by count.
+/// A shard too big for any pod is nobody's fault.
+fn oracle(second: u64, cluster: &Cluster, load: &Load) -> u32 {
+    let shards = cluster.readable_shards();
+    let needs: Vec<f64> = shards
+        .iter()
+        .map(|index| {
+            let shard = &cluster.shards[*index];
+            let most = (0..=120u32)
+                .step_by(15)
+                .map(|ahead| load.mean_at(second as f64 + f64::from(ahead), shard.keys))
+                .fold(0.0, f64::max);
+            let coming = if shard.is_open() {
+                most * load.walked()
+            } else {
+                0.0
+            };
+            coming + (shard.backlog() - coming).max(0.0) / 300.0
+        })
+        .collect();
+    let all = needs.len();
+    for pods in 1..all {
+        let carried = (0..pods).all(|pod| {
+            let mine: Vec<f64> = needs.iter().skip(pod).step_by(pods).copied().collect();
+            mine.len() == 1 || mine.iter().sum::<f64>() <= 1000.0
+        });
+        if carried {
+            return pods as u32;
+        }
+    }
+    all.max(1) as u32
+}
