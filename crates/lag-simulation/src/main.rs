@@ -23,8 +23,8 @@ fn main() {
                 .iter()
                 .filter(|w| only == "held" || w.name.starts_with(&only))
             {
-                let (mut r, mut p, mut m, mut a, mut c, mut oc) = (0.0, 0, 0, 0.0, 0.0, 0.0);
-                let seeds = 3;
+                let mut bp=0; let mut ba=0.0; let (mut r, mut p, mut m, mut a, mut c, mut oc) = (0.0, 0, 0, 0.0, 0.0, 0.0);
+                let seeds: u64 = std::env::var("SEEDS").map_or(3, |s| s.parse().unwrap());
                 for seed in 1..=seeds {
                     let setup = Setup::new(consumer);
                     let base = run(w, Policy::Oracle, &setup, seed);
@@ -34,7 +34,7 @@ fn main() {
                     m = m.max(o.max());
                     a += o.above(60) / seeds as f64;
                     c += o.changes / seeds as f64;
-                    oc += base.changes / seeds as f64;
+                    bp = bp.max(base.p99()); ba += base.above(60) / seeds as f64; oc += base.changes / seeds as f64;
                     if story {
                         for (s, line) in &o.story {
                             println!("   {:>6} {line}", s);
@@ -51,7 +51,7 @@ fn main() {
                 sa += a;
                 sc += c;
                 println!(
-                    "{consumer:?} {policy:?} {:<12} pods {r:.2} p99 {p:>4} max {m:>4} >2T {a:.2}% chg/h {c:.1} (oracle {oc:.1})",
+                    "{consumer:?} {policy:?} {:<12} pods {r:.2} p99 {p:>4} max {m:>4} >2T {a:.2}% chg/h {c:.1} (oracle {oc:.1} p99 {bp} >2T {ba:.2})",
                     w.name
                 );
             }

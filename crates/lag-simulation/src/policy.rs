@@ -9,7 +9,7 @@ use crate::{cluster::Cluster, workload::Load};
 /// Ways to say how many.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Policy {
-    /// Knows every shard's load for two minutes ahead, and what a pod carries.
+    /// Knows every shard's load for four minutes ahead, and what a pod carries.
     Oracle,
     /// Right-sizing by progress.
     Lag,
@@ -199,35 +199,31 @@ impl Scaler {
     }
 }
 
-/// The fewest pods that carry the load of the next two minutes and what is left over in five, shards dealt by count.
+/// The fewest pods that carry what the next four minutes bring, two by two, and what is left over in five; shards dealt by count.
 /// A shard too big for any pod is nobody's fault.
 fn oracle(second: u64, cluster: &Cluster, load: &Load) -> u32 {
-    let shards = cluster.readable_shards();
-    let needs: Vec<f64> = shards
+    let needs: Vec<[f64; 2]> = cluster
+        .readable_shards()
         .iter()
         .map(|index| {
             let shard = &cluster.shards[*index];
-            let most = (0..=120u32)
-                .step_by(15)
-                .map(|ahead| load.mean_at(second as f64 + f64::from(ahead), shard.keys))
-                .fold(0.0, f64::max);
-            let coming = if shard.is_open() {
-                most * load.walked()
-            } else {
-                0.0
-            };
-            coming + (shard.backlog() - coming).max(0.0) / 300.0
+            [0, 120].map(|ahead| {
+                let seconds = (second + ahead..second + ahead + 120).step_by(10);
+                let coming = if shard.is_open() {
+                    seconds.map(|at| load.at(at, *index, shard.keys)).sum::<f64>() / 12.0
+                } else {
+                    0.0
+                };
+                coming + (shard.backlog() - coming).max(0.0) / 300.0
+            })
         })
         .collect();
     let all = needs.len();
-    for pods in 1..all {
-        let carried = (0..pods).all(|pod| {
-            let mine: Vec<f64> = needs.iter().skip(pod).step_by(pods).copied().collect();
-            mine.len() == 1 || mine.iter().sum::<f64>() <= 1000.0
-        });
-        if carried {
-            return pods as u32;
-        }
-    }
-    all.max(1) as u32
+    let carried = |pods: usize| {
+        (0..pods).all(|pod| {
+            let mine = || needs.iter().skip(pod).step_by(pods);
+            mine().count() == 1 || (0..2).all(|part| mine().map(|need| need[part]).sum::<f64>() <= 1000.0)
+        })
+    };
+    (1..all).find(|pods| carried(*pods)).unwrap_or(all).max(1) as u32
 }

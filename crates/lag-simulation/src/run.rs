@@ -55,7 +55,7 @@ impl Setup {
             restart: None,
             two_scalers: false,
             stabilisation: 300,
-            push: false,
+            push: true,
             stuck: false,
         }
     }
@@ -119,11 +119,11 @@ impl Outcome {
 /// Runs it. The deployment starts with the replicas that the oracle would start with.
 pub fn run(workload: &Workload, policy: Policy, setup: &Setup, seed: u64) -> Outcome {
     let settings = Settings::new(setup.threshold * 1000, setup.shard_count);
-    let mut load = Load::new(workload, seed);
+    let load = Load::new(workload, seed);
     let mut cluster = Cluster::new(
         setup.consumer,
         workload.shards,
-        start(workload),
+        start(workload, &load),
         setup.checkpoint,
         seed,
     );
@@ -167,14 +167,13 @@ pub fn run(workload: &Workload, policy: Policy, setup: &Setup, seed: u64) -> Out
         {
             scalers[0] = scaler(2 + second);
         }
-        load.tick(cluster.shards.len());
         let mut arriving = 0.0;
         let mut index = 0;
         let numbers: Vec<usize> = (0..cluster.shards.len())
             .filter(|i| cluster.shards[*i].is_open())
             .collect();
         cluster.step(|shard| {
-            let rate = load.at(numbers[index], shard.keys);
+            let rate = load.at(second, numbers[index], shard.keys);
             index += 1;
             arriving += rate;
             rate
@@ -191,8 +190,20 @@ pub fn run(workload: &Workload, policy: Policy, setup: &Setup, seed: u64) -> Out
                         format!("→ {} {}", decision.replicas, decision.reason),
                     ));
                 }
+                if let (Some(d), Ok(w)) = (&scaler.decision, std::env::var("DBG")) {
+                    let (a, b) = w.split_once('-').unwrap();
+                    if (a.parse().unwrap()..b.parse().unwrap()).contains(&second) {
+                        eprintln!("{second} {} run {} {} C{}", d.replicas, d.running, d.reason, d.checkpoint_interval_ms);
+                        for s in &d.shards { eprint!(" {}@{}:{}{}", &s.id[18..], s.owner.as_deref().unwrap_or("-"), s.age_ms.unwrap_or(0)/1000, s.progress.map_or(String::new(), |p| format!("p{p:.2}"))); }
+                        eprintln!();
+                    }
+                }
                 if setup.push {
                     active = answer.active;
+                    if active && cluster.replicas() == 0 {
+                        outcome.changes += 1.0 / workload.hours as f64;
+                        cluster.scale(1);
+                    }
                 }
                 answers[n] = Some(answer);
             }
@@ -232,11 +243,10 @@ pub fn run(workload: &Workload, policy: Policy, setup: &Setup, seed: u64) -> Out
 }
 
 /// The pods that run when the simulation begins: the fewest that carry its first second.
-fn start(workload: &Workload) -> u32 {
-    let load = Load::new(workload, 0);
+fn start(workload: &Workload, load: &Load) -> u32 {
     let width = 1.0 / f64::from(workload.shards);
     let needs: Vec<f64> = (0..workload.shards)
-        .map(|i| load.mean_at(0.0, (f64::from(i) * width, f64::from(i + 1) * width)))
+        .map(|i| load.at(0, i as usize, (f64::from(i) * width, f64::from(i + 1) * width)))
         .collect();
     (1..workload.shards)
         .find(|pods| {

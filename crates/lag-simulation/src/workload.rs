@@ -96,7 +96,7 @@ pub fn known() -> Vec<Workload> {
         w("steady30", "1,200/s", |_| 1200.0).steady(),
         w("steady60", "2,400/s", |_| 2400.0).steady(),
         w("steady90", "3,600/s: 4 pods at 90 %", |_| 3600.0).steady(),
-        w("step", "× 4 after 1 h, back after 2½ h", |t| {
+        w("step", "900/s, × 4 after 1 h, back after 2½ h", |t| {
             if (HOUR..2.5 * HOUR).contains(&t) {
                 4000.0
             } else {
@@ -108,9 +108,9 @@ pub fn known() -> Vec<Workload> {
         }),
         w(
             "bursts",
-            "4,000/s for 10 min in each 50, else nothing",
+            "3,600/s for 10 min in each 50, else nothing",
             |t| {
-                if t % 3000.0 < 600.0 { 4000.0 } else { 0.0 }
+                if t % 3000.0 < 600.0 { 3600.0 } else { 0.0 }
             },
         ),
         w("drift", "1,000 to 5,000/s in 4 h", |t| {
@@ -202,70 +202,59 @@ fn flights(second: f64) -> f64 {
 #[derive(Debug)]
 pub struct Load {
     workload: Workload,
-    rng: Rng,
-    walk: f64,
-    /// Of each 1/256 of the keys' noise, so that shards that split stay like their parents.
-    shard_noise: Vec<f64>,
-    second: f64,
+    /// Shards there will ever be.
+    shards: usize,
+    /// Factors, of every shard at every second.
+    noise: Vec<f32>,
+    /// Factors of all, at every second.
+    walk: Vec<f32>,
 }
 
 impl Load {
-    /// From the start.
+    /// All of it, so that an oracle can look ahead.
     pub fn new(workload: &Workload, seed: u64) -> Self {
+        let mut rng = Rng::with_seed(seed ^ 0x10ad);
+        let mut shards = workload.shards as usize;
+        let mut open = shards;
+        for (_, reshard) in workload.reshards {
+            open = match reshard {
+                Reshard::Split => open * 2,
+                Reshard::Merge => open / 2,
+            };
+            shards += open;
+        }
+        let sigma = workload.noise;
+        let mut states: Vec<f64> = (0..shards).map(|_| gauss(&mut rng)).collect();
+        let mut walked = 0.0f64;
+        let (mut noise, mut walk) = (Vec::new(), Vec::new());
+        // Ornstein-Uhlenbeck processes: each shard's of deviation 1, forgetting in a minute; the walk's in two hours.
+        let (keep, fresh) = (1.0 - 1.0 / 60.0, (2.0f64 / 60.0).sqrt());
+        for _ in 0..workload.hours * 3600 {
+            for state in &mut states {
+                *state = *state * keep + gauss(&mut rng) * fresh;
+                noise.push((*state * sigma - sigma * sigma / 2.0).exp() as f32);
+            }
+            walked += gauss(&mut rng) * workload.walk / HOUR.sqrt() - walked / (2.0 * HOUR);
+            walk.push(walked.exp() as f32);
+        }
         Self {
             workload: workload.clone(),
-            rng: Rng::with_seed(seed ^ 0x10ad),
-            walk: 0.0,
-            shard_noise: Vec::new(),
-            second: -1.0,
+            shards,
+            noise,
+            walk,
         }
     }
 
-    /// Goes on to the next second.
-    pub fn tick(&mut self, shards: usize) {
-        self.second += 1.0;
-        let Self {
-            rng, shard_noise, ..
-        } = self;
-        while shard_noise.len() < shards {
-            let start = gauss(rng);
-            shard_noise.push(start);
-        }
-        // An Ornstein-Uhlenbeck process of deviation 1 that forgets in a minute.
-        let (keep, fresh) = (1.0 - 1.0 / 60.0, (2.0f64 / 60.0).sqrt());
-        for noise in shard_noise {
-            *noise = *noise * keep + gauss(rng) * fresh;
-        }
-        if self.workload.walk > 0.0 {
-            self.walk +=
-                gauss(&mut self.rng) * self.workload.walk / HOUR.sqrt() - self.walk / (2.0 * HOUR);
-        }
-    }
-
-    /// What arrives in this second at the shard `index` with these keys.
-    pub fn at(&self, index: usize, keys: (f64, f64)) -> f64 {
-        let sigma = self.workload.noise;
-        let noise = (self.shard_noise[index] * sigma - sigma * sigma / 2.0).exp();
-        self.mean_at(self.second, keys) * noise * self.walk.exp()
-    }
-
-    /// The same without noise, at any second: what an oracle knows.
-    pub fn mean_at(&self, second: f64, keys: (f64, f64)) -> f64 {
-        let even = (self.workload.shape)(second).max(0.0) * (keys.1 - keys.0);
+    /// What arrives in a second at the shard `index` with these keys.
+    pub fn at(&self, second: u64, index: usize, keys: (f64, f64)) -> f64 {
+        let second = (second as usize).min(self.walk.len() - 1);
+        let even = (self.workload.shape)(second as f64).max(0.0) * (keys.1 - keys.0);
         let hot = self.workload.hot.map_or(0.0, |hot| {
-            let (rate, key) = hot(second);
-            if (keys.0..keys.1).contains(&key) {
-                rate
-            } else {
-                0.0
-            }
+            let (rate, key) = hot(second as f64);
+            if (keys.0..keys.1).contains(&key) { rate } else { 0.0 }
         });
-        even + hot
-    }
-
-    /// How far the walk is, as a factor.
-    pub fn walked(&self) -> f64 {
-        self.walk.exp()
+        let noise = self.noise[second * self.shards + index];
+        (even + hot) * f64::from(noise) * f64::from(self.walk[second])
     }
 }
 

@@ -39,14 +39,14 @@ pub(crate) struct ShardMemory {
 }
 
 impl ShardMemory {
-    /// Seen for the first time, at `at`.
-    pub(crate) fn new(seen: &ShardObservation, at: u64) -> Self {
+    /// Seen for the first time, at `at`: `running` for long, for all that is known, or new.
+    pub(crate) fn new(seen: &ShardObservation, at: u64, running: bool) -> Self {
         let mut memory = Self {
             owner: seen.owner.clone(),
             checkpoint: seen.checkpoint.clone(),
             moved_ms: at,
             owned_ms: at,
-            measured_from_ms: Some(at),
+            measured_from_ms: running.then_some(at),
             unread_first_ms: None,
             looks: 0,
             holds: VecDeque::new(),
@@ -82,7 +82,11 @@ impl ShardMemory {
             self.moved_ms = at;
             self.unread_first_ms = None;
         }
+        // A move seen together with the hand-over may be the last holder's.
         self.look(seen, at, moved);
+        if handed_over {
+            self.measured_from_ms = None;
+        }
         handed_over
     }
 

@@ -11,6 +11,9 @@ const BUSY_OUT_MS: u64 = 60_000;
 /// And over this, twice as long at least, before any is taken away.
 const BUSY_IN_MS: u64 = 300_000;
 
+/// A new pod starts and gets its shards in about this time.
+const AHEAD_MS: u64 = 60_000;
+
 /// A pod is whoever holds leases: the scaler knows no others.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -30,6 +33,13 @@ pub(crate) struct Measured {
     pub(crate) progress_milli: u64,
     pub(crate) holds: u32,
     pub(crate) carry_milli: u64,
+}
+
+impl Measured {
+    /// How far behind it will be when more pods that are wished now have taken shards from it.
+    pub(crate) fn will_be_ms(&self) -> u64 {
+        self.lag_ms + AHEAD_MS * 1000_u64.saturating_sub(self.progress_milli) / 1000
+    }
 }
 
 /// Brings the pods up to date. Whether any got, lost or kept its leases differently from before.

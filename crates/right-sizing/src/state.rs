@@ -18,11 +18,13 @@ const MINUTE: u64 = 60 * SECOND;
 /// A backlog is to be gone after this: more pods than the load alone needs.
 const DRAIN_MS: u64 = 300 * SECOND;
 /// After a wish for more, pods start and leases move before the next.
-const PAUSE_MS: u64 = MINUTE;
+const PAUSE_MS: u64 = 2 * MINUTE;
 /// Fewer pods are tried after so long without a lease moved or a wish changed.
 const QUIET_MS: u64 = 10 * MINUTE;
+/// Nothing to do for so long is idle; less is between two records.
+const IDLE_MS: u64 = 2 * MINUTE;
 /// How long a pod's limit is remembered.
-const REMEMBER_MS: u64 = 30 * MINUTE;
+const REMEMBER_MS: u64 = 20 * MINUTE;
 /// And after trial upon trial that failed.
 const REMEMBER_MOST_MS: u64 = 240 * MINUTE;
 /// Of what a pod can carry, so much is asked of it in a trial, in thousandths.
@@ -47,6 +49,8 @@ pub struct State {
     /// When a lease last changed hands, and since when all is on time.
     handed_over_ms: u64,
     calm_since_ms: Option<u64>,
+    /// Since when nothing is unread and nothing read.
+    idle_since_ms: Option<u64>,
     /// Fewer replicas are being tried; so many were enough before.
     trial_from: Option<u32>,
     /// The least that a pod was seen to carry, in thousandths of a shard, until when.
@@ -76,6 +80,27 @@ struct Picture {
     /// The busiest pod with more than one shard: its shards, and how busy lately and over minutes.
     busiest: Option<(u32, u64, u64)>,
     unread: bool,
+}
+
+impl Picture {
+    /// What a pod must not have more of, so that it also catches up, in thousandths of a shard.
+    fn need_of(&self, pod: &Measured) -> u64 {
+        let excess = pod.lag_ms.saturating_sub(self.late_ms).min(DRAIN_MS);
+        pod.carry_milli * DRAIN_MS / (DRAIN_MS + excess)
+    }
+
+    /// The pod that is late, or will be, and must have the fewest shards.
+    fn tightest(&self) -> Option<&Measured> {
+        self.measured
+            .iter()
+            .filter(|pod| pod.holds > 1 && pod.will_be_ms() > self.late_ms)
+            .min_by_key(|pod| self.need_of(pod))
+    }
+
+    /// Up to this, all is calm. Half a threshold of it is the saw-tooth of checkpoints.
+    fn uneasy_ms(&self) -> u64 {
+        self.late_ms * 2 / 3
+    }
 }
 
 impl State {
@@ -115,7 +140,7 @@ impl State {
                 }
             } else {
                 self.shards
-                    .insert(shard.id.clone(), ShardMemory::new(shard, at));
+                    .insert(shard.id.clone(), ShardMemory::new(shard, at, self.wish.is_none()));
                 resharded = true;
             }
         }
@@ -152,7 +177,7 @@ impl State {
         let measured = self
             .pods
             .values()
-            .filter_map(|pod| pod.measure(&self.shards, |id| !counts(id), lag, late_ms / 4, span))
+            .filter_map(|pod| pod.measure(&self.shards, |id| !counts(id), lag, late_ms / 2, span))
             .collect();
         let busiest = self
             .pods
@@ -209,8 +234,12 @@ impl State {
         // A lasting wish is for what can be had.
         let wish = wish.min(picture.cap).max(1);
         let lag = picture.worst.as_ref().map_or(0, |(_, lag)| *lag);
-        let late = lag > picture.late_ms;
-        let calm = lag <= picture.late_ms / 2;
+        let late = lag > picture.late_ms
+            || picture
+                .measured
+                .iter()
+                .any(|pod| pod.will_be_ms() > picture.late_ms);
+        let calm = lag <= picture.uneasy_ms();
         self.calm_since_ms = match (calm, self.calm_since_ms) {
             (true, None) => Some(at),
             (true, since) => since,
@@ -221,7 +250,8 @@ impl State {
         }
         self.remember(picture);
 
-        if let Some(decided) = self.back(picture, wish) {
+        self.mind_idleness(picture, wish);
+        if let Some(decided) = self.back(picture, settings, wish) {
             return decided;
         }
         if late {
@@ -255,12 +285,29 @@ impl State {
         (Step::First, words)
     }
 
+    /// Time without work is no evidence that the pods suffice: it does not count as quiet, and a trial under way is off.
+    fn mind_idleness(&mut self, picture: &Picture, wish: u32) {
+        let at = picture.at;
+        if picture.unread || self.shards.values().any(|shard| shard.read) {
+            self.idle_since_ms = None;
+            return;
+        }
+        let since = *self.idle_since_ms.get_or_insert(at);
+        if at - since >= IDLE_MS {
+            let gap = at - self.last_ms;
+            self.handed_over_ms += gap;
+            if let Some(from) = self.trial_from.take() {
+                self.wish = Some(from.max(wish));
+            }
+        }
+    }
+
     /// Keeps the least that a pod with more than one shard was seen to carry.
     fn remember(&mut self, picture: &Picture) {
         let least = picture
             .measured
             .iter()
-            .filter(|pod| pod.holds > 1)
+            .filter(|pod| pod.holds > 1 && pod.lag_ms > picture.uneasy_ms())
             .map(|pod| pod.carry_milli)
             .min();
         if let Some(least) = least
@@ -278,22 +325,30 @@ impl State {
     }
 
     /// A trial that makes records late ends at once.
-    fn back(&mut self, picture: &Picture, wish: u32) -> Option<(Step, String)> {
+    fn back(&mut self, picture: &Picture, settings: &Settings, wish: u32) -> Option<(Step, String)> {
         let from = self.trial_from.filter(|from| *from > wish)?;
         let failing = picture
             .measured
             .iter()
-            .find(|pod| pod.lag_ms > picture.late_ms / 2 && pod.progress_milli < FAILING_MILLI)?;
-        let remember = (self.remember_ms.unwrap_or(REMEMBER_MS) * 2).min(REMEMBER_MOST_MS);
+            .find(|pod| {
+                let uneasy = pod.lag_ms > picture.uneasy_ms() && pod.progress_milli < FAILING_MILLI;
+                uneasy || pod.will_be_ms() > picture.late_ms
+            })?;
+        let remember = (self.remember_ms.unwrap_or(REMEMBER_MS) * 4).min(REMEMBER_MOST_MS);
         self.remember_ms = Some(remember);
         let carry = self.carry.map_or(failing.carry_milli, |(carry, _)| {
             carry.min(failing.carry_milli)
         });
         self.carry = Some((carry, picture.at + remember));
         self.trial_from = None;
-        self.wish_for(from, picture.at);
+        // Records may be late because there are more of them, clearly: then more pods are needed than before.
+        let enough = picture.tightest().map_or(from, |pod| {
+            let k = (picture.need_of(pod) * 6 / 5000) as u32;
+            from.max(picture.shards.div_ceil(k.max(settings.shard_count).max(1)))
+        });
+        self.wish_for(enough, picture.at);
         let words = format!(
-            "{} too few: {} is {} behind and gains {} s a second; back to {}",
+            "{} too few: {} is {} behind and gains {} s a second; so {}",
             if wish == 1 {
                 "1 pod was".into()
             } else {
@@ -302,7 +357,7 @@ impl State {
             words::shard(&failing.worst),
             words::time(failing.lag_ms),
             decimal(failing.progress_milli),
-            words::count(from, "pod"),
+            words::count(enough, "pod"),
         );
         Some((Step::Back, words))
     }
@@ -321,14 +376,7 @@ impl State {
             );
             return (Step::Hold, words);
         }
-        // What a pod must not have more of, so that it also catches up.
-        let need =
-            |pod: &Measured| pod.carry_milli * DRAIN_MS / (DRAIN_MS + pod.lag_ms.min(DRAIN_MS));
-        let tightest = picture
-            .measured
-            .iter()
-            .filter(|pod| pod.holds > 1 && pod.lag_ms > picture.late_ms)
-            .min_by_key(|pod| need(pod));
+        let tightest = picture.tightest();
         let Some(pod) = tightest else {
             return (Step::Hold, self.waiting(picture, &late, wish));
         };
@@ -338,14 +386,14 @@ impl State {
             words::time(pod.lag_ms),
             decimal(pod.progress_milli),
         );
-        if need(pod) >= u64::from(picture.fullest) * 1000 {
+        if picture.need_of(pod) >= u64::from(picture.fullest) * 1000 {
             return (
                 Step::Hold,
                 format!("{late}: {} will do", words::count(wish, "pod")),
             );
         }
         let k = per_replica(picture.shards, wish)
-            .min((need(pod) / 1000) as u32)
+            .min((picture.need_of(pod) / 1000) as u32)
             .min(picture.fullest.saturating_sub(1))
             .max(settings.shard_count)
             .max(1);
@@ -368,7 +416,11 @@ impl State {
             };
             return (Step::Hold, words);
         }
-        if picture.at - self.wished_ms < PAUSE_MS && self.trial_from.is_none() {
+        let since = picture.at - self.wished_ms;
+        if since < DRAIN_MS && pod.progress_milli >= 1000 {
+            return (Step::Hold, format!("{late}, unless the last change is enough: it gains"));
+        }
+        if since < PAUSE_MS && self.trial_from.is_none() {
             return (
                 Step::Hold,
                 format!("{late}, once the last change has settled"),
@@ -431,7 +483,7 @@ impl State {
     fn calm(&mut self, picture: &Picture, settings: &Settings, wish: u32) -> (Step, String) {
         let at = picture.at;
         let calm_for = self.calm_since_ms.map_or(0, |since| at - since);
-        let quiet_for = (at - self.handed_over_ms).min(at - self.wished_ms);
+        let quiet_for = at.saturating_sub(self.handed_over_ms).min(at - self.wished_ms);
         let knows = self.every_pod_says(at);
         let quiet = if knows { BUSY_QUIET_MS } else { QUIET_MS };
         if !picture.unread && picture.running == 0 {
