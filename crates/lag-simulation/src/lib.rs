@@ -4,6 +4,8 @@
 //! [`cluster`], what arrives is [`workload`], what is told to KEDA is [`policy`], and KEDA and the HPA are the crate `keda-rules`.
 
 pub mod cluster;
+pub mod picture;
 pub mod policy;
+pub mod report;
 pub mod run;
 pub mod workload;

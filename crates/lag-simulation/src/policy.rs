@@ -210,7 +210,10 @@ fn oracle(second: u64, cluster: &Cluster, load: &Load) -> u32 {
             [0, 120].map(|ahead| {
                 let seconds = (second + ahead..second + ahead + 120).step_by(10);
                 let coming = if shard.is_open() {
-                    seconds.map(|at| load.at(at, *index, shard.keys)).sum::<f64>() / 12.0
+                    seconds
+                        .map(|at| load.at(at, *index, shard.keys))
+                        .sum::<f64>()
+                        / 12.0
                 } else {
                     0.0
                 };
@@ -222,7 +225,8 @@ fn oracle(second: u64, cluster: &Cluster, load: &Load) -> u32 {
     let carried = |pods: usize| {
         (0..pods).all(|pod| {
             let mine = || needs.iter().skip(pod).step_by(pods);
-            mine().count() == 1 || (0..2).all(|part| mine().map(|need| need[part]).sum::<f64>() <= 1000.0)
+            mine().count() == 1
+                || (0..2).all(|part| mine().map(|need| need[part]).sum::<f64>() <= 1000.0)
         })
     };
     (1..all).find(|pods| carried(*pods)).unwrap_or(all).max(1) as u32

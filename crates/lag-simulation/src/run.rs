@@ -190,14 +190,6 @@ pub fn run(workload: &Workload, policy: Policy, setup: &Setup, seed: u64) -> Out
                         format!("→ {} {}", decision.replicas, decision.reason),
                     ));
                 }
-                if let (Some(d), Ok(w)) = (&scaler.decision, std::env::var("DBG")) {
-                    let (a, b) = w.split_once('-').unwrap();
-                    if (a.parse().unwrap()..b.parse().unwrap()).contains(&second) {
-                        eprintln!("{second} {} run {} {} C{}", d.replicas, d.running, d.reason, d.checkpoint_interval_ms);
-                        for s in &d.shards { eprint!(" {}@{}:{}{}", &s.id[18..], s.owner.as_deref().unwrap_or("-"), s.age_ms.unwrap_or(0)/1000, s.progress.map_or(String::new(), |p| format!("p{p:.2}"))); }
-                        eprintln!();
-                    }
-                }
                 if setup.push {
                     active = answer.active;
                     if active && cluster.replicas() == 0 {
@@ -246,7 +238,13 @@ pub fn run(workload: &Workload, policy: Policy, setup: &Setup, seed: u64) -> Out
 fn start(workload: &Workload, load: &Load) -> u32 {
     let width = 1.0 / f64::from(workload.shards);
     let needs: Vec<f64> = (0..workload.shards)
-        .map(|i| load.at(0, i as usize, (f64::from(i) * width, f64::from(i + 1) * width)))
+        .map(|i| {
+            load.at(
+                0,
+                i as usize,
+                (f64::from(i) * width, f64::from(i + 1) * width),
+            )
+        })
         .collect();
     (1..workload.shards)
         .find(|pods| {

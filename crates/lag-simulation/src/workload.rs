@@ -116,7 +116,7 @@ pub fn known() -> Vec<Workload> {
         w("drift", "1,000 to 5,000/s in 4 h", |t| {
             1000.0 + 1000.0 * t / HOUR
         }),
-        w("hot", "100/s a shard, one 800/s", |_| 1200.0).hot(|_| (700.0, 0.3)),
+        w("hot", "100/s a shard, one 700/s", |_| 1200.0).hot(|_| (600.0, 0.3)),
         w(
             "reshard",
             "3,600/s, 12 shards become 24 after 1½ h",
@@ -251,7 +251,11 @@ impl Load {
         let even = (self.workload.shape)(second as f64).max(0.0) * (keys.1 - keys.0);
         let hot = self.workload.hot.map_or(0.0, |hot| {
             let (rate, key) = hot(second as f64);
-            if (keys.0..keys.1).contains(&key) { rate } else { 0.0 }
+            if (keys.0..keys.1).contains(&key) {
+                rate
+            } else {
+                0.0
+            }
         });
         let noise = self.noise[second * self.shards + index];
         (even + hot) * f64::from(noise) * f64::from(self.walk[second])

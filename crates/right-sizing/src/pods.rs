@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::{memory::ShardMemory, observation::Observation};
 
 /// Busy fractions are averaged over this before pods are added.
-const BUSY_OUT_MS: u64 = 60_000;
-/// And over this, twice as long at least, before any is taken away.
+const BUSY_OUT_MS: u64 = 120_000;
+/// And over this before any is taken away.
 const BUSY_IN_MS: u64 = 300_000;
 
 /// A new pod starts and gets its shards in about this time.

@@ -34,9 +34,9 @@ const FAILING_MILLI: u64 = 950;
 /// Progress is watched for the threshold, but not longer than this unless checkpoints are rare.
 const SPAN_MOST_MS: u64 = 120 * SECOND;
 /// Busier pods than this are too few; fewer are wished when that keeps them below the other.
-const BUSY_MILLI: u64 = 900;
-const BUSY_AFTER_MILLI: u64 = 800;
-const BUSY_QUIET_MS: u64 = 2 * MINUTE;
+const BUSY_MILLI: u64 = 950;
+const BUSY_AFTER_MILLI: u64 = 850;
+const BUSY_QUIET_MS: u64 = 5 * MINUTE;
 
 /// What is remembered from refresh to refresh. The default knows nothing: the first refresh takes what runs as right.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -139,8 +139,10 @@ impl State {
                     self.handed_over_ms = at;
                 }
             } else {
-                self.shards
-                    .insert(shard.id.clone(), ShardMemory::new(shard, at, self.wish.is_none()));
+                self.shards.insert(
+                    shard.id.clone(),
+                    ShardMemory::new(shard, at, self.wish.is_none()),
+                );
                 resharded = true;
             }
         }
@@ -325,15 +327,17 @@ impl State {
     }
 
     /// A trial that makes records late ends at once.
-    fn back(&mut self, picture: &Picture, settings: &Settings, wish: u32) -> Option<(Step, String)> {
+    fn back(
+        &mut self,
+        picture: &Picture,
+        settings: &Settings,
+        wish: u32,
+    ) -> Option<(Step, String)> {
         let from = self.trial_from.filter(|from| *from > wish)?;
-        let failing = picture
-            .measured
-            .iter()
-            .find(|pod| {
-                let uneasy = pod.lag_ms > picture.uneasy_ms() && pod.progress_milli < FAILING_MILLI;
-                uneasy || pod.will_be_ms() > picture.late_ms
-            })?;
+        let failing = picture.measured.iter().find(|pod| {
+            let uneasy = pod.lag_ms > picture.uneasy_ms() && pod.progress_milli < FAILING_MILLI;
+            uneasy || pod.will_be_ms() > picture.late_ms
+        })?;
         let remember = (self.remember_ms.unwrap_or(REMEMBER_MS) * 4).min(REMEMBER_MOST_MS);
         self.remember_ms = Some(remember);
         let carry = self.carry.map_or(failing.carry_milli, |(carry, _)| {
@@ -418,7 +422,10 @@ impl State {
         }
         let since = picture.at - self.wished_ms;
         if since < DRAIN_MS && pod.progress_milli >= 1000 {
-            return (Step::Hold, format!("{late}, unless the last change is enough: it gains"));
+            return (
+                Step::Hold,
+                format!("{late}, unless the last change is enough: it gains"),
+            );
         }
         if since < PAUSE_MS && self.trial_from.is_none() {
             return (
@@ -457,7 +464,9 @@ impl State {
         wish: u32,
     ) -> Option<(Step, String)> {
         let (holds, busy, _) = picture.busiest.filter(|(_, busy, _)| *busy > BUSY_MILLI)?;
-        if picture.at - self.wished_ms < PAUSE_MS {
+        // A pod that reads a backlog is busy, and that ends.
+        let calm_for = self.calm_since_ms.map_or(0, |since| picture.at - since);
+        if calm_for.min(picture.at - self.wished_ms) < 2 * PAUSE_MS {
             return None;
         }
         let k = (u64::from(holds) * BUSY_AFTER_MILLI / busy) as u32;
@@ -483,7 +492,9 @@ impl State {
     fn calm(&mut self, picture: &Picture, settings: &Settings, wish: u32) -> (Step, String) {
         let at = picture.at;
         let calm_for = self.calm_since_ms.map_or(0, |since| at - since);
-        let quiet_for = at.saturating_sub(self.handed_over_ms).min(at - self.wished_ms);
+        let quiet_for = at
+            .saturating_sub(self.handed_over_ms)
+            .min(at - self.wished_ms);
         let knows = self.every_pod_says(at);
         let quiet = if knows { BUSY_QUIET_MS } else { QUIET_MS };
         if !picture.unread && picture.running == 0 {
