@@ -20,6 +20,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     config::Config,
+    health::Health,
     server,
     telemetry::{self, LogFormat},
     trigger::syntax,
@@ -39,6 +40,8 @@ enum Command {
     ///
     /// AWS credentials come from the standard chain: environment, profile, IRSA web identity, EKS Pod Identity, IMDSv2.
     Serve(Serve),
+    /// Ask a scaler for its health over gRPC. Exit code 0: it serves.
+    Health(Health),
 }
 
 /// Flags win over environment variables, and both over the configuration file.
@@ -83,8 +86,10 @@ struct Serve {
 /// # Errors
 /// The configuration is wrong, an address cannot be listened on, or the server fails.
 pub async fn run() -> anyhow::Result<()> {
-    let Command::Serve(serve) = Args::parse().command;
-    serve.run().await
+    match Args::parse().command {
+        Command::Serve(serve) => serve.run().await,
+        Command::Health(health) => health.run().await,
+    }
 }
 
 impl Serve {

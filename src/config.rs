@@ -83,6 +83,14 @@ pub struct TlsConfig {
     /// Clients must show a certificate that one of these signed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_ca: Option<PathBuf>,
+    /// Of those clients, only the ones with such a DNS name or URI among their certificate's subject alternative names; `*` stands
+    /// for any text. `None`: all of them.
+    #[serde(
+        default,
+        deserialize_with = "some_names",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub client_allowed_sans: Option<Vec<String>>,
 }
 
 /// What some namespaces may ask for. In every pattern `*` stands for any text. A list left out (`None`): as with no rule;
@@ -200,6 +208,16 @@ fn at_least_one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Er
         .ok()
         .filter(|number| *number > 0);
     number.ok_or_else(|| D::Error::custom("want a whole number of at least 1"))
+}
+
+fn some_names<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
+    let names = Option::<Vec<String>>::deserialize(deserializer)?;
+    if names.as_ref().is_some_and(Vec::is_empty) {
+        return Err(D::Error::custom(
+            "want at least one name or pattern; left out, every client that clientCa signed is served",
+        ));
+    }
+    Ok(names)
 }
 
 fn some_namespaces<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {

@@ -7,6 +7,7 @@ pub mod args;
 pub mod aws;
 pub mod config;
 pub mod error;
+mod health;
 pub mod metrics;
 pub mod policy;
 pub mod scaler;

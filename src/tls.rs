@@ -1,6 +1,8 @@
 //! TLS of the gRPC port. The files are read for each connection, so that a renewed certificate needs no restart; KEDA opens
 //! few connections. Files that make no sense, as in the middle of a renewal, leave the last good ones in force.
 
+mod allowed_sans;
+
 use std::{
     fs, io,
     path::Path,
@@ -12,12 +14,13 @@ use rustls::{
     RootCertStore, ServerConfig,
     crypto::{CryptoProvider, aws_lc_rs},
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
-    server::WebPkiClientVerifier,
+    server::{WebPkiClientVerifier, danger::ClientCertVerifier},
 };
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tracing::{info, warn};
 
+use self::allowed_sans::AllowedSans;
 use crate::config::TlsConfig;
 
 /// Turns connections into TLS connections.
@@ -94,17 +97,29 @@ impl Pem {
     ) -> anyhow::Result<Arc<ServerConfig>> {
         let builder = ServerConfig::builder_with_provider(Arc::clone(provider))
             .with_safe_default_protocol_versions()?;
+        anyhow::ensure!(
+            files.client_ca.is_some() || files.client_allowed_sans.is_none(),
+            "tls.clientAllowedSans: want tls.clientCa with it: without one no client shows a certificate"
+        );
         let builder = match (&self.client_ca, &files.client_ca) {
             (Some(pem), Some(path)) => {
                 let mut roots = RootCertStore::empty();
                 for certificate in certificates("clientCa", pem, path)? {
                     roots.add(certificate)?;
                 }
-                let verifier = WebPkiClientVerifier::builder_with_provider(
-                    Arc::new(roots),
-                    Arc::clone(provider),
-                );
-                builder.with_client_cert_verifier(verifier.build()?)
+                let authority: Arc<dyn ClientCertVerifier> =
+                    WebPkiClientVerifier::builder_with_provider(
+                        Arc::new(roots),
+                        Arc::clone(provider),
+                    )
+                    .build()?;
+                builder.with_client_cert_verifier(match &files.client_allowed_sans {
+                    None => authority,
+                    Some(patterns) => Arc::new(AllowedSans {
+                        authority,
+                        patterns: patterns.clone(),
+                    }),
+                })
             }
             _ => builder.with_no_client_auth(),
         };

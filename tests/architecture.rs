@@ -70,6 +70,7 @@ fn the_scalers_imports_go_one_way() {
         "tls",
         "admin",
         "server",
+        "health",
         "telemetry",
         "args",
     ];

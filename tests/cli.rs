@@ -350,3 +350,19 @@ async fn secrets_stay_in() {
     said += &log.join("\n");
     assert!(!said.contains("s3cret"), "{said}");
 }
+
+#[tokio::test]
+async fn health_says_whether_a_scaler_serves() {
+    let process = Process::start("", &[]).await;
+    let address = process.address.to_string();
+    let asked = address.clone();
+    let told =
+        tokio::task::spawn_blocking(move || printed(&mut scaler(&["health", "--address", &asked])));
+    assert_eq!(told.await.unwrap(), "SERVING\n");
+    process.signal("TERM");
+    process.ended().await;
+    let error = refused(&mut scaler(&["health", "--address", &address]), 1);
+    assert!(error.contains(&address), "{error}");
+    let error = refused(&mut scaler(&["health", "--address", "no port"]), 1);
+    assert!(error.contains("want HOST:PORT"), "{error}");
+}

@@ -42,7 +42,7 @@ aws:
   maxStale: 2m
   timeout: 1s
   callsPerSecond: 7
-tls: {cert: /tls/tls.crt, key: /tls/tls.key, clientCa: /tls/ca.crt}
+tls: {cert: /tls/tls.crt, key: /tls/tls.key, clientCa: /tls/ca.crt, clientAllowedSans: ["*.keda.svc"]}
 policy:
   - namespaces: ["team-a", "ci-*"]
     streams: ["orders-*", "arn:aws:kinesis:eu-west-1:111122223333:stream/*"]
@@ -64,6 +64,7 @@ policy:
         cert: path("tls.crt"),
         key: path("tls.key"),
         client_ca: Some(path("ca.crt")),
+        client_allowed_sans: Some(vec!["*.keda.svc".to_owned()]),
     };
     assert_eq!(config.tls, Some(tls));
     let [rule] = &*config.policy else {
@@ -125,6 +126,11 @@ fn the_default_prints_every_key_and_is_read_again() {
 #[case::no_port("admin: 127.0.0.1\n", "1:8", "want ADDRESS:PORT")]
 #[case::key_without_cert("tls:\n  key: /tls/tls.key\n", "2:3", "cert")]
 #[case::cert_without_key("tls: {cert: /tls/tls.crt}\n", "1:7", "key")]
+#[case::no_names(
+    "tls: {cert: a, key: b, clientCa: c, clientAllowedSans: []}\n",
+    "1:56",
+    "at least one name or pattern"
+)]
 #[case::endpoint(
     "policy:\n  - namespaces: [a]\n    endpoints: [\"127.0.0.1:*\"]\n",
     "3:17",
