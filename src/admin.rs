@@ -11,6 +11,7 @@ use axum::{
     response::IntoResponse,
     routing::get,
 };
+use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -25,6 +26,8 @@ pub struct Admin {
     pub metrics: Arc<Metrics>,
     /// For `/metrics`.
     pub watchers: Arc<Watchers>,
+    /// For `/metrics`: ages shard by shard, too.
+    pub per_shard: bool,
     /// When cancelled, no longer ready.
     pub draining: CancellationToken,
 }
@@ -49,6 +52,12 @@ pub async fn serve(
 }
 
 async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
+    let now = Timestamp::now();
+    let applications = admin.watchers.applications();
+    let gauges = applications
+        .iter()
+        .map(|(source, application)| application.gauges(source, now, admin.per_shard));
+    admin.metrics.applications(gauges.collect());
     let text = admin.metrics.encode(admin.watchers.counts());
     ([(CONTENT_TYPE, OPENMETRICS)], text)
 }

@@ -31,7 +31,7 @@ use url::Url;
 
 pub(crate) use self::{
     budget::Budget,
-    classify::{Asked, Failed},
+    classify::{Asked, Failed, Resource},
 };
 use crate::{
     config::AwsConfig,
@@ -67,12 +67,21 @@ struct ClientKey {
     endpoint: Option<Url>,
 }
 
-/// A Kinesis client with what its users share.
+/// The SDK's clients of one identity in one region.
+#[derive(Clone, Debug)]
+struct Sdk {
+    config: SdkConfig,
+    kinesis: aws_sdk_kinesis::Client,
+    /// By endpoint; `None`: AWS's own.
+    dynamodb: HashMap<Option<Url>, aws_sdk_dynamodb::Client>,
+}
+
+/// The way to AWS for one identity, region and endpoint, with what its users share.
 #[derive(Debug)]
 pub(crate) struct Client {
     key: ClientKey,
     aws: Arc<Aws>,
-    kinesis: tokio::sync::Mutex<Option<aws_sdk_kinesis::Client>>,
+    sdk: tokio::sync::Mutex<Option<Sdk>>,
     renewed: Mutex<Instant>,
     /// The share of the DescribeStreamSummary quota.
     pub(crate) budget: Budget,
@@ -114,7 +123,7 @@ impl Aws {
         let client = Arc::new(Client {
             key: key.clone(),
             aws: Arc::clone(self),
-            kinesis: tokio::sync::Mutex::default(),
+            sdk: tokio::sync::Mutex::default(),
             renewed: Mutex::new(Instant::now()),
             budget: Budget::new(self.config.calls_per_second),
             in_flight: Semaphore::new(CALLS_IN_FLIGHT),
@@ -160,31 +169,57 @@ impl Aws {
 }
 
 impl Client {
-    /// The SDK's client, made on first use.
+    /// The SDK's Kinesis client, made on first use.
     pub(crate) async fn kinesis(&self) -> aws_sdk_kinesis::Client {
-        let mut kinesis = self.kinesis.lock().await;
-        if let Some(kinesis) = &*kinesis {
-            return kinesis.clone();
+        let mut sdk = self.sdk.lock().await;
+        match &*sdk {
+            Some(sdk) => sdk.kinesis.clone(),
+            None => sdk.insert(self.make().await).kinesis.clone(),
         }
+    }
+
+    /// The SDK's DynamoDB client for that endpoint, made on first use. `None`: AWS's own.
+    pub(crate) async fn dynamodb(&self, endpoint: Option<&Url>) -> aws_sdk_dynamodb::Client {
+        let mut sdk = self.sdk.lock().await;
+        let sdk = match &mut *sdk {
+            Some(sdk) => sdk,
+            None => sdk.insert(self.make().await),
+        };
+        let made = sdk.dynamodb.entry(endpoint.cloned()).or_insert_with(|| {
+            let mut config = aws_sdk_dynamodb::config::Builder::from(&sdk.config);
+            if let Some(endpoint) = endpoint {
+                config.set_endpoint_url(Some(endpoint.to_string()));
+            }
+            aws_sdk_dynamodb::Client::from_conf(config.build())
+        });
+        made.clone()
+    }
+
+    async fn make(&self) -> Sdk {
         let ClientKey {
             role,
             region,
             endpoint,
         } = &self.key;
         let own = self.aws.own(region).await;
-        let mut config = aws_sdk_kinesis::config::Builder::from(own);
-        config.set_region(Some(Region::new(region.clone())));
-        // Not the one that all clients of `own` share: see `renew`.
-        config.set_identity_cache(IdentityCache::lazy().build());
-        if let Some(endpoint) = endpoint {
-            config.set_endpoint_url(Some(endpoint.to_string()));
-        }
+        let mut config = own
+            .to_builder()
+            .region(Region::new(region.clone()))
+            // Not the one that all clients of `own` share: see `renew`.
+            .identity_cache(IdentityCache::lazy().build());
         if let Some(role) = role {
             config.set_credentials_provider(Some(assume(role, region, own).await));
         }
-        let made = aws_sdk_kinesis::Client::from_conf(config.build());
-        *kinesis = Some(made.clone());
-        made
+        let config = config.build();
+        let mut kinesis = aws_sdk_kinesis::config::Builder::from(&config);
+        if let Some(endpoint) = endpoint {
+            kinesis.set_endpoint_url(Some(endpoint.to_string()));
+        }
+        Sdk {
+            config,
+            kinesis: aws_sdk_kinesis::Client::from_conf(kinesis.build()),
+            dynamodb: HashMap::new(),
+        }
     }
 
     /// Drops the cached credentials: AWS does not accept them, whatever they say of their expiry. Not more than once a refresh.
@@ -198,7 +233,7 @@ impl Client {
             due
         };
         if due {
-            *self.kinesis.lock().await = None;
+            *self.sdk.lock().await = None;
         }
     }
 

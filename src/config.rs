@@ -34,6 +34,8 @@ pub struct Config {
     /// The first rule whose namespaces match decides; none matches: own identity, any stream, no role, no endpoint.
     #[serde(deserialize_with = "or_default")]
     pub policy: Vec<Rule>,
+    /// Are ages shown shard by shard in `/metrics`, too? Streams may have thousands of shards. Default false.
+    pub per_shard_metrics: bool,
     /// How long calls in flight may take after SIGTERM, up to one hour. Default 20 s.
     #[serde(
         deserialize_with = "duration::within::<0, 3_600_000, _>",
@@ -124,6 +126,7 @@ impl Default for Config {
             aws: AwsConfig::default(),
             tls: None,
             policy: Vec::new(),
+            per_shard_metrics: false,
             grace: Duration::from_secs(20),
         }
     }

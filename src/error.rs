@@ -36,6 +36,9 @@ pub enum Error {
     /// The source gave no answer yet; asking goes on.
     #[error("{0}")]
     NotYet(String),
+    /// The application has no leases, and the trigger wants that to be told.
+    #[error("{0}")]
+    NoLeases(String),
     /// AWS failed, and the last good answer, if any, is too old to stand in.
     #[error(transparent)]
     Source(#[from] Arc<SourceError>),
@@ -107,6 +110,7 @@ impl Error {
             Self::InvalidMetadata(_) => Code::InvalidArgument,
             Self::Refused(_) => Code::PermissionDenied,
             Self::NotYet(_) => Code::Unavailable,
+            Self::NoLeases(_) => Code::NotFound,
             Self::Source(error) => error.kind.code(),
             Self::Exhausted(_) => Code::ResourceExhausted,
         }

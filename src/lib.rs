@@ -3,16 +3,22 @@
 //! Imports go one way; ARCHITECTURE.md has the order, and tests/architecture.rs checks it.
 
 pub mod admin;
+pub mod answer;
 pub mod args;
 pub mod aws;
 pub mod config;
 pub mod error;
 mod health;
+pub mod journal;
+pub mod look;
 pub mod metrics;
 pub mod policy;
+pub mod probe;
+pub mod right_size;
 pub mod scaler;
 pub mod server;
 pub mod shards;
+pub mod sight;
 pub mod telemetry;
 pub mod tls;
 pub mod trigger;

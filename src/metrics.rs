@@ -26,6 +26,11 @@ pub struct Metrics {
     aws_seconds: Family<OperationLabels, Histogram, Buckets>,
     watchers: Family<StateLabels, Gauge>,
     oldest_snapshot: Gauge<f64, AtomicU64>,
+    probes: Family<ProbeLabels, Counter>,
+    readable_shards: Family<ApplicationLabels, Gauge>,
+    unread_shards: Family<ApplicationLabels, Gauge>,
+    oldest_unread: Family<ApplicationLabels, Gauge<f64, AtomicU64>>,
+    shard_oldest_unread: Family<ShardLabels, Gauge<f64, AtomicU64>>,
     /// Push streams that are open.
     pub push_streams: Gauge,
 }
@@ -55,6 +60,67 @@ struct OperationLabels {
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct StateLabels {
     state: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct ProbeLabels {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct ApplicationLabels {
+    stream: String,
+    region: String,
+    lease_table: String,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct ShardLabels {
+    stream: String,
+    region: String,
+    lease_table: String,
+    shard: String,
+}
+
+/// What looking for an unread record brought.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ProbeOutcome {
+    /// A record.
+    Record,
+    /// An empty page.
+    Empty,
+    /// The end of a closed shard.
+    End,
+    /// The shard's readers used up its quota.
+    Throttled,
+    /// No answer of use.
+    Failed,
+}
+
+/// One application, as a scrape shows it.
+#[derive(Clone, Debug, Default)]
+pub struct ApplicationGauges {
+    /// The stream, as the trigger names it.
+    pub stream: String,
+    /// Its region.
+    pub region: String,
+    /// The lease table.
+    pub lease_table: String,
+    /// Shards that it can work on now.
+    pub readable: usize,
+    /// What is known of unread records; `None`: nobody asked for lag.
+    pub unread: Option<Unread>,
+}
+
+/// What is known of an application's unread records.
+#[derive(Clone, Debug, Default)]
+pub struct Unread {
+    /// Shards with unread records.
+    pub shards: usize,
+    /// The age of the oldest of them, zero where all is read.
+    pub oldest: Duration,
+    /// The age of each shard's oldest, where it has one, if that is to be shown.
+    pub by_shard: Vec<(String, Duration)>,
 }
 
 /// Upper bounds of a histogram, in seconds.
@@ -97,6 +163,11 @@ impl Metrics {
             aws_seconds: Family::new_with_constructor(remote),
             watchers: Family::default(),
             oldest_snapshot: Gauge::default(),
+            probes: Family::default(),
+            readable_shards: Family::default(),
+            unread_shards: Family::default(),
+            oldest_unread: Family::default(),
+            shard_oldest_unread: Family::default(),
             push_streams: Gauge::default(),
         };
         let registry = &mut this.registry;
@@ -134,6 +205,33 @@ impl Metrics {
             this.oldest_snapshot.clone(),
         );
         registry.register(
+            "probes",
+            "Shards looked into for an unread record, by what came of it",
+            this.probes.clone(),
+        );
+        registry.register(
+            "readable_shards",
+            "Shards that an application can work on now",
+            this.readable_shards.clone(),
+        );
+        registry.register(
+            "unread_shards",
+            "Readable shards with a record after the checkpoint",
+            this.unread_shards.clone(),
+        );
+        registry.register_with_unit(
+            "oldest_unread_age",
+            "Age of an application's oldest unread record; 0 where all is read",
+            Unit::Seconds,
+            this.oldest_unread.clone(),
+        );
+        registry.register_with_unit(
+            "shard_oldest_unread_age",
+            "Age of a shard's oldest unread record; only with perShardMetrics",
+            Unit::Seconds,
+            this.shard_oldest_unread.clone(),
+        );
+        registry.register(
             "push_streams",
             "Push streams that are open",
             this.push_streams.clone(),
@@ -163,6 +261,64 @@ impl Metrics {
         self.aws_seconds
             .get_or_create(&OperationLabels { operation })
             .observe(took.as_secs_f64());
+    }
+
+    /// One shard looked into.
+    pub fn probe(&self, outcome: ProbeOutcome) {
+        let outcome = match outcome {
+            ProbeOutcome::Record => "record",
+            ProbeOutcome::Empty => "empty",
+            ProbeOutcome::End => "end",
+            ProbeOutcome::Throttled => "throttled",
+            ProbeOutcome::Failed => "failed",
+        };
+        self.probes.get_or_create(&ProbeLabels { outcome }).inc();
+    }
+
+    /// The applications as they are now; those of the scrape before are forgotten.
+    pub fn applications(&self, applications: Vec<ApplicationGauges>) {
+        self.readable_shards.clear();
+        self.unread_shards.clear();
+        self.oldest_unread.clear();
+        self.shard_oldest_unread.clear();
+        let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        for ApplicationGauges {
+            stream,
+            region,
+            lease_table,
+            readable,
+            unread,
+        } in applications
+        {
+            let of_shard = |shard: String| ShardLabels {
+                stream: stream.clone(),
+                region: region.clone(),
+                lease_table: lease_table.clone(),
+                shard,
+            };
+            let by_shard = unread.as_ref().map(|unread| unread.by_shard.clone());
+            for (shard, age) in by_shard.into_iter().flatten() {
+                self.shard_oldest_unread
+                    .get_or_create(&of_shard(shard))
+                    .set(age.as_secs_f64());
+            }
+            let labels = ApplicationLabels {
+                stream,
+                region,
+                lease_table,
+            };
+            self.readable_shards
+                .get_or_create(&labels)
+                .set(number(readable));
+            if let Some(unread) = unread {
+                self.unread_shards
+                    .get_or_create(&labels)
+                    .set(number(unread.shards));
+                self.oldest_unread
+                    .get_or_create(&labels)
+                    .set(unread.oldest.as_secs_f64());
+            }
+        }
     }
 
     /// The text of a scrape.

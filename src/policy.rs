@@ -64,17 +64,25 @@ impl Policy {
                 refuse("awsRoleArn", &role.arn, "roles");
             }
         }
-        if let Some(endpoint) = &source.endpoint {
+        let table = source.lease_table.as_ref();
+        if let Some(table) = table
+            && let Some(patterns) = rule.and_then(|rule| rule.tables.as_ref())
+            && !any(patterns, &table.name)
+        {
+            refuse("leaseTable", &table.name, "tables");
+        }
+        let of_table = table.and_then(|table| table.endpoint.as_ref());
+        for (key, endpoint) in [
+            ("awsEndpoint", source.endpoint.as_ref()),
+            ("leaseTableEndpoint", of_table),
+        ] {
+            let Some(endpoint) = endpoint else { continue };
             let allowed = rule.and_then(|rule| rule.endpoints.as_ref());
             if !allowed
                 .is_some_and(|patterns| patterns.iter().any(|pattern| pattern.matches(endpoint)))
             {
                 // As a pattern that would allow it: those have no path.
-                refuse(
-                    "awsEndpoint",
-                    &endpoint.origin().ascii_serialization(),
-                    "endpoints",
-                );
+                refuse(key, &endpoint.origin().ascii_serialization(), "endpoints");
             }
         }
         if refused.is_empty() {

@@ -13,7 +13,9 @@ use tonic::{Code, Request, Response, Status};
 
 use self::push::{Activity, OpenStream};
 use crate::{
+    answer::{Answer, answer},
     error::{Error, Wrong, shortened},
+    journal::{Asker, Journal},
     metrics::Metrics,
     policy::Policy,
     proto::{
@@ -39,6 +41,8 @@ pub struct Scaler {
     pub policy: Policy,
     /// What is known of the sources.
     pub watchers: Arc<Watchers>,
+    /// What each ScaledObject was told, for `/explain`.
+    pub journal: Arc<Journal>,
     /// Where RPCs are counted.
     pub metrics: Arc<Metrics>,
     /// When cancelled, push streams end with OK.
@@ -57,9 +61,11 @@ impl ExternalScaler for Scaler {
     ) -> Result<Response<IsActiveResponse>, Status> {
         let object = request.into_inner();
         let answer = async {
-            let (namespace, trigger) = self.trigger(object)?;
-            let open_shards = self.open_shards(&namespace, &trigger).await?;
-            Ok(is_active(&trigger, open_shards))
+            let (asker, trigger) = self.trigger(object)?;
+            let answer = self.answer(&asker, &trigger).await?;
+            Ok(IsActiveResponse {
+                result: answer.active,
+            })
         };
         self.timed("IsActive", answer).await
     }
@@ -83,7 +89,7 @@ impl ExternalScaler for Scaler {
         } = request.into_inner();
         let answer = async {
             let object = scaled_object_ref.unwrap_or_default();
-            let (namespace, trigger) = self.trigger(object)?;
+            let (asker, trigger) = self.trigger(object)?;
             let own = trigger.metric_name();
             if metric_name != own {
                 return Err(Error::InvalidMetadata(vec![Wrong {
@@ -92,8 +98,8 @@ impl ExternalScaler for Scaler {
                     want: format!("{own:?}, the name that GetMetricSpec gives for this trigger"),
                 }]));
             }
-            let open_shards = self.open_shards(&namespace, &trigger).await?;
-            Ok(metric_value(own, open_shards))
+            let answer = self.answer(&asker, &trigger).await?;
+            Ok(metric_value(own, answer.value))
         };
         self.timed("GetMetrics", answer).await
     }
@@ -106,8 +112,8 @@ impl ExternalScaler for Scaler {
     ) -> Result<Response<Self::StreamIsActiveStream>, Status> {
         let object = request.into_inner();
         let answer = async {
-            let (namespace, trigger) = self.trigger(object)?;
-            let activity = Activity::open(self, namespace, trigger)?;
+            let (asker, trigger) = self.trigger(object)?;
+            let activity = Activity::open(self, asker.namespace, trigger)?;
             let states = stream::unfold(activity, |mut activity| async {
                 let active = activity.next().await?;
                 Some((Ok(IsActiveResponse { result: active }), activity))
@@ -141,9 +147,9 @@ impl ExternalScaler for Scaler {
 }
 
 impl Scaler {
-    /// Namespace and trigger, if the trigger is right and the namespace may have it. Pure. Nothing else of the request is
+    /// Who asks and the trigger, if the trigger is right and the namespace may have it. Pure. Nothing else of the request is
     /// kept while it waits.
-    fn trigger(&self, object: ScaledObjectRef) -> Result<(String, Trigger), Error> {
+    fn trigger(&self, object: ScaledObjectRef) -> Result<(Asker, Trigger), Error> {
         let metadata: &HashMap<_, _> = &object.scaler_metadata;
         if metadata.len() > MOST_KEYS {
             return Err(Error::InvalidMetadata(vec![Wrong {
@@ -162,11 +168,20 @@ impl Scaler {
         }
         let trigger = Trigger::parse(metadata, self.default_region.as_deref())?;
         self.policy.check(&object.namespace, &trigger.source)?;
-        Ok((object.namespace, trigger))
+        let asker = Asker {
+            namespace: object.namespace,
+            name: shortened(&object.name).into_owned(),
+        };
+        Ok((asker, trigger))
     }
 
-    async fn open_shards(&self, namespace: &str, trigger: &Trigger) -> Result<i64, Error> {
-        self.watchers.open_shards(namespace, &trigger.source).await
+    /// Value and activity, and a note of them for `/explain`.
+    async fn answer(&self, asker: &Asker, trigger: &Trigger) -> Result<Answer, Error> {
+        let sight = self.watchers.sight(&asker.namespace, trigger).await;
+        let max_stale = self.watchers.pace().max_stale;
+        let answer = sight.and_then(|sight| answer(trigger, &sight, max_stale));
+        self.journal.note(asker, trigger, &answer);
+        answer
     }
 
     async fn timed<T>(
@@ -185,12 +200,6 @@ impl Scaler {
     }
 }
 
-fn is_active(trigger: &Trigger, open_shards: i64) -> IsActiveResponse {
-    IsActiveResponse {
-        result: open_shards > trigger.activation_shard_count,
-    }
-}
-
 // KEDA before 2.17 reads the deprecated integers only, and later ones read them wherever the float is not above 0.
 #[expect(deprecated, reason = "both fields are always filled")]
 fn metric_spec(trigger: &Trigger) -> GetMetricSpecResponse {
@@ -204,12 +213,12 @@ fn metric_spec(trigger: &Trigger) -> GetMetricSpecResponse {
 }
 
 #[expect(deprecated, reason = "both fields are always filled")]
-fn metric_value(metric_name: String, open_shards: i64) -> GetMetricsResponse {
+fn metric_value(metric_name: String, value: i64) -> GetMetricsResponse {
     GetMetricsResponse {
         metric_values: vec![MetricValue {
             metric_name,
-            metric_value: open_shards,
-            metric_value_float: open_shards as f64,
+            metric_value: value,
+            metric_value_float: value as f64,
         }],
     }
 }

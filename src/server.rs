@@ -25,11 +25,12 @@ use crate::{
     admin::{self, Admin},
     aws::Aws,
     config::Config,
+    journal::Journal,
+    look,
     metrics::Metrics,
     policy::Policy,
     proto::{FILE_DESCRIPTOR_SET, external_scaler_server::ExternalScalerServer},
     scaler::Scaler,
-    shards,
     tls::Tls,
     watch::{Pace, Watchers},
 };
@@ -109,6 +110,7 @@ pub async fn serve_tuned(
         aws,
         tls,
         policy,
+        per_shard_metrics,
         grace,
     } = config;
     let tls = tls.map(Tls::load).transpose()?;
@@ -119,12 +121,15 @@ pub async fn serve_tuned(
     let pace = tuning.pace.unwrap_or_else(|| Pace::from(&aws));
     let default_region = aws.region.clone();
     let aws = Aws::new(aws, tuning.credentials.clone(), Arc::clone(&metrics));
-    let watchers = Watchers::new(pace, move |source| shards::counter(&aws, source));
+    let of_looks = Arc::clone(&metrics);
+    let watchers = Watchers::new(pace, move |source| look::at(&aws, &of_looks, source));
     let watchers = Arc::new(watchers);
+    let journal = Arc::new(Journal::default());
     let scaler = Scaler {
         default_region,
         policy: Policy::new(policy),
         watchers: Arc::clone(&watchers),
+        journal: Arc::clone(&journal),
         metrics: Arc::clone(&metrics),
         draining: draining.clone(),
         repeat: tuning.repeat,
@@ -133,6 +138,7 @@ pub async fn serve_tuned(
     let admin_state = Admin {
         metrics,
         watchers,
+        per_shard: per_shard_metrics,
         draining: draining.clone(),
     };
     let end = closing.clone().cancelled_owned();

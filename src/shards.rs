@@ -1,196 +1,140 @@
-//! What AWS says of a stream: the number of its open shards.
-//!
-//! DescribeStreamSummary has 20 calls a second for everybody in the account, so we ask it within our share. When that is
-//! spent, or AWS throttles, ListShards counts as well: it has 1,000 a second for each stream, but needs a permission of its
-//! own. An identity that may not list waits for its share instead, first come, first served.
+//! What AWS says of a source: the open shards of a stream, or the shards, leases and next records of an application.
+
+mod leases;
+mod list;
+mod open;
+mod records;
 
 use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
-use aws_sdk_kinesis::{
-    config::{
-        ConfigBag, Intercept, RuntimeComponents,
-        interceptors::AfterDeserializationInterceptorContextRef,
-    },
-    error::BoxError,
-    types::{Shard, ShardFilter, ShardFilterType},
-};
-use serde_json::Value;
+use jiff::Timestamp;
+use kinesis_consumer::{kinesis::StartFrom, lease::Lease, sequence::SequenceNumber, shard::Shard};
 
+pub use self::open::OpenShards;
 use crate::{
-    aws::{Asked, Aws, Client, Failed},
-    error::{SourceError, SourceErrorKind},
-    trigger::{Source, Stream},
+    aws::{Asked, Aws, Client, Resource},
+    error::SourceError,
+    trigger::{LeaseTable, Source, Stream},
 };
 
-/// More pages than any stream has: an endpoint that never stops would keep us forever.
+/// More pages than any stream or table has: an endpoint that never stops would keep us forever.
 const MOST_PAGES: usize = 100;
 
-/// Counts the open shards of one stream.
+/// What AWS tells of an application, as a seam: [`application`] asks AWS, tests script it.
 #[async_trait]
-pub trait ShardCounter: fmt::Debug + Send + Sync {
-    /// The open shards now.
+pub trait Reads: fmt::Debug + Send + Sync {
+    /// All shards within the retention period, all pages.
     ///
     /// # Errors
-    /// Whenever the number is not known for certain. Never a partial count, never a made-up zero.
-    async fn open_shards(&self) -> Result<i64, SourceError>;
+    /// Whenever the list is not known to be whole.
+    async fn shards(&self) -> Result<Vec<Shard>, SourceError>;
+
+    /// All leases of the stream, all pages, eventually consistent. `None`: there is no such table.
+    ///
+    /// # Errors
+    /// Whenever they are not known to be all.
+    async fn leases(&self) -> Result<Option<Leases>, SourceError>;
+
+    /// An iterator, good for 5 minutes.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    async fn iterator(&self, shard: &str, from: &StartFrom) -> Result<String, ReadError>;
+
+    /// The next record there, if the page has one: GetRecords with a limit of 1.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    async fn peek(&self, iterator: &str) -> Result<Peek, ReadError>;
 }
 
-/// Makes the counter of a source. Asks nothing yet.
-pub fn counter(aws: &Arc<Aws>, source: &Source) -> Arc<dyn ShardCounter> {
-    Arc::new(KinesisShards {
+/// The leases of one stream, and what else is in the table.
+#[derive(Clone, Debug, Default)]
+pub struct Leases {
+    /// Keyed by plain shard ids, also those of a multi-stream table.
+    pub leases: Vec<Lease>,
+    /// Of a multi-stream table: when the stream was made, in seconds.
+    pub epoch: u64,
+    /// Rows of other entities, of other streams and of an older stream of this name.
+    pub others: usize,
+    /// Rows that are no leases although they should be: key and what is wrong. Some of them, at most.
+    pub malformed: Vec<(String, String)>,
+}
+
+/// One answer of GetRecords with a limit of 1. Nothing of the record's data is kept.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Peek {
+    /// The record's place and when it arrived.
+    pub record: Option<(SequenceNumber, Option<Timestamp>)>,
+    /// Where to go on; `None`: the closed shard's end.
+    pub next_iterator: Option<String>,
+    /// How far behind the tip the page's end is.
+    pub millis_behind_latest: i64,
+}
+
+/// Why a shard could not be looked into.
+#[derive(Clone, Debug)]
+pub enum ReadError {
+    /// The shard's read quota is used up by its readers.
+    Throttled,
+    /// The iterator is too old.
+    ExpiredIterator,
+    /// The sequence number is none of this shard, or older than the retention period.
+    InvalidPosition,
+    /// The shard is gone.
+    Gone,
+    /// All else.
+    Failed(SourceError),
+}
+
+/// The way to the open shards of a source. Asks nothing yet.
+pub fn open_shards(aws: &Arc<Aws>, source: &Source) -> OpenShards {
+    OpenShards {
         client: aws.client(source),
         stream: source.stream.clone(),
+    }
+}
+
+/// The way to an application's shards, leases and records. Asks nothing yet.
+pub fn application(aws: &Arc<Aws>, source: &Source, table: &LeaseTable) -> Arc<dyn Reads> {
+    Arc::new(Application {
+        client: aws.client(source),
+        stream: source.stream.clone(),
+        table: table.clone(),
     })
 }
 
 #[derive(Debug)]
-struct KinesisShards {
+struct Application {
     client: Arc<Client>,
     stream: Stream,
+    table: LeaseTable,
 }
 
 #[async_trait]
-impl ShardCounter for KinesisShards {
-    async fn open_shards(&self) -> Result<i64, SourceError> {
-        let client = &self.client;
-        if client.budget.try_take() {
-            match self.describe().await {
-                Err(throttled) if throttled.kind == SourceErrorKind::Throttled => {
-                    // The throttling is what the operator must hear of, whatever the way around it says.
-                    return self.list().await.unwrap_or(Err(throttled));
-                }
-                answer => return answer,
-            }
-        }
-        if let Some(answer) = self.list().await {
-            return answer;
-        }
-        client.budget.take().await;
-        self.describe().await
+impl Reads for Application {
+    async fn shards(&self) -> Result<Vec<Shard>, SourceError> {
+        list::shards(&self.client, &self.stream).await
+    }
+
+    async fn leases(&self) -> Result<Option<Leases>, SourceError> {
+        leases::leases(&self.client, &self.stream, &self.table).await
+    }
+
+    async fn iterator(&self, shard: &str, from: &StartFrom) -> Result<String, ReadError> {
+        records::iterator(&self.client, &self.stream, shard, from).await
+    }
+
+    async fn peek(&self, iterator: &str) -> Result<Peek, ReadError> {
+        records::peek(&self.client, &self.stream, iterator).await
     }
 }
 
-impl KinesisShards {
-    /// DescribeStreamSummary, for a call that was taken from the budget. A broken attempt is repeated once, budget permitting.
-    async fn describe(&self) -> Result<i64, SourceError> {
-        match self.describe_once().await {
-            Err(failed) if failed.broken && self.client.budget.try_take() => {
-                self.describe_once().await
-            }
-            answer => answer,
-        }
-        .map_err(|failed| failed.error)
+fn asked<'a>(client: &'a Client, operation: &'static str, stream: &'a Stream) -> Asked<'a> {
+    Asked {
+        operation,
+        resource: Resource::Stream(stream),
+        region: client.region(),
     }
-
-    async fn describe_once(&self) -> Result<i64, Failed> {
-        let asked = self.asked("DescribeStreamSummary");
-        let kinesis = self.client.kinesis().await;
-        let request = kinesis.describe_stream_summary();
-        let request = match &self.stream {
-            Stream::Name(name) => request.stream_name(name),
-            Stream::Arn(arn) => request.stream_arn(arn),
-        };
-        let request = request.customize().interceptor(CountIsThere);
-        let answer = self.client.attempt(asked, request.send()).await?;
-        let count = answer
-            .stream_description_summary()
-            .map(|summary| i64::from(summary.open_shard_count()));
-        count.filter(|count| *count >= 0).ok_or_else(|| Failed {
-            error: asked.senseless("OpenShardCount is no count"),
-            broken: false,
-        })
-    }
-
-    /// ListShards. `None`: not allowed, or throttled too, so there is nothing to report but what made us try.
-    async fn list(&self) -> Option<Result<i64, SourceError>> {
-        if !self.client.may_list_shards() {
-            return None;
-        }
-        match self.list_all().await {
-            Err(error) if error.kind == SourceErrorKind::AccessDenied => {
-                self.client.list_shards_was_denied();
-                None
-            }
-            Err(error) if error.kind == SourceErrorKind::Throttled => None,
-            answer => Some(answer),
-        }
-    }
-
-    async fn list_all(&self) -> Result<i64, SourceError> {
-        let asked = self.asked("ListShards");
-        let mut open = 0;
-        let mut token: Option<String> = None;
-        for _ in 0..MOST_PAGES {
-            let kinesis = self.client.kinesis().await;
-            let request = kinesis.list_shards();
-            let request = match (token.take(), &self.stream) {
-                (Some(token), _) => request.next_token(token),
-                (None, Stream::Name(name)) => request.stream_name(name).shard_filter(at_latest()),
-                (None, Stream::Arn(arn)) => request.stream_arn(arn).shard_filter(at_latest()),
-            };
-            let request = request.max_results(10_000);
-            let answer = self.client.attempt(asked, request.send()).await;
-            let answer = answer.map_err(|failed| failed.error)?;
-            let Some(shards) = answer.shards else {
-                return Err(asked.senseless("the answer has no Shards"));
-            };
-            open += shards.iter().filter(|shard| is_open(shard)).count() as i64;
-            token = answer.next_token;
-            if token.is_none() {
-                return Ok(open);
-            }
-        }
-        Err(asked.senseless("the list of shards does not end"))
-    }
-
-    fn asked(&self, operation: &'static str) -> Asked<'_> {
-        Asked {
-            operation,
-            stream: &self.stream,
-            region: self.client.region(),
-        }
-    }
-}
-
-/// Refuses an answer without a count: the SDK would read it as 0.
-#[derive(Debug)]
-struct CountIsThere;
-
-impl Intercept for CountIsThere {
-    fn name(&self) -> &'static str {
-        "CountIsThere"
-    }
-
-    fn read_after_deserialization(
-        &self,
-        context: &AfterDeserializationInterceptorContextRef<'_>,
-        _: &RuntimeComponents,
-        _: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        let response = context.response();
-        let body = response.body().bytes().unwrap_or_default();
-        let is_there = || {
-            let answer = serde_json::from_slice::<Value>(body).ok()?;
-            let count = answer.pointer("/StreamDescriptionSummary/OpenShardCount")?;
-            count.is_number().then_some(())
-        };
-        if response.status().is_success() && is_there().is_none() {
-            return Err("the answer has no OpenShardCount".into());
-        }
-        Ok(())
-    }
-}
-
-fn at_latest() -> ShardFilter {
-    ShardFilter::builder()
-        .r#type(ShardFilterType::AtLatest)
-        .build()
-        .expect("the type is set")
-}
-
-fn is_open(shard: &Shard) -> bool {
-    shard
-        .sequence_number_range()
-        .is_none_or(|range| range.ending_sequence_number().is_none())
 }

@@ -6,7 +6,7 @@
 mod metadata;
 pub(crate) mod syntax;
 
-use std::{collections::HashMap, fmt};
+use std::{collections::HashMap, fmt, time::Duration};
 
 use url::Url;
 
@@ -44,22 +44,52 @@ pub const KEYS: &[Key] = &[
     Key {
         name: "shardCount",
         default: "`2`",
-        meaning: "Target: open shards per replica, a whole number of at least 1.",
+        meaning: "Target: shards per replica, a whole number of at least 1. With `scaleOn: lag` the fewest shards that a replica may get.",
     },
     Key {
         name: "activationShardCount",
         default: "`0`",
-        meaning: "Active, so scaled from zero, when there are more open shards than this.",
+        meaning: "Active, so scaled from zero, when there are more shards than this. Not with `scaleOn: lag`.",
     },
     Key {
         name: "scaleOn",
         default: "`openShards`",
-        meaning: "What is counted. This version knows `openShards`.",
+        meaning: "`openShards`: the open shards of the stream. `readableShards`: the shards that one application can work on now. `lag`: as many replicas as keep each of its records younger than `lagThreshold`.",
+    },
+    Key {
+        name: "applicationName",
+        default: "needed for `readableShards` and `lag`",
+        meaning: "The application that reads the stream, as its consumers (KCL or ours) are configured.",
+    },
+    Key {
+        name: "leaseTable",
+        default: "`applicationName`",
+        meaning: "The application's lease table in DynamoDB, where it is not named after the application.",
+    },
+    Key {
+        name: "onMissingTable",
+        default: "`activate`",
+        meaning: "What an application without leases (no table yet, or an empty one) is worth: `activate` one replica, `idle` none, or an `error`.",
+    },
+    Key {
+        name: "lagThreshold",
+        default: "`30s`",
+        meaning: "With `scaleOn: lag`: how old a record may become before it is processed and checkpointed, such as `45s` or `2m`; a bare number is seconds. At least twice the application's checkpoint interval.",
+    },
+    Key {
+        name: "activationLagThreshold",
+        default: "`0s`",
+        meaning: "With `scaleOn: lag`: active, so scaled from zero, when the oldest unread record is at least this old.",
     },
     Key {
         name: "awsEndpoint",
         default: "AWS's own",
         meaning: "Another endpoint for Kinesis, an http(s) URL. Only where the scaler's `policy` allows it.",
+    },
+    Key {
+        name: "leaseTableEndpoint",
+        default: "AWS's own",
+        meaning: "Another endpoint for DynamoDB, an http(s) URL. Only where the scaler's `policy` allows it.",
     },
     Key {
         name: "awsRoleArn",
@@ -95,10 +125,47 @@ const STATIC_CREDENTIALS: &[&str] = &[
 pub struct Trigger {
     /// Where the number comes from.
     pub source: Source,
+    /// What of it is counted.
+    pub scale_on: ScaleOn,
     /// The target: shards per replica. At least 1.
     pub shard_count: i64,
-    /// Active when the value is strictly greater.
-    pub activation_shard_count: i64,
+}
+
+/// What is counted, and from when on that makes the trigger active.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ScaleOn {
+    /// The open shards of the stream.
+    OpenShards {
+        /// Active when the value is strictly greater.
+        activation: i64,
+    },
+    /// The shards that the application can work on now.
+    ReadableShards {
+        /// Active when the value is strictly greater.
+        activation: i64,
+        /// What an application without leases is worth.
+        on_missing_table: OnMissingTable,
+    },
+    /// The replicas that keep every record younger than the threshold, times `shardCount`.
+    Lag {
+        /// How old a record may become.
+        threshold: Duration,
+        /// Active when a record at least this old is unread.
+        activation: Duration,
+        /// What an application without leases is worth.
+        on_missing_table: OnMissingTable,
+    },
+}
+
+/// `onMissingTable`: what an application is worth whose lease table is absent or empty, so that nobody knows how far it got.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum OnMissingTable {
+    /// One replica, which makes the table.
+    Activate,
+    /// None.
+    Idle,
+    /// KEDA is told that it is missing.
+    Error,
 }
 
 /// One thing to watch. Triggers with equal sources share one watcher, whatever their thresholds.
@@ -112,6 +179,17 @@ pub struct Source {
     pub endpoint: Option<Url>,
     /// The role to assume for it; `None`: the scaler's own identity.
     pub role: Option<Role>,
+    /// The application's lease table, where its work is asked about and not only the stream.
+    pub lease_table: Option<LeaseTable>,
+}
+
+/// A lease table in DynamoDB, in the region and account of the identity that asks.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct LeaseTable {
+    /// The table's name.
+    pub name: String,
+    /// An endpoint other than AWS's own.
+    pub endpoint: Option<Url>,
 }
 
 /// A stream, by name in the identity's own account, or by ARN.
@@ -143,13 +221,13 @@ impl Trigger {
     ) -> Result<Self, Error> {
         let mut metadata = Metadata::new(metadata);
         metadata.refuse_static_credentials(STATIC_CREDENTIALS);
-        metadata.scale_on();
+        let what = metadata.scale_on();
         let shard_count = metadata.whole_number("shardCount", 2, 1);
-        // Below 0 the trigger is always active: the built-in scaler has it so, and KEDA copes.
-        let activation_shard_count = metadata.whole_number("activationShardCount", 0, i64::MIN);
+        let scale_on = metadata.keys_of(what);
+        let lease_table = metadata.lease_table(scale_on);
         let stream = metadata.stream();
         let region = metadata.region(stream.as_ref(), default_region);
-        let endpoint = metadata.endpoint();
+        let endpoint = metadata.endpoint("awsEndpoint");
         let role = metadata.role();
         let wrong = metadata.into_wrong();
         match (stream, region) {
@@ -159,9 +237,10 @@ impl Trigger {
                     region,
                     endpoint,
                     role,
+                    lease_table,
                 },
+                scale_on,
                 shard_count,
-                activation_shard_count,
             }),
             _ => Err(Error::InvalidMetadata(wrong)),
         }
@@ -183,6 +262,14 @@ impl Stream {
         match self {
             Self::Name(name) => name,
             Self::Arn(arn) => arn.rsplit('/').next().unwrap_or(arn),
+        }
+    }
+
+    /// The account, of an ARN.
+    pub fn account(&self) -> Option<&str> {
+        match self {
+            Self::Name(_) => None,
+            Self::Arn(arn) => arn.split(':').nth(4),
         }
     }
 }

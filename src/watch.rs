@@ -32,19 +32,22 @@ pub use self::state::State;
 use crate::{
     config::AwsConfig,
     error::{Error, shortened},
+    look::Look,
     metrics::WatcherCounts,
-    shards::ShardCounter,
-    trigger::Source,
+    sight::{Application, Sight},
+    trigger::{ScaleOn, Source, Trigger},
 };
 
-/// Makes the counter of a source, without asking anything yet.
-pub type Open = dyn Fn(&Source) -> Arc<dyn ShardCounter> + Send + Sync;
+/// Makes the eye on a source, without asking anything yet.
+pub type Open = dyn Fn(&Source) -> Box<dyn Look> + Send + Sync;
 
 /// How often, how long, how many.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
     /// Between two questions to AWS about one source.
     pub refresh: Duration,
+    /// Between two looks for a first record where all is read, while a push stream waits for it.
+    pub idle_refresh: Duration,
     /// How long the last good answer may stand in for a failed refresh.
     pub max_stale: Duration,
     /// How long an RPC waits for a source's first answer. KEDA sets no deadline of its own.
@@ -59,6 +62,7 @@ impl From<&AwsConfig> for Pace {
     fn from(config: &AwsConfig) -> Self {
         Self {
             refresh: config.refresh,
+            idle_refresh: Duration::from_secs(5).min(config.refresh),
             max_stale: config.max_stale,
             first_answer: Duration::from_secs(2),
             idle: Duration::from_secs(600),
@@ -95,6 +99,7 @@ struct Watcher {
 pub struct Subscription {
     state: watch::Receiver<State>,
     asked: Arc<Asked>,
+    lag: bool,
     pace: Pace,
 }
 
@@ -102,7 +107,7 @@ impl Watchers {
     /// None yet.
     pub fn new(
         pace: Pace,
-        open: impl Fn(&Source) -> Arc<dyn ShardCounter> + Send + Sync + 'static,
+        open: impl Fn(&Source) -> Box<dyn Look> + Send + Sync + 'static,
     ) -> Self {
         Self {
             pace,
@@ -111,15 +116,17 @@ impl Watchers {
         }
     }
 
-    /// The open shards of a source, as last seen; waits for a first answer, but not long.
+    /// What a trigger's source looked like last; waits for a first look, but not long.
     ///
     /// # Errors
     /// [`Error::NotYet`] while there is no answer, [`Error::Source`] when AWS fails for too long, [`Error::Exhausted`].
-    pub async fn open_shards(&self, namespace: &str, source: &Source) -> Result<i64, Error> {
-        let (mut state, _) = self.ask(namespace, source)?;
+    pub async fn sight(&self, namespace: &str, trigger: &Trigger) -> Result<Sight, Error> {
+        let Trigger { source, .. } = trigger;
+        let lag = wants_lag(trigger);
+        let (mut state, _) = self.ask(namespace, source, lag)?;
         let give_up = Instant::now() + self.pace.first_answer;
         loop {
-            let verdict = state.borrow_and_update().verdict(source, &self.pace);
+            let verdict = state.borrow_and_update().verdict(source, lag, &self.pace);
             match verdict {
                 Some(verdict) => return verdict,
                 None if matches!(timeout_at(give_up, state.changed()).await, Ok(Ok(()))) => {}
@@ -128,18 +135,46 @@ impl Watchers {
         }
     }
 
-    /// Follows a source; counts as asking until dropped.
+    /// Follows a trigger's source; counts as asking until dropped.
     ///
     /// # Errors
     /// [`Error::Exhausted`].
-    pub fn subscribe(&self, namespace: &str, source: &Source) -> Result<Subscription, Error> {
-        let (state, asked) = self.ask(namespace, source)?;
-        asked.follow();
+    pub fn subscribe(&self, namespace: &str, trigger: &Trigger) -> Result<Subscription, Error> {
+        let lag = wants_lag(trigger);
+        let (state, asked) = self.ask(namespace, &trigger.source, lag)?;
+        asked.follow(lag);
         Ok(Subscription {
             state,
             asked,
+            lag,
             pace: self.pace,
         })
+    }
+
+    /// What is known of a source now, without asking for it; `None`: it is not watched, or not known yet.
+    pub fn known(&self, source: &Source) -> Option<State> {
+        let table = lock(&self.table);
+        table
+            .watchers
+            .get(source)
+            .map(|watcher| watcher.state.borrow().clone())
+    }
+
+    /// What is known of every application now.
+    pub fn applications(&self) -> Vec<(Source, Arc<Application>)> {
+        let table = lock(&self.table);
+        let known = table.watchers.iter().filter_map(|(source, watcher)| {
+            match watcher.state.borrow().standing(&self.pace) {
+                Some(Sight::Application(application)) => Some((source.clone(), application)),
+                _ => None,
+            }
+        });
+        known.collect()
+    }
+
+    /// How often, how long, how many.
+    pub fn pace(&self) -> &Pace {
+        &self.pace
     }
 
     /// How the watchers could answer now.
@@ -156,6 +191,7 @@ impl Watchers {
         &self,
         namespace: &str,
         source: &Source,
+        lag: bool,
     ) -> Result<(watch::Receiver<State>, Arc<Asked>), Error> {
         let mut table = lock(&self.table);
         if let Some(watcher) = table.watchers.get_mut(source) {
@@ -165,11 +201,11 @@ impl Watchers {
                 let (state, task) = self.start(source, &watcher.asked, Some(state));
                 (watcher.state, watcher.task) = (state, task);
             }
-            watcher.asked.now();
+            watcher.asked.now(lag);
             return Ok((watcher.state.clone(), Arc::clone(&watcher.asked)));
         }
         table.make_room(namespace, self.pace.sources)?;
-        let asked = Arc::new(Asked::new());
+        let asked = Arc::new(Asked::new(lag));
         let (state, task) = self.start(source, &asked, None);
         let watcher = Watcher {
             namespace: namespace.to_owned(),
@@ -191,7 +227,7 @@ impl Watchers {
         let (sender, receiver) = watch::channel(again.unwrap_or_default());
         let watch = task::Watch {
             source: source.clone(),
-            counter: (self.open)(source),
+            look: (self.open)(source),
             pace: self.pace,
             asked: Arc::clone(asked),
             table: Arc::downgrade(&self.table),
@@ -202,8 +238,8 @@ impl Watchers {
 }
 
 impl Subscription {
-    /// The open shards, where they are known well enough to answer an RPC with.
-    pub fn open_shards(&mut self) -> Option<i64> {
+    /// What the source looked like last, where that is good enough to answer an RPC with.
+    pub fn sight(&mut self) -> Option<Sight> {
         self.state.borrow_and_update().standing(&self.pace)
     }
 
@@ -218,7 +254,7 @@ impl Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        self.asked.unfollow();
+        self.asked.unfollow(self.lag);
     }
 }
 
@@ -282,6 +318,10 @@ impl fmt::Debug for Watchers {
             .field("pace", &self.pace)
             .finish_non_exhaustive()
     }
+}
+
+fn wants_lag(trigger: &Trigger) -> bool {
+    matches!(trigger.scale_on, ScaleOn::Lag { .. })
 }
 
 fn lock(table: &Mutex<Table>) -> MutexGuard<'_, Table> {

@@ -2,11 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{collections::HashMap, fs, path::Path};
+use std::{collections::HashMap, fs, path::Path, time::Duration};
 
 use keda_kinesis_scaler::{
     error::Error,
-    trigger::{KEYS, Role, Stream, Trigger},
+    trigger::{KEYS, OnMissingTable, Role, ScaleOn, Stream, Trigger},
 };
 use proptest::prelude::*;
 use rstest::rstest;
@@ -37,13 +37,48 @@ fn refusal(result: Result<Trigger, Error>) -> String {
 #[test]
 fn defaults() {
     let trigger = trigger(&[]).unwrap();
-    assert_eq!(
-        (trigger.shard_count, trigger.activation_shard_count),
-        (2, 0)
-    );
+    assert_eq!(trigger.shard_count, 2);
+    assert_eq!(trigger.scale_on, ScaleOn::OpenShards { activation: 0 });
+    assert_eq!(trigger.source.lease_table, None);
     assert_eq!(trigger.source.stream, Stream::Name("orders".to_owned()));
     assert_eq!(trigger.source.region, "us-east-1");
     assert_eq!((trigger.source.endpoint, trigger.source.role), (None, None));
+}
+
+#[test]
+fn lag_defaults() {
+    let trigger = trigger(&[("scaleOn", "lag"), ("applicationName", "billing")]).unwrap();
+    let want = ScaleOn::Lag {
+        threshold: Duration::from_secs(30),
+        activation: Duration::ZERO,
+        on_missing_table: OnMissingTable::Activate,
+    };
+    assert_eq!(trigger.scale_on, want);
+    let table = trigger.source.lease_table.unwrap();
+    assert_eq!((table.name.as_str(), table.endpoint), ("billing", None));
+}
+
+#[test]
+fn everything_of_an_application() {
+    let trigger = trigger(&[
+        ("scaleOn", "lag"),
+        ("applicationName", "my billing"),
+        ("leaseTable", " billing-leases "),
+        ("leaseTableEndpoint", "http://127.0.0.1:8000"),
+        ("lagThreshold", "1m30s"),
+        ("activationLagThreshold", "5"),
+        ("onMissingTable", "idle"),
+    ])
+    .unwrap();
+    let want = ScaleOn::Lag {
+        threshold: Duration::from_secs(90),
+        activation: Duration::from_secs(5),
+        on_missing_table: OnMissingTable::Idle,
+    };
+    assert_eq!(trigger.scale_on, want);
+    let table = trigger.source.lease_table.unwrap();
+    assert_eq!(table.name, "billing-leases");
+    assert_eq!(table.endpoint.unwrap().as_str(), "http://127.0.0.1:8000/");
 }
 
 #[test]
@@ -64,10 +99,8 @@ fn everything() {
         Some("us-east-1"),
     )
     .unwrap();
-    assert_eq!(
-        (trigger.shard_count, trigger.activation_shard_count),
-        (3, -1)
-    );
+    assert_eq!(trigger.shard_count, 3);
+    assert_eq!(trigger.scale_on, ScaleOn::OpenShards { activation: -1 });
     assert_eq!(trigger.source.stream, Stream::Arn(ARN.to_owned()));
     assert_eq!(trigger.source.stream.name(), "orders");
     assert_eq!(
@@ -142,7 +175,18 @@ fn white_space_around_a_value_is_trimmed(
 #[case(&[("awsEndpoint", "localhost:4566")], "awsEndpoint \"localhost:4566\": want an http or https URL")]
 #[case(&[("awsRoleArn", "keda")], "awsRoleArn \"keda\": want the ARN of an IAM role, arn:aws:iam::ACCOUNT:role/NAME")]
 #[case(&[("awsExternalId", "abc")], "awsExternalId: want awsRoleArn with it: it is for assuming a role")]
-#[case(&[("scaleOn", "lag")], "scaleOn \"lag\": want openShards, the only one that this version knows")]
+#[case(&[("scaleOn", "Lag")], "scaleOn \"Lag\": want openShards, readableShards or lag")]
+#[case(&[("scaleOn", "lag")], "applicationName: want the name that the application's consumers are configured with: scaleOn asks about its work")]
+#[case(&[("applicationName", "billing")], "applicationName \"billing\": want scaleOn readableShards or lag with it, or no such key: openShards asks about the stream alone")]
+#[case(&[("lagThreshold", "30s")], "lagThreshold \"30s\": want scaleOn lag with it")]
+#[case(&[("scaleOn", "readableShards"), ("applicationName", "billing"), ("activationLagThreshold", "1")], "activationLagThreshold \"1\": want scaleOn lag with it")]
+#[case(&[("scaleOn", "lag"), ("applicationName", "billing"), ("activationShardCount", "1")], "activationShardCount \"1\": want activationLagThreshold with scaleOn lag: it is a record's age that activates")]
+#[case(&[("scaleOn", "lag"), ("applicationName", "billing"), ("lagThreshold", "0")], "lagThreshold \"0\": want a duration from 1s to 7d, such as 45s or 2m, or a number of seconds")]
+#[case(&[("scaleOn", "lag"), ("applicationName", "billing"), ("lagThreshold", "soon")], "lagThreshold \"soon\": want a duration from 1s to 7d, such as 45s or 2m, or a number of seconds")]
+#[case(&[("scaleOn", "lag"), ("applicationName", "billing"), ("activationLagThreshold", "8d")], "activationLagThreshold \"8d\": want a duration from 0s to 7d, such as 45s or 2m, or a number of seconds")]
+#[case(&[("scaleOn", "lag"), ("applicationName", "billing"), ("onMissingTable", "wait")], "onMissingTable \"wait\": want activate, idle or error")]
+#[case(&[("scaleOn", "lag"), ("applicationName", "my billing")], "applicationName \"my billing\": want 3 to 255 of the characters a-z A-Z 0-9 _ . -, as DynamoDB has it")]
+#[case(&[("scaleOn", "lag"), ("applicationName", "my billing"), ("leaseTable", "b")], "leaseTable \"b\": want 3 to 255 of the characters a-z A-Z 0-9 _ . -, as DynamoDB has it")]
 #[case(&[("awsAccessKeyID", "AKIA")], "awsAccessKeyID: want no static credentials: the scaler has its own identity; name a role in awsRoleArn")]
 fn one_line_for_a_wrong_key(#[case] pairs: &[(&str, &str)], #[case] line: &str) {
     let text = refusal(trigger(pairs));

@@ -3,7 +3,7 @@
 //! A failed call may have failed before it was sent: the SDK then hides the credentials' error, and STS's own, somewhere
 //! down the chain of causes.
 
-use std::error::Error as StdError;
+use std::{error::Error as StdError, fmt};
 
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_kinesis::{
@@ -21,11 +21,18 @@ use crate::{
 
 /// What a call is about.
 #[derive(Clone, Copy, Debug)]
+pub(crate) enum Resource<'a> {
+    Stream(&'a Stream),
+    LeaseTable(&'a str),
+}
+
+/// A call.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Asked<'a> {
     /// The API operation.
     pub(crate) operation: &'static str,
-    /// The stream.
-    pub(crate) stream: &'a Stream,
+    /// What it is about.
+    pub(crate) resource: Resource<'a>,
     /// The region.
     pub(crate) region: &'a str,
 }
@@ -37,6 +44,15 @@ pub(crate) struct Failed {
     pub(crate) error: SourceError,
     /// A broken connection or a 5xx: another attempt may well succeed at once.
     pub(crate) broken: bool,
+}
+
+impl fmt::Display for Resource<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stream(stream) => write!(f, "stream {stream}"),
+            Self::LeaseTable(table) => write!(f, "lease table {table}"),
+        }
+    }
 }
 
 impl Asked<'_> {
@@ -54,7 +70,7 @@ impl Asked<'_> {
         SourceError {
             kind,
             operation: self.operation,
-            resource: format!("stream {}", self.stream),
+            resource: self.resource.to_string(),
             region: self.region.to_owned(),
             code: one_line(code),
             message: one_line(message),
@@ -87,7 +103,12 @@ where
             let code = code.unwrap_or_else(|| format!("Http{status}"));
             let kind = kind_of(&code);
             let message = context.err().message().unwrap_or("no message");
-            let hint = hint(kind, asked);
+            let hint = match code.as_str() {
+                code if code.starts_with("KMS") && kind == SourceErrorKind::AccessDenied => {
+                    "Allow kms:Decrypt on the stream's key to the identity that asks, and see that the key is enabled".to_owned()
+                }
+                _ => hint(kind, asked),
+            };
             (
                 asked.error(kind, &code, message, &hint),
                 kind == Unavailable && status >= 500,
@@ -172,7 +193,7 @@ fn credentials(
             ),
         };
         if let Some(role) = role {
-            error.resource = format!("stream {} as role {}", asked.stream, role.arn);
+            error.resource = format!("{} as role {}", asked.resource, role.arn);
         }
         return Some(error);
     };
@@ -186,7 +207,7 @@ fn credentials(
     };
     let mut error = asked.error(kind, code, meta.message().unwrap_or("no message"), &hint);
     error.operation = operation;
-    error.resource = format!("{resource} for stream {}", asked.stream);
+    error.resource = format!("{resource} for {}", asked.resource);
     Some(error)
 }
 
@@ -199,6 +220,11 @@ fn kind_of(code: &str) -> SourceErrorKind {
         "AccessDeniedException" | "AccessDenied" | "NotAuthorized" | "UnauthorizedOperation" => {
             AccessDenied
         }
+        "KMSAccessDeniedException"
+        | "KMSDisabledException"
+        | "KMSInvalidStateException"
+        | "KMSNotFoundException"
+        | "KMSOptInRequired" => AccessDenied,
         "UnrecognizedClientException"
         | "InvalidClientTokenId"
         | "InvalidAccessKeyId"
@@ -224,23 +250,32 @@ fn kind_of(code: &str) -> SourceErrorKind {
 
 fn hint(kind: SourceErrorKind, asked: &Asked<'_>) -> String {
     let operation = asked.operation;
-    match kind {
-        SourceErrorKind::NotFound => {
+    match (kind, asked.resource) {
+        (SourceErrorKind::NotFound, Resource::Stream(_)) => {
             "Correct streamName (or streamArn) and awsRegion, or create the stream".to_owned()
         }
-        SourceErrorKind::AccessDenied => {
+        (SourceErrorKind::NotFound, Resource::LeaseTable(_)) => {
+            "Correct applicationName (or leaseTable) and awsRegion, or start the application: it makes its table".to_owned()
+        }
+        (SourceErrorKind::AccessDenied, Resource::Stream(_)) => {
             format!("Allow kinesis:{operation} on the stream to the identity that asks")
         }
-        SourceErrorKind::Unauthenticated => {
+        (SourceErrorKind::AccessDenied, Resource::LeaseTable(_)) => {
+            format!("Allow dynamodb:{operation} on the table to the identity that asks")
+        }
+        (SourceErrorKind::Unauthenticated, _) => {
             "Correct or renew the credentials of the identity that asks".to_owned()
         }
-        SourceErrorKind::Throttled => {
+        (SourceErrorKind::Throttled, Resource::LeaseTable(_)) => {
+            "The table's read capacity is used up: raise it (or make the table on-demand), or raise aws.refresh".to_owned()
+        }
+        (SourceErrorKind::Throttled, Resource::Stream(_)) => {
             "Others use up the account's quota: lower aws.callsPerSecond or raise aws.refresh, and allow kinesis:ListShards, which is counted per stream".to_owned()
         }
-        SourceErrorKind::Timeout => {
+        (SourceErrorKind::Timeout, _) => {
             "The scaler keeps on asking; if this stays, see the way to the endpoint and to the source of the credentials, or raise aws.timeout".to_owned()
         }
-        SourceErrorKind::Unavailable => {
+        (SourceErrorKind::Unavailable, _) => {
             "The scaler keeps on asking; if this stays, see awsRegion, awsEndpoint and the way there".to_owned()
         }
     }

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Scaler;
 use crate::{
+    answer,
     error::Error,
     metrics::Metrics,
     trigger::Trigger,
@@ -40,7 +41,7 @@ impl Activity {
         namespace: String,
         trigger: Trigger,
     ) -> Result<Self, Error> {
-        let subscription = scaler.watchers.subscribe(&namespace, &trigger.source)?;
+        let subscription = scaler.watchers.subscribe(&namespace, &trigger)?;
         // Spread once, constant from then on.
         let repeat = scaler.repeat.mul_f64(0.9 + 0.2 * fastrand::f64());
         Ok(Self {
@@ -68,8 +69,11 @@ impl Activity {
 
     async fn next_state(&mut self) -> bool {
         loop {
-            let open_shards = self.subscription.open_shards();
-            let active = open_shards.map(|count| count > self.trigger.activation_shard_count);
+            let max_stale = self.watchers.pace().max_stale;
+            let answer = self.subscription.sight();
+            let answer =
+                answer.and_then(|sight| answer::answer(&self.trigger, &sight, max_stale).ok());
+            let active = answer.map(|answer| answer.active);
             let due = Instant::now() >= self.repeat_at;
             if due {
                 self.repeat_at = Instant::now() + self.repeat;
@@ -95,8 +99,7 @@ impl Activity {
     async fn subscribe_again(&mut self) {
         loop {
             sleep(PAUSE).await;
-            let source = &self.trigger.source;
-            if let Ok(subscription) = self.watchers.subscribe(&self.namespace, source) {
+            if let Ok(subscription) = self.watchers.subscribe(&self.namespace, &self.trigger) {
                 self.subscription = subscription;
                 return;
             }

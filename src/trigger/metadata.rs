@@ -1,10 +1,10 @@
 //! Reads one key after the other and collects what is wrong, so that a user sees all of it at once.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use url::Url;
 
-use super::{KEYS, Role, Stream, syntax};
+use super::{KEYS, LeaseTable, OnMissingTable, Role, ScaleOn, Stream, syntax};
 use crate::error::{Wrong, shortened};
 
 /// The metadata of one trigger while it is read.
@@ -35,15 +35,120 @@ impl<'a> Metadata<'a> {
         }
     }
 
-    pub(super) fn scale_on(&mut self) {
-        if let Some(value) = self.value("scaleOn")
-            && value != "openShards"
-        {
-            self.wrong::<()>(
-                "scaleOn",
-                value,
-                "openShards, the only one that this version knows",
+    /// `scaleOn`; a wrong one gives the default, which nobody will see.
+    pub(super) fn scale_on(&mut self) -> &'static str {
+        const ALL: [&str; 3] = ["openShards", "readableShards", "lag"];
+        let Some(value) = self.value("scaleOn") else {
+            return ALL[0];
+        };
+        let known = ALL.into_iter().find(|known| *known == value);
+        known
+            .or_else(|| self.wrong("scaleOn", value, "openShards, readableShards or lag"))
+            .unwrap_or(ALL[0])
+    }
+
+    /// The keys that go with `scaleOn`, and none that go with another.
+    pub(super) fn keys_of(&mut self, scale_on: &str) -> ScaleOn {
+        const OF_A_LEASE_TABLE: &[&str] = &[
+            "applicationName",
+            "leaseTable",
+            "onMissingTable",
+            "leaseTableEndpoint",
+        ];
+        const OF_LAG: &[&str] = &["lagThreshold", "activationLagThreshold"];
+        match scale_on {
+            "lag" => {
+                self.refuse(
+                    &["activationShardCount"],
+                    "activationLagThreshold with scaleOn lag: it is a record's age that activates",
+                );
+                ScaleOn::Lag {
+                    threshold: self.duration("lagThreshold", 30, 1),
+                    activation: self.duration("activationLagThreshold", 0, 0),
+                    on_missing_table: self.on_missing_table(),
+                }
+            }
+            "readableShards" => {
+                self.refuse(OF_LAG, "scaleOn lag with it");
+                ScaleOn::ReadableShards {
+                    activation: self.activation_shard_count(),
+                    on_missing_table: self.on_missing_table(),
+                }
+            }
+            _ => {
+                self.refuse(
+                    OF_A_LEASE_TABLE,
+                    "scaleOn readableShards or lag with it, or no such key: openShards asks about the stream alone",
+                );
+                self.refuse(OF_LAG, "scaleOn lag with it");
+                ScaleOn::OpenShards {
+                    activation: self.activation_shard_count(),
+                }
+            }
+        }
+    }
+
+    /// Below 0 the trigger is always active: the built-in scaler has it so, and KEDA copes.
+    fn activation_shard_count(&mut self) -> i64 {
+        self.whole_number("activationShardCount", 0, i64::MIN)
+    }
+
+    fn on_missing_table(&mut self) -> OnMissingTable {
+        match self.value("onMissingTable") {
+            None | Some("activate") => OnMissingTable::Activate,
+            Some("idle") => OnMissingTable::Idle,
+            Some("error") => OnMissingTable::Error,
+            Some(value) => self
+                .wrong("onMissingTable", value, "activate, idle or error")
+                .unwrap_or(OnMissingTable::Error),
+        }
+    }
+
+    /// A duration of at least `min` seconds; a bare number is seconds. A wrong one gives the default, which nobody will see.
+    fn duration(&mut self, key: &'static str, default: u64, min: u64) -> Duration {
+        let default = Duration::from_secs(default);
+        let Some(value) = self.value(key) else {
+            return default;
+        };
+        let want =
+            || format!("a duration from {min}s to 7d, such as 45s or 2m, or a number of seconds");
+        syntax::duration(value)
+            .filter(|duration| *duration >= Duration::from_secs(min))
+            .or_else(|| self.wrong(key, value, want()))
+            .unwrap_or(default)
+    }
+
+    /// The table of the application that `scale_on` asks about.
+    pub(super) fn lease_table(&mut self, scale_on: ScaleOn) -> Option<LeaseTable> {
+        const TABLE: &str = "3 to 255 of the characters a-z A-Z 0-9 _ . -, as DynamoDB has it";
+        if matches!(scale_on, ScaleOn::OpenShards { .. }) {
+            return None;
+        }
+        let endpoint = self.endpoint("leaseTableEndpoint");
+        let Some(application) = self.value("applicationName") else {
+            return self.unsaid(
+                "applicationName",
+                "the name that the application's consumers are configured with: scaleOn asks about its work",
             );
+        };
+        let (key, name) = match self.value("leaseTable") {
+            Some(table) => ("leaseTable", table),
+            None => ("applicationName", application),
+        };
+        if !syntax::is_table_name(name) {
+            return self.wrong(key, name, TABLE);
+        }
+        Some(LeaseTable {
+            name: name.to_owned(),
+            endpoint,
+        })
+    }
+
+    fn refuse(&mut self, keys: &[&'static str], want: &str) {
+        for key in keys {
+            if let Some(value) = self.value(key) {
+                self.wrong::<()>(key, value, want);
+            }
         }
     }
 
@@ -114,15 +219,15 @@ impl<'a> Metadata<'a> {
         }
     }
 
-    pub(super) fn endpoint(&mut self) -> Option<Url> {
+    pub(super) fn endpoint(&mut self, key: &'static str) -> Option<Url> {
         const WANT: &str = "an http or https URL with a host and no user, query or fragment, such as https://kinesis.example.com:4566";
-        let value = self.value("awsEndpoint")?;
+        let value = self.value(key)?;
         syntax::endpoint(value).or_else(|| {
             // What stands before an @ may be a password.
             if value.contains('@') {
-                self.unsaid("awsEndpoint", WANT)
+                self.unsaid(key, WANT)
             } else {
-                self.wrong("awsEndpoint", value, WANT)
+                self.wrong(key, value, WANT)
             }
         })
     }

@@ -1,5 +1,7 @@
 //! How AWS writes numbers, names and ARNs. Each function says what is wrong in words for the user, or whether it is right.
 
+use std::time::Duration;
+
 use url::Url;
 
 /// Longer is no ARN, name or endpoint of anybody; a bound for what is kept.
@@ -19,6 +21,26 @@ pub(crate) fn is_stream_name(text: &str) -> bool {
         && text
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
+}
+
+/// Is this what DynamoDB takes as a table's name?
+pub(crate) fn is_table_name(text: &str) -> bool {
+    (3..=255).contains(&text.len())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
+}
+
+/// `45s`, `1m30s`; a bare number is seconds. At most a week: the longest that a lag is worth looking at.
+pub(crate) fn duration(text: &str) -> Option<Duration> {
+    const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
+    let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let duration = if plain {
+        Duration::from_secs(text.parse().ok()?)
+    } else {
+        humantime::parse_duration(text).ok()?
+    };
+    (duration <= LONGEST).then_some(duration)
 }
 
 /// Does this look like a region: `eu-west-1`, `us-gov-east-1`, `us-isob-east-1`? New ones need no new version.

@@ -8,6 +8,7 @@ use super::Pace;
 use crate::{
     error::{Error, SourceError},
     metrics::WatcherCounts,
+    sight::Sight,
     trigger::Source,
 };
 
@@ -21,9 +22,9 @@ pub struct State {
 }
 
 /// A good answer.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Snapshot {
-    pub(super) open_shards: i64,
+    pub(super) sight: Sight,
     /// When AWS gave it.
     pub(super) at: Instant,
 }
@@ -39,28 +40,44 @@ pub(super) struct Failure {
 }
 
 impl State {
-    /// What an RPC is told; `None`: nothing is known yet.
-    pub(super) fn verdict(&self, source: &Source, pace: &Pace) -> Option<Result<i64, Error>> {
-        if let Some(open_shards) = self.standing(pace) {
-            return Some(Ok(open_shards));
+    /// What an RPC is told; `None`: nothing is known yet. `lag`: of what is unread, too.
+    pub(super) fn verdict(
+        &self,
+        source: &Source,
+        lag: bool,
+        pace: &Pace,
+    ) -> Option<Result<Sight, Error>> {
+        if let Some(sight) = self.standing(pace) {
+            let lacks_lag = lag && matches!(&sight, Sight::Application(it) if it.lag.is_none());
+            return (!lacks_lag).then_some(Ok(sight));
         }
         if let Some(failure) = &self.failure {
             return Some(Err(Error::Source(Arc::clone(&failure.error))));
         }
-        let age = self.snapshot?.at.elapsed();
+        let age = self.snapshot.as_ref()?.at.elapsed();
         Some(Err(too_old(source, age)))
     }
 
-    /// The open shards, where the last good answer may stand in.
-    pub(super) fn standing(&self, pace: &Pace) -> Option<i64> {
-        let snapshot = self.snapshot?;
+    /// The last good answer, where it may stand in.
+    pub fn standing(&self, pace: &Pace) -> Option<Sight> {
+        let snapshot = self.snapshot.as_ref()?;
         let gone = self.failure.as_ref().is_some_and(Failure::is_certain);
         let stands = match self.failure {
             Some(_) => pace.max_stale,
             // At least until the next answer is due.
             None => pace.max_stale.max(pace.refresh.mul_f64(1.5)),
         };
-        (snapshot.at.elapsed() <= stands && !gone).then_some(snapshot.open_shards)
+        (snapshot.at.elapsed() <= stands && !gone).then(|| snapshot.sight.clone())
+    }
+
+    /// The last failure, where the last question failed.
+    pub fn failure(&self) -> Option<&Arc<SourceError>> {
+        self.failure.as_ref().map(|failure| &failure.error)
+    }
+
+    /// When AWS last gave a good answer.
+    pub fn last_good(&self) -> Option<Instant> {
+        self.snapshot.as_ref().map(|snapshot| snapshot.at)
     }
 
     pub(super) fn count(&self, pace: &Pace, counts: &mut WatcherCounts) {

@@ -7,7 +7,7 @@ use std::{
 
 use tokio::{
     sync::watch,
-    time::{Instant, sleep},
+    time::{Instant, sleep, sleep_until},
 };
 use tracing::{info, warn};
 
@@ -17,14 +17,19 @@ use super::{
     lock,
     state::{Failure, Snapshot},
 };
-use crate::{error::SourceError, shards::ShardCounter, trigger::Source};
+use crate::{
+    error::SourceError,
+    look::{Look, Wanted},
+    sight::Sight,
+    trigger::Source,
+};
 
 /// After a failure the next question comes sooner than the next refresh.
 const FIRST_BACKOFF: Duration = Duration::from_secs(1);
 
 pub(super) struct Watch {
     pub(super) source: Source,
-    pub(super) counter: Arc<dyn ShardCounter>,
+    pub(super) look: Box<dyn Look>,
     pub(super) pace: Pace,
     pub(super) asked: Arc<Asked>,
     pub(super) table: Weak<Mutex<Table>>,
@@ -33,49 +38,96 @@ pub(super) struct Watch {
 
 impl Watch {
     /// Asks and publishes. `pause`: not at once.
-    pub(super) async fn run(self, pause: bool) {
+    pub(super) async fn run(mut self, pause: bool) {
         if pause {
             sleep(jittered(self.backoff(1))).await;
         }
+        let mut whole_at = Instant::now();
         loop {
-            match self.counter.open_shards().await {
-                Ok(open_shards) => self.answered(open_shards),
-                Err(error) => self.failed(error),
+            let wanted = Wanted {
+                lag: self.asked.wants_lag(self.pace.idle),
+                quick: Instant::now() < whole_at,
+            };
+            let wait = match self.look.look(wanted).await {
+                Ok(sight) => {
+                    if !wanted.quick {
+                        whole_at = Instant::now() + jittered(self.pace.refresh);
+                    }
+                    let soon = self
+                        .soon(&sight)
+                        .map(|pause| Instant::now() + jittered(pause));
+                    self.answered(sight);
+                    soon.map_or(whole_at, |soon| soon.min(whole_at))
+                }
+                Err(error) => {
+                    // Nothing less than a whole look makes it good again.
+                    whole_at = Instant::now();
+                    let failures = self.failed(error);
+                    Instant::now() + jittered(self.backoff(failures))
+                }
+            };
+            tokio::select! {
+                () = sleep_until(wait) => {}
+                () = self.asked.more.notified() => {}
             }
-            let failures = self.state.borrow().failure.as_ref().map(|it| it.in_a_row);
-            let wait = failures.map_or(self.pace.refresh, |failures| self.backoff(failures));
-            sleep(jittered(wait)).await;
             if self.end_if_idle() {
                 return;
             }
         }
     }
 
-    fn answered(&self, open_shards: i64) {
+    /// The pause before a quick look, where one is worth it before the next refresh.
+    fn soon(&self, sight: &Sight) -> Option<Duration> {
+        let Sight::Application(application) = sight else {
+            return None;
+        };
+        let lag = application.lag.as_ref()?;
+        if lag.under_way {
+            Some(FIRST_BACKOFF)
+        } else if self.asked.has_lag_followers() && application.is_idle() {
+            Some(self.pace.idle_refresh)
+        } else {
+            None
+        }
+    }
+
+    fn answered(&self, sight: Sight) {
+        let at = match &sight {
+            Sight::OpenShards(_) => Instant::now(),
+            Sight::Application(application) => application.at,
+        };
         let Source { stream, region, .. } = &self.source;
+        let table = self
+            .source
+            .lease_table
+            .as_ref()
+            .map(|table| table.name.as_str());
         self.state.send_if_modified(|state| {
-            let before = state.snapshot.replace(Snapshot {
-                open_shards,
-                at: Instant::now(),
-            });
+            let before = state.snapshot.take();
             let failure = state.failure.take();
-            let was = before.map(|before| before.open_shards);
             if let Some(failure) = &failure {
                 let failures = failure.in_a_row;
-                info!(%stream, region, open_shards, failures, "recovered");
+                info!(%stream, region, table, failures, "recovered");
             }
+            let (what, count) = sight.headline();
+            let was = before.map(|before| before.sight.headline().1);
             match was {
-                None => info!(%stream, region, open_shards, "first answer"),
-                Some(was) if was != open_shards => {
-                    info!(%stream, region, open_shards, was, "open shards changed");
+                None => info!(%stream, region, table, count, "first answer: {what}"),
+                Some(was) if was != count => {
+                    info!(%stream, region, table, count, was, "{what} changed");
                 }
                 Some(_) => {}
             }
-            failure.is_some() || was != Some(open_shards)
+            let changed =
+                failure.is_some() || was != Some(count) || matches!(sight, Sight::Application(_));
+            state.snapshot = Some(Snapshot { sight, at });
+            changed
         });
     }
 
-    fn failed(&self, error: SourceError) {
+    /// Says how often in a row.
+    fn failed(&self, error: SourceError) -> u32 {
+        let mut failures = 0;
         self.state.send_modify(|state| {
             let before = state.failure.take();
             let changed = before
@@ -84,8 +136,11 @@ impl Watch {
             if changed {
                 warn!(stream = %self.source.stream, region = self.source.region, "{error}");
             }
-            state.failure = Some(Failure::after(before.as_ref(), error));
+            let failure = Failure::after(before.as_ref(), error);
+            failures = failure.in_a_row;
+            state.failure = Some(failure);
         });
+        failures
     }
 
     /// The pause after so many failures in a row: doubling, at most a refresh.

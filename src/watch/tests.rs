@@ -10,6 +10,8 @@ use tonic::Code;
 use super::*;
 use crate::{
     error::{SourceError, SourceErrorKind},
+    look::Wanted,
+    sight::Sight,
     trigger::Stream,
 };
 
@@ -45,13 +47,13 @@ impl Scripted {
         let mut pace = Pace::from(&AwsConfig::default());
         change(&mut pace);
         let this = self.clone();
-        Watchers::new(pace, move |_| Arc::new(this.clone()))
+        Watchers::new(pace, move |_| Box::new(this.clone()))
     }
 }
 
 #[async_trait]
-impl ShardCounter for Scripted {
-    async fn open_shards(&self) -> Result<i64, SourceError> {
+impl Look for Scripted {
+    async fn look(&mut self, _: Wanted) -> Result<Sight, SourceError> {
         self.asked.fetch_add(1, Ordering::Relaxed);
         let says = {
             let mut script = self.script.lock().unwrap();
@@ -62,11 +64,11 @@ impl ShardCounter for Scripted {
             }
         };
         match says {
-            Says::Count(count) => Ok(count),
+            Says::Count(count) => Ok(Sight::OpenShards(count)),
             Says::Fails(kind) => Err(failure(kind)),
             Says::Late(late, count) => {
                 sleep(late).await;
-                Ok(count)
+                Ok(Sight::OpenShards(count))
             }
             Says::Panics => panic!("a bug"),
         }
@@ -91,6 +93,29 @@ fn source(name: &str) -> Source {
         region: "eu-west-1".to_owned(),
         endpoint: None,
         role: None,
+        lease_table: None,
+    }
+}
+
+fn trigger(source: &Source) -> Trigger {
+    Trigger {
+        source: source.clone(),
+        scale_on: ScaleOn::OpenShards { activation: 0 },
+        shard_count: 2,
+    }
+}
+
+impl Watchers {
+    async fn open_shards(&self, namespace: &str, source: &Source) -> Result<i64, Error> {
+        self.sight(namespace, &trigger(source))
+            .await
+            .map(|sight| sight.headline().1)
+    }
+}
+
+impl Subscription {
+    fn open_shards(&mut self) -> Option<i64> {
+        self.sight().map(|sight| sight.headline().1)
     }
 }
 
@@ -246,8 +271,10 @@ async fn permanent_errors_must_be_in_a_row() {
 async fn retries_slow_down_to_the_refresh() {
     let aws = Scripted::new(&[Says::Fails(SourceErrorKind::Unavailable)]);
     let watchers = aws.watchers(|_| {});
-    let _ = watchers.subscribe("a", &source("orders"));
-    let _following = watchers.subscribe("a", &source("orders")).unwrap();
+    let _ = watchers.subscribe("a", &trigger(&source("orders")));
+    let _following = watchers
+        .subscribe("a", &trigger(&source("orders")))
+        .unwrap();
     pass(MINUTE).await;
     let in_a_minute = aws.asked();
     // At 0, 1, 3, 7, 15, then every 15 s.
@@ -302,7 +329,9 @@ async fn who_is_asked_seldom_is_given_three_intervals() {
 async fn an_open_push_stream_counts_as_asking() {
     let aws = Scripted::new(&[Says::Count(4)]);
     let watchers = aws.watchers(|_| {});
-    let following = watchers.subscribe("a", &source("orders")).unwrap();
+    let following = watchers
+        .subscribe("a", &trigger(&source("orders")))
+        .unwrap();
     pass(MINUTE * 60).await;
     assert_eq!(watchers.counts().fresh, 1);
     drop(following);
@@ -406,7 +435,9 @@ async fn a_follower_hears_of_changes_only() {
         Says::Count(5),
     ]);
     let watchers = aws.watchers(|_| {});
-    let mut following = watchers.subscribe("a", &source("orders")).unwrap();
+    let mut following = watchers
+        .subscribe("a", &trigger(&source("orders")))
+        .unwrap();
     following.changed().await.unwrap();
     assert_eq!(following.open_shards(), Some(4));
     following.changed().await.unwrap();
@@ -416,11 +447,11 @@ async fn a_follower_hears_of_changes_only() {
 
 #[tokio::test(start_paused = true)]
 async fn the_life_of_a_push_stream_is_no_pause_between_questions() {
-    let asked = Asked::new();
-    asked.follow();
+    let asked = Asked::new(false);
+    asked.follow(false);
     pass(MINUTE * 60 * 24).await;
-    asked.now();
-    asked.unfollow();
+    asked.now(false);
+    asked.unfollow(false);
     pass(MINUTE * 11).await;
     assert!(asked.is_idle(MINUTE * 10));
 }

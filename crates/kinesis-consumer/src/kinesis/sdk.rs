@@ -245,7 +245,11 @@ fn to_record(record: types::Record) -> Result<Record, KinesisError> {
     })
 }
 
-fn to_shard(shard: types::Shard) -> Result<Shard, KinesisError> {
+/// A shard as ListShards tells it.
+///
+/// # Errors
+/// It lacks what every shard has.
+pub fn to_shard(shard: types::Shard) -> Result<Shard, KinesisError> {
     let odd = |what: &str| {
         KinesisError::Unavailable(format!(
             "ListShards: shard {} without {what}",

@@ -1,0 +1,157 @@
+//! What each ScaledObject was told lately, and why: the memory of `/explain`.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use right_sizing::Decision;
+use tokio::time::Instant;
+
+use crate::{answer::Answer, error::Error, trigger::Trigger};
+
+/// ScaledObjects remembered. The one not asked for the longest time makes room.
+const MOST: usize = 5_000;
+
+/// Answers are remembered for so long.
+const REMEMBERED: Duration = Duration::from_secs(3600);
+
+/// Answers remembered of one trigger: only those that differ from the one before are, so this is many changes in an hour.
+const MOST_ANSWERS: usize = 240;
+
+/// The ScaledObject that an RPC came for.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Asker {
+    /// Its namespace, as claimed.
+    pub namespace: String,
+    /// Its name, shortened.
+    pub name: String,
+}
+
+/// All that was told.
+#[derive(Debug, Default)]
+pub struct Journal {
+    entries: Mutex<HashMap<Asker, Vec<Entry>>>,
+}
+
+/// One trigger of a ScaledObject.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// What it asks for: the keys that we know, parsed.
+    pub trigger: Trigger,
+    /// When it was last asked.
+    pub asked: Instant,
+    /// What it was told, oldest first. Equal answers in a row are one, from the first of them on.
+    pub told: VecDeque<Told>,
+}
+
+/// An answer, or why there was none.
+#[derive(Clone, Debug)]
+pub struct Told {
+    /// When it was first told.
+    pub since: Timestamp,
+    /// The same, by the monotonic clock.
+    pub at: Instant,
+    /// The answer; of a decision without the single shards.
+    pub answer: Result<Answer, Error>,
+    /// The age of the oldest unread record then, in ms, where that was looked at.
+    pub oldest_ms: Option<u64>,
+}
+
+impl Journal {
+    /// Notes what a trigger was told.
+    pub fn note(&self, asker: &Asker, trigger: &Trigger, answer: &Result<Answer, Error>) {
+        let now = Instant::now();
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        if !entries.contains_key(asker) && entries.len() >= MOST {
+            let longest_unasked = entries.iter().min_by_key(|(_, its)| last_asked(its));
+            let longest_unasked = longest_unasked.map(|(asker, _)| asker.clone());
+            longest_unasked.and_then(|asker| entries.remove(&asker));
+        }
+        let its = entries.entry(asker.clone()).or_default();
+        its.retain(|entry| entry.asked.elapsed() < REMEMBERED);
+        let entry = match its.iter_mut().find(|entry| entry.trigger == *trigger) {
+            Some(entry) => entry,
+            None => {
+                its.push(Entry {
+                    trigger: trigger.clone(),
+                    asked: now,
+                    told: VecDeque::new(),
+                });
+                its.last_mut().expect("one was pushed")
+            }
+        };
+        entry.asked = now;
+        entry.tell(now, answer);
+    }
+
+    /// Everything told lately, by namespace and name.
+    pub fn entries(&self) -> Vec<(Asker, Entry)> {
+        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all: Vec<_> = entries
+            .iter()
+            .flat_map(|(asker, its)| its.iter().map(|entry| (asker.clone(), entry.clone())))
+            .filter(|(_, entry)| entry.asked.elapsed() < REMEMBERED)
+            .collect();
+        all.sort_by(|(one, _), (other, _)| one.cmp(other));
+        all
+    }
+}
+
+impl Entry {
+    fn tell(&mut self, now: Instant, answer: &Result<Answer, Error>) {
+        let same = self
+            .told
+            .back()
+            .is_some_and(|last| is_same(&last.answer, answer));
+        if same {
+            return;
+        }
+        // The one that held an hour ago stays: without it the hour would begin with a gap.
+        while self.told.len() >= MOST_ANSWERS
+            || self
+                .told
+                .get(1)
+                .is_some_and(|second| second.at + REMEMBERED < now)
+        {
+            self.told.pop_front();
+        }
+        let mut answer = answer.clone();
+        let decision = answer.as_mut().ok().and_then(|it| it.decision.as_mut());
+        let mut oldest_ms = None;
+        if let Some(decision) = decision {
+            oldest_ms = decision.shards.iter().filter_map(|it| it.age_ms).max();
+            // Thousands of them, many times an hour.
+            *decision = Arc::new(Decision {
+                shards: Vec::new(),
+                ..Decision::clone(decision)
+            });
+        }
+        self.told.push_back(Told {
+            since: Timestamp::now(),
+            at: now,
+            answer,
+            oldest_ms,
+        });
+    }
+}
+
+/// Is it the same to KEDA and to the reader?
+fn is_same(one: &Result<Answer, Error>, other: &Result<Answer, Error>) -> bool {
+    match (one, other) {
+        (Ok(one), Ok(other)) => {
+            (one.value, one.active) == (other.value, other.active)
+                // What a decision says changes with every age in it: its time tells refreshes apart.
+                && one.decision.as_ref().map(|it| it.at_ms / 60_000)
+                    == other.decision.as_ref().map(|it| it.at_ms / 60_000)
+        }
+        (Err(one), Err(other)) => one.to_string() == other.to_string(),
+        _ => false,
+    }
+}
+
+fn last_asked(entries: &[Entry]) -> Option<Instant> {
+    entries.iter().map(|entry| entry.asked).max()
+}
