@@ -21,7 +21,8 @@ use tracing_subscriber::EnvFilter;
 use crate::{
     config::Config,
     health::Health,
-    server,
+    replay::Replay,
+    server::{self, Tuning},
     telemetry::{self, LogFormat},
     trigger::syntax,
 };
@@ -42,6 +43,7 @@ enum Command {
     Serve(Serve),
     /// Ask a scaler for its health over gRPC. Exit code 0: it serves.
     Health(Health),
+    Replay(Replay),
 }
 
 /// Flags win over environment variables, and both over the configuration file.
@@ -76,6 +78,10 @@ struct Serve {
     #[arg(long, env = "RUST_LOG", value_name = "LEVEL", value_parser = telemetry::filter, default_value = "info")]
     log_level: EnvFilter,
 
+    /// Record what decisions about lag are made from, in a file for each application: see `replay`. They grow until they are deleted.
+    #[arg(long, env = "SCALER_RECORD", value_name = "DIR")]
+    record: Option<PathBuf>,
+
     /// Print the configuration that would be in force, as YAML, and exit.
     #[arg(long)]
     print_config: bool,
@@ -89,6 +95,7 @@ pub async fn run() -> anyhow::Result<()> {
     match Args::parse().command {
         Command::Serve(serve) => serve.run().await,
         Command::Health(health) => health.run().await,
+        Command::Replay(replay) => replay.run(),
     }
 }
 
@@ -119,7 +126,12 @@ impl Serve {
         {
             warn!("policy without tls.clientCa: whoever reaches the port may claim any namespace");
         }
-        server::serve(config, listener, admin, shutdown.cancelled_owned()).await
+        let tuning = Tuning {
+            record: self.record,
+            ..Tuning::default()
+        };
+        let shutdown = shutdown.cancelled_owned();
+        server::serve_tuned(config, tuning, listener, admin, shutdown).await
     }
 
     fn effective_config(&self) -> anyhow::Result<Config> {

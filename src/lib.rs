@@ -14,6 +14,7 @@ pub mod look;
 pub mod metrics;
 pub mod policy;
 pub mod probe;
+mod replay;
 pub mod right_size;
 pub mod scaler;
 pub mod server;

@@ -14,6 +14,7 @@ use crate::{
     aws::Aws,
     error::SourceError,
     metrics::Metrics,
+    right_size::Recorder,
     shards::{self, OpenShards},
     sight::Sight,
     trigger::Source,
@@ -38,14 +39,20 @@ pub struct Wanted {
     pub quick: bool,
 }
 
-/// The eye on a source. Asks nothing yet.
-pub fn at(aws: &Arc<Aws>, metrics: &Arc<Metrics>, source: &Source) -> Box<dyn Look> {
+/// The eye on a source. Asks nothing yet. `recorder`: where what is decided from lag is recorded, if anywhere.
+pub fn at(
+    aws: &Arc<Aws>,
+    metrics: &Arc<Metrics>,
+    recorder: Option<&Arc<Recorder>>,
+    source: &Source,
+) -> Box<dyn Look> {
     match &source.lease_table {
         None => Box::new(shards::open_shards(aws, source)),
         Some(table) => Box::new(Watched::new(
             source.clone(),
             shards::application(aws, source, table),
             Arc::clone(metrics),
+            recorder.cloned(),
         )),
     }
 }

@@ -1,5 +1,7 @@
 //! From lag to replicas, with a memory for each distinct threshold and `shardCount`. The decision itself is `right_sizing`'s, and pure.
 
+mod record;
+
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
@@ -10,6 +12,7 @@ use right_sizing::{Decision, Observation, Settings, State, Step};
 use tokio::time::Instant;
 use tracing::info;
 
+pub use self::record::Recorder;
 use crate::trigger::Source;
 
 /// Settings that one application is decided with at a time. ScaledObjects rarely share an application, let alone differ about it.
@@ -22,6 +25,7 @@ const FORGET: Duration = Duration::from_secs(3600);
 #[derive(Debug)]
 pub struct RightSize {
     source: Source,
+    recorder: Option<Arc<Recorder>>,
     memories: Mutex<HashMap<Key, Memory>>,
 }
 
@@ -38,9 +42,10 @@ struct Memory {
 
 impl RightSize {
     /// Nothing decided yet.
-    pub fn new(source: Source) -> Self {
+    pub fn new(source: Source, recorder: Option<Arc<Recorder>>) -> Self {
         Self {
             source,
+            recorder,
             memories: Mutex::default(),
         }
     }
@@ -58,6 +63,7 @@ impl RightSize {
             let longest_unasked = longest_unasked.map(|(key, _)| *key);
             longest_unasked.and_then(|key| memories.remove(&key));
         }
+        self.record(settings, observation);
         let mut state = State::default();
         let decision = Arc::new(state.decide(observation, &settings));
         self.tell(&decision);
@@ -78,12 +84,19 @@ impl RightSize {
         let mut memories = self.memories.lock().unwrap_or_else(PoisonError::into_inner);
         memories.retain(|_, memory| memory.asked.elapsed() < FORGET);
         for memory in memories.values_mut() {
+            self.record(memory.settings, observation);
             let decision = Arc::new(memory.state.decide(observation, &memory.settings));
             let before = &memory.decision;
             if decision.replicas != before.replicas || decision.active != before.active {
                 self.tell(&decision);
             }
             memory.decision = decision;
+        }
+    }
+
+    fn record(&self, settings: Settings, observation: &Observation) {
+        if let Some(recorder) = &self.recorder {
+            recorder.record(&self.source, settings, observation);
         }
     }
 

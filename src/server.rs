@@ -5,7 +5,7 @@
 mod accept;
 mod limits;
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{future::Future, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use aws_credential_types::provider::SharedCredentialsProvider;
@@ -30,6 +30,7 @@ use crate::{
     metrics::Metrics,
     policy::Policy,
     proto::{FILE_DESCRIPTOR_SET, external_scaler_server::ExternalScalerServer},
+    right_size::Recorder,
     scaler::Scaler,
     tls::Tls,
     watch::{Pace, Watchers},
@@ -65,6 +66,8 @@ pub struct Tuning {
     pub keepalive_timeout: Duration,
     /// How often StreamIsActive repeats `true` while it holds.
     pub repeat: Duration,
+    /// A directory to record in what decisions about lag are made from.
+    pub record: Option<PathBuf>,
 }
 
 impl Default for Tuning {
@@ -75,6 +78,7 @@ impl Default for Tuning {
             keepalive_interval: Duration::from_secs(30),
             keepalive_timeout: Duration::from_secs(10),
             repeat: Duration::from_secs(30),
+            record: None,
         }
     }
 }
@@ -121,8 +125,12 @@ pub async fn serve_tuned(
     let pace = tuning.pace.unwrap_or_else(|| Pace::from(&aws));
     let default_region = aws.region.clone();
     let aws = Aws::new(aws, tuning.credentials.clone(), Arc::clone(&metrics));
+    let recorder = tuning.record.clone().map(Recorder::new).transpose()?;
+    let recorder = recorder.map(Arc::new);
     let of_looks = Arc::clone(&metrics);
-    let watchers = Watchers::new(pace, move |source| look::at(&aws, &of_looks, source));
+    let watchers = Watchers::new(pace, move |source| {
+        look::at(&aws, &of_looks, recorder.as_ref(), source)
+    });
     let watchers = Arc::new(watchers);
     let journal = Arc::new(Journal::default());
     let scaler = Scaler {

@@ -297,3 +297,49 @@ async fn a_failing_refresh_is_bridged_by_the_last_look_for_a_while() {
     faults.clear();
     wait_for_value(&mut client, &readable, 2.0).await;
 }
+
+#[tokio::test]
+async fn what_was_decided_can_be_decided_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let dynamodb = dynamodb::DynamoDb::start().await;
+    let record = directory.path().to_owned();
+    let stack = Stack::with(|_, tuning| tuning.record = Some(record)).await;
+    stack.create_stream("orders", 1).await;
+    let application = Application::over(stack, dynamodb);
+    let mut client = application.stack.client().await;
+    let object = application.trigger("lag", &[]);
+    let worker = application.run("one", 100);
+    wait_for_activity(&mut client, &object, false).await;
+    application.put("a").await;
+    wait_for_activity(&mut client, &object, false).await;
+    worker.stop().await;
+    application.put("b").await;
+    wait_for_activity(&mut client, &object, true).await;
+
+    let file = directory
+        .path()
+        .join("us-east-1.orders.billing.30000ms.1.jsonl");
+    let recorded = async {
+        // The disk is a moment behind.
+        while !std::fs::read_to_string(&file).is_ok_and(|text| text.contains("unreadSinceMs")) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    eventually("the unread record to be recorded", recorded).await;
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(!text.contains("secret data"));
+    let replayed = assert_cmd::Command::cargo_bin("keda-kinesis-scaler")
+        .unwrap()
+        .args(["replay", "-o", "json"])
+        .arg(&file)
+        .output()
+        .unwrap();
+    let printed = String::from_utf8(replayed.stdout).unwrap();
+    assert!(replayed.status.success());
+    assert!(printed.lines().count() >= text.lines().count());
+    let last: serde_json::Value = serde_json::from_str(printed.lines().last().unwrap()).unwrap();
+    assert_eq!(
+        (&last["replicas"], &last["active"]),
+        (&1.into(), &true.into())
+    );
+}

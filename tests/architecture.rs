@@ -78,6 +78,7 @@ fn the_scalers_imports_go_one_way() {
         "server",
         "health",
         "telemetry",
+        "replay",
         "args",
     ];
     let rank = |module: &str| order.iter().position(|known| *known == module);

@@ -21,7 +21,7 @@ use crate::{
     error::{SourceError, SourceErrorKind},
     metrics::{Metrics, ProbeOutcome},
     probe::{Next, Probe},
-    right_size::RightSize,
+    right_size::{Recorder, RightSize},
     shards::{Peek, ReadError, Reads},
     sight::{Application, Lag, LagFailure, LeaseSight, ProbeSight, ShardSight, Sight, Table},
     trigger::Source,
@@ -77,9 +77,14 @@ struct Heartbeat {
 
 impl Watched {
     /// Nothing looked at yet.
-    pub fn new(source: Source, reads: Arc<dyn Reads>, metrics: Arc<Metrics>) -> Self {
+    pub fn new(
+        source: Source,
+        reads: Arc<dyn Reads>,
+        metrics: Arc<Metrics>,
+        recorder: Option<Arc<Recorder>>,
+    ) -> Self {
         Self {
-            right_size: Arc::new(RightSize::new(source.clone())),
+            right_size: Arc::new(RightSize::new(source.clone(), recorder)),
             source,
             reads,
             metrics,

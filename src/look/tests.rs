@@ -125,7 +125,12 @@ impl Fake {
                 endpoint: None,
             }),
         };
-        Watched::new(source, Arc::new(self.clone()), Arc::new(Metrics::new()))
+        Watched::new(
+            source,
+            Arc::new(self.clone()),
+            Arc::new(Metrics::new()),
+            None,
+        )
     }
 
     /// What was asked since the last time: shards looked into.

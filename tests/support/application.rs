@@ -62,7 +62,11 @@ impl Application {
     ) -> Self {
         let stack = Stack::with(|config, _| change(config)).await;
         stack.create_stream("orders", shards).await;
-        let dynamodb = DynamoDb::start().await;
+        Self::over(stack, DynamoDb::start().await)
+    }
+
+    /// Over a scaler that has its stream already.
+    pub fn over(stack: Stack, dynamodb: DynamoDb) -> Self {
         let config = aws_sdk_dynamodb::Config::builder()
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new(super::REGION))
