@@ -6,11 +6,12 @@
 #![expect(clippy::print_stdout, reason = "a report for people")]
 #![expect(clippy::unwrap_used, reason = "a benchmark may panic")]
 
+#[path = "support/process.rs"]
+mod process;
+
 use std::{
     collections::HashMap,
     env, fs,
-    net::SocketAddr,
-    process::{Child, Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -26,9 +27,11 @@ use keda_kinesis_scaler::proto::{
 };
 use tokio::{
     task::JoinSet,
-    time::{Instant, MissedTickBehavior, interval, sleep, timeout},
+    time::{Instant, MissedTickBehavior, interval, sleep},
 };
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
+
+use process::{Scaler, own_cpu_seconds};
 
 const OBJECTS: usize = 1_000;
 const STREAMS: usize = 50;
@@ -55,11 +58,11 @@ async fn main() {
 
     let mut starts = Vec::new();
     for _ in 0..STARTS {
-        starts.push(Scaler::start(&binary).await.started_in);
+        starts.push(Scaler::start(&binary, REFRESH).await.started_in);
     }
     starts.sort_unstable();
 
-    let scaler = Scaler::start(&binary).await;
+    let scaler = Scaler::start(&binary, REFRESH).await;
     let client = ExternalScalerClient::new(scaler.channel.clone());
     sleep(Duration::from_secs(1)).await;
     let rss_at_rest = scaler.rss_mib();
@@ -253,101 +256,4 @@ async fn flat_out(client: &Client, objects: &Arc<Vec<ScaledObjectRef>>) -> usize
     sleep(FLAT_OUT).await;
     stop.store(true, Ordering::Relaxed);
     loops.join_all().await.into_iter().sum()
-}
-
-/// The scaler as a process; killed when dropped.
-struct Scaler {
-    child: Child,
-    channel: Channel,
-    started_in: Duration,
-    _config: tempfile::NamedTempFile,
-}
-
-impl Scaler {
-    async fn start(binary: &str) -> Self {
-        let config = tempfile::NamedTempFile::new().unwrap();
-        let refresh = REFRESH.as_millis();
-        let yaml = format!(
-            "aws: {{refresh: {refresh}ms, callsPerSecond: 1000}}\n\
-             policy: [{{namespaces: ['*'], endpoints: ['http://127.0.0.1:*']}}]\n"
-        );
-        fs::write(config.path(), yaml).unwrap();
-        let [grpc, admin] = [free_address(), free_address()];
-        let begin = Instant::now();
-        let child = Command::new(binary)
-            .args(["serve", "--listen", &grpc.to_string()])
-            .args(["--admin", &admin.to_string(), "--config"])
-            .arg(config.path())
-            .env("AWS_ACCESS_KEY_ID", "AKID")
-            .env("AWS_SECRET_ACCESS_KEY", "secret")
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let endpoint = Endpoint::from_shared(format!("http://{grpc}")).unwrap();
-        let connected = async {
-            loop {
-                match endpoint.connect().await {
-                    Ok(channel) => return channel,
-                    Err(_) => sleep(Duration::from_millis(1)).await,
-                }
-            }
-        };
-        let channel = timeout(Duration::from_secs(10), connected).await;
-        let channel = channel.expect("the scaler to serve");
-        // Serving is when an RPC is answered.
-        let refused = ExternalScalerClient::new(channel.clone());
-        let refused = { refused }
-            .get_metric_spec(ScaledObjectRef::default())
-            .await;
-        assert_eq!(refused.unwrap_err().code(), tonic::Code::InvalidArgument);
-        Self {
-            child,
-            channel,
-            started_in: begin.elapsed(),
-            _config: config,
-        }
-    }
-
-    fn rss_mib(&self) -> f64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib: f64 = line
-            .unwrap()
-            .trim()
-            .trim_end_matches(" kB")
-            .parse()
-            .unwrap();
-        kib / 1024.0
-    }
-
-    fn cpu_seconds(&self) -> f64 {
-        cpu_seconds(&self.child.id().to_string())
-    }
-}
-
-impl Drop for Scaler {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
-}
-
-fn own_cpu_seconds() -> f64 {
-    cpu_seconds("self")
-}
-
-/// User and system time, which Linux counts in hundredths of a second.
-fn cpu_seconds(process: &str) -> f64 {
-    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
-    let (_, after_name) = stat.rsplit_once(") ").unwrap();
-    let fields = after_name.split(' ').skip(11).take(2);
-    fields
-        .map(|ticks| ticks.parse::<f64>().unwrap() / 100.0)
-        .sum()
-}
-
-fn free_address() -> SocketAddr {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap()
 }
