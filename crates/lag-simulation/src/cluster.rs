@@ -358,11 +358,17 @@ impl Cluster {
         }
     }
 
-    /// How long the oldest record that nobody has read waits, in seconds.
+    /// How long the oldest record that nobody has read waits, in seconds; a stuck shard's and its children's left out.
     pub fn oldest_unread(&self) -> u64 {
         self.shards
             .iter()
             .filter(|shard| !shard.finished && shard.stuck.is_none())
+            .filter(|shard| {
+                !shard
+                    .parents
+                    .iter()
+                    .any(|parent| self.shards[*parent].stuck.is_some())
+            })
             .map(|shard| self.now - (shard.read_second as u64).min(self.now))
             .max()
             .unwrap_or(0)

@@ -234,16 +234,16 @@ pub fn run(workload: &Workload, policy: Policy, setup: &Setup, seed: u64) -> Out
     outcome
 }
 
-/// The pods that run when the simulation begins: the fewest that carry its first second.
+/// The pods that run when the simulation begins: the fewest that carry its first two minutes.
 fn start(workload: &Workload, load: &Load) -> u32 {
     let width = 1.0 / f64::from(workload.shards);
     let needs: Vec<f64> = (0..workload.shards)
         .map(|i| {
-            load.at(
-                0,
-                i as usize,
-                (f64::from(i) * width, f64::from(i + 1) * width),
-            )
+            let keys = (f64::from(i) * width, f64::from(i + 1) * width);
+            (0..120)
+                .map(|second| load.at(second, i as usize, keys))
+                .sum::<f64>()
+                / 120.0
         })
         .collect();
     (1..workload.shards)

@@ -165,7 +165,7 @@ impl ShardMemory {
     pub(crate) fn progress_milli(&self, from: u64, span: u64) -> Option<u64> {
         let (end, end_position) = *self.samples.back()?;
         let after = self.samples.iter().filter(|(at, _)| *at >= from);
-        let ideal = end.saturating_sub(span + span / 2);
+        let ideal = end.saturating_sub(span + span / 8);
         let (start, start_position) = after
             .clone()
             .find(|(at, _)| *at >= ideal && end - at >= span)
