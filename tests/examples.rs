@@ -68,7 +68,10 @@ fn every_scaled_object_is_accepted() {
         }
     }
     seen.sort();
-    assert_eq!(seen, ["external", "external", "external-push"]);
+    assert_eq!(
+        seen,
+        ["external", "external", "external-push", "external-push"]
+    );
 }
 
 /// Every YAML block of the README, parsed, with its text.
