@@ -40,7 +40,7 @@ enum Command {
     /// Serve KEDA's questions over gRPC until SIGTERM or SIGINT.
     ///
     /// AWS credentials come from the standard chain: environment, profile, IRSA web identity, EKS Pod Identity, IMDSv2.
-    Serve(Serve),
+    Serve(Box<Serve>),
     /// Ask a scaler for its health over gRPC. Exit code 0: it serves.
     Health(Health),
     Replay(Replay),

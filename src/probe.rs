@@ -117,7 +117,7 @@ impl Probe {
     }
 
     /// What to ask now; `None`: the verdict stands until the checkpoint moves.
-    pub fn next(&mut self) -> Option<Next> {
+    pub fn ask(&mut self) -> Option<Next> {
         let stands = matches!(
             self.verdict,
             Some(Verdict::Unread { .. } | Verdict::Drained)
@@ -162,7 +162,7 @@ impl Probe {
         self.verdict.is_none() && self.iterator.is_some()
     }
 
-    /// What asking for an iterator from the checkpoint brought. `true`: it was refused, ask [`Probe::next`] again at once.
+    /// What asking for an iterator from the checkpoint brought. `true`: it was refused, ask [`Probe::ask`] again at once.
     pub fn no_iterator(&mut self, error: &ReadError) -> bool {
         if matches!(error, ReadError::InvalidPosition) && !self.from_horizon {
             self.from_horizon = true;

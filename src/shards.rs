@@ -85,7 +85,7 @@ pub enum ReadError {
     /// The shard is gone.
     Gone,
     /// All else.
-    Failed(SourceError),
+    Failed(Box<SourceError>),
 }
 
 /// The way to the open shards of a source. Asks nothing yet.

@@ -180,7 +180,7 @@ impl Watched {
             {
                 asked.probe.failed(&ReadError::ExpiredIterator);
             }
-            if let Some(next) = asked.probe.next() {
+            if let Some(next) = asked.probe.ask() {
                 due.push((id.clone(), asked.probe.clone(), next));
             }
         }
@@ -215,7 +215,7 @@ impl Watched {
             LagFailure {
                 since: before.map_or_else(Instant::now, |before| before.since),
                 in_a_row: before.map_or(1, |before| before.in_a_row.saturating_add(1)),
-                error: Arc::new(error),
+                error: Arc::from(error),
             }
         });
     }
@@ -316,7 +316,7 @@ async fn ask(
             }
             Err(error) => error,
         };
-        let again = probe.no_iterator(&error).then(|| probe.next()).flatten();
+        let again = probe.no_iterator(&error).then(|| probe.ask()).flatten();
         match again {
             Some(from_elsewhere) => next = from_elsewhere,
             None => return (probe, Err(error)),

@@ -355,7 +355,7 @@ async fn a_denial_is_told_with_how_long_it_lasts() {
     let fake = Fake::new(&["0"]);
     let mut eye = fake.eye();
     look(&mut eye, LAG).await;
-    fake.world().fails = Some(ReadError::Failed(SourceError {
+    fake.world().fails = Some(ReadError::Failed(Box::new(SourceError {
         kind: SourceErrorKind::AccessDenied,
         operation: "GetRecords",
         resource: "stream orders".to_owned(),
@@ -363,7 +363,7 @@ async fn a_denial_is_told_with_how_long_it_lasts() {
         code: "AccessDeniedException".to_owned(),
         message: "no".to_owned(),
         hint: "Allow it".to_owned(),
-    }));
+    })));
     for times in 1..4 {
         let seen = look(&mut eye, LAG).await;
         let failure = seen.lag.as_ref().unwrap().failure.as_ref().unwrap();

@@ -76,7 +76,7 @@ fn next_page() -> Option<Next> {
 impl Probe {
     /// A refresh: asks where it wants to, and gets that.
     fn refresh(&mut self, want: Option<Next>, gets: Peek) {
-        assert_eq!(self.next(), want);
+        assert_eq!(self.ask(), want);
         self.answered(gets, time(NOW));
     }
 }
@@ -87,28 +87,28 @@ impl Probe {
 #[case::a_record(at(5, 0), after(5))]
 #[case::within_an_aggregate(at(5, 3), after(5))]
 fn where_a_look_starts(#[case] checkpoint: Checkpoint, #[case] want: Option<Next>) {
-    assert_eq!(probe(checkpoint).next(), want);
+    assert_eq!(probe(checkpoint).ask(), want);
 }
 
 #[test]
 fn a_shard_without_a_lease_is_read_from_where_it_will_be_started() {
-    assert_eq!(Probe::new(None, None, false).next(), FROM_THE_OLDEST);
+    assert_eq!(Probe::new(None, None, false).ask(), FROM_THE_OLDEST);
     let mut probe = Probe::new(None, Some(&Checkpoint::TrimHorizon), false);
-    assert_eq!(probe.next(), FROM_THE_OLDEST);
+    assert_eq!(probe.ask(), FROM_THE_OLDEST);
     let mut probe = Probe::new(None, Some(&Checkpoint::Latest), false);
-    assert_eq!(probe.next(), None);
+    assert_eq!(probe.ask(), None);
     assert_eq!(probe.verdict(), Some(&Verdict::CaughtUp));
 }
 
 #[test]
 fn nothing_is_unread_at_latest_by_definition() {
     let mut open = probe(Checkpoint::Latest);
-    assert_eq!(open.next(), None);
+    assert_eq!(open.ask(), None);
     assert_eq!(open.verdict(), Some(&Verdict::CaughtUp));
     assert!(open.why().contains("skipped"), "{}", open.why());
 
     let mut closed = Probe::new(Some(&lease(Checkpoint::Latest)), None, true);
-    assert_eq!(closed.next(), None);
+    assert_eq!(closed.ask(), None);
     assert_eq!(closed.verdict(), Some(&Verdict::Drained));
 }
 
@@ -131,9 +131,9 @@ fn a_record_decides_whatever_millis_behind_latest_says() {
     probe.refresh(after(5), record(6, NOW - 4_000));
     assert_eq!(probe.verdict().cloned(), unread(NOW - 4_000));
     // It stays so until the checkpoint moves: nothing to ask.
-    assert_eq!(probe.next(), None);
+    assert_eq!(probe.ask(), None);
     probe.follow(Some(&lease(at(5, 0))), None, false);
-    assert_eq!(probe.next(), None);
+    assert_eq!(probe.ask(), None);
 }
 
 #[test]
@@ -197,7 +197,7 @@ fn an_old_checkpoint_on_an_idle_stream_is_caught_up() {
 #[test]
 fn an_expired_checkpoint_shows_that_records_may_be_lost() {
     let mut probe = probe(at(5, 0));
-    assert_eq!(probe.next(), after(5));
+    assert_eq!(probe.ask(), after(5));
     assert!(probe.no_iterator(&ReadError::InvalidPosition), "elsewhere");
     probe.refresh(FROM_THE_OLDEST, record(900, 3));
     let verdict = Verdict::Unread {
@@ -225,7 +225,7 @@ fn a_drained_parent_is_a_unit_of_work() {
     let mut probe = Probe::new(Some(&lease(at(5, 0))), None, true);
     probe.refresh(after(5), end());
     assert_eq!(probe.verdict(), Some(&Verdict::Drained));
-    assert_eq!(probe.next(), None);
+    assert_eq!(probe.ask(), None);
 }
 
 #[test]
@@ -241,7 +241,7 @@ fn a_caught_up_shard_that_closes_is_found_drained() {
 fn a_throttled_look_changes_nothing() {
     let mut probe = probe(at(5, 0));
     probe.refresh(after(5), empty(0));
-    assert_eq!(probe.next(), next_page());
+    assert_eq!(probe.ask(), next_page());
     probe.failed(&ReadError::Throttled);
     assert_eq!(probe.verdict(), Some(&Verdict::CaughtUp));
     assert!(probe.is_stale());
@@ -253,20 +253,20 @@ fn a_throttled_look_changes_nothing() {
 #[test]
 fn a_first_look_that_is_throttled_is_no_verdict() {
     let mut probe = probe(at(5, 0));
-    assert_eq!(probe.next(), after(5));
+    assert_eq!(probe.ask(), after(5));
     assert!(!probe.no_iterator(&ReadError::Throttled));
     assert_eq!(probe.verdict(), None);
-    assert_eq!(probe.next(), after(5));
+    assert_eq!(probe.ask(), after(5));
 }
 
 #[test]
 fn an_expired_iterator_is_replaced_from_the_checkpoint() {
     let mut probe = probe(at(5, 0));
     probe.refresh(after(5), empty(0));
-    assert_eq!(probe.next(), next_page());
+    assert_eq!(probe.ask(), next_page());
     probe.failed(&ReadError::ExpiredIterator);
     assert_eq!(probe.verdict(), Some(&Verdict::CaughtUp));
-    assert_eq!(probe.next(), after(5));
+    assert_eq!(probe.ask(), after(5));
 }
 
 #[test]
@@ -328,7 +328,7 @@ proptest::proptest! {
             probe.follow(Some(&of(place)), None, closed);
             // Enough refreshes to walk the shard from end to end in the smallest pages.
             for _ in 0..70 {
-                let Some(next) = probe.next() else { break };
+                let Some(next) = probe.ask() else { break };
                 probe.answered(shard.peek(shard.place(&next)), time(NOW));
             }
             let first = shard.records.range(place + 1..).next();

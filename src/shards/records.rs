@@ -38,9 +38,9 @@ pub(super) async fn iterator(
     };
     let answer = client.attempt(asked, request.send()).await;
     let answer = answer.map_err(read_error)?;
-    answer
-        .shard_iterator
-        .ok_or_else(|| ReadError::Failed(asked.senseless("the answer has no ShardIterator")))
+    answer.shard_iterator.ok_or_else(|| {
+        ReadError::Failed(Box::new(asked.senseless("the answer has no ShardIterator")))
+    })
 }
 
 pub(super) async fn peek(
@@ -61,7 +61,7 @@ pub(super) async fn peek(
     };
     let answer = client.attempt(asked, request.send()).await;
     let answer = answer.map_err(read_error)?;
-    let senseless = |what: &str| ReadError::Failed(asked.senseless(what));
+    let senseless = |what: &str| ReadError::Failed(Box::new(asked.senseless(what)));
     // Without it the answer is none of Kinesis's; its missing iterator would look like the shard's end.
     let millis_behind_latest = answer
         .millis_behind_latest
@@ -93,6 +93,6 @@ fn read_error(Failed { error, .. }: Failed) -> ReadError {
         (SourceErrorKind::NotFound, _) => ReadError::Gone,
         (_, "ExpiredIteratorException") => ReadError::ExpiredIterator,
         (_, "InvalidArgumentException") => ReadError::InvalidPosition,
-        _ => ReadError::Failed(error),
+        _ => ReadError::Failed(Box::new(error)),
     }
 }
