@@ -1,5 +1,7 @@
 //! Each rule, by a small application that is driven look by look.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use right_sizing::{Decision, Observation, Settings, ShardObservation, State, Step, replay};
 
 /// An application whose pods hold the shards in turn. Positions move as `gain` says.
