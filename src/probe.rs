@@ -157,6 +157,11 @@ impl Probe {
         }
     }
 
+    /// The iterator at hand is too old to be used: the next look starts at the checkpoint.
+    pub fn forget_iterator(&mut self) {
+        self.iterator = None;
+    }
+
     /// Is this shard in the middle of empty pages, without any verdict? Then it is worth asking again soon.
     pub fn is_under_way(&self) -> bool {
         self.verdict.is_none() && self.iterator.is_some()

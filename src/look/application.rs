@@ -178,7 +178,7 @@ impl Watched {
                 .at
                 .is_some_and(|(at, _)| at.elapsed() > ITERATOR_LIVES)
             {
-                asked.probe.failed(&ReadError::ExpiredIterator);
+                asked.probe.forget_iterator();
             }
             if let Some(next) = asked.probe.ask() {
                 due.push((id.clone(), asked.probe.clone(), next));

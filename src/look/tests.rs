@@ -270,6 +270,24 @@ async fn an_iterator_serves_as_long_as_it_lives() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_found_unread_is_as_fresh_as_its_checkpoint() {
+    let fake = Fake::new(&["0"]);
+    fake.record("0", 5);
+    let mut eye = fake.eye();
+    for _ in 0..50 {
+        let seen = look(&mut eye, LAG).await;
+        let lag = seen.lag.as_ref().unwrap();
+        let observed = &lag.observation.as_ref().unwrap().shards[0];
+        assert_eq!(
+            (observed.unread_since_ms, observed.as_of_ms),
+            (Some(5), None)
+        );
+        advance(Duration::from_secs(60)).await;
+    }
+    assert_eq!(fake.peeked(), ["0"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_quick_look_lists_nothing() {
     let fake = Fake::new(&["0"]);
     let mut eye = fake.eye();
