@@ -13,7 +13,6 @@ pub use self::application::Watched;
 use crate::{
     aws::Aws,
     error::SourceError,
-    metrics::Metrics,
     right_size::Recorder,
     shards::{self, OpenShards},
     sight::Sight,
@@ -40,18 +39,12 @@ pub struct Wanted {
 }
 
 /// The eye on a source. Asks nothing yet. `recorder`: where what is decided from lag is recorded, if anywhere.
-pub fn at(
-    aws: &Arc<Aws>,
-    metrics: &Arc<Metrics>,
-    recorder: Option<&Arc<Recorder>>,
-    source: &Source,
-) -> Box<dyn Look> {
+pub fn at(aws: &Arc<Aws>, recorder: Option<&Arc<Recorder>>, source: &Source) -> Box<dyn Look> {
     match &source.lease_table {
         None => Box::new(shards::open_shards(aws, source)),
         Some(table) => Box::new(Watched::new(
             source.clone(),
             shards::application(aws, source, table),
-            Arc::clone(metrics),
             recorder.cloned(),
         )),
     }

@@ -64,6 +64,9 @@ struct StateLabels {
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct ProbeLabels {
+    stream: String,
+    region: String,
+    lease_table: String,
     outcome: &'static str,
 }
 
@@ -82,19 +85,19 @@ struct ShardLabels {
     shard: String,
 }
 
-/// What looking for an unread record brought.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum ProbeOutcome {
+/// How often looking for an unread record brought what, since the application is watched.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Probes {
     /// A record.
-    Record,
+    pub record: u64,
     /// An empty page.
-    Empty,
+    pub empty: u64,
     /// The end of a closed shard.
-    End,
-    /// The shard's readers used up its quota.
-    Throttled,
+    pub end: u64,
+    /// The shard's readers had used up its quota.
+    pub throttled: u64,
     /// No answer of use.
-    Failed,
+    pub failed: u64,
 }
 
 /// One application, as a scrape shows it.
@@ -119,6 +122,8 @@ pub struct Unread {
     pub shards: usize,
     /// The age of the oldest of them, zero where all is read.
     pub oldest: Duration,
+    /// How shards were looked into.
+    pub probes: Probes,
     /// The age of each shard's oldest, where it has one, if that is to be shown.
     pub by_shard: Vec<(String, Duration)>,
 }
@@ -206,7 +211,7 @@ impl Metrics {
         );
         registry.register(
             "probes",
-            "Shards looked into for an unread record, by what came of it",
+            "Shards looked into for an unread record, by application and what came of it",
             this.probes.clone(),
         );
         registry.register(
@@ -263,24 +268,13 @@ impl Metrics {
             .observe(took.as_secs_f64());
     }
 
-    /// One shard looked into.
-    pub fn probe(&self, outcome: ProbeOutcome) {
-        let outcome = match outcome {
-            ProbeOutcome::Record => "record",
-            ProbeOutcome::Empty => "empty",
-            ProbeOutcome::End => "end",
-            ProbeOutcome::Throttled => "throttled",
-            ProbeOutcome::Failed => "failed",
-        };
-        self.probes.get_or_create(&ProbeLabels { outcome }).inc();
-    }
-
     /// The applications as they are now; those of the scrape before are forgotten.
     pub fn applications(&self, applications: Vec<ApplicationGauges>) {
         self.readable_shards.clear();
         self.unread_shards.clear();
         self.oldest_unread.clear();
         self.shard_oldest_unread.clear();
+        self.probes.clear();
         let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         for ApplicationGauges {
             stream,
@@ -296,6 +290,16 @@ impl Metrics {
                 lease_table: lease_table.clone(),
                 shard,
             };
+            let probed = unread.as_ref().map(|unread| unread.probes);
+            for (outcome, count) in probed.into_iter().flat_map(Probes::by_outcome) {
+                let labels = ProbeLabels {
+                    stream: stream.clone(),
+                    region: region.clone(),
+                    lease_table: lease_table.clone(),
+                    outcome,
+                };
+                self.probes.get_or_create(&labels).inc_by(count);
+            }
             let by_shard = unread.as_ref().map(|unread| unread.by_shard.clone());
             for (shard, age) in by_shard.into_iter().flatten() {
                 self.shard_oldest_unread
@@ -345,6 +349,25 @@ impl Metrics {
         let mut text = String::new();
         text::encode(&mut text, &self.registry).expect("writing to a String does not fail");
         text
+    }
+}
+
+impl Probes {
+    fn by_outcome(self) -> [(&'static str, u64); 5] {
+        let Self {
+            record,
+            empty,
+            end,
+            throttled,
+            failed,
+        } = self;
+        [
+            ("record", record),
+            ("empty", empty),
+            ("end", end),
+            ("throttled", throttled),
+            ("failed", failed),
+        ]
     }
 }
 

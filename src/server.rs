@@ -127,9 +127,8 @@ pub async fn serve_tuned(
     let aws = Aws::new(aws, tuning.credentials.clone(), Arc::clone(&metrics));
     let recorder = tuning.record.clone().map(Recorder::new).transpose()?;
     let recorder = recorder.map(Arc::new);
-    let of_looks = Arc::clone(&metrics);
     let watchers = Watchers::new(pace, move |source| {
-        look::at(&aws, &of_looks, recorder.as_ref(), source)
+        look::at(&aws, recorder.as_ref(), source)
     });
     let watchers = Arc::new(watchers);
     let journal = Arc::new(Journal::default());

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::{
     error::SourceError,
-    metrics::{ApplicationGauges, Unread},
+    metrics::{ApplicationGauges, Probes, Unread},
     probe::Verdict,
     right_size::RightSize,
     trigger::Source,
@@ -113,6 +113,8 @@ pub struct Lag {
     pub observation: Option<Observation>,
     /// How shards could not be looked into, other than by throttling.
     pub failure: Option<LagFailure>,
+    /// How shards were looked into, since the application is watched.
+    pub probes: Probes,
     /// Turns lag into replicas, with a memory for each threshold.
     pub right_size: Arc<RightSize>,
 }
@@ -168,9 +170,10 @@ impl Application {
                 Some((&shard.id, age.try_into().unwrap_or(Duration::ZERO)))
             })
         };
-        let unread = self.lag.as_ref().map(|_| Unread {
+        let unread = self.lag.as_ref().map(|lag| Unread {
             shards: ages().count(),
             oldest: ages().map(|(_, age)| age).max().unwrap_or_default(),
+            probes: lag.probes,
             by_shard: ages()
                 .filter(|_| by_shard)
                 .map(|(id, age)| (id.clone(), age))

@@ -343,3 +343,39 @@ async fn what_was_decided_can_be_decided_again() {
         (&1.into(), &true.into())
     );
 }
+
+#[tokio::test]
+async fn metrics_tell_of_each_application() {
+    let application = Application::with(1, |config| config.per_shard_metrics = true).await;
+    let mut client = application.stack.client().await;
+    let object = application.trigger("lag", &[]);
+    let worker = application.run("one", 0);
+    wait_for_activity(&mut client, &object, false).await;
+    let labels = r#"{stream="orders",region="us-east-1",lease_table="billing""#;
+    let has = |text: &str, name: &str, rest: &str| {
+        text.contains(&format!("keda_kinesis_scaler_{name}{labels}{rest}"))
+    };
+    let (_, text) = http_get(application.stack.admin, "/metrics").await;
+    assert!(has(&text, "readable_shards", "} 1"), "{text}");
+    assert!(has(&text, "unread_shards", "} 0"), "{text}");
+    assert!(has(&text, "oldest_unread_age_seconds", "} 0"), "{text}");
+    assert!(
+        has(&text, "probes_total", r#",outcome="empty"} "#),
+        "{text}"
+    );
+
+    application.put("a").await;
+    wait_for_activity(&mut client, &object, true).await;
+    let (_, text) = http_get(application.stack.admin, "/metrics").await;
+    assert!(has(&text, "unread_shards", "} 1"), "{text}");
+    assert!(
+        has(&text, "probes_total", r#",outcome="record"} "#),
+        "{text}"
+    );
+    let of_shard = r#",shard="shardId-000000000000"} "#;
+    assert!(
+        has(&text, "shard_oldest_unread_age_seconds", of_shard),
+        "{text}"
+    );
+    drop(worker);
+}

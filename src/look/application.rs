@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use super::{Look, Wanted, observation};
 use crate::{
     error::{SourceError, SourceErrorKind},
-    metrics::{Metrics, ProbeOutcome},
+    metrics::Probes,
     probe::{Next, Probe},
     right_size::{Recorder, RightSize},
     shards::{Peek, ReadError, Reads},
@@ -41,7 +41,7 @@ const ITERATOR_LIVES: Duration = Duration::from_secs(240);
 pub struct Watched {
     source: Source,
     reads: Arc<dyn Reads>,
-    metrics: Arc<Metrics>,
+    probed: Probes,
     right_size: Arc<RightSize>,
     listed: Option<Listed>,
     probes: HashMap<String, Asked>,
@@ -77,17 +77,12 @@ struct Heartbeat {
 
 impl Watched {
     /// Nothing looked at yet.
-    pub fn new(
-        source: Source,
-        reads: Arc<dyn Reads>,
-        metrics: Arc<Metrics>,
-        recorder: Option<Arc<Recorder>>,
-    ) -> Self {
+    pub fn new(source: Source, reads: Arc<dyn Reads>, recorder: Option<Arc<Recorder>>) -> Self {
         Self {
             right_size: Arc::new(RightSize::new(source.clone(), recorder)),
             source,
             reads,
-            metrics,
+            probed: Probes::default(),
             listed: None,
             probes: HashMap::new(),
             heartbeats: HashMap::new(),
@@ -196,7 +191,7 @@ impl Watched {
         let mut failed = None;
         let now = Timestamp::now();
         for (id, mut probe, outcome) in answers {
-            self.metrics.probe(kind_of(&outcome));
+            count(&mut self.probed, &outcome);
             let Some(asked) = self.probes.get_mut(&id) else {
                 continue;
             };
@@ -253,6 +248,7 @@ impl Watched {
             undecided,
             under_way,
             failure: self.failure.clone(),
+            probes: self.probed,
             observation: (undecided == 0).then(|| observation::observe(Timestamp::now(), &shards)),
             right_size: Arc::clone(&self.right_size),
         });
@@ -279,19 +275,20 @@ impl Watched {
     }
 }
 
-fn kind_of(outcome: &Result<Peek, ReadError>) -> ProbeOutcome {
-    match outcome {
+fn count(probed: &mut Probes, outcome: &Result<Peek, ReadError>) {
+    let count = match outcome {
         Ok(Peek {
             record: Some(_), ..
-        }) => ProbeOutcome::Record,
+        }) => &mut probed.record,
         Ok(Peek {
             next_iterator: None,
             ..
-        }) => ProbeOutcome::End,
-        Ok(_) => ProbeOutcome::Empty,
-        Err(ReadError::Throttled) => ProbeOutcome::Throttled,
-        Err(_) => ProbeOutcome::Failed,
-    }
+        }) => &mut probed.end,
+        Ok(_) => &mut probed.empty,
+        Err(ReadError::Throttled) => &mut probed.throttled,
+        Err(_) => &mut probed.failed,
+    };
+    *count += 1;
 }
 
 /// One page: from the iterator at hand, or from the checkpoint.

@@ -125,12 +125,7 @@ impl Fake {
                 endpoint: None,
             }),
         };
-        Watched::new(
-            source,
-            Arc::new(self.clone()),
-            Arc::new(Metrics::new()),
-            None,
-        )
+        Watched::new(source, Arc::new(self.clone()), None)
     }
 
     /// What was asked since the last time: shards looked into.
