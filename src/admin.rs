@@ -57,8 +57,9 @@ async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
     let gauges = applications
         .iter()
         .map(|(source, application)| application.gauges(source, now, admin.per_shard));
-    admin.metrics.applications(gauges.collect());
-    let text = admin.metrics.encode(admin.watchers.counts());
+    let text = admin
+        .metrics
+        .encode(admin.watchers.counts(), gauges.collect());
     ([(CONTENT_TYPE, OPENMETRICS)], text)
 }
 

@@ -6,7 +6,7 @@ use right_sizing::{Decision, Settings};
 
 use crate::{
     error::Error,
-    sight::{Application, Lag, LagFailure, Sight, Table},
+    sight::{Application, Lag, LagFailure, ShardSight, Sight, Table},
     trigger::{OnMissingTable, ScaleOn, Source, Trigger},
 };
 
@@ -146,8 +146,17 @@ fn of_lag(
     }
     let (Some(observation), Some(settings)) = (&lag.observation, settings(trigger)) else {
         let all = application.readable().count();
+        let without_verdict = |shard: &&ShardSight| {
+            let probe = shard.probe.as_ref();
+            probe.is_none_or(|probe| probe.verdict.is_none())
+        };
+        let first = application.readable().find(without_verdict);
+        let first = first.map_or_else(String::new, |shard| {
+            let why = shard.probe.as_ref().map_or("not asked yet", |it| &it.why);
+            format!(" ({}: {why})", shard.id)
+        });
         return Err(Error::NotYet(format!(
-            "{} of {all} readable shards of {} are known to have unread records or none; the others are being asked: ask again",
+            "{} of {all} readable shards of {} are known to have unread records or none; the others are being asked{first}: ask again",
             all - lag.undecided.min(all),
             trigger.source.stream
         )));

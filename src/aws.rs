@@ -46,6 +46,9 @@ const SESSION_NAME: &str = "keda-kinesis-scaler";
 /// Calls under way for one identity, region and endpoint; the others queue, first come first served.
 const CALLS_IN_FLIGHT: usize = 64;
 
+/// DynamoDB endpoints of one identity that clients are kept for. There is one; a pattern in the policy may allow many.
+const MOST_ENDPOINTS: usize = 16;
+
 /// How the credentials endpoint of an instance may keep us waiting, before we know that we have no credentials.
 const IMDS_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -185,6 +188,9 @@ impl Client {
             Some(sdk) => sdk,
             None => sdk.insert(self.make().await),
         };
+        if sdk.dynamodb.len() >= MOST_ENDPOINTS {
+            sdk.dynamodb.clear();
+        }
         let made = sdk.dynamodb.entry(endpoint.cloned()).or_insert_with(|| {
             let mut config = aws_sdk_dynamodb::config::Builder::from(&sdk.config);
             if let Some(endpoint) = endpoint {

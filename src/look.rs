@@ -2,6 +2,7 @@
 
 mod application;
 mod observation;
+mod probing;
 #[cfg(test)]
 mod tests;
 

@@ -1,6 +1,9 @@
 //! What Prometheus is told. A plain struct that owns its registry; labels come from small fixed sets, never from clients.
 
-use std::{sync::atomic::AtomicU64, time::Duration};
+use std::{
+    sync::{Mutex, PoisonError, atomic::AtomicU64},
+    time::Duration,
+};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
@@ -20,6 +23,7 @@ use crate::error::SourceErrorKind;
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    scrape: Mutex<()>,
     rpcs: Family<RpcLabels, Counter>,
     rpc_seconds: Family<MethodLabels, Histogram, Buckets>,
     aws_calls: Family<AwsLabels, Counter>,
@@ -162,6 +166,7 @@ impl Metrics {
         let remote = Buckets(&[0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0]);
         let mut this = Self {
             registry: Registry::with_prefix("keda_kinesis_scaler"),
+            scrape: Mutex::default(),
             rpcs: Family::default(),
             rpc_seconds: Family::new_with_constructor(quick),
             aws_calls: Family::default(),
@@ -269,7 +274,7 @@ impl Metrics {
     }
 
     /// The applications as they are now; those of the scrape before are forgotten.
-    pub fn applications(&self, applications: Vec<ApplicationGauges>) {
+    fn applications(&self, applications: Vec<ApplicationGauges>) {
         self.readable_shards.clear();
         self.unread_shards.clear();
         self.oldest_unread.clear();
@@ -326,7 +331,10 @@ impl Metrics {
     }
 
     /// The text of a scrape.
-    pub fn encode(&self, counts: WatcherCounts) -> String {
+    pub fn encode(&self, counts: WatcherCounts, applications: Vec<ApplicationGauges>) -> String {
+        // Two scrapes at once would take each other's gauges away.
+        let _one = self.scrape.lock().unwrap_or_else(PoisonError::into_inner);
+        self.applications(applications);
         let WatcherCounts {
             fresh,
             stale,

@@ -3,7 +3,7 @@
 //! A record that is there decides, never MillisBehindLatest alone: it is 0 too when the one record of a page is the last, and stays
 //! high for ever where an old checkpoint meets an idle stream. Empty pages are followed as long as they lead somewhere.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kinesis_consumer::{kinesis::StartFrom, lease::Lease, sequence::Checkpoint};
 
 use crate::shards::{Peek, ReadError};
@@ -33,22 +33,35 @@ pub enum Verdict {
     Drained,
 }
 
+/// The least that a stream keeps its records. One that was found unread may be gone after it, and nobody would ever checkpoint it.
+const LEAST_RETENTION: SignedDuration = SignedDuration::from_hours(24);
+
 /// One shard, as far as it was looked into.
 #[derive(Clone, Debug)]
 pub struct Probe {
     position: Position,
     closed: bool,
     verdict: Option<Verdict>,
-    /// The checkpoint that the verdict is about.
-    about: Option<Checkpoint>,
+    /// The position that the verdict is about.
+    about: Option<Position>,
     /// Where the next page is, if the last one was empty.
     iterator: Option<String>,
-    /// The checkpoint led nowhere: from the oldest record on, instead.
-    from_horizon: bool,
+    from: Where,
     /// The nearest to the tip that empty pages brought us, in milliseconds.
     nearest: Option<i64>,
     pinned: u32,
     in_the_way: Option<&'static str>,
+}
+
+/// Where a walk along pages began.
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum Where {
+    /// At the checkpoint.
+    Checkpoint,
+    /// At the oldest record: empty pages after the checkpoint led nowhere, as far as this iterator.
+    HorizonAfterEmptyPages(String),
+    /// At the oldest record: Kinesis takes the checkpoint for none of this shard's, or for older than what it keeps.
+    HorizonAfterRefusal,
 }
 
 /// How far the application is, as far as reading is concerned.
@@ -76,7 +89,7 @@ impl Probe {
             verdict: None,
             about: None,
             iterator: None,
-            from_horizon: false,
+            from: Where::Checkpoint,
             nearest: None,
             pinned: 0,
             in_the_way: None,
@@ -104,7 +117,7 @@ impl Probe {
 
     /// The checkpoint that the last verdict is about.
     pub fn about(&self) -> Option<&Checkpoint> {
-        self.about.as_ref()
+        self.about.as_ref().map(|about| &about.checkpoint)
     }
 
     /// Is the verdict older than the last look, because that brought none?
@@ -113,22 +126,23 @@ impl Probe {
     }
 
     fn is_outdated(&self) -> bool {
-        self.about.as_ref() != Some(&self.position.checkpoint)
+        self.about.as_ref() != Some(&self.position)
     }
 
     /// What to ask now; `None`: the verdict stands until the checkpoint moves.
-    pub fn ask(&mut self) -> Option<Next> {
-        let stands = matches!(
-            self.verdict,
-            Some(Verdict::Unread { .. } | Verdict::Drained)
-        );
+    pub fn ask(&mut self, now: Timestamp) -> Option<Next> {
+        let stands = match &self.verdict {
+            Some(Verdict::Unread { since, .. }) => now.duration_since(*since) < LEAST_RETENTION,
+            Some(Verdict::Drained) => true,
+            Some(Verdict::CaughtUp) | None => false,
+        };
         if stands && !self.is_outdated() {
             return None;
         }
         if let Some(iterator) = &self.iterator {
             return Some(Next::At(iterator.clone()));
         }
-        if self.from_horizon {
+        if self.from != Where::Checkpoint {
             return Some(Next::From(StartFrom::TrimHorizon));
         }
         let Position {
@@ -147,11 +161,7 @@ impl Probe {
             ))),
             // Only what arrives while a worker reads counts: nothing is unread by definition.
             (Checkpoint::Latest, None) | (Checkpoint::ShardEnd, _) => {
-                self.conclude(if self.closed {
-                    Verdict::Drained
-                } else {
-                    Verdict::CaughtUp
-                });
+                self.conclude(Verdict::CaughtUp);
                 None
             }
         }
@@ -159,7 +169,15 @@ impl Probe {
 
     /// The iterator at hand is too old to be used: the next look starts at the checkpoint.
     pub fn forget_iterator(&mut self) {
+        self.begin(Where::Checkpoint);
+    }
+
+    /// A new walk.
+    fn begin(&mut self, from: Where) {
+        self.from = from;
         self.iterator = None;
+        self.nearest = None;
+        self.pinned = 0;
     }
 
     /// Is this shard in the middle of empty pages, without any verdict? Then it is worth asking again soon.
@@ -169,8 +187,8 @@ impl Probe {
 
     /// What asking for an iterator from the checkpoint brought. `true`: it was refused, ask [`Probe::ask`] again at once.
     pub fn no_iterator(&mut self, error: &ReadError) -> bool {
-        if matches!(error, ReadError::InvalidPosition) && !self.from_horizon {
-            self.from_horizon = true;
+        if matches!(error, ReadError::InvalidPosition) && self.from == Where::Checkpoint {
+            self.begin(Where::HorizonAfterRefusal);
             return true;
         }
         self.failed(error);
@@ -185,7 +203,7 @@ impl Probe {
             }
             ReadError::Gone => "the shard is gone; the next list of shards will say so",
             ReadError::ExpiredIterator | ReadError::InvalidPosition => {
-                self.iterator = None;
+                self.begin(Where::Checkpoint);
                 "the iterator expired; the next one starts at the checkpoint"
             }
             ReadError::Failed(_) => "it could not be asked, so the last verdict stays",
@@ -202,18 +220,26 @@ impl Probe {
         } = peek;
         match (record, next_iterator) {
             (Some((number, arrival)), _) => {
-                let at = match &self.position.checkpoint {
-                    Checkpoint::At(position) if self.from_horizon => {
-                        Some(&position.sequence_number)
-                    }
-                    _ => None,
+                let is_read = match &self.position.checkpoint {
+                    Checkpoint::At(position) => number <= position.sequence_number,
+                    _ => false,
                 };
-                match at {
-                    // The checkpoint is within what the stream keeps, and we know already that nothing follows it.
-                    Some(at) if number <= *at => self.conclude(Verdict::CaughtUp),
-                    at => self.conclude(Verdict::Unread {
+                match std::mem::replace(&mut self.from, Where::Checkpoint) {
+                    // The checkpoint is within what the stream keeps, and pages after it were empty: on with those.
+                    Where::HorizonAfterEmptyPages(next) if is_read => {
+                        self.conclude(Verdict::CaughtUp);
+                        self.iterator = Some(next);
+                    }
+                    // Nobody has looked after the checkpoint.
+                    Where::HorizonAfterRefusal if is_read => {
+                        self.begin(Where::Checkpoint);
+                        self.in_the_way = Some(
+                            "Kinesis refuses the checkpoint's sequence number (InvalidArgumentException), although older records are there: is it another stream's?",
+                        );
+                    }
+                    from => self.conclude(Verdict::Unread {
                         since: arrival.unwrap_or(now),
-                        expired: at.is_some(),
+                        expired: from != Where::Checkpoint,
                     }),
                 }
             }
@@ -238,23 +264,25 @@ impl Probe {
             return;
         }
         let is_a_record = matches!(self.position.checkpoint, Checkpoint::At(_));
-        if is_a_record && !self.from_horizon {
-            self.from_horizon = true;
-            self.iterator = None;
-            self.nearest = None;
-            self.pinned = 0;
-        } else {
-            self.conclude(Verdict::CaughtUp);
+        match std::mem::replace(&mut self.from, Where::Checkpoint) {
+            Where::Checkpoint if is_a_record => self.begin(Where::HorizonAfterEmptyPages(next)),
+            from => {
+                self.conclude(Verdict::CaughtUp);
+                // Whatever comes after this gap: the walk goes on, a page a refresh.
+                self.iterator = Some(match from {
+                    Where::HorizonAfterEmptyPages(after_checkpoint) => after_checkpoint,
+                    Where::Checkpoint | Where::HorizonAfterRefusal => next,
+                });
+            }
         }
     }
 
     fn conclude(&mut self, verdict: Verdict) {
-        self.verdict = Some(verdict);
-        self.about = Some(self.position.checkpoint.clone());
-        self.iterator = None;
-        self.from_horizon = false;
-        self.nearest = None;
-        self.pinned = 0;
+        // Nothing comes any more, and somebody must write SHARD_END.
+        let ended = self.closed && verdict == Verdict::CaughtUp;
+        self.verdict = Some(if ended { Verdict::Drained } else { verdict });
+        self.about = Some(self.position.clone());
+        self.begin(Where::Checkpoint);
         self.in_the_way = None;
     }
 
@@ -281,7 +309,7 @@ impl Probe {
             (Some(Verdict::Drained), _) => {
                 "closed and read to its end: a worker has yet to write SHARD_END"
             }
-            (None, _) if self.from_horizon => {
+            (None, _) if self.from != Where::Checkpoint => {
                 "the checkpoint led nowhere: following empty pages from the oldest record on"
             }
             (None, _) if self.iterator.is_some() => "following empty pages",

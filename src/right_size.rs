@@ -18,6 +18,9 @@ use crate::trigger::Source;
 /// Settings that one application is decided with at a time. ScaledObjects rarely share an application, let alone differ about it.
 const MOST: usize = 16;
 
+/// Settings that nobody asked for in this long make room for others.
+const IDLE: Duration = Duration::from_secs(600);
+
 /// Settings that nobody asked for in this long are forgotten.
 const FORGET: Duration = Duration::from_secs(3600);
 
@@ -58,10 +61,15 @@ impl RightSize {
             memory.asked = Instant::now();
             return Arc::clone(&memory.decision);
         }
+        memories.retain(|_, memory| memory.asked.elapsed() < FORGET);
         if memories.len() >= MOST {
             let longest_unasked = memories.iter().min_by_key(|(_, memory)| memory.asked);
-            let longest_unasked = longest_unasked.map(|(key, _)| *key);
-            longest_unasked.and_then(|key| memories.remove(&key));
+            let idle = longest_unasked.filter(|(_, memory)| memory.asked.elapsed() > IDLE);
+            match idle.map(|(key, _)| *key) {
+                Some(key) => drop(memories.remove(&key)),
+                // Somebody asks with ever new settings: he gets a first decision each time, and the others keep their memories.
+                None => return Arc::new(State::default().decide(observation, &settings)),
+            }
         }
         self.record(settings, observation);
         let mut state = State::default();

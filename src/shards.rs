@@ -58,7 +58,11 @@ pub struct Leases {
     pub epoch: u64,
     /// Rows of other entities, of other streams and of an older stream of this name.
     pub others: usize,
-    /// Rows that are no leases although they should be: key and what is wrong. Some of them, at most.
+    /// Of a multi-stream table: the accounts of streams of this name.
+    pub accounts: Vec<String>,
+    /// How many rows are no leases although they should be.
+    pub broken: usize,
+    /// Of them some, at most: key and what is wrong.
     pub malformed: Vec<(String, String)>,
 }
 
@@ -80,7 +84,7 @@ pub enum ReadError {
     Throttled,
     /// The iterator is too old.
     ExpiredIterator,
-    /// The sequence number is none of this shard, or older than the retention period.
+    /// The sequence number is none of this shard's, or older than the retention period.
     InvalidPosition,
     /// The shard is gone.
     Gone,

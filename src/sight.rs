@@ -170,7 +170,9 @@ impl Application {
                 Some((&shard.id, age.try_into().unwrap_or(Duration::ZERO)))
             })
         };
-        let unread = self.lag.as_ref().map(|lag| Unread {
+        // Never a partial number.
+        let known = |lag: &&Lag| lag.observation.is_some() && !self.is_new();
+        let unread = self.lag.as_ref().filter(known).map(|lag| Unread {
             shards: ages().count(),
             oldest: ages().map(|(_, age)| age).max().unwrap_or_default(),
             probes: lag.probes,

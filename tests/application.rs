@@ -144,13 +144,13 @@ async fn a_reshard_counts_parents_first_then_children() {
 async fn a_push_stream_wakes_on_the_first_record() {
     // Whole looks are rare; while a push stream waits, quick ones are not.
     let application = Application::with(2, |config| {
-        config.aws.refresh = Duration::from_secs(2);
+        config.aws.refresh = Duration::from_secs(60);
     })
     .await;
     let mut client = application.stack.client().await;
     let object = application.trigger("lag", &[]);
     let worker = application.run("one", 100);
-    wait_for_activity(&mut client, &object, false).await;
+    eventually("leases", application.leases(2)).await;
     worker.stop().await;
     let stream = client.stream_is_active(object.clone()).await.unwrap();
     let mut stream = stream.into_inner();

@@ -269,6 +269,9 @@ fn hint(kind: SourceErrorKind, asked: &Asked<'_>) -> String {
         (SourceErrorKind::Throttled, Resource::LeaseTable(_)) => {
             "The table's read capacity is used up: raise it (or make the table on-demand), or raise aws.refresh".to_owned()
         }
+        (SourceErrorKind::Throttled, Resource::Stream(_)) if operation != "DescribeStreamSummary" => {
+            format!("Others use up the stream's quota of {operation}: raise aws.refresh")
+        }
         (SourceErrorKind::Throttled, Resource::Stream(_)) => {
             "Others use up the account's quota: lower aws.callsPerSecond or raise aws.refresh, and allow kinesis:ListShards, which is counted per stream".to_owned()
         }

@@ -6,66 +6,54 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use futures::{StreamExt as _, future::try_join, stream};
 use jiff::Timestamp;
 use kinesis_consumer::{
     config::InitialPosition,
     lease::Lease,
     shard::Shard,
-    shard_sync::{Readability, readability},
+    shard_sync::{Readability, open_but_finished, readability, recreated},
 };
 use tokio::time::Instant;
+use tracing::warn;
 
-use super::{Look, Wanted, observation};
+use super::{Look, Wanted, observation, probing::Probing};
 use crate::{
     error::{SourceError, SourceErrorKind},
-    metrics::Probes,
-    probe::{Next, Probe},
     right_size::{Recorder, RightSize},
-    shards::{Peek, ReadError, Reads},
-    sight::{Application, Lag, LagFailure, LeaseSight, ProbeSight, ShardSight, Sight, Table},
+    shards::Reads,
+    sight::{Application, Lag, LeaseSight, ShardSight, Sight, Table},
     trigger::Source,
 };
 
-/// Shards looked into at a time.
-const AT_A_TIME: usize = 64;
-
 /// A lease whose counter stands still for so long has no live holder. KCL renews three times within the failover time, 10 s by default.
 const RENEWED_WITHIN: Duration = Duration::from_secs(45);
-
-/// Iterators live for 5 minutes; nobody counts on the last of them.
-const ITERATOR_LIVES: Duration = Duration::from_secs(240);
 
 /// The eye on one application, with what it remembers from look to look.
 #[derive(Debug)]
 pub struct Watched {
     source: Source,
     reads: Arc<dyn Reads>,
-    probed: Probes,
     right_size: Arc<RightSize>,
     listed: Option<Listed>,
-    probes: HashMap<String, Asked>,
+    probing: Probing,
     heartbeats: HashMap<String, Heartbeat>,
-    /// How shards could not be looked into, other than by throttling.
-    failure: Option<LagFailure>,
+    /// Broken rows told in the log.
+    malformed: Vec<(String, String)>,
+    /// Lists in a row that spoke of an older stream of this name.
+    older: u32,
 }
 
 /// What shards and leases were at the last whole look.
 #[derive(Debug)]
 struct Listed {
     at: Instant,
+    /// A lease whose counter stood still for longer than this has no live holder.
+    renewed_within: Duration,
     time: Timestamp,
     table: Table,
     shards: Vec<Shard>,
     leases: HashMap<String, Lease>,
     readability: HashMap<String, Readability>,
-}
-
-#[derive(Debug)]
-struct Asked {
-    probe: Probe,
-    /// When the last page came.
-    at: Option<(Instant, Timestamp)>,
 }
 
 /// When a lease's counter last moved.
@@ -82,11 +70,11 @@ impl Watched {
             right_size: Arc::new(RightSize::new(source.clone(), recorder)),
             source,
             reads,
-            probed: Probes::default(),
             listed: None,
-            probes: HashMap::new(),
+            probing: Probing::default(),
             heartbeats: HashMap::new(),
-            failure: None,
+            malformed: Vec::new(),
+            older: 0,
         }
     }
 }
@@ -97,8 +85,8 @@ impl Look for Watched {
         if !wanted.quick || self.listed.is_none() {
             self.list().await?;
         }
-        if wanted.lag {
-            self.probe().await;
+        if wanted.lag && self.listed.as_ref().is_some_and(|listed| !listed.is_new()) {
+            self.probing.look(self.reads.as_ref(), wanted.quick).await;
         }
         Ok(Sight::Application(Arc::new(self.sight(wanted.lag))))
     }
@@ -107,12 +95,28 @@ impl Look for Watched {
 impl Watched {
     /// Shards and leases, whole.
     async fn list(&mut self) -> Result<(), SourceError> {
-        let (shards, leases) = try_join(self.reads.shards(), self.reads.leases()).await?;
+        // In this order: the children of whatever is finished by now are in the list that comes after it.
+        let found = self.reads.leases().await?;
+        let shards = self.reads.shards().await?;
         let (at, time) = (Instant::now(), Timestamp::now());
-        let leases_found = leases.is_some();
-        let leases = leases.unwrap_or_default();
+        let leases_found = found.is_some();
+        let leases = found.unwrap_or_default();
+        self.tell_malformed(&leases.malformed);
+        if let Some(shard) = self.of_an_older_stream(&shards, &leases.leases) {
+            return Err(self.failure(
+                "StreamMadeAnew",
+                &format!("the lease of {shard} is of an older stream of this name"),
+                "Let the application start with a new lease table, or another name: with this one it would skip records",
+            ));
+        }
         let known = readability(&shards, &leases.leases, InitialPosition::TrimHorizon)
-            .map_err(|raced| raced_a_reshard(&self.source, &raced.to_string()))?;
+            .map_err(|raced| {
+                self.failure(
+                    "RacedAReshard",
+                    &raced.to_string(),
+                    "The list was made while the stream was resharded; the scaler lists again in a moment",
+                )
+            })?;
         let is_listed = |lease: &&Lease| known.contains_key(&lease.key);
         let table = if leases_found {
             Table::Read {
@@ -125,8 +129,11 @@ impl Watched {
             Table::Missing
         };
         self.heartbeats = heartbeats(std::mem::take(&mut self.heartbeats), &leases.leases, at);
+        let before = self.listed.as_ref().map(|listed| listed.at);
+        let between = before.map_or(Duration::ZERO, |before| at.duration_since(before));
         self.listed = Some(Listed {
             at,
+            renewed_within: RENEWED_WITHIN.max(between * 2),
             time,
             table,
             shards,
@@ -141,78 +148,16 @@ impl Watched {
         Ok(())
     }
 
-    /// One probe for each readable shard, told of where its checkpoint is now.
     fn follow(&mut self) {
         let Some(listed) = &self.listed else { return };
-        let mut before = std::mem::take(&mut self.probes);
-        for shard in &listed.shards {
-            let Some(Readability::Readable { start }) = listed.readability.get(&shard.id) else {
-                continue;
+        let readable = listed.shards.iter().filter_map(|shard| {
+            let Readability::Readable { start } = listed.readability.get(&shard.id)? else {
+                return None;
             };
             let lease = listed.leases.get(&shard.id);
-            let asked = match before.remove(&shard.id) {
-                Some(mut asked) => {
-                    asked.probe.follow(lease, start.as_ref(), shard.closed);
-                    asked
-                }
-                None => Asked {
-                    probe: Probe::new(lease, start.as_ref(), shard.closed),
-                    at: None,
-                },
-            };
-            self.probes.insert(shard.id.clone(), asked);
-        }
-    }
-
-    /// Asks what is worth asking, one page a shard.
-    async fn probe(&mut self) {
-        let mut due = Vec::new();
-        let is_new = self.listed.as_ref().is_none_or(Listed::is_new);
-        for (id, asked) in self.probes.iter_mut().filter(|_| !is_new) {
-            if asked
-                .at
-                .is_some_and(|(at, _)| at.elapsed() > ITERATOR_LIVES)
-            {
-                asked.probe.forget_iterator();
-            }
-            if let Some(next) = asked.probe.ask() {
-                due.push((id.clone(), asked.probe.clone(), next));
-            }
-        }
-        let reads = &self.reads;
-        let answers: Vec<_> = stream::iter(due)
-            .map(|(id, probe, next)| async move {
-                let (probe, outcome) = ask(reads.as_ref(), &id, probe, next).await;
-                (id, probe, outcome)
-            })
-            .buffer_unordered(AT_A_TIME)
-            .collect()
-            .await;
-        let mut failed = None;
-        let now = Timestamp::now();
-        for (id, mut probe, outcome) in answers {
-            count(&mut self.probed, &outcome);
-            let Some(asked) = self.probes.get_mut(&id) else {
-                continue;
-            };
-            match outcome {
-                Ok(peek) => {
-                    probe.answered(peek, now);
-                    asked.at = Some((Instant::now(), now));
-                }
-                Err(ReadError::Failed(error)) => failed = Some(error),
-                Err(_) => {}
-            }
-            asked.probe = probe;
-        }
-        self.failure = failed.map(|error| {
-            let before = self.failure.as_ref();
-            LagFailure {
-                since: before.map_or_else(Instant::now, |before| before.since),
-                in_a_row: before.map_or(1, |before| before.in_a_row.saturating_add(1)),
-                error: Arc::from(error),
-            }
+            Some((shard.id.as_str(), lease, start.as_ref(), shard.closed))
         });
+        self.probing.follow(readable);
     }
 
     fn sight(&self, lag: bool) -> Application {
@@ -226,7 +171,7 @@ impl Watched {
                 parents: shard.parents.clone(),
                 lease: listed.leases.get(&shard.id).map(|lease| LeaseSight {
                     owner: lease.holder().map(str::to_owned),
-                    live: self.is_live(lease),
+                    live: self.is_live(listed, lease),
                     checkpoint: lease.checkpoint.clone(),
                     busy: lease.busy(),
                 }),
@@ -235,20 +180,15 @@ impl Watched {
                     .get(&shard.id)
                     .cloned()
                     .unwrap_or(Readability::NotWanted),
-                probe: self.probes.get(&shard.id).filter(|_| lag).map(Asked::sight),
+                probe: lag.then(|| self.probing.sight(&shard.id)).flatten(),
             })
             .collect();
-        let undecided = self
-            .probes
-            .values()
-            .filter(|asked| asked.probe.verdict().is_none());
-        let undecided = undecided.count();
-        let under_way = self.probes.values().any(|asked| asked.probe.is_under_way());
+        let undecided = self.probing.undecided();
         let lag = lag.then(|| Lag {
             undecided,
-            under_way,
-            failure: self.failure.clone(),
-            probes: self.probed,
+            under_way: self.probing.is_under_way(),
+            failure: self.probing.failure(),
+            probes: self.probing.counts(),
             observation: (undecided == 0).then(|| observation::observe(Timestamp::now(), &shards)),
             right_size: Arc::clone(&self.right_size),
         });
@@ -266,76 +206,54 @@ impl Watched {
         }
     }
 
-    fn is_live(&self, lease: &Lease) -> bool {
+    /// Names broken rows in the log, when there are others than before.
+    fn tell_malformed(&mut self, malformed: &[(String, String)]) {
+        if self.malformed == malformed {
+            return;
+        }
+        let Source { stream, region, .. } = &self.source;
+        let table = self.source.lease_table.as_ref();
+        let table = table.map(|table| table.name.as_str());
+        for (key, reason) in malformed {
+            warn!(%stream, region, table, key, reason, "a row of the lease table is left out");
+        }
+        self.malformed = malformed.to_vec();
+    }
+
+    /// A shard whose lease was finished, or is ahead, before the stream began: it was deleted and made anew. One list may lag behind a
+    /// reshard, two in a row do not.
+    fn of_an_older_stream(&mut self, shards: &[Shard], leases: &[Lease]) -> Option<String> {
+        let shard = open_but_finished(leases, shards).or_else(|| recreated(leases, shards));
+        self.older = if shard.is_some() { self.older + 1 } else { 0 };
+        shard.filter(|_| self.older >= 2)
+    }
+
+    /// An answer that AWS gave and that makes no sense together.
+    fn failure(&self, code: &str, message: &str, hint: &str) -> SourceError {
+        SourceError {
+            kind: SourceErrorKind::Unavailable,
+            operation: "ListShards",
+            resource: format!("stream {}", self.source.stream),
+            region: self.source.region.clone(),
+            code: code.to_owned(),
+            message: message.to_owned(),
+            hint: hint.to_owned(),
+        }
+    }
+
+    /// As of the last list: a quick look knows no more.
+    fn is_live(&self, listed: &Listed, lease: &Lease) -> bool {
         let moved = self
             .heartbeats
             .get(&lease.key)
-            .map(|heartbeat| heartbeat.moved);
-        lease.holder().is_some() && moved.is_some_and(|moved| moved.elapsed() < RENEWED_WITHIN)
-    }
-}
-
-fn count(probed: &mut Probes, outcome: &Result<Peek, ReadError>) {
-    let count = match outcome {
-        Ok(Peek {
-            record: Some(_), ..
-        }) => &mut probed.record,
-        Ok(Peek {
-            next_iterator: None,
-            ..
-        }) => &mut probed.end,
-        Ok(_) => &mut probed.empty,
-        Err(ReadError::Throttled) => &mut probed.throttled,
-        Err(_) => &mut probed.failed,
-    };
-    *count += 1;
-}
-
-/// One page: from the iterator at hand, or from the checkpoint.
-async fn ask(
-    reads: &dyn Reads,
-    shard: &str,
-    mut probe: Probe,
-    mut next: Next,
-) -> (Probe, Result<Peek, ReadError>) {
-    loop {
-        let iterator = match next {
-            Next::At(iterator) => Ok(iterator),
-            Next::From(from) => reads.iterator(shard, &from).await,
-        };
-        let error = match iterator {
-            Ok(iterator) => {
-                let answer = reads.peek(&iterator).await;
-                if let Err(error) = &answer {
-                    probe.failed(error);
-                }
-                return (probe, answer);
-            }
-            Err(error) => error,
-        };
-        let again = probe.no_iterator(&error).then(|| probe.ask()).flatten();
-        match again {
-            Some(from_elsewhere) => next = from_elsewhere,
-            None => return (probe, Err(error)),
-        }
+            .map(|heartbeat| listed.at.duration_since(heartbeat.moved));
+        lease.holder().is_some() && moved.is_some_and(|still| still < listed.renewed_within)
     }
 }
 
 impl Listed {
     fn is_new(&self) -> bool {
         self.leases.is_empty()
-    }
-}
-
-impl Asked {
-    fn sight(&self) -> ProbeSight {
-        ProbeSight {
-            verdict: self.probe.verdict().cloned(),
-            about: self.probe.about().cloned(),
-            stale: self.probe.is_stale(),
-            why: self.probe.why(),
-            asked: self.at.map(|(_, time)| time),
-        }
     }
 }
 
@@ -352,17 +270,4 @@ fn heartbeats(
         (lease.key.clone(), Heartbeat { counter, moved })
     };
     leases.iter().map(beat).collect()
-}
-
-/// ListShards and a reshard overtook each other: an open child of an open parent. The next list will be right.
-fn raced_a_reshard(source: &Source, message: &str) -> SourceError {
-    SourceError {
-        kind: SourceErrorKind::Unavailable,
-        operation: "ListShards",
-        resource: format!("stream {}", source.stream),
-        region: source.region.clone(),
-        code: "RacedAReshard".to_owned(),
-        message: message.to_owned(),
-        hint: "The scaler lists again at once".to_owned(),
-    }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex},
+    sync::{Arc, LazyLock, Mutex},
     time::Duration,
 };
 
@@ -38,6 +38,8 @@ struct World {
     /// `None`: there is no table.
     leases: Option<Vec<Lease>>,
     fails: Option<ReadError>,
+    /// `None`: for all shards.
+    fails_for: Option<String>,
     lists: usize,
     scans: usize,
     iterators: usize,
@@ -55,8 +57,10 @@ fn at(place: u64) -> Checkpoint {
     })
 }
 
+/// A moment of today for each place.
 fn time(place: u64) -> Timestamp {
-    Timestamp::from_millisecond(place as i64).unwrap()
+    static BEGAN: LazyLock<i64> = LazyLock::new(|| Timestamp::now().as_millisecond());
+    Timestamp::from_millisecond(*BEGAN + place as i64).unwrap()
 }
 
 impl Fake {
@@ -167,7 +171,8 @@ impl Reads for Fake {
         let mut world = self.world();
         let (shard, place) = iterator.split_once('@').unwrap();
         world.peeks.push(shard.to_owned());
-        if let Some(error) = &world.fails {
+        let fails = world.fails_for.as_ref().is_none_or(|id| id == shard);
+        if let Some(error) = world.fails.as_ref().filter(|_| fails) {
             return Err(error.clone());
         }
         let place: u64 = place.parse().unwrap();
@@ -275,7 +280,7 @@ async fn what_was_found_unread_is_as_fresh_as_its_checkpoint() {
         let observed = &lag.observation.as_ref().unwrap().shards[0];
         assert_eq!(
             (observed.unread_since_ms, observed.as_of_ms),
-            (Some(5), None)
+            (Some(time(5).as_millisecond() as u64), None)
         );
         advance(Duration::from_secs(60)).await;
     }
@@ -288,6 +293,7 @@ async fn a_quick_look_lists_nothing() {
     let mut eye = fake.eye();
     look(&mut eye, LAG).await;
     fake.record("0", 9);
+    advance(Duration::from_secs(5)).await;
     let seen = look(&mut eye, QUICK).await;
     assert_eq!(verdict(&seen, "0"), unread(9));
     let world = fake.world();
@@ -390,6 +396,55 @@ async fn a_denial_is_told_with_how_long_it_lasts() {
     fake.world().fails = None;
     let seen = look(&mut eye, LAG).await;
     assert!(seen.lag.as_ref().unwrap().failure.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_now_here_now_there_is_none_of_the_whole() {
+    let fake = Fake::new(&["0", "1"]);
+    let mut eye = fake.eye();
+    let failing = |shard: &str| {
+        fake.world().fails_for = Some(shard.to_owned());
+        fake.world().fails = Some(ReadError::Failed(Box::new(SourceError {
+            kind: SourceErrorKind::Timeout,
+            operation: "GetRecords",
+            resource: "stream orders".to_owned(),
+            region: "eu-west-1".to_owned(),
+            code: "Timeout".to_owned(),
+            message: "no".to_owned(),
+            hint: "Wait".to_owned(),
+        })));
+    };
+    for shard in ["0", "1", "0", "1", "0"] {
+        failing(shard);
+        let seen = look(&mut eye, LAG).await;
+        let failure = seen.lag.as_ref().unwrap().failure.as_ref().unwrap();
+        assert!(failure.since.elapsed() < Duration::from_secs(1), "{shard}");
+        advance(Duration::from_secs(15)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn quick_looks_ask_a_shard_no_more_often_than_its_readers_can_bear() {
+    let fake = Fake::new(&["0"]);
+    let mut eye = fake.eye();
+    look(&mut eye, LAG).await;
+    for _ in 0..100 {
+        look(&mut eye, QUICK).await;
+        advance(Duration::from_millis(100)).await;
+    }
+    let asked = fake.peeked().len();
+    assert!((3..=4).contains(&asked), "{asked} pages in 10 s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn leases_of_an_older_stream_of_the_same_name_are_told() {
+    let fake = Fake::new(&["0"]);
+    fake.lease("0", Checkpoint::ShardEnd);
+    let mut eye = fake.eye();
+    // A list may lag behind a reshard.
+    assert!(eye.look(LAG).await.is_ok());
+    let error = eye.look(LAG).await.unwrap_err();
+    assert_eq!(error.code, "StreamMadeAnew");
 }
 
 #[tokio::test(start_paused = true)]

@@ -76,7 +76,7 @@ fn next_page() -> Option<Next> {
 impl Probe {
     /// A refresh: asks where it wants to, and gets that.
     fn refresh(&mut self, want: Option<Next>, gets: Peek) {
-        assert_eq!(self.ask(), want);
+        assert_eq!(self.ask(time(NOW)), want);
         self.answered(gets, time(NOW));
     }
 }
@@ -87,28 +87,31 @@ impl Probe {
 #[case::a_record(at(5, 0), after(5))]
 #[case::within_an_aggregate(at(5, 3), after(5))]
 fn where_a_look_starts(#[case] checkpoint: Checkpoint, #[case] want: Option<Next>) {
-    assert_eq!(probe(checkpoint).ask(), want);
+    assert_eq!(probe(checkpoint).ask(time(NOW)), want);
 }
 
 #[test]
 fn a_shard_without_a_lease_is_read_from_where_it_will_be_started() {
-    assert_eq!(Probe::new(None, None, false).ask(), FROM_THE_OLDEST);
+    assert_eq!(
+        Probe::new(None, None, false).ask(time(NOW)),
+        FROM_THE_OLDEST
+    );
     let mut probe = Probe::new(None, Some(&Checkpoint::TrimHorizon), false);
-    assert_eq!(probe.ask(), FROM_THE_OLDEST);
+    assert_eq!(probe.ask(time(NOW)), FROM_THE_OLDEST);
     let mut probe = Probe::new(None, Some(&Checkpoint::Latest), false);
-    assert_eq!(probe.ask(), None);
+    assert_eq!(probe.ask(time(NOW)), None);
     assert_eq!(probe.verdict(), Some(&Verdict::CaughtUp));
 }
 
 #[test]
 fn nothing_is_unread_at_latest_by_definition() {
     let mut open = probe(Checkpoint::Latest);
-    assert_eq!(open.ask(), None);
+    assert_eq!(open.ask(time(NOW)), None);
     assert_eq!(open.verdict(), Some(&Verdict::CaughtUp));
     assert!(open.why().contains("skipped"), "{}", open.why());
 
     let mut closed = Probe::new(Some(&lease(Checkpoint::Latest)), None, true);
-    assert_eq!(closed.ask(), None);
+    assert_eq!(closed.ask(time(NOW)), None);
     assert_eq!(closed.verdict(), Some(&Verdict::Drained));
 }
 
@@ -131,9 +134,9 @@ fn a_record_decides_whatever_millis_behind_latest_says() {
     probe.refresh(after(5), record(6, NOW - 4_000));
     assert_eq!(probe.verdict().cloned(), unread(NOW - 4_000));
     // It stays so until the checkpoint moves: nothing to ask.
-    assert_eq!(probe.ask(), None);
+    assert_eq!(probe.ask(time(NOW)), None);
     probe.follow(Some(&lease(at(5, 0))), None, false);
-    assert_eq!(probe.ask(), None);
+    assert_eq!(probe.ask(time(NOW)), None);
 }
 
 #[test]
@@ -197,7 +200,7 @@ fn an_old_checkpoint_on_an_idle_stream_is_caught_up() {
 #[test]
 fn an_expired_checkpoint_shows_that_records_may_be_lost() {
     let mut probe = probe(at(5, 0));
-    assert_eq!(probe.ask(), after(5));
+    assert_eq!(probe.ask(time(NOW)), after(5));
     assert!(probe.no_iterator(&ReadError::InvalidPosition), "elsewhere");
     probe.refresh(FROM_THE_OLDEST, record(900, 3));
     let verdict = Verdict::Unread {
@@ -221,11 +224,83 @@ fn a_checkpoint_that_is_kept_is_not_taken_for_expired() {
 }
 
 #[test]
+fn a_checkpoint_that_is_refused_although_older_records_are_there_is_no_verdict() {
+    let mut probe = probe(at(500, 0));
+    assert_eq!(probe.ask(time(NOW)), after(500));
+    assert!(probe.no_iterator(&ReadError::InvalidPosition), "elsewhere");
+    probe.refresh(FROM_THE_OLDEST, record(20, 3));
+    assert_eq!(probe.verdict(), None);
+    assert!(probe.why().contains("InvalidArgument"), "{}", probe.why());
+}
+
+#[test]
+fn a_walk_that_begins_anew_is_measured_anew() {
+    let mut probe = probe(at(5, 0));
+    probe.refresh(after(5), empty(90_000));
+    for behind in [60_000, 30_000] {
+        probe.refresh(next_page(), empty(behind));
+    }
+    probe.forget_iterator();
+    probe.refresh(after(5), empty(90_000));
+    for behind in [85_000, 80_000, 75_000, 70_000, 65_000, 60_000] {
+        probe.refresh(next_page(), empty(behind));
+    }
+    assert_eq!(probe.verdict(), None, "it still leads somewhere");
+}
+
+#[test]
+fn a_walk_goes_on_behind_a_gap_that_was_given_up() {
+    let mut probe = probe(Checkpoint::TrimHorizon);
+    probe.refresh(FROM_THE_OLDEST, empty(90_000));
+    for _ in 0..PINNED {
+        probe.refresh(next_page(), empty(90_000));
+    }
+    assert_eq!(probe.verdict(), Some(&Verdict::CaughtUp));
+    probe.refresh(next_page(), record(9, 7));
+    assert_eq!(probe.verdict().cloned(), unread(7));
+}
+
+#[test]
+fn a_closed_shard_is_never_merely_caught_up() {
+    let mut probe = Probe::new(Some(&lease(at(5, 0))), None, true);
+    probe.refresh(after(5), empty(0));
+    assert_eq!(probe.verdict(), Some(&Verdict::Drained));
+}
+
+#[test]
+fn a_record_that_retention_may_have_taken_is_looked_for_again() {
+    let mut probe = probe(at(5, 0));
+    probe.refresh(after(5), record(6, NOW));
+    let day = 86_400_000;
+    assert_eq!(probe.ask(time(NOW + day - 1)), None);
+    assert_eq!(probe.ask(time(NOW + day)), after(5));
+    probe.answered(empty(0), time(NOW + day));
+    assert_eq!(probe.verdict(), Some(&Verdict::CaughtUp));
+}
+
+#[test]
+fn a_table_made_anew_at_latest_is_looked_into_anew() {
+    let mut first = lease(Checkpoint::Latest);
+    first.latest_since = Some(time(1));
+    let mut probe = Probe::new(Some(&first), None, false);
+    probe.refresh(
+        Some(Next::From(StartFrom::AtTimestamp(time(1)))),
+        record(1, 2),
+    );
+    let mut second = lease(Checkpoint::Latest);
+    second.latest_since = Some(time(50));
+    probe.follow(Some(&second), None, false);
+    assert!(probe.is_stale());
+    probe.refresh(Some(Next::From(StartFrom::AtTimestamp(time(50)))), empty(0));
+    assert_eq!(probe.verdict(), Some(&Verdict::CaughtUp));
+}
+
+#[test]
 fn a_drained_parent_is_a_unit_of_work() {
     let mut probe = Probe::new(Some(&lease(at(5, 0))), None, true);
     probe.refresh(after(5), end());
     assert_eq!(probe.verdict(), Some(&Verdict::Drained));
-    assert_eq!(probe.ask(), None);
+    assert_eq!(probe.ask(time(NOW)), None);
 }
 
 #[test]
@@ -241,7 +316,7 @@ fn a_caught_up_shard_that_closes_is_found_drained() {
 fn a_throttled_look_changes_nothing() {
     let mut probe = probe(at(5, 0));
     probe.refresh(after(5), empty(0));
-    assert_eq!(probe.ask(), next_page());
+    assert_eq!(probe.ask(time(NOW)), next_page());
     probe.failed(&ReadError::Throttled);
     assert_eq!(probe.verdict(), Some(&Verdict::CaughtUp));
     assert!(probe.is_stale());
@@ -253,20 +328,20 @@ fn a_throttled_look_changes_nothing() {
 #[test]
 fn a_first_look_that_is_throttled_is_no_verdict() {
     let mut probe = probe(at(5, 0));
-    assert_eq!(probe.ask(), after(5));
+    assert_eq!(probe.ask(time(NOW)), after(5));
     assert!(!probe.no_iterator(&ReadError::Throttled));
     assert_eq!(probe.verdict(), None);
-    assert_eq!(probe.ask(), after(5));
+    assert_eq!(probe.ask(time(NOW)), after(5));
 }
 
 #[test]
 fn an_expired_iterator_is_replaced_from_the_checkpoint() {
     let mut probe = probe(at(5, 0));
     probe.refresh(after(5), empty(0));
-    assert_eq!(probe.ask(), next_page());
+    assert_eq!(probe.ask(time(NOW)), next_page());
     probe.failed(&ReadError::ExpiredIterator);
     assert_eq!(probe.verdict(), Some(&Verdict::CaughtUp));
-    assert_eq!(probe.ask(), after(5));
+    assert_eq!(probe.ask(time(NOW)), after(5));
 }
 
 #[test]
@@ -328,7 +403,7 @@ proptest::proptest! {
             probe.follow(Some(&of(place)), None, closed);
             // Enough refreshes to walk the shard from end to end in the smallest pages.
             for _ in 0..70 {
-                let Some(next) = probe.ask() else { break };
+                let Some(next) = probe.ask(time(NOW)) else { break };
                 probe.answered(shard.peek(shard.place(&next)), time(NOW));
             }
             let first = shard.records.range(place + 1..).next();

@@ -130,6 +130,12 @@ pub(super) fn not_yet(source: &Source) -> Error {
 fn too_old(source: &Source, age: Duration) -> Error {
     let Source { stream, region, .. } = source;
     let age = age.as_secs();
+    if let Some(table) = &source.lease_table {
+        return Error::NotYet(format!(
+            "the last answer about stream {stream} in {region} and lease table {} is {age} s old and the next look has not ended yet: see the scaler's aws_call_duration metric, and raise aws.maxStale where AWS is slow for long",
+            table.name
+        ));
+    }
     Error::NotYet(format!(
         "the last answer about stream {stream} in {region} is {age} s old and the next question to AWS waits for its turn: raise aws.callsPerSecond or aws.maxStale, or allow kinesis:ListShards"
     ))

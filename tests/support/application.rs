@@ -101,6 +101,17 @@ impl Application {
         put.send().await.unwrap();
     }
 
+    /// Waits for so many leases.
+    pub async fn leases(&self, count: i32) {
+        loop {
+            let scan = self.table.scan().table_name("billing").send().await;
+            if scan.is_ok_and(|scan| scan.count() >= count) {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    }
+
     /// A worker that may process so many records.
     pub fn run(&self, worker: &str, records: usize) -> Running {
         let may = Arc::new(Semaphore::new(records));
