@@ -5,6 +5,7 @@
 
 mod budget;
 mod classify;
+mod rows;
 
 use std::{
     collections::HashMap,
@@ -32,12 +33,13 @@ use url::Url;
 pub(crate) use self::{
     budget::Budget,
     classify::{Asked, Failed, Resource},
+    rows::SharedRows,
 };
 use crate::{
     config::AwsConfig,
     error::SourceErrorKind,
     metrics::Metrics,
-    trigger::{Role, Source},
+    trigger::{LeaseTable, Role, Source},
 };
 
 /// Seen by whoever reads CloudTrail.
@@ -89,6 +91,8 @@ pub(crate) struct Client {
     /// The share of the DescribeStreamSummary quota.
     pub(crate) budget: Budget,
     in_flight: Semaphore,
+    /// By the lease table's endpoint and name.
+    rows: Mutex<HashMap<LeaseTable, Weak<SharedRows>>>,
     list_shards_denied: Mutex<Option<Instant>>,
 }
 
@@ -130,6 +134,7 @@ impl Aws {
             renewed: Mutex::new(Instant::now()),
             budget: Budget::new(self.config.calls_per_second),
             in_flight: Semaphore::new(CALLS_IN_FLIGHT),
+            rows: Mutex::default(),
             list_shards_denied: Mutex::default(),
         });
         clients.insert(key, Arc::downgrade(&client));
@@ -268,6 +273,23 @@ impl Client {
             self.renew().await;
         }
         answer
+    }
+
+    /// The rows of a lease table, shared with all sources that look into it.
+    pub(crate) fn rows(&self, table: &LeaseTable) -> Arc<SharedRows> {
+        let mut rows = lock(&self.rows);
+        if let Some(shared) = rows.get(table).and_then(Weak::upgrade) {
+            return shared;
+        }
+        rows.retain(|_, shared| shared.strong_count() > 0);
+        let shared = Arc::new(SharedRows::default());
+        rows.insert(table.clone(), Arc::downgrade(&shared));
+        shared
+    }
+
+    /// How often a source is asked.
+    pub(crate) fn refresh(&self) -> Duration {
+        self.aws.config.refresh
     }
 
     /// The region asked.

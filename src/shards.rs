@@ -13,7 +13,7 @@ use kinesis_consumer::{kinesis::StartFrom, lease::Lease, sequence::SequenceNumbe
 
 pub use self::open::OpenShards;
 use crate::{
-    aws::{Asked, Aws, Client, Resource},
+    aws::{Asked, Aws, Client, Resource, SharedRows},
     error::SourceError,
     trigger::{LeaseTable, Source, Stream},
 };
@@ -102,8 +102,10 @@ pub fn open_shards(aws: &Arc<Aws>, source: &Source) -> OpenShards {
 
 /// The way to an application's shards, leases and records. Asks nothing yet.
 pub fn application(aws: &Arc<Aws>, source: &Source, table: &LeaseTable) -> Arc<dyn Reads> {
+    let client = aws.client(source);
     Arc::new(Application {
-        client: aws.client(source),
+        rows: client.rows(table),
+        client,
         stream: source.stream.clone(),
         table: table.clone(),
     })
@@ -114,6 +116,7 @@ struct Application {
     client: Arc<Client>,
     stream: Stream,
     table: LeaseTable,
+    rows: Arc<SharedRows>,
 }
 
 #[async_trait]
@@ -123,7 +126,7 @@ impl Reads for Application {
     }
 
     async fn leases(&self) -> Result<Option<Leases>, SourceError> {
-        leases::leases(&self.client, &self.stream, &self.table).await
+        leases::leases(&self.client, &self.stream, &self.table, &self.rows).await
     }
 
     async fn iterator(&self, shard: &str, from: &StartFrom) -> Result<String, ReadError> {

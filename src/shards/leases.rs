@@ -1,10 +1,15 @@
 //! The rows of a lease table that are leases of one stream.
 
-use kinesis_consumer::lease_table::dynamodb::item::{self, Item, PROJECTION, Parsed};
+use std::sync::Arc;
+
+use kinesis_consumer::{
+    lease::Lease,
+    lease_table::dynamodb::item::{self, PROJECTION, Parsed},
+};
 
 use super::{Leases, MOST_PAGES};
 use crate::{
-    aws::{Asked, Client, Resource},
+    aws::{Asked, Client, Resource, SharedRows},
     error::{SourceError, SourceErrorKind, shortened},
     trigger::{LeaseTable, Stream},
 };
@@ -16,18 +21,46 @@ pub(super) async fn leases(
     client: &Client,
     stream: &Stream,
     table: &LeaseTable,
+    shared: &SharedRows,
 ) -> Result<Option<Leases>, SourceError> {
     let asked = Asked {
         operation: "Scan",
         resource: Resource::LeaseTable(&table.name),
         region: client.region(),
     };
+    let rows = match shared.get(client.refresh().mul_f64(0.9)).await {
+        Ok(rows) => rows,
+        Err(turn) => {
+            let rows = match scan(client, asked, table).await {
+                Err(error) if is_missing(&error) => return Ok(None),
+                rows => Arc::new(rows?),
+            };
+            turn.share(&rows);
+            rows
+        }
+    };
+    let mut found = Leases::default();
+    for (key, row) in rows.iter() {
+        found.add(key, row, stream);
+    }
+    match found.nonsense() {
+        Some(message) => Err(asked.senseless(&message)),
+        None => Ok(Some(found)),
+    }
+}
+
+/// All rows, all pages.
+async fn scan(
+    client: &Client,
+    asked: Asked<'_>,
+    table: &LeaseTable,
+) -> Result<Vec<(String, Parsed)>, SourceError> {
     let dynamodb = client.dynamodb(table.endpoint.as_ref()).await;
     // By alias: some attribute names are, or may become, words that DynamoDB reserves.
     let names = PROJECTION.iter().enumerate();
     let projection: Vec<_> = names.map(|(n, name)| (format!("#{n}"), *name)).collect();
     let aliases: Vec<_> = projection.iter().map(|(alias, _)| alias.as_str()).collect();
-    let mut found = Leases::default();
+    let mut rows = Vec::new();
     let mut start = None;
     for _ in 0..MOST_PAGES {
         let mut scan = dynamodb
@@ -38,20 +71,16 @@ pub(super) async fn leases(
         for (alias, name) in &projection {
             scan = scan.expression_attribute_names(alias, *name);
         }
-        let answer = match client.attempt(asked, scan.send()).await {
-            Ok(answer) => answer,
-            Err(failed) if is_missing(&failed.error) => return Ok(None),
-            Err(failed) => return Err(failed.error),
-        };
-        for row in answer.items.unwrap_or_default() {
-            found.add(&row, stream);
-        }
+        let answer = client.attempt(asked, scan.send()).await;
+        let answer = answer.map_err(|failed| failed.error)?;
+        let page = answer.items.unwrap_or_default();
+        let parsed = page
+            .iter()
+            .map(|row| (item::key(row).to_owned(), item::parse(row)));
+        rows.extend(parsed);
         start = answer.last_evaluated_key.filter(|key| !key.is_empty());
         if start.is_none() {
-            return match found.nonsense() {
-                Some(message) => Err(asked.senseless(&message)),
-                None => Ok(Some(found)),
-            };
+            return Ok(rows);
         }
     }
     Err(asked.senseless("the scan of the table does not end"))
@@ -80,12 +109,12 @@ impl Leases {
         })
     }
 
-    fn add(&mut self, row: &Item, wanted: &Stream) {
-        match item::parse(row) {
+    fn add(&mut self, key: &str, row: &Parsed, wanted: &Stream) {
+        match row {
             Parsed::Lease {
                 lease,
                 stream: None,
-            } => self.leases.push(*lease),
+            } => self.leases.push(Lease::clone(lease)),
             Parsed::Lease {
                 lease,
                 stream: Some(of),
@@ -102,7 +131,7 @@ impl Leases {
                     self.leases.clear();
                 }
                 if is_wanted && of.epoch == self.epoch {
-                    self.leases.push(*lease);
+                    self.leases.push(Lease::clone(lease));
                 } else {
                     self.others += 1;
                 }
@@ -111,8 +140,8 @@ impl Leases {
             Parsed::Broken(reason) => {
                 self.broken += 1;
                 if self.malformed.len() < MOST_NAMED {
-                    let key = shortened(item::key(row)).into_owned();
-                    self.malformed.push((key, shortened(&reason).into_owned()));
+                    let reason = shortened(reason).into_owned();
+                    self.malformed.push((shortened(key).into_owned(), reason));
                 }
             }
         }
@@ -122,6 +151,7 @@ impl Leases {
 #[cfg(test)]
 mod tests {
     use aws_sdk_dynamodb::types::AttributeValue;
+    use kinesis_consumer::lease_table::dynamodb::item::Item;
 
     use super::*;
 
@@ -151,7 +181,7 @@ mod tests {
     fn read(wanted: &Stream, rows: &[Item]) -> Leases {
         let mut leases = Leases::default();
         for row in rows {
-            leases.add(row, wanted);
+            leases.add(item::key(row), &item::parse(row), wanted);
         }
         leases
     }
