@@ -1,6 +1,6 @@
 //! The rules: from what was seen and what is remembered to the replicas wished.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +33,9 @@ const TRIAL_MILLI: u64 = 850;
 const FAILING_MILLI: u64 = 950;
 /// Progress is watched for the threshold, but not longer than this unless checkpoints are rare.
 const SPAN_MOST_MS: u64 = 120 * SECOND;
+/// Shards named in notes; the others are counted.
+const NAMED: usize = 5;
+
 /// Busier pods than this are too few; fewer are wished when that keeps them below the other.
 const BUSY_MILLI: u64 = 950;
 const BUSY_AFTER_MILLI: u64 = 850;
@@ -75,7 +78,7 @@ struct Picture {
     late_ms: u64,
     /// The shard that is furthest behind of those that count.
     worst: Option<(String, u64)>,
-    left_out: Vec<String>,
+    left_out: BTreeSet<String>,
     measured: Vec<Measured>,
     /// The busiest pod with more than one shard: its shards, and how busy lately and over minutes.
     busiest: Option<(u32, u64, u64)>,
@@ -130,8 +133,8 @@ impl State {
 
     fn look(&mut self, seen: &Observation, settings: &Settings, at: u64) -> Picture {
         let before = self.shards.len();
-        self.shards
-            .retain(|id, _| seen.shards.iter().any(|shard| shard.id == *id));
+        let ids: HashSet<_> = seen.shards.iter().map(|shard| shard.id.as_str()).collect();
+        self.shards.retain(|id, _| ids.contains(id.as_str()));
         let mut resharded = self.shards.len() != before;
         for shard in &seen.shards {
             if let Some(memory) = self.shards.get_mut(&shard.id) {
@@ -157,13 +160,13 @@ impl State {
         let interval_ms = self.checkpoint_interval_ms();
         let threshold_ms = settings.lag_threshold_ms.max(1).max(2 * interval_ms);
         let late_ms = threshold_ms - interval_ms;
-        let left_out: Vec<String> = self
+        let left_out: BTreeSet<String> = self
             .shards
             .iter()
             .filter(|(_, shard)| shard.stands_ms(at) > threshold_ms)
             .map(|(id, _)| id.clone())
             .collect();
-        let counts = |id: &str| !left_out.iter().any(|out| out == id);
+        let counts = |id: &str| !left_out.contains(id);
         let lag = |shard: &ShardMemory| shard.lag_ms(interval_ms);
         let worst = self
             .shards
@@ -632,7 +635,7 @@ impl State {
                 words::time(picture.threshold_ms),
             ));
         }
-        for id in &picture.left_out {
+        for id in picture.left_out.iter().take(NAMED) {
             let stands = self
                 .shards
                 .get(id)
@@ -641,6 +644,12 @@ impl State {
                 "{}'s checkpoint has not moved for {}: left out",
                 words::shard(id),
                 words::time(stands)
+            ));
+        }
+        if picture.left_out.len() > NAMED {
+            notes.push(format!(
+                "{} more checkpoints have not moved: left out",
+                picture.left_out.len() - NAMED
             ));
         }
         for pod in &picture.measured {
