@@ -5,6 +5,7 @@
 use std::{collections::HashMap, fs, path::Path};
 
 use keda_kinesis_scaler::{config::Config, policy::Policy, trigger::Trigger};
+use rstest::rstest;
 use serde_json::Value;
 
 fn example(path: &str) -> String {
@@ -74,11 +75,11 @@ fn every_scaled_object_is_accepted() {
     );
 }
 
-/// Every YAML block of the README, parsed, with its text.
-fn readme_blocks() -> Vec<(Value, String)> {
-    let readme =
-        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
-    let blocks = readme
+/// Every YAML block of a document, parsed, with its text.
+fn blocks(document: &str) -> Vec<(Value, String)> {
+    let document =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(document)).unwrap();
+    let blocks = document
         .split("```yaml\n")
         .skip(1)
         .map(|rest| rest.split("```").next().unwrap());
@@ -87,16 +88,18 @@ fn readme_blocks() -> Vec<(Value, String)> {
         .collect()
 }
 
-#[test]
-fn the_readmes_triggers_are_accepted() {
-    let blocks = readme_blocks();
+#[rstest]
+fn the_triggers_of_documents_are_accepted(
+    #[values("README.md", "docs/migrate.md")] document: &str,
+) {
+    let blocks = blocks(document);
     let triggers = blocks
         .iter()
         .flat_map(|(block, _)| block["triggers"].as_array().cloned().unwrap_or_default());
     let metadata: Vec<HashMap<String, String>> = triggers
         .map(|trigger| serde_json::from_value(trigger["metadata"].clone()).unwrap())
         .collect();
-    assert!(!metadata.is_empty(), "no triggers in README.md");
+    assert!(!metadata.is_empty(), "no triggers in {document}");
     for metadata in metadata {
         Trigger::parse(&metadata, None).unwrap();
     }
@@ -104,7 +107,7 @@ fn the_readmes_triggers_are_accepted() {
 
 #[test]
 fn the_readmes_configurations_are_read() {
-    for (block, text) in readme_blocks() {
+    for (block, text) in blocks("README.md") {
         if ["listen", "aws", "tls", "policy"]
             .iter()
             .any(|key| block.get(key).is_some())
