@@ -1,6 +1,9 @@
-//! The embedded DynamoDB behind a proxy that fails calls on demand.
+//! The embedded DynamoDB behind a proxy that fails calls on demand, and knows who called what.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
+};
 
 use axum::{
     Router,
@@ -37,6 +40,8 @@ struct Proxy {
     client: Client<HttpConnector, Body>,
     target: std::net::SocketAddr,
     faults: Mutex<Vec<(&'static str, String, Fault, usize)>>,
+    /// Access key, operation, table.
+    calls: Mutex<BTreeSet<(String, String, String)>>,
 }
 
 impl DynamoDb {
@@ -51,6 +56,7 @@ impl DynamoDb {
             client,
             target,
             faults: Mutex::default(),
+            calls: Mutex::default(),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -72,6 +78,15 @@ impl DynamoDb {
             .push((operation, table.to_owned(), fault, times));
     }
 
+    /// The operations that the owner of an access key has called, each with its table.
+    pub fn called_by(&self, access_key: &str) -> BTreeSet<(String, String)> {
+        let calls = self.proxy.calls.lock().unwrap();
+        let calls = calls.iter().filter(|(key, ..)| key == access_key);
+        calls
+            .map(|(_, operation, table)| (operation.clone(), table.clone()))
+            .collect()
+    }
+
     /// Takes all faults away.
     pub fn clear(&self) {
         self.proxy.faults.lock().unwrap().clear();
@@ -90,6 +105,25 @@ impl DynamoDb {
 }
 
 impl Proxy {
+    fn record(&self, authorization: &str, operation: &str, body: &[u8]) {
+        let body: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+        let credential = authorization.split_once("Credential=");
+        let key = credential.and_then(|(_, rest)| rest.split('/').next());
+        let operation = operation.rsplit('.').next();
+        let (Some(key), Some(operation)) = (key, operation) else {
+            return;
+        };
+        let one = body["TableName"].as_str();
+        let several = body["RequestItems"].as_object();
+        let tables = several
+            .into_iter()
+            .flat_map(|tables| tables.keys().map(String::as_str));
+        let mut calls = self.calls.lock().unwrap();
+        for table in one.into_iter().chain(tables) {
+            calls.insert((key.to_owned(), operation.to_owned(), table.to_owned()));
+        }
+    }
+
     fn fault(&self, operation: &str, body: &[u8]) -> Option<Fault> {
         let body: serde_json::Value = serde_json::from_slice(body).ok()?;
         let mut faults = self.faults.lock().unwrap();
@@ -104,11 +138,13 @@ impl Proxy {
 async fn pass(State(proxy): State<Arc<Proxy>>, request: Request) -> Response {
     let (mut head, body) = request.into_parts();
     let body = to_bytes(body, usize::MAX).await.unwrap();
-    let operation = head
-        .headers
-        .get("x-amz-target")
-        .map_or("", |target| target.to_str().unwrap())
-        .to_owned();
+    let header = |name| {
+        head.headers
+            .get(name)
+            .map_or("", |value| value.to_str().unwrap())
+    };
+    let operation = header("x-amz-target").to_owned();
+    proxy.record(header("authorization"), &operation, &body);
     let fault = proxy.fault(&operation, &body);
     match fault {
         Some(Fault::Hang) => std::future::pending().await,
