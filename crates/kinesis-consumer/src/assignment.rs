@@ -198,7 +198,13 @@ impl<'a> View<'a> {
     /// Leases to get from whoever has at least two more than we, the richest first.
     fn moves(&self, unfinished: &[&'a Lease], limits: Limits) -> Vec<Action> {
         // What each will still hold when the standing requests are granted, and what else can be had of it. What others asked for
-        // does not count as theirs: a lease that is about to move shall not make its next holder one to ask.
+        // does not count as theirs: a lease that is about to move shall not make its next holder one to ask. A request that the holder
+        // will refuse, as its asker has enough by now, stands for nothing.
+        let mut held: BTreeMap<&str, usize> = BTreeMap::new();
+        for holder in unfinished.iter().filter_map(|lease| self.holder(lease)) {
+            *held.entry(holder).or_default() += 1;
+        }
+        let holds = |worker: &str| held.get(worker).copied().unwrap_or_default();
         let mut counts = BTreeMap::from([(self.me, 0)]);
         let mut offers: BTreeMap<&str, Vec<Action>> = BTreeMap::new();
         let mut scattered = unfinished.to_vec();
@@ -212,7 +218,8 @@ impl<'a> View<'a> {
                 .as_deref()
                 .filter(|_| lease.is_native() && holder != self.me);
             let is_void = self.observations.ask_is_void(lease, self.now);
-            if let Some(asker) = asker.filter(|_| !is_void) {
+            let stands = |asker: &&str| !is_void && holds(holder) >= holds(asker) + 2;
+            if let Some(asker) = asker.filter(stands) {
                 counts
                     .entry(self.me)
                     .and_modify(|mine| *mine += usize::from(asker == self.me));

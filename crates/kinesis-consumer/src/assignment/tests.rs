@@ -66,6 +66,8 @@ fn count(actions: &[Action]) -> (usize, usize, usize) {
 #[case::one_more_is_even_enough("a a me", (0, 0, 0))]
 #[case::standing_requests_count("a>me a>me a a", (0, 0, 0))]
 #[case::requests_of_others_count("a>b a>b a a", (0, 1, 0))]
+#[case::requests_that_will_be_refused_do_not("a>b a a b b me", (0, 1, 0))]
+#[case::nor_does_a_refused_one_of_ours("a>me a a b b me me", (0, 0, 0))]
 #[case::finished_ones_do_not_count("a a! a! a!", (0, 0, 0))]
 #[case::one_by_one_from_kcl_2("J J J J", (0, 0, 1))]
 #[case::the_richest_first("J J J J a a a", (0, 1, 1))]
