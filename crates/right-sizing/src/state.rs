@@ -281,7 +281,10 @@ impl State {
     fn first(&mut self, picture: &Picture) -> (Step, String) {
         let wish = picture.running.max(1);
         self.wish = Some(wish);
-        self.wished_ms = picture.at;
+        if picture.running > 0 {
+            // They may have come a moment ago. Where nothing runs, nothing has to settle.
+            self.wished_ms = picture.at;
+        }
         self.handed_over_ms = picture.at;
         let words = match picture.running {
             0 => "first look: nothing runs, so 1 pod".into(),

@@ -436,3 +436,18 @@ fn a_recording_is_decided_again_alike() {
         "{error}"
     );
 }
+
+#[test]
+fn the_first_pods_after_zero_need_not_settle() {
+    let mut application = Application::new(12, 0, settings());
+    application.lags_ms.fill(0);
+    let seen = application.seen();
+    application.decide(&seen);
+    // One pod comes at once, and the records of twice as many as it can do.
+    application.lags_ms.fill(30_000);
+    application.deal(1);
+    let out = application.until_a_step(0.5, 60);
+    assert_eq!((out.step, out.replicas), (Step::Out, 3), "{}", out.reason);
+    let waited = application.at_ms - START_MS;
+    assert!(waited < 120_000, "only after {waited} ms");
+}
