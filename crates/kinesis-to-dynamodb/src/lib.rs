@@ -6,6 +6,7 @@
 
 use std::{future::Future, sync::Arc};
 
+use kinesis_consumer::{config::Config, processor::ProcessorFactory, worker::Worker};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -27,12 +28,27 @@ mod writer;
 pub use error::Error;
 pub use settings::Settings;
 
+/// Makes the processor of each shard.
+pub type Processors = Arc<dyn ProcessorFactory>;
+
 /// Consumes until `shutdown` resolves, then ends the batches in work, checkpoints, gives the leases up and returns.
 ///
 /// # Errors
 /// What is missing or denied at the start, and what the worker cannot go on without; each with the command that mends it.
 pub async fn run(
     settings: Settings,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), Error> {
+    run_adapted(settings, |_, processors| processors, shutdown).await
+}
+
+/// As [`run`], with the worker's settings changed and the processors wrapped by `adapt`.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_adapted(
+    settings: Settings,
+    adapt: impl FnOnce(&mut Config, Processors) -> Processors + Send,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), Error> {
     settings.check()?;
@@ -50,7 +66,7 @@ pub async fn run(
         ended.clone().cancelled_owned(),
     ));
 
-    let result = consume(&settings, &metrics, shutdown).await;
+    let result = consume(&settings, &metrics, adapt, shutdown).await;
     ended.cancel();
     // It has no state to save: a scrape that hangs must not hold up the end.
     admin.abort();
@@ -60,6 +76,7 @@ pub async fn run(
 async fn consume(
     settings: &Settings,
     metrics: &Arc<metrics::Metrics>,
+    adapt: impl FnOnce(&mut Config, Processors) -> Processors + Send,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), Error> {
     tokio::pin!(shutdown);
@@ -76,16 +93,14 @@ async fn consume(
     ));
     let events = Arc::clone(metrics);
     let region = clients.region;
-    let worker = kinesis_consumer::worker::Worker::new(
-        settings.consumer(),
-        clients.kinesis,
-        clients.leases,
-        Arc::new(processor::Factory(sink)),
-    )
-    .on_event(Arc::new(move |event| {
-        log::event(event);
-        events.record(event);
-    }));
+    let mut config = settings.consumer();
+    let processors = adapt(&mut config, Arc::new(processor::Factory(sink)));
+    let worker = Worker::new(config, clients.kinesis, clients.leases, processors).on_event(
+        Arc::new(move |event| {
+            log::event(event);
+            events.record(event);
+        }),
+    );
     tracing::info!(
         stream = settings.stream_name,
         table = settings.table_name,
