@@ -2,15 +2,19 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 
 /// KEDA scales Kinesis consumers, start to end, on this machine: Kinesis and DynamoDB are embedded, the scaler and the consumers are
-/// real processes. The stream is resharded 2 → 3 → 2, a pod is killed, and the end shows that every user that was sent is in the table.
+/// real processes. At the end every user that was sent is in the table.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "demo", args_conflicts_with_subcommands = true)]
 pub struct Args {
     #[command(subcommand)]
     pub(crate) part: Option<Part>,
+
+    /// Which story
+    #[arg(long, default_value = "shards")]
+    pub scene: Scene,
 
     /// How fast the story is told: slow, normal, fast, or a factor such as 1.5. About 2 minutes, 1 minute, half a minute
     #[arg(long, value_name = "PACE", default_value = "normal", value_parser = Pace::parse)]
@@ -27,6 +31,15 @@ pub struct Args {
     /// Where the picture and the logs go [default: demo/ in cargo's target directory, else in the system's temporary one]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+}
+
+/// Which story is told.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum Scene {
+    /// A pod for each shard: the stream is resharded 2 → 3 → 2, and a pod is killed
+    Shards,
+    /// As many pods as keep records young: a burst wakes them from zero, one step makes them enough, and they go when all is read
+    Lag,
 }
 
 /// What the demo starts itself as.

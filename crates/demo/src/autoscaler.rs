@@ -1,6 +1,8 @@
 //! KEDA and the HPA, for one ScaledObject: each tick asks the scaler over gRPC what KEDA asks, in its order, decides as the HPA does, and
 //! scales the deployment.
 
+mod push;
+
 use std::{collections::HashMap, fmt, time::Duration};
 
 use anyhow::{Context as _, Result};
@@ -14,9 +16,10 @@ use tokio::{
 };
 use tonic::transport::{Channel, Endpoint};
 
+use self::push::Pushes;
 use crate::{
     pods::Deployment,
-    state::{Board, Source, Tick},
+    state::{Board, Scaled, Source, Tick},
     times::human,
 };
 
@@ -27,6 +30,10 @@ pub struct ScaledObject {
     pub metadata: HashMap<String, String>,
     /// Replicas and times.
     pub limits: Limits,
+    /// Of type `external-push`? Then KEDA also listens.
+    pub push: bool,
+    /// KEDA's `pollingInterval`. At zero replicas it alone asks; else the HPA does, at each tick.
+    pub polling_interval: Duration,
 }
 
 /// What the scaler said in one tick.
@@ -53,20 +60,46 @@ pub async fn run(
     mut scaler: ExternalScalerClient<Channel>,
     mut applied: watch::Receiver<Option<ScaledObject>>,
     deployment: Deployment,
-    poll: Duration,
+    sync: Duration,
 ) {
     let mut autoscaling = None;
+    let mut pushes: Option<Pushes> = None;
     let started = Instant::now();
+    let mut asked = started;
     let (mut told, mut made_of_it) = (String::new(), String::new());
-    let mut ticks = interval(poll);
+    let mut ticks = interval(sync);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        ticks.tick().await;
+        let pushed = tokio::select! {
+            () = became_active(&mut pushes) => true,
+            _ = ticks.tick() => false,
+        };
         let Some(object) = applied.borrow_and_update().clone() else {
             continue;
         };
+        if object.push && pushes.is_none() {
+            pushes = Some(Pushes::open(scaler.clone(), object.metadata.clone()));
+        }
         // A changed trigger changes the HPA's target, not its memory.
         let autoscaling = autoscaling.get_or_insert_with(|| Autoscaling::new(object.limits));
+        if deployment.replicas() == 0 {
+            if pushed {
+                board.say(Source::Keda, "StreamIsActive: true");
+                let decision = autoscaling.decide(started.elapsed(), 0, 0.0, 1.0, true);
+                board.say(
+                    Source::Keda,
+                    format!("woken: 0 → {}", pods(decision.replicas)),
+                );
+                scale(&board, &deployment, decision.replicas, true);
+            }
+            if pushed || asked.elapsed() < object.polling_interval {
+                continue;
+            }
+        } else if pushed {
+            // They run already: the next tick asks.
+            continue;
+        }
+        asked = Instant::now();
         let answer = match ask(&mut scaler, object.metadata).await {
             Ok(answer) => answer,
             Err(error) => {
@@ -95,8 +128,9 @@ pub async fn run(
             board.say(Source::Hpa, text.clone());
             made_of_it = text;
         }
-        deployment.scale(decision.replicas);
+        scale(&board, &deployment, decision.replicas, false);
         board.update(|state| {
+            state.ticks += 1;
             state.tick = Some(Tick {
                 metric,
                 value,
@@ -106,6 +140,29 @@ pub async fn run(
                 decision,
             })
         });
+    }
+}
+
+/// Returns when the scaler pushes that there is work; never without a stream.
+async fn became_active(pushes: &mut Option<Pushes>) {
+    let Some(pushes) = pushes else {
+        return std::future::pending().await;
+    };
+    while !pushes.next().await {}
+}
+
+fn scale(board: &Board, deployment: &Deployment, to: u32, pushed: bool) {
+    let from = deployment.replicas();
+    deployment.scale(to);
+    if from != to {
+        let at = board.elapsed();
+        let scaled = Scaled {
+            at,
+            from,
+            to,
+            pushed,
+        };
+        board.update(|state| state.scaled.push(scaled));
     }
 }
 
@@ -125,11 +182,7 @@ async fn ask(
     scaler: &mut ExternalScalerClient<Channel>,
     metadata: HashMap<String, String>,
 ) -> Result<Answer> {
-    let object = ScaledObjectRef {
-        name: "consumer".into(),
-        namespace: "default".into(),
-        scaler_metadata: metadata,
-    };
+    let object = scaled_object(metadata);
     let specs = scaler
         .get_metric_spec(object.clone())
         .await
@@ -168,6 +221,14 @@ async fn ask(
     })
 }
 
+fn scaled_object(metadata: HashMap<String, String>) -> ScaledObjectRef {
+    ScaledObjectRef {
+        name: "consumer".into(),
+        namespace: "default".into(),
+        scaler_metadata: metadata,
+    }
+}
+
 /// The float field counts when it is above zero, else the older integer field.
 fn float_or_int(float: f64, int: i64) -> f64 {
     if float > 0.0 { float } else { int as f64 }
@@ -194,6 +255,12 @@ fn sentence(value: f64, target: f64, current: u32, decision: &Decision) -> Strin
         wanted,
         why,
     } = decision;
+    if *why == Why::Idle && current > 0 {
+        return format!(
+            "not active for the whole cooldown: {current} → {}",
+            pods(*replicas)
+        );
+    }
     let outcome = match why {
         Why::Stabilising(left) => format!(
             "stays at {} for {} yet (stabilisation)",
@@ -249,6 +316,8 @@ mod tests {
             text,
             "ceil(2 / 1) = 2 pods: stays at 3 pods for 4.4 s yet (stabilisation)"
         );
+        let text = sentence(3.0, 1.0, 3, &decision(0, 0, Why::Idle));
+        assert_eq!(text, "not active for the whole cooldown: 3 → 0 pods");
         let text = sentence(2.0, 3.0, 1, &decision(1, 1, Why::Tolerance));
         assert_eq!(text, "ceil(2 / 3) = 1 pod: stays at 1 pod");
     }

@@ -1,12 +1,12 @@
 //! A consumer pod: `kinesis-to-dynamodb` with the tutorial's environment, its times shortened.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::Parser as _;
 use kinesis_to_dynamodb::Settings;
 use tokio::net::TcpListener;
 
 use crate::{
-    process,
+    limited, process,
     stage::{APPLICATION, STREAM, Stage, TABLE, aws_environment},
     times::Times,
 };
@@ -25,6 +25,9 @@ pub(crate) fn environment(stage: &Stage, times: &Times) -> Vec<(&'static str, St
     environment
 }
 
+/// What a pod can do, in records a second; unset: all that the machine can.
+pub(crate) const LIMIT: &str = "DEMO_RECORDS_PER_SECOND";
+
 /// In the pod's process: says on standard output where its admin port is, and consumes until told to stop.
 #[expect(clippy::print_stdout, reason = "its admin address, for the demo")]
 pub(crate) async fn main() -> Result<()> {
@@ -37,5 +40,10 @@ pub(crate) async fn main() -> Result<()> {
     // A free port. Should somebody else take it in between, this pod ends, and is replaced.
     settings.admin = TcpListener::bind("127.0.0.1:0").await?.local_addr()?;
     println!("{}", settings.admin);
-    Ok(kinesis_to_dynamodb::run(settings, stop).await?)
+    let limit = std::env::var(LIMIT).ok().map(|limit| limit.parse());
+    let Some(limit) = limit.transpose().context(LIMIT)? else {
+        return Ok(kinesis_to_dynamodb::run(settings, stop).await?);
+    };
+    let adapt = |config: &mut _, processors| limited::limit(limit, config, processors);
+    Ok(kinesis_to_dynamodb::run_adapted(settings, adapt, stop).await?)
 }

@@ -6,7 +6,9 @@
 pub mod args;
 pub mod autoscaler;
 mod consumer;
+pub mod decisions;
 pub mod ledger;
+mod limited;
 pub mod observer;
 pub mod picture;
 pub mod pods;

@@ -42,6 +42,9 @@ pub async fn run(
                 .map(|shard| remember(shard, &state.shards))
                 .collect();
             state.stored = stored;
+            if stored > 0 {
+                state.first_stored.get_or_insert(at);
+            }
             state.lag = lag;
             let now = Instant::now();
             counts.push_back((now, state.sent, stored));
@@ -151,6 +154,7 @@ fn sample(state: &State, at: Duration) -> Sample {
         lag: state.lag,
         open_shards: state.open_shards(),
         running: state.running(),
+        wished: state.wish.as_ref().map(|wish| wish.replicas),
         shards: state.shards.clone(),
     }
 }

@@ -68,12 +68,24 @@ pub fn draw(state: &State) -> String {
 
 impl Picture {
     fn shards_and_pods(&mut self, samples: &[Sample]) {
+        let most = samples
+            .iter()
+            .map(|sample| sample.open_shards.max(sample.running))
+            .fold(4, usize::max);
+        let top = most as f64;
+        let lines: Vec<f64> = (0..=most).map(|line| line as f64).collect();
         self.heading("Open shards, and pods that are ready");
         self.key(RIGHT, PALETTE[1], "pods");
         self.key(RIGHT - 44.0, PALETTE[0], "shards");
-        self.scale(4.0, &[0.0, 1.0, 2.0, 3.0, 4.0], "");
-        let shards = steps(&self.points(samples, 4.0, |sample| sample.open_shards as f64));
-        let pods = steps(&self.points(samples, 4.0, |sample| sample.running as f64));
+        self.scale(top, &lines, "");
+        let shards = steps(&self.points(samples, top, |sample| sample.open_shards as f64));
+        let pods = steps(&self.points(samples, top, |sample| sample.running as f64));
+        if samples.iter().any(|sample| sample.wished.is_some()) {
+            self.key(RIGHT - 100.0, PALETTE[3], "wished");
+            let wished = |sample: &Sample| f64::from(sample.wished.unwrap_or(0));
+            let wished = steps(&self.points(samples, top, wished));
+            self.line(&wished, PALETTE[3], 4.0);
+        }
         self.line(&shards, PALETTE[0], 5.0);
         self.line(&pods, PALETTE[1], 2.5);
         self.y += CHART + GAP;

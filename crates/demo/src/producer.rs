@@ -1,10 +1,13 @@
-//! Sends users to the stream at a steady rate, through the AWS SDK: the partition key is the e-mail, the data a JSON object.
+//! Sends users to the stream at the rate that is set, through the AWS SDK: the partition key is the e-mail, the data a JSON object.
 
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use aws_sdk_kinesis::{primitives::Blob, types::PutRecordsRequestEntry};
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::{
+    sync::watch,
+    time::{MissedTickBehavior, interval, sleep},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -13,9 +16,8 @@ use crate::{
     state::Board,
 };
 
-/// Users a second.
-pub const RATE: u32 = 50;
-const BATCH: u32 = 10;
+/// Batches a second.
+const BATCHES: u32 = 5;
 
 const NAMES: [&str; 12] = [
     "Ada", "Grace", "Alan", "Edsger", "Barbara", "Donald", "Radia", "Ken", "Margaret", "Leslie",
@@ -43,14 +45,29 @@ pub fn user(number: u32) -> User {
     }
 }
 
-/// Stops the producer. Cheap to clone.
-#[derive(Clone, Debug, Default)]
+/// Sets the producer's rate, and stops it. Cheap to clone.
+#[derive(Clone, Debug)]
 pub struct Switch {
+    rate: watch::Sender<u32>,
     stop: CancellationToken,
     stopped: CancellationToken,
 }
 
 impl Switch {
+    /// So many users a second, in steps of five.
+    pub fn at(rate: u32) -> Self {
+        Self {
+            rate: watch::Sender::new(rate),
+            stop: CancellationToken::new(),
+            stopped: CancellationToken::new(),
+        }
+    }
+
+    /// So many users a second from now on.
+    pub fn set(&self, rate: u32) {
+        self.rate.send_replace(rate);
+    }
+
     /// Lets the batch in flight be sent, and returns when nothing more comes.
     pub async fn off(&self) {
         self.stop.cancel();
@@ -66,7 +83,7 @@ pub async fn run(
     switch: Switch,
 ) -> Result<()> {
     let _stopped = switch.stopped.drop_guard();
-    let mut ticks = interval(Duration::from_secs(1) * BATCH / RATE);
+    let mut ticks = interval(Duration::from_secs(1) / BATCHES);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut numbers = 1..;
     loop {
@@ -75,11 +92,17 @@ pub async fn run(
             () = switch.stop.cancelled() => return Ok(()),
             _ = ticks.tick() => {}
         }
-        let users: Vec<User> = numbers.by_ref().take(BATCH as usize).map(user).collect();
+        let batch = *switch.rate.borrow() / BATCHES;
+        if batch == 0 {
+            continue;
+        }
+        let users: Vec<User> = numbers.by_ref().take(batch as usize).map(user).collect();
         // Written down before they are sent: a consumer may be faster than the answer.
         ledger.sending(&users);
+        let at = board.elapsed();
+        board.update(|state| state.first_sent.get_or_insert(at).to_owned());
         send(&kinesis, users).await?;
-        board.update(|state| state.sent += u64::from(BATCH));
+        board.update(|state| state.sent += u64::from(batch));
     }
 }
 

@@ -15,15 +15,15 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    args::Args,
-    autoscaler, consumer,
+    args::{Args, Scene},
+    autoscaler, consumer, decisions,
     ledger::{Ledger, Verdict},
     observer, picture,
     pods::{Deployment, Template},
     producer::{self, Switch},
     stage::Stage,
     state::{Board, Source},
-    story::Story,
+    story::{Story, lag, shards},
     times::Times,
     view,
 };
@@ -33,7 +33,7 @@ const INTERRUPTED: u8 = 130;
 
 /// The whole demo.
 pub(crate) async fn run(args: Args) -> Result<ExitCode> {
-    let times = Times::new(args.pace);
+    let times = Times::new(args.scene, args.pace);
     let out = match args.out {
         Some(out) => {
             std::path::absolute(&out).with_context(|| format!("--out {}", out.display()))?
@@ -51,7 +51,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
         view::plain::introduce(&mut io::stdout(), &times)?;
     }
     let screen = start_view(live, &board, &times, &interrupted);
-    let stage = match Stage::set(&out, &times).await {
+    let mut stage = match Stage::set(&out, &times, shards_of(args.scene)).await {
         Ok(stage) => stage,
         Err(error) => {
             end_view(&board, screen).await?;
@@ -67,8 +67,12 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
     );
 
     let stop_pods = CancellationToken::new();
+    let mut environment = consumer::environment(&stage, &times);
+    if args.scene == Scene::Lag {
+        environment.push((consumer::LIMIT, lag::CAPACITY.to_string()));
+    }
     let template = Template {
-        environment: consumer::environment(&stage, &times),
+        environment,
         logs: out.join("logs"),
         grace: times.grace,
         observe: times.observe,
@@ -76,14 +80,18 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
     let (deployment, controller) = Deployment::new(template, board.clone(), stop_pods.clone());
     let mut controller = tokio::spawn(controller);
 
+    let mut reading = JoinSet::new();
+    if let Some(output) = stage.decisions.take() {
+        reading.spawn(decisions::run(board.clone(), output));
+    }
     let told = tokio::select! {
-        told = tell(&board, &stage, &deployment, &times) => told.map(Some),
+        told = tell(args.scene, &board, &stage, &deployment, &times) => told.map(Some),
         failed = &mut controller => Err(flatten(failed).err().unwrap_or_else(|| anyhow::anyhow!("the deployment ended"))),
         () = interrupted.cancelled() => Ok(None),
     };
     let took = board.elapsed();
     let picture = match &told {
-        Ok(Some(_)) => picture::write(&out.join("demo.svg"), &board.read()).map(Some),
+        Ok(Some(_)) => picture::write(&out.join(picture_name(args.scene)), &board.read()).map(Some),
         _ => Ok(None),
     };
     end_view(&board, screen).await?;
@@ -91,7 +99,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
         view::summary::write(&mut io::stdout(), verdict, &board.read(), picture, took)?;
     }
     if let (Ok(Some(Told { .. })), true) = (&told, args.keep) {
-        view::summary::write_commands(&mut io::stdout(), &stage, 3)?;
+        view::summary::write_commands(&mut io::stdout(), &stage, args.scene, &times)?;
         keep_up(&board, &interrupted).await?;
     }
 
@@ -121,6 +129,7 @@ struct Told {
 }
 
 async fn tell(
+    scene: Scene,
     board: &Board,
     stage: &Stage,
     deployment: &Deployment,
@@ -144,7 +153,10 @@ async fn tell(
         ledger.clone(),
         times.observe,
     ));
-    let switch = Switch::default();
+    let switch = Switch::at(match scene {
+        Scene::Shards => shards::RATE,
+        Scene::Lag => 0,
+    });
     let mut producing = JoinSet::new();
     producing.spawn(producer::run(
         stage.kinesis.clone(),
@@ -161,7 +173,7 @@ async fn tell(
         producer: &switch,
         times,
     };
-    let told = story.tell();
+    let told = story.tell(scene);
     tokio::pin!(told);
     let verdict = tokio::select! {
         verdict = &mut told => verdict?,
@@ -175,6 +187,20 @@ async fn tell(
         verdict,
         _tasks: tasks,
     })
+}
+
+fn shards_of(scene: Scene) -> u32 {
+    match scene {
+        Scene::Shards => shards::SHARDS,
+        Scene::Lag => lag::SHARDS,
+    }
+}
+
+fn picture_name(scene: Scene) -> &'static str {
+    match scene {
+        Scene::Shards => "demo.svg",
+        Scene::Lag => "demo-lag.svg",
+    }
 }
 
 /// With `--keep`: until Ctrl-C, goes on saying what happens.

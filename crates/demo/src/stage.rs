@@ -6,6 +6,7 @@ use std::{
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result};
@@ -16,9 +17,16 @@ use aws_sdk_dynamodb::types::{
 use embedded_kinesis::EmbeddedKinesis;
 use keda_kinesis_scaler::config::Config;
 use tokio::{net::TcpListener, sync::oneshot};
+use tracing_subscriber::{
+    Layer as _,
+    filter::{LevelFilter, Targets},
+    fmt,
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
 
 use crate::{
-    process::{self, Process},
+    process::{self, Output, Process},
     times::Times,
 };
 
@@ -50,14 +58,16 @@ pub struct Stage {
     pub scaler: SocketAddr,
     /// The scaler's admin address.
     pub admin: SocketAddr,
+    /// The scaler's decisions, a line of JSON each.
+    pub decisions: Option<Output>,
     scaler_process: Process,
     _embedded: EmbeddedKinesis,
     _stop_dynamodb: oneshot::Sender<()>,
 }
 
 impl Stage {
-    /// Starts everything, makes the stream with two shards and the table.
-    pub async fn set(out: &Path, times: &Times) -> Result<Self> {
+    /// Starts everything, makes the stream with so many shards, and the table.
+    pub async fn set(out: &Path, times: &Times, shards: u32) -> Result<Self> {
         clear_logs(&out.join("logs")).with_context(|| format!("cannot make {}", out.display()))?;
         let embedded = EmbeddedKinesis::start(embedded_kinesis::Config {
             region: REGION.into(),
@@ -96,14 +106,14 @@ impl Stage {
                 .endpoint_url(&dynamodb_endpoint)
                 .build(),
         );
-        create_stream(&kinesis)
+        create_stream(&kinesis, shards)
             .await
             .context("cannot create the stream")?;
         create_table(&dynamodb)
             .await
             .context("cannot create the table")?;
 
-        let (scaler_process, scaler, admin) = start_scaler(out, times).await?;
+        let (scaler_process, scaler, admin, decisions) = start_scaler(out, times).await?;
         Ok(Self {
             out: out.to_owned(),
             kinesis,
@@ -112,10 +122,24 @@ impl Stage {
             dynamodb_endpoint,
             scaler,
             admin,
+            decisions: Some(decisions),
             scaler_process,
             _embedded: embedded,
             _stop_dynamodb: stop_dynamodb,
         })
+    }
+
+    /// The same for `scaleOn: lag`: as many pods as keep each record younger than `threshold`, down to one shard a pod.
+    pub fn lag_metadata(&self, threshold: Duration) -> HashMap<String, String> {
+        let mut metadata = self.trigger_metadata(1);
+        let of_lag = [
+            ("scaleOn", "lag".to_owned()),
+            ("applicationName", APPLICATION.to_owned()),
+            ("leaseTableEndpoint", self.dynamodb_endpoint.clone()),
+            ("lagThreshold", format!("{}s", threshold.as_secs())),
+        ];
+        metadata.extend(of_lag.map(|(key, value)| (key.to_owned(), value)));
+        metadata
     }
 
     /// The trigger metadata of the story's ScaledObject, as KEDA hands it to the scaler.
@@ -164,11 +188,11 @@ pub fn aws_environment() -> Vec<(&'static str, String)> {
     .into()
 }
 
-async fn create_stream(kinesis: &aws_sdk_kinesis::Client) -> Result<()> {
+async fn create_stream(kinesis: &aws_sdk_kinesis::Client, shards: u32) -> Result<()> {
     kinesis
         .create_stream()
         .stream_name(STREAM)
-        .shard_count(2)
+        .shard_count(i32::try_from(shards)?)
         .send()
         .await?;
     let created = async {
@@ -212,7 +236,10 @@ async fn create_table(dynamodb: &aws_sdk_dynamodb::Client) -> Result<()> {
     Ok(())
 }
 
-async fn start_scaler(out: &Path, times: &Times) -> Result<(Process, SocketAddr, SocketAddr)> {
+async fn start_scaler(
+    out: &Path,
+    times: &Times,
+) -> Result<(Process, SocketAddr, SocketAddr, Output)> {
     // The policy is what lets a trigger name an endpoint of its own: without it the scaler refuses `awsEndpoint`.
     let config = out.join("scaler.yaml");
     fs::write(
@@ -244,15 +271,19 @@ async fn start_scaler(out: &Path, times: &Times) -> Result<(Process, SocketAddr,
         process,
         grpc.parse().with_context(failed)?,
         admin.parse().with_context(failed)?,
+        output,
     ))
 }
 
-/// In the scaler's process: serves on free ports, says on standard output which, until told to stop.
+/// In the scaler's process: serves on free ports until told to stop. Says on standard output which, and then what it decides on lag.
 #[expect(clippy::print_stdout, reason = "its addresses, for the demo")]
 pub async fn scaler_main() -> Result<()> {
-    tracing_subscriber::fmt()
-        .with_ansi(false)
-        .with_writer(std::io::stderr)
+    let log = fmt::layer().with_ansi(false).with_writer(std::io::stderr);
+    let decided = Targets::new().with_target("keda_kinesis_scaler::right_size", LevelFilter::INFO);
+    let decisions = fmt::layer().json().flatten_event(true);
+    tracing_subscriber::registry()
+        .with(log.with_filter(LevelFilter::INFO))
+        .with(decisions.with_filter(decided))
         .init();
     let config = std::env::var("DEMO_CONFIG").context("this part is for the demo itself")?;
     let config = Config::load(&config)?;

@@ -21,6 +21,16 @@ pub struct State {
     pub tick: Option<Tick>,
     /// The ScaledObject's `shardCount`; `None`: none is applied yet.
     pub shard_count: Option<u32>,
+    /// Ticks of the autoscaler that were answered.
+    pub ticks: u32,
+    /// Every change of the replicas by the autoscaler.
+    pub scaled: Vec<Scaled>,
+    /// What the scaler decided last, where it decides on lag.
+    pub wish: Option<Wish>,
+    /// When the first user was sent, since the start.
+    pub first_sent: Option<Duration>,
+    /// When the first one was seen in the table.
+    pub first_stored: Option<Duration>,
     /// Users sent, and acknowledged by Kinesis.
     pub sent: u64,
     /// Users seen in the table.
@@ -116,6 +126,30 @@ pub struct Tick {
     pub decision: Decision,
 }
 
+/// A change of the replicas.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Scaled {
+    /// Since the start.
+    pub at: Duration,
+    /// Replicas before.
+    pub from: u32,
+    /// Replicas after.
+    pub to: u32,
+    /// By a push of the scaler, not by a tick?
+    pub pushed: bool,
+}
+
+/// What the scaler decided, by its log.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Wish {
+    /// As many pods as it wishes.
+    pub replicas: u32,
+    /// Is there work?
+    pub active: bool,
+    /// Why, in a sentence.
+    pub reason: String,
+}
+
 /// What was to be seen at one moment.
 #[derive(Clone, Debug)]
 pub struct Sample {
@@ -131,6 +165,8 @@ pub struct Sample {
     pub open_shards: usize,
     /// Pods that are ready.
     pub running: usize,
+    /// Pods that the scaler wishes, where it decides on lag.
+    pub wished: Option<u32>,
     /// All shards with their holders.
     pub shards: Vec<Shard>,
 }
@@ -155,6 +191,8 @@ pub enum Source {
     Keda,
     /// What the HPA made of it.
     Hpa,
+    /// What the scaler decided, and why.
+    Scaler,
     /// A pod starts, is ready, ends.
     Pod,
     /// The stream and its leases.
@@ -170,6 +208,7 @@ impl Source {
             Self::Story => "story",
             Self::Keda => "keda",
             Self::Hpa => "hpa",
+            Self::Scaler => "scaler",
             Self::Pod => "pod",
             Self::Shard => "shards",
             Self::Demo => "demo",

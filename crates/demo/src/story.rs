@@ -1,21 +1,23 @@
-//! The story, step by step: each does one thing an operator would do, and waits for what should come of it.
+//! The stories, step by step: each does one thing an operator would do, and waits for what should come of it.
+
+pub mod lag;
+pub mod shards;
 
 use std::{collections::HashSet, time::Duration};
 
-use anyhow::{Context as _, Result, bail};
-use aws_sdk_kinesis::types::ScalingType;
-use keda_rules::Limits;
+use anyhow::{Result, bail};
 use tokio::{
     sync::watch,
     time::{sleep, timeout},
 };
 
 use crate::{
+    args::Scene,
     autoscaler::ScaledObject,
     ledger::{Ledger, Verdict},
     pods::Deployment,
     producer::Switch,
-    stage::{STREAM, Stage},
+    stage::Stage,
     state::{Board, Phase, Shard, Source, State, Step},
     times::{Times, human},
 };
@@ -33,108 +35,57 @@ pub struct Story<'a> {
     pub ledger: &'a Ledger,
     /// Applies a ScaledObject.
     pub applied: &'a watch::Sender<Option<ScaledObject>>,
-    /// Stops the producer.
+    /// Sets the producer's rate, and stops it.
     pub producer: &'a Switch,
     /// How fast.
     pub times: &'a Times,
 }
 
-/// Title and goal of each step.
-const STEPS: [(&str, &str); 7] = [
-    ("deploy one pod", "1 pod reads both shards"),
-    ("ScaledObject, shardCount \"1\"", "2 pods"),
-    ("reshard to 3", "3 pods"),
-    ("kill -9 one pod", "3 pods again"),
-    ("reshard to 2", "2 pods"),
-    ("ScaledObject, shardCount \"3\"", "1 pod"),
-    ("stop sending", "every user is in the table"),
-];
-
-/// The ScaledObject's replicas and times.
-pub fn limits(times: &Times) -> Limits {
-    Limits {
-        min: 1,
-        max: 10,
-        tolerance: 0.1,
-        stabilisation: times.stabilisation,
-        cooldown: times.cooldown,
-        scale_up_period: times.poll,
-    }
-}
-
 impl Story<'_> {
-    /// Tells it, and returns what the table holds at the end. An error: a step's goal was not reached, or AWS refused.
-    pub async fn tell(&self) -> Result<Verdict> {
-        self.board.update(|state| {
-            let step = |(title, goal): (&str, &str)| Step {
-                title: title.into(),
-                goal: goal.into(),
-                began: None,
-                reached: None,
-            };
-            state.steps = STEPS.map(step).into();
-        });
-
-        self.begin(0);
-        self.deployment.scale(1);
-        self.reach(0, |state| settled(state, 2, 1)).await?;
-
-        self.begin(1);
-        self.apply(1);
-        self.reach(1, |state| settled(state, 2, 2)).await?;
-
-        self.begin(2);
-        self.reshard(3).await?;
-        self.reach(2, |state| settled(state, 3, 3)).await?;
-
-        self.begin(3);
-        let victim = self.busiest_pod().context("no pod to kill")?;
-        self.deployment.kill(&victim);
-        self.reach(3, |state| is_dead(state, &victim) && settled(state, 3, 3))
-            .await?;
-
-        self.begin(4);
-        self.reshard(2).await?;
-        self.reach(4, |state| settled(state, 2, 2)).await?;
-
-        self.begin(5);
-        self.apply(3);
-        self.reach(5, |state| settled(state, 2, 1)).await?;
-
-        self.begin(6);
-        self.producer.off().await;
-        self.drained().await?;
-        let verdict = self.ledger.verify(&self.stage.dynamodb).await?;
-        if verdict.is_right() {
-            self.mark_reached(6);
+    /// Tells one, and returns what the table holds at the end. An error: a step's goal was not reached, or AWS refused.
+    pub async fn tell(&self, scene: Scene) -> Result<Verdict> {
+        match scene {
+            Scene::Shards => shards::tell(self).await,
+            Scene::Lag => lag::tell(self).await,
         }
-        // The last moments belong to the picture too.
-        sleep(self.times.hold / 2).await;
-        Ok(verdict)
+    }
+
+    /// Shows all steps, by title and goal, before the first begins.
+    fn plan(&self, steps: &[(String, String)]) {
+        let step = |(title, goal): &(String, String)| Step {
+            title: title.clone(),
+            goal: goal.clone(),
+            began: None,
+            reached: None,
+        };
+        self.board
+            .update(|state| state.steps = steps.iter().map(step).collect());
     }
 
     fn begin(&self, step: usize) {
         let at = self.board.elapsed();
-        let (title, goal) = STEPS[step];
-        self.board
-            .update(|state| state.steps[step].began = Some(at));
-        self.board.say(
-            Source::Story,
-            format!("{}/{} {title} → {goal}", step + 1, STEPS.len()),
-        );
+        let text = self.board.update(|state| {
+            let all = state.steps.len();
+            let Step {
+                title, goal, began, ..
+            } = &mut state.steps[step];
+            *began = Some(at);
+            format!("{}/{all} {title} → {goal}", step + 1)
+        });
+        self.board.say(Source::Story, text);
     }
 
     /// Waits for the step's goal, then leaves it on the screen for a while.
     async fn reach(&self, step: usize, goal: impl Fn(&State) -> bool + Send + Sync) -> Result<()> {
         let reached = self.board.until(|state| goal(state).then_some(()));
         if timeout(self.times.give_up, reached).await.is_err() {
+            let state = self.board.read();
+            let Step { title, goal, .. } = &state.steps[step];
             bail!(
-                "step {}, {:?}, did not come to {:?} within {}: {}; logs are in {}",
+                "step {}, {title:?}, did not come to {goal:?} within {}: {}; logs are in {}",
                 step + 1,
-                STEPS[step].0,
-                STEPS[step].1,
                 human(self.times.give_up),
-                describe(&self.board.read()),
+                describe(&state),
                 self.stage.out.join("logs").display()
             );
         }
@@ -146,43 +97,29 @@ impl Story<'_> {
     fn mark_reached(&self, step: usize) {
         let at = self.board.elapsed();
         let text = self.board.update(|state| {
-            state.steps[step].reached = Some(at);
-            let took = at.saturating_sub(state.steps[step].began.unwrap_or(at));
-            format!("{} after {}", STEPS[step].1, human(took))
+            let Step {
+                goal,
+                began,
+                reached,
+                ..
+            } = &mut state.steps[step];
+            *reached = Some(at);
+            let took = at.saturating_sub(began.unwrap_or(at));
+            format!("{goal} after {}", human(took))
         });
         self.board.say(Source::Story, text);
     }
 
-    fn apply(&self, shard_count: u32) {
-        self.board
-            .update(|state| state.shard_count = Some(shard_count));
-        let metadata = self.stage.trigger_metadata(shard_count);
-        self.applied.send_replace(Some(ScaledObject {
-            metadata,
-            limits: limits(self.times),
-        }));
-    }
-
-    async fn reshard(&self, shards: i32) -> Result<()> {
-        self.stage
-            .kinesis
-            .update_shard_count()
-            .stream_name(STREAM)
-            .target_shard_count(shards)
-            .scaling_type(ScalingType::UniformScaling)
-            .send()
-            .await
-            .context("UpdateShardCount")?;
-        Ok(())
-    }
-
-    /// A running pod with shards: its death leaves something unread.
-    fn busiest_pod(&self) -> Option<String> {
-        let state = self.board.read();
-        let running = state.pods.iter().filter(|pod| pod.phase == Phase::Running);
-        running
-            .max_by_key(|pod| state.held_by(&pod.name).count())
-            .map(|pod| pod.name.clone())
+    /// The step in which the producer stops and the table is compared with what was sent.
+    async fn stop_sending(&self, step: usize) -> Result<Verdict> {
+        self.begin(step);
+        self.producer.off().await;
+        self.drained().await?;
+        let verdict = self.ledger.verify(&self.stage.dynamodb).await?;
+        if verdict.is_right() {
+            self.mark_reached(step);
+        }
+        Ok(verdict)
     }
 
     /// Waits until as many users are in the table as were sent, or nothing has come in for long.

@@ -2,13 +2,19 @@
 
 use std::time::Duration;
 
-use crate::args::Pace;
+use crate::args::{Pace, Scene};
 
 /// The shortened times.
 #[derive(Clone, Copy, Debug)]
 pub struct Times {
-    /// KEDA's `pollingInterval` and the HPA's sync period.
+    /// The scene that they are for.
+    pub scene: Scene,
+    /// The HPA's sync period, and KEDA's `pollingInterval` while pods run.
     pub poll: Duration,
+    /// KEDA's `pollingInterval` at zero, where a push is faster.
+    pub polling_interval: Duration,
+    /// `lagThreshold`. Not scaled: right-sizing's own times are not either.
+    pub threshold: Duration,
     /// The HPA's scale-down stabilisation.
     pub stabilisation: Duration,
     /// KEDA's `cooldownPeriod`.
@@ -29,24 +35,32 @@ pub struct Times {
 
 impl Times {
     /// The times of a story told at that pace.
-    pub fn new(pace: Pace) -> Self {
+    pub fn new(scene: Scene, pace: Pace) -> Self {
         let millis = |normal| pace.of(Duration::from_millis(normal));
         Self {
+            scene,
+            polling_interval: millis(30_000),
+            threshold: Duration::from_secs(5),
             poll: millis(1_000),
             stabilisation: millis(6_000),
-            cooldown: millis(6_000),
+            // A pod must start within it.
+            cooldown: millis(6_000).max(Duration::from_secs(4)),
             refresh: millis(500),
             failover: millis(3_000).max(Duration::from_secs(2)),
             grace: Duration::from_secs(10),
             observe: Duration::from_millis(500),
             hold: millis(5_500),
-            give_up: Duration::from_secs(60),
+            give_up: match scene {
+                Scene::Shards => Duration::from_secs(60),
+                // A backlog is to be drained.
+                Scene::Lag => Duration::from_secs(180),
+            },
         }
     }
 
     /// What is shortened: what, here, on a cluster.
-    pub fn notes(&self) -> [(&'static str, String, &'static str); 5] {
-        [
+    pub fn notes(&self) -> Vec<(&'static str, String, &'static str)> {
+        let mut notes = vec![
             (
                 "KEDA asks the scaler",
                 format!("every {}", human(self.poll)),
@@ -63,12 +77,22 @@ impl Times {
                 "5 min",
             ),
             ("a dead pod's shards wait", human(self.failover), "10 s"),
-            (
+        ];
+        notes.push(match self.scene {
+            Scene::Shards => (
                 "a reshard takes",
                 "no time".to_owned(),
                 "half a minute or more, and its short-lived shards count, too",
             ),
-        ]
+            Scene::Lag => ("lagThreshold", human(self.threshold), "30 s"),
+        });
+        if self.scene == Scene::Lag {
+            let going = "KEDA waits before going to zero";
+            notes.push((going, human(self.cooldown), "5 min"));
+            let own = "the scaler waits after a change";
+            notes.push((own, "2 min".to_owned(), "the same: its own times are real"));
+        }
+        notes
     }
 }
 

@@ -8,10 +8,11 @@ use std::{
 };
 
 use crate::{
+    args::Scene,
     ledger::Verdict,
     stage::{APPLICATION, KEY, REGION, STREAM, Stage, TABLE},
     state::State,
-    times::human,
+    times::{Times, human},
 };
 
 /// Says what was sent, what is in the table, and where the picture is.
@@ -30,6 +31,13 @@ pub fn write(
         .collect();
     writeln!(out, "\nThe end, after {}", human(took))?;
     writeln!(out, "  pods                      {}", replicas.join(" → "))?;
+    if let (Some(sent), Some(woken)) = (
+        state.first_sent,
+        state.scaled.iter().find(|it| it.from == 0),
+    ) {
+        let took = human(woken.at.saturating_sub(sent));
+        writeln!(out, "  first record to wake      {took}")?;
+    }
     writeln!(out, "  users sent                {}", verdict.sent)?;
     writeln!(out, "  in the table, as sent     {}", verdict.right)?;
     for (what, emails) in [
@@ -54,13 +62,23 @@ pub fn write(
 }
 
 /// Commands that work as printed, as long as everything is up.
-pub fn write_commands(out: &mut impl Write, stage: &Stage, shard_count: u32) -> io::Result<()> {
-    let metadata = serde_json::json!(
-        stage
-            .trigger_metadata(shard_count)
-            .into_iter()
-            .collect::<BTreeMap<_, _>>()
-    );
+pub fn write_commands(
+    out: &mut impl Write,
+    stage: &Stage,
+    scene: Scene,
+    times: &Times,
+) -> io::Result<()> {
+    let (metadata, then) = match scene {
+        Scene::Shards => (
+            stage.trigger_metadata(3),
+            "# Four shards, at 3 for each pod: a second pod",
+        ),
+        Scene::Lag => (
+            stage.lag_metadata(times.threshold),
+            "# Four shards: each is read as far as there is something, then no pod again",
+        ),
+    };
+    let metadata = serde_json::json!(metadata.into_iter().collect::<BTreeMap<_, _>>());
     let object =
         serde_json::json!({"name": "consumer", "namespace": "default", "scalerMetadata": metadata});
     let metric = format!("aws-kinesis-{STREAM}");
@@ -86,7 +104,7 @@ aws dynamodb scan --table-name {APPLICATION} --projection-expression 'leaseKey, 
 echo '{{\"name\": \"Linus\", \"city\": \"Portland\"}}' | aws kinesis put-record --stream-name {STREAM} --partition-key linus@example.com --data fileb:///dev/stdin --endpoint-url {kinesis}
 aws dynamodb get-item --table-name {TABLE} --key '{{\"email\": {{\"S\": \"linus@example.com\"}}}}' --endpoint-url {dynamodb}
 
-# Four shards, at {shard_count} for each pod: a second pod
+{then}
 aws kinesis update-shard-count --stream-name {STREAM} --target-shard-count 4 --scaling-type UNIFORM_SCALING --endpoint-url {kinesis}
 
 Ctrl-C ends it.

@@ -1,5 +1,8 @@
 //! The live view: story, pods and their shards, what KEDA asked and was told, throughput and lag, the latest lines.
 
+#[cfg(test)]
+mod tests;
+
 use std::{io, time::Duration};
 
 use crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
@@ -9,7 +12,7 @@ use ratatui::{
     layout::{Constraint, Layout, Rect},
     style::{Color, Modifier, Style, Stylize as _},
     text::{Line, Span},
-    widgets::{Block, BorderType, Paragraph, Sparkline},
+    widgets::{Block, BorderType, Paragraph, Sparkline, Wrap},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -71,7 +74,7 @@ pub fn draw(frame: &mut Frame<'_>, state: &State, times: &Times, now: Duration) 
     let [title, upper, lower, lines, foot] = Layout::vertical([
         Constraint::Length(1),
         Constraint::Length(steps + 2),
-        Constraint::Length(8),
+        Constraint::Length(if state.wish.is_some() { 10 } else { 8 }),
         Constraint::Min(4),
         Constraint::Length(1),
     ])
@@ -92,7 +95,9 @@ pub fn draw(frame: &mut Frame<'_>, state: &State, times: &Times, now: Duration) 
         pods,
     );
     frame.render_widget(
-        Paragraph::new(keda_lines(state)).block(panel("KEDA asks, the scaler answers")),
+        Paragraph::new(keda_lines(state))
+            .wrap(Wrap { trim: false })
+            .block(panel("KEDA asks, the scaler answers")),
         keda,
     );
     draw_charts(frame, charts, state);
@@ -245,7 +250,7 @@ fn keda_lines(state: &State) -> Vec<Line<'_>> {
             .yellow()
             .bold(),
     };
-    vec![
+    let mut lines = vec![
         row("GetMetricSpec", format!("target {}, for", tick.target)),
         Line::from(format!("   {}", tick.metric)).cyan(),
         row("GetMetrics", format!("{} shards", tick.value)),
@@ -260,7 +265,14 @@ fn keda_lines(state: &State) -> Vec<Line<'_>> {
             ),
         ),
         outcome,
-    ]
+    ];
+    lines.extend(
+        state
+            .wish
+            .as_ref()
+            .map(|wish| Line::from(format!(" {}", wish.reason)).cyan()),
+    );
+    lines
 }
 
 fn draw_charts(frame: &mut Frame<'_>, area: Rect, state: &State) {
@@ -308,7 +320,7 @@ fn draw_log(frame: &mut Frame<'_>, area: Rect, state: &State) {
     let line = |line: &crate::state::Line| {
         let colour = match line.source {
             Source::Story => Color::Yellow,
-            Source::Keda | Source::Hpa => Color::Cyan,
+            Source::Keda | Source::Hpa | Source::Scaler => Color::Cyan,
             Source::Pod => Color::Green,
             Source::Shard => Color::Magenta,
             Source::Demo => Color::DarkGray,
@@ -333,118 +345,4 @@ fn footnote(times: &Times) -> String {
         human(times.stabilisation),
         human(times.failover)
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use keda_rules::Decision;
-    use ratatui::{Terminal, backend::TestBackend};
-
-    use super::*;
-    use crate::{
-        args::Pace,
-        state::{Shard, Tick},
-    };
-
-    fn state() -> State {
-        let seconds = Duration::from_secs;
-        let step = |title: &str, goal: &str, began, reached| Step {
-            title: title.into(),
-            goal: goal.into(),
-            began,
-            reached,
-        };
-        let pod = |name: &str, phase| Pod {
-            name: name.into(),
-            phase,
-            started: seconds(1),
-            ended: (phase == Phase::Died).then_some(seconds(8)),
-            processed: 100,
-            repeated: 0,
-            per_second: 24.6,
-        };
-        let shard = |id: usize, open, holder: Option<&str>| Shard {
-            id: format!("shardId-{id:012}"),
-            open,
-            holder: holder.map(str::to_owned),
-            finished: false,
-        };
-        State {
-            steps: vec![
-                step(
-                    "deploy one pod",
-                    "1 pod reads both shards",
-                    Some(seconds(0)),
-                    Some(seconds(4)),
-                ),
-                step("reshard to 3", "3 pods", Some(seconds(5)), None),
-                step("stop sending", "every user is in the table", None, None),
-            ],
-            pods: vec![
-                pod("consumer-bcdfg", Phase::Running),
-                pod("consumer-hjklm", Phase::Died),
-            ],
-            shards: vec![
-                shard(0, false, Some("consumer-bcdfg")),
-                shard(12, true, Some("consumer-bcdfg")),
-                shard(13, true, None),
-            ],
-            tick: Some(Tick {
-                metric: "aws-kinesis-kinesis-keda-demo".into(),
-                value: 2.0,
-                target: 1.0,
-                active: true,
-                current: 3,
-                decision: Decision {
-                    replicas: 3,
-                    wanted: 2,
-                    why: Why::Stabilising(seconds(4)),
-                },
-            }),
-            sent_per_second: 50.0,
-            stored_per_second: 49.0,
-            lag: Duration::from_millis(420),
-            ..State::default()
-        }
-    }
-
-    #[test]
-    fn a_frame_shows_all_of_it_on_80_columns() {
-        let mut terminal = Terminal::new(TestBackend::new(80, 24)).unwrap();
-        let times = Times::new(Pace::parse("normal").unwrap());
-        terminal
-            .draw(|frame| draw(frame, &state(), &times, Duration::from_secs(9)))
-            .unwrap();
-        let screen = terminal.backend().to_string();
-        for wanted in [
-            "00:09",
-            "✓ deploy one pod  ",
-            "▶ reshard to 3 → 3 pods",
-            "· stop sending",
-            "● consumer-bcdfg  25/s (0)  12 ",
-            "✕ consumer-hjklm Died",
-            "nobody yet: 13",
-            "aws-kinesis-kinesis-keda-demo",
-            "GetMetrics    2 shards",
-            "ceil(2 / 1) = 2 pods",
-            "stays at 3: may scale down in 4 s",
-            "Users/s: 50 sent, 49 stored",
-            "Lag: 420 ms",
-            "Shortened: poll 1 s (30 s), scale-down 6 s (5 min), failover 3 s (10 s)",
-        ] {
-            assert!(screen.contains(wanted), "no {wanted:?} in\n{screen}");
-        }
-    }
-
-    #[test]
-    fn a_tiny_terminal_does_no_harm() {
-        let mut terminal = Terminal::new(TestBackend::new(10, 3)).unwrap();
-        let times = Times::new(Pace::parse("fast").unwrap());
-        terminal
-            .draw(|frame| draw(frame, &state(), &times, Duration::ZERO))
-            .unwrap();
-        terminal
-            .draw(|frame| draw(frame, &State::default(), &times, Duration::ZERO))
-            .unwrap();
-    }
 }

@@ -1,0 +1,147 @@
+//! A consumer pod whose capacity is limited: so many records a second, shared by its shards. It is `kinesis-to-dynamodb` whose processors
+//! wait for their turn before they store.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use kinesis_consumer::{
+    checkpointer::Checkpointer,
+    config::Config,
+    processor::{ProcessorError, ProcessorFactory, RecordProcessor},
+    record::Batch,
+    sequence::Checkpoint,
+    shard::ShardId,
+};
+use kinesis_to_dynamodb::Processors;
+use tokio::{
+    sync::Mutex,
+    time::{Instant, sleep_until},
+};
+
+/// What a timer was late by is made up for, up to this: a busy machine must not make the pod smaller.
+const SLACK: Duration = Duration::from_millis(300);
+/// Small, so that the shards take turns, checkpoints come often and a hand-over waits for little.
+const BATCH: u32 = 5;
+
+/// So many records a second, in the order of asking.
+#[derive(Debug)]
+struct Capacity {
+    each: Duration,
+    next: Mutex<Instant>,
+}
+
+impl Capacity {
+    fn new(per_second: u32) -> Self {
+        Self {
+            each: Duration::from_secs(1) / per_second,
+            next: Mutex::new(Instant::now()),
+        }
+    }
+
+    /// Returns when there is room for one more record.
+    async fn turn(&self) {
+        // Held while it waits: tokio's lock is fair, so the shards take turns.
+        let mut next = self.next.lock().await;
+        let earliest = Instant::now().checked_sub(SLACK).unwrap_or(*next);
+        *next = (*next).max(earliest) + self.each;
+        sleep_until(*next).await;
+    }
+}
+
+/// Limits what a worker's processors do together.
+pub(crate) fn limit(per_second: u32, config: &mut Config, processors: Processors) -> Processors {
+    config.max_records = BATCH;
+    // What is scarce is shared by all shards: one batch in work is all of it in use.
+    config.parallelism = 1;
+    Arc::new(Factory {
+        processors,
+        capacity: Arc::new(Capacity::new(per_second)),
+    })
+}
+
+struct Factory {
+    processors: Processors,
+    capacity: Arc<Capacity>,
+}
+
+impl ProcessorFactory for Factory {
+    fn create(&self, shard: &ShardId) -> Box<dyn RecordProcessor> {
+        Box::new(Limited {
+            processor: self.processors.create(shard),
+            capacity: Arc::clone(&self.capacity),
+        })
+    }
+}
+
+struct Limited {
+    processor: Box<dyn RecordProcessor>,
+    capacity: Arc<Capacity>,
+}
+
+#[async_trait]
+impl RecordProcessor for Limited {
+    async fn initialize(&mut self, checkpoint: &Checkpoint) -> Result<(), ProcessorError> {
+        self.processor.initialize(checkpoint).await
+    }
+
+    async fn process_records(
+        &mut self,
+        batch: &Batch,
+        checkpointer: &Checkpointer,
+    ) -> Result<(), ProcessorError> {
+        for _ in &batch.records {
+            self.capacity.turn().await;
+        }
+        self.processor.process_records(batch, checkpointer).await
+    }
+
+    async fn lease_lost(&mut self) {
+        self.processor.lease_lost().await;
+    }
+
+    async fn shard_ended(&mut self, checkpointer: &Checkpointer) -> Result<(), ProcessorError> {
+        self.processor.shard_ended(checkpointer).await
+    }
+
+    async fn shutdown_requested(
+        &mut self,
+        checkpointer: &Checkpointer,
+    ) -> Result<(), ProcessorError> {
+        self.processor.shutdown_requested(checkpointer).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn shards_share_the_capacity_and_take_turns() {
+        let capacity = Arc::new(Capacity::new(20));
+        let began = Instant::now();
+        let shard = |turns: u32| {
+            let capacity = Arc::clone(&capacity);
+            async move {
+                for _ in 0..turns {
+                    capacity.turn().await;
+                }
+                began.elapsed()
+            }
+        };
+        let (one, other) = tokio::join!(shard(30), shard(60));
+        assert_eq!(other, Duration::from_millis(90 * 50));
+        let both = Duration::from_millis(60 * 50);
+        assert!(one.abs_diff(both) <= Duration::from_millis(50), "{one:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn idle_time_is_not_saved_up() {
+        let capacity = Capacity::new(20);
+        tokio::time::advance(Duration::from_secs(60)).await;
+        let began = Instant::now();
+        for _ in 0..100 {
+            capacity.turn().await;
+        }
+        assert_eq!(began.elapsed(), Duration::from_secs(5) - SLACK);
+    }
+}
