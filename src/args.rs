@@ -19,6 +19,7 @@ use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
+    check::Check,
     config::Config,
     health::Health,
     replay::Replay,
@@ -44,6 +45,7 @@ enum Command {
     /// Ask a scaler for its health over gRPC. Exit code 0: it serves.
     Health(Health),
     Replay(Replay),
+    Check(Check),
 }
 
 /// Flags win over environment variables, and both over the configuration file.
@@ -96,6 +98,10 @@ pub async fn run() -> anyhow::Result<()> {
         Command::Serve(serve) => serve.run().await,
         Command::Health(health) => health.run().await,
         Command::Replay(replay) => replay.run(),
+        Command::Check(check) => {
+            let config = load(check.config())?;
+            check.run(config).await
+        }
     }
 }
 
@@ -135,29 +141,30 @@ impl Serve {
     }
 
     fn effective_config(&self) -> anyhow::Result<Config> {
-        let mut config = self
-            .config
-            .as_ref()
-            .map(Config::load)
-            .transpose()?
-            .unwrap_or_default();
+        let mut config = load(self.config.as_ref())?;
         config.listen = self.listen.unwrap_or(config.listen);
         config.admin = self.admin.unwrap_or(config.admin);
-        if config.aws.region.is_none() {
-            config.aws.region = env::var("AWS_REGION")
-                .ok()
-                .filter(|region| !region.is_empty());
-            if let Some(region) = config
-                .aws
-                .region
-                .as_ref()
-                .filter(|region| !syntax::is_region(region))
-            {
-                anyhow::bail!("AWS_REGION {region:?}: want a region, such as eu-west-1");
-            }
-        }
         Ok(config)
     }
+}
+
+/// The configuration file, if any, with the environment's region where it has none.
+fn load(path: Option<&PathBuf>) -> anyhow::Result<Config> {
+    let mut config = path.map(Config::load).transpose()?.unwrap_or_default();
+    if config.aws.region.is_none() {
+        config.aws.region = env::var("AWS_REGION")
+            .ok()
+            .filter(|region| !region.is_empty());
+        if let Some(region) = config
+            .aws
+            .region
+            .as_ref()
+            .filter(|region| !syntax::is_region(region))
+        {
+            anyhow::bail!("AWS_REGION {region:?}: want a region, such as eu-west-1");
+        }
+    }
+    Ok(config)
 }
 
 async fn listen(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {

@@ -37,7 +37,7 @@ pub(crate) use self::{
 };
 use crate::{
     config::AwsConfig,
-    error::SourceErrorKind,
+    error::{SourceError, SourceErrorKind},
     metrics::Metrics,
     trigger::{LeaseTable, Role, Source},
 };
@@ -204,6 +204,28 @@ impl Client {
             aws_sdk_dynamodb::Client::from_conf(config.build())
         });
         made.clone()
+    }
+
+    /// The ARN of who asks.
+    pub(crate) async fn identity(&self) -> Result<String, SourceError> {
+        drop(self.kinesis().await);
+        let config = self.sdk.lock().await.as_ref().map(|sdk| sdk.config.clone());
+        let config = config.expect("the Kinesis client was made");
+        let asked = Asked {
+            operation: "GetCallerIdentity",
+            resource: Resource::Identity,
+            region: self.region(),
+        };
+        let answer = aws_sdk_sts::Client::new(&config)
+            .get_caller_identity()
+            .send();
+        let answer = self
+            .attempt(asked, answer)
+            .await
+            .map_err(|failed| failed.error)?;
+        answer
+            .arn
+            .ok_or_else(|| asked.senseless("the answer has no Arn"))
     }
 
     async fn make(&self) -> Sdk {

@@ -6,6 +6,7 @@ pub mod admin;
 pub mod answer;
 pub mod args;
 pub mod aws;
+mod check;
 pub mod config;
 pub mod error;
 mod health;

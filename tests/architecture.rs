@@ -79,6 +79,7 @@ fn the_scalers_imports_go_one_way() {
         "health",
         "telemetry",
         "replay",
+        "check",
         "args",
     ];
     let rank = |module: &str| order.iter().position(|known| *known == module);

@@ -24,6 +24,7 @@ use crate::{
 pub(crate) enum Resource<'a> {
     Stream(&'a Stream),
     LeaseTable(&'a str),
+    Identity,
 }
 
 /// A call.
@@ -51,6 +52,7 @@ impl fmt::Display for Resource<'_> {
         match self {
             Self::Stream(stream) => write!(f, "stream {stream}"),
             Self::LeaseTable(table) => write!(f, "lease table {table}"),
+            Self::Identity => f.write_str("the identity"),
         }
     }
 }
@@ -254,19 +256,22 @@ fn hint(kind: SourceErrorKind, asked: &Asked<'_>) -> String {
         (SourceErrorKind::NotFound, Resource::Stream(_)) => {
             "Correct streamName (or streamArn) and awsRegion, or create the stream".to_owned()
         }
-        (SourceErrorKind::NotFound, Resource::LeaseTable(_)) => {
+        (kind, Resource::Identity) if kind != SourceErrorKind::Unauthenticated => {
+            "Only this report is without it; see the way to STS".to_owned()
+        }
+        (SourceErrorKind::NotFound, Resource::LeaseTable(_) | Resource::Identity) => {
             "Correct applicationName (or leaseTable) and awsRegion, or start the application: it makes its table".to_owned()
         }
         (SourceErrorKind::AccessDenied, Resource::Stream(_)) => {
             format!("Allow kinesis:{operation} on the stream to the identity that asks")
         }
-        (SourceErrorKind::AccessDenied, Resource::LeaseTable(_)) => {
+        (SourceErrorKind::AccessDenied, Resource::LeaseTable(_) | Resource::Identity) => {
             format!("Allow dynamodb:{operation} on the table to the identity that asks")
         }
         (SourceErrorKind::Unauthenticated, _) => {
             "Correct or renew the credentials of the identity that asks".to_owned()
         }
-        (SourceErrorKind::Throttled, Resource::LeaseTable(_)) => {
+        (SourceErrorKind::Throttled, Resource::LeaseTable(_) | Resource::Identity) => {
             "The table's read capacity is used up: raise it (or make the table on-demand), or raise aws.refresh".to_owned()
         }
         (SourceErrorKind::Throttled, Resource::Stream(_)) if operation != "DescribeStreamSummary" => {

@@ -54,7 +54,10 @@ impl OpenShards {
     }
 
     /// DescribeStreamSummary, for a call that was taken from the budget. A broken attempt is repeated once, budget permitting.
-    async fn describe(&self) -> Result<i64, SourceError> {
+    ///
+    /// # Errors
+    /// As [`count`](Self::count).
+    pub async fn describe(&self) -> Result<i64, SourceError> {
         match self.describe_once().await {
             Err(failed) if failed.broken && self.client.budget.try_take() => {
                 self.describe_once().await
@@ -98,7 +101,11 @@ impl OpenShards {
         }
     }
 
-    async fn list_all(&self) -> Result<i64, SourceError> {
+    /// By ListShards.
+    ///
+    /// # Errors
+    /// As [`count`](Self::count).
+    pub async fn list_all(&self) -> Result<i64, SourceError> {
         let asked = self.asked("ListShards");
         let mut open = 0;
         let mut token: Option<String> = None;
