@@ -12,11 +12,17 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
 
 # glibc, CA certificates and a user that is not root; no shell.
 FROM gcr.io/distroless/cc-debian12:nonroot AS kinesis-to-dynamodb
+LABEL org.opencontainers.image.title="kinesis-to-dynamodb" \
+    org.opencontainers.image.description="Every record of an AWS Kinesis stream becomes an item of a DynamoDB table" \
+    org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=build /usr/local/bin/kinesis-to-dynamodb /usr/local/bin/
 EXPOSE 9090
 ENTRYPOINT ["/usr/local/bin/kinesis-to-dynamodb"]
 
 FROM gcr.io/distroless/cc-debian12:nonroot AS keda-kinesis-scaler
+LABEL org.opencontainers.image.title="keda-kinesis-scaler" \
+    org.opencontainers.image.description="KEDA external scaler for AWS Kinesis" \
+    org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=build /usr/local/bin/keda-kinesis-scaler /usr/local/bin/
 EXPOSE 6000 9090
 ENTRYPOINT ["/usr/local/bin/keda-kinesis-scaler"]
