@@ -96,7 +96,7 @@ pub fn known() -> Vec<Workload> {
         w("steady30", "1,200/s", |_| 1200.0).steady(),
         w("steady60", "2,400/s", |_| 2400.0).steady(),
         w("steady90", "3,600/s: 4 pods at 90 %", |_| 3600.0).steady(),
-        w("step", "900/s, × 4 after 1 h, back after 2½ h", |t| {
+        w("step", "1,000/s, × 4 after 1 h, back after 2½ h", |t| {
             if (HOUR..2.5 * HOUR).contains(&t) {
                 4000.0
             } else {
