@@ -288,7 +288,8 @@ impl State {
         self.handed_over_ms = picture.at;
         let words = match picture.running {
             0 => "first look: nothing runs, so 1 pod".into(),
-            n => format!("first look: {} hold leases", words::count(n, "pod")),
+            1 => "first look: 1 pod holds leases".into(),
+            n => format!("first look: {n} pods hold leases"),
         };
         (Step::First, words)
     }
