@@ -15,6 +15,9 @@ use crate::{answer::Answer, error::Error, trigger::Trigger};
 /// ScaledObjects remembered. The one not asked for the longest time makes room.
 const MOST: usize = 5_000;
 
+/// Triggers remembered of one ScaledObject: whoever reaches the port can ask for ever new ones.
+const MOST_TRIGGERS: usize = 20;
+
 /// Answers are remembered for so long.
 const REMEMBERED: Duration = Duration::from_secs(3600);
 
@@ -71,10 +74,14 @@ impl Journal {
             longest_unasked.and_then(|asker| entries.remove(&asker));
         }
         let its = entries.entry(asker.clone()).or_default();
-        its.retain(|entry| entry.asked.elapsed() < REMEMBERED);
+        its.retain(Entry::is_of_late);
         let entry = match its.iter_mut().find(|entry| entry.trigger == *trigger) {
             Some(entry) => entry,
             None => {
+                if its.len() >= MOST_TRIGGERS {
+                    let longest_unasked = (0..its.len()).min_by_key(|n| its[*n].asked);
+                    longest_unasked.map(|n| its.swap_remove(n));
+                }
                 its.push(Entry {
                     trigger: trigger.clone(),
                     asked: now,
@@ -87,20 +94,40 @@ impl Journal {
         entry.tell(now, answer);
     }
 
-    /// Everything told lately, by namespace and name.
-    pub fn entries(&self) -> Vec<(Asker, Entry)> {
+    /// The triggers of every ScaledObject that asked lately, with the last answer alone, by namespace and name.
+    pub fn latest(&self) -> Vec<(Asker, Vec<Entry>)> {
         let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = |entry: &Entry| Entry {
+            trigger: entry.trigger.clone(),
+            asked: entry.asked,
+            told: entry.told.back().cloned().into_iter().collect(),
+        };
         let mut all: Vec<_> = entries
             .iter()
-            .flat_map(|(asker, its)| its.iter().map(|entry| (asker.clone(), entry.clone())))
-            .filter(|(_, entry)| entry.asked.elapsed() < REMEMBERED)
+            .map(|(asker, its)| {
+                let lately = its.iter().filter(|entry| entry.is_of_late());
+                (asker.clone(), lately.map(last).collect::<Vec<_>>())
+            })
+            .filter(|(_, lately)| !lately.is_empty())
             .collect();
         all.sort_by(|(one, _), (other, _)| one.cmp(other));
         all
     }
+
+    /// The triggers of one ScaledObject with all that they were told lately. None: it did not ask.
+    pub fn of(&self, asker: &Asker) -> Vec<Entry> {
+        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let its = entries.get(asker).map_or(&[][..], Vec::as_slice);
+        let lately = its.iter().filter(|entry| entry.is_of_late());
+        lately.cloned().collect()
+    }
 }
 
 impl Entry {
+    fn is_of_late(&self) -> bool {
+        self.asked.elapsed() < REMEMBERED
+    }
+
     fn tell(&mut self, now: Instant, answer: &Result<Answer, Error>) {
         let same = self
             .told
@@ -154,4 +181,37 @@ fn is_same(one: &Result<Answer, Error>, other: &Result<Answer, Error>) -> bool {
 
 fn last_asked(entries: &[Entry]) -> Option<Instant> {
     entries.iter().map(|entry| entry.asked).max()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trigger(shard_count: usize) -> Trigger {
+        let pairs = [
+            ("streamName", "orders".to_owned()),
+            ("awsRegion", "eu-west-1".to_owned()),
+            ("shardCount", shard_count.to_string()),
+        ];
+        let metadata = pairs.map(|(key, value)| (key.to_owned(), value));
+        Trigger::parse(&metadata.into(), None).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_ever_new_triggers_the_latest_are_remembered() {
+        let journal = Journal::default();
+        let asker = Asker {
+            namespace: "shop".to_owned(),
+            name: "billing".to_owned(),
+        };
+        for shard_count in 1..=10 * MOST_TRIGGERS {
+            let answer = Err(Error::NotYet("AWS has not been asked yet".to_owned()));
+            journal.note(&asker, &trigger(shard_count), &answer);
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        let entries = journal.of(&asker);
+        assert_eq!(entries.len(), MOST_TRIGGERS);
+        let oldest = entries.iter().map(|entry| entry.trigger.shard_count).min();
+        assert_eq!(oldest, Some(9 * MOST_TRIGGERS as i64 + 1));
+    }
 }

@@ -9,6 +9,7 @@ pub mod aws;
 mod check;
 pub mod config;
 pub mod error;
+pub mod explain;
 mod health;
 pub mod journal;
 pub mod look;

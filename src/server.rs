@@ -145,6 +145,7 @@ pub async fn serve_tuned(
     let admin_state = Admin {
         metrics,
         watchers,
+        journal,
         per_shard: per_shard_metrics,
         draining: draining.clone(),
     };

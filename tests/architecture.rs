@@ -72,6 +72,7 @@ fn the_scalers_imports_go_one_way() {
         "watch",
         "answer",
         "journal",
+        "explain",
         "scaler",
         "tls",
         "admin",

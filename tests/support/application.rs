@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use aws_sdk_dynamodb::config::{BehaviorVersion, Region};
+use aws_sdk_dynamodb::{
+    config::{BehaviorVersion, Region},
+    operation::scan::ScanOutput,
+};
 use aws_sdk_kinesis::primitives::Blob;
 use kinesis_consumer::{
     checkpointer::Checkpointer,
@@ -12,6 +15,7 @@ use kinesis_consumer::{
     shard::ShardId,
     worker::Worker,
 };
+use serde_json::Value;
 use tokio::{sync::Semaphore, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
@@ -101,6 +105,56 @@ impl Application {
         put.send().await.unwrap();
     }
 
+    /// A stream of two shards of which `billing` has read three records, resharded since: its worker holds the closed parents, and the
+    /// children wait.
+    pub async fn resharded() -> (Self, Running) {
+        let application = Self::start(2).await;
+        for n in 0..20 {
+            application.put(&format!("before {n}")).await;
+        }
+        let worker = application.run("billing-7d9f", 3);
+        super::eventually("the worker's leases", application.held(2)).await;
+        application.stack.update_shard_count("orders", 4).await;
+        let mut client = application.stack.client().await;
+        let object = application.trigger("readableShards", &[]);
+        super::wait_for_value(&mut client, &object, 2.0).await;
+        (application, worker)
+    }
+
+    /// Waits until workers hold so many leases.
+    async fn held(&self, count: usize) {
+        loop {
+            let scan = self.table.scan().table_name("billing").send().await;
+            let held = |scan: ScanOutput| {
+                let owners = scan
+                    .items()
+                    .iter()
+                    .filter(|it| it.contains_key("leaseOwner"));
+                owners.count()
+            };
+            if scan.is_ok_and(|scan| held(scan) == count) {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    }
+
+    /// What `/explain` says as JSON, once it knows of so many unread shards: a refresh may stand between a question and what is known.
+    pub async fn explained(&self, path: &str, unread: usize) -> Value {
+        let path = format!("{path}?format=json");
+        let asked = async {
+            loop {
+                let (_, body) = super::http_get(self.stack.admin, &path).await;
+                let json: Value = serde_json::from_str(&body).unwrap_or_default();
+                if json.pointer("/triggers/0/source/application/unread") == Some(&unread.into()) {
+                    return json;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            }
+        };
+        super::eventually(&path, asked).await
+    }
+
     /// Waits for so many leases.
     pub async fn leases(&self, count: i32) {
         loop {
@@ -142,6 +196,15 @@ impl Application {
             may,
             task: tokio::spawn(async move { worker.run(stopped).await.unwrap() }),
         }
+    }
+}
+
+/// The same asked by another ScaledObject.
+pub fn named(namespace: &str, name: &str, object: ScaledObjectRef) -> ScaledObjectRef {
+    ScaledObjectRef {
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        ..object
     }
 }
 

@@ -1,0 +1,71 @@
+//! What every page has: head, style, and small things. Text is escaped by `maud`, wherever it comes from.
+
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+use url::Url;
+
+/// No script, no foreign content, no frame around it: names in it come from whoever can reach the gRPC port.
+pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+const STYLE: &str = include_str!("style.css");
+
+/// Seconds between two loads of a page by itself.
+const REFRESH: u32 = 15;
+
+pub(super) fn document(title: &str, body: &Markup) -> String {
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                meta http-equiv="refresh" content=(REFRESH);
+                title { (title) }
+                link rel="icon" href="data:,";
+                style { (PreEscaped(STYLE)) }
+            }
+            body { (body) }
+        }
+    }
+    .into_string()
+}
+
+/// The page of one ScaledObject. `None`: a name that no URL's path can have.
+pub(super) fn link(namespace: &str, name: &str) -> Option<String> {
+    let mut url = Url::parse("http://scaler/explain").ok()?;
+    url.path_segments_mut().ok()?.push(namespace).push(name);
+    let whole = url.path_segments()?.count() == 3 && !namespace.is_empty() && !name.is_empty();
+    whole.then(|| url.path().to_owned())
+}
+
+/// `3 replicas`, `1 replica`.
+pub(super) fn count(number: i64, what: &str) -> String {
+    let s = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{s}")
+}
+
+/// An age or a duration in ms: `0 s`, `0.4 s`, `41 s`, `12 min`, `3.5 h`, `2.0 d`.
+pub(crate) fn time(ms: u64) -> String {
+    let seconds = ms as f64 / 1_000.0;
+    match ms {
+        0 => "0 s".to_owned(),
+        1..10_000 => format!("{seconds:.1} s"),
+        10_000..120_000 => format!("{seconds:.0} s"),
+        120_000..7_200_000 => format!("{:.0} min", seconds / 60.0),
+        7_200_000..172_800_000 => format!("{:.1} h", seconds / 3_600.0),
+        _ => format!("{:.1} d", seconds / 86_400.0),
+    }
+}
+
+/// A sequence number has 56 digits, of which few tell one from another.
+pub(super) fn shortened(checkpoint: &str) -> String {
+    let digits = checkpoint.len() > 24 && checkpoint.is_ascii();
+    match digits {
+        true => format!(
+            "{}…{}",
+            &checkpoint[..4],
+            &checkpoint[checkpoint.len() - 12..]
+        ),
+        false => checkpoint.to_owned(),
+    }
+}
