@@ -67,7 +67,7 @@ impl Chart<'_> {
                     }
                     @if let Some((name, level)) = self.level {
                         line class="level" x1=(LEFT) x2=(WIDTH - RIGHT) y1=(at(y(level))) y2=(at(y(level))) {}
-                        text class="axis" x=(LEFT + 4.0) y=(at(y(level) - 4.0)) { (name) " " ((self.unit)(level)) }
+                        text class="axis" x=(LEFT + 4.0) y=(at(beside(y(level)))) { (name) " " ((self.unit)(level)) }
                     }
                     @for (n, line) in self.lines.iter().enumerate() {
                         path class=(format!("line line{n}")) d=(path(&line.points, self.until, x, y)) {}
@@ -119,6 +119,16 @@ fn labels(lines: &[Line], y: impl Fn(f64) -> f64) -> Vec<(usize, &'static str, f
         labels[n].2 = labels[n].2.max(labels[n - 1].2 + APART);
     }
     labels
+}
+
+/// Where a level's name stands: above it, or below where it would leave the drawing.
+fn beside(height: f64) -> f64 {
+    let above = height - 4.0;
+    if above < TOP + 4.0 {
+        height + 12.0
+    } else {
+        above
+    }
 }
 
 fn last(line: &Line) -> Option<f64> {

@@ -9,7 +9,7 @@ use maud::{Markup, html};
 use super::{
     chart::{Chart, Line},
     html::{count, document, link, time},
-    view::{Answered, Decided, Index, Object, Short, SourceView, ToldView, TriggerView},
+    view::{Answered, Decided, Index, Object, Short, ToldView, TriggerView},
 };
 
 /// ScaledObjects on the page of all. The JSON has every one.
@@ -30,7 +30,7 @@ pub fn index(index: &Index) -> String {
         } @else {
             div.card.wide {
                 table {
-                    tr { th { "ScaledObject" } th { "stream" } th { "scaleOn" } th { "replicas" } th { "active" } th { "why" } }
+                    tr { th { "ScaledObject" } th { "stream" } th { "scaleOn" } th.number { "replicas" } th { "active" } th { "why" } }
                     @for object in objects.iter().take(MOST_LINES) {
                         @for trigger in &object.triggers {
                             tr {
@@ -94,13 +94,13 @@ fn of(trigger: &TriggerView) -> Markup {
         section.card {
             (headline(trigger))
             (tiles(trigger))
-            (aws(&trigger.source))
+            (aws(trigger))
             div.charts { (charts(trigger)) }
             @if let Some(application) = application {
                 (shards::table(application, threshold(trigger)))
             }
             h3 { "The trigger, as understood" }
-            table {
+            table.keys {
                 @for key in &trigger.metadata {
                     tr { td { code { (key.key) } } td { (key.value) } }
                 }
@@ -162,7 +162,14 @@ fn yes(is: bool) -> Markup {
     html! { @if is { span.good { "yes" } } @else { span { "no" } } }
 }
 
-fn aws(source: &SourceView) -> Markup {
+fn aws(trigger: &TriggerView) -> Markup {
+    let source = &trigger.source;
+    // Not what the headline says already.
+    let said = match &trigger.keda.told {
+        ToldView::Error { error, .. } => Some(error),
+        ToldView::Answer { .. } => None,
+    };
+    let failure = source.failure.as_ref().filter(|it| Some(*it) != said);
     let look = source
         .application
         .as_ref()
@@ -174,14 +181,22 @@ fn aws(source: &SourceView) -> Markup {
                 None => "AWS has given no good answer yet.",
             }
         }
-        @if let Some(failure) = &source.failure { p { span.bad { "The last question failed: " } (failure) } }
+        @if let Some(failure) = failure { p { span.bad { "The last question failed: " } (failure) } }
         @if let Some(failure) = look { p { span.bad { "Shards could not be looked into: " } (failure) } }
     }
 }
 
 fn charts(trigger: &TriggerView) -> Markup {
-    let answers = &trigger.answers;
     let until = trigger.asked_seconds_ago;
+    // The journal has an age a minute: what holds now ends every line.
+    let application = trigger.source.application.as_ref();
+    let present = Answered {
+        since: String::new(),
+        seconds_ago: until,
+        oldest_unread_ms: application.and_then(|it| it.oldest_unread_ms),
+        told: trigger.keda.told.clone(),
+    };
+    let answers: Vec<_> = trigger.answers.iter().chain([&present]).collect();
     let line = |label, value: fn(&Answered) -> Option<f64>| Line {
         label,
         points: answers
@@ -253,10 +268,10 @@ fn answers(answers: &[Answered]) -> Markup {
         h3 { "Answers of the last hour" }
         div.wide {
             table {
-                tr { th { "since" } th { "value" } th { "replicas" } th { "active" } th { "why" } }
+                tr { th { "since" } th.number { "value" } th.number { "replicas" } th { "active" } th { "why" } }
                 @for answered in answers.iter().rev().take(MOST_ANSWERS) {
                     tr {
-                        td { (time(answered.seconds_ago * 1_000)) " ago" }
+                        td.when { (time(answered.seconds_ago * 1_000)) " ago" }
                         @match &answered.told {
                             ToldView::Answer { value, replicas, active, reason, .. } => {
                                 td.number { (value) } td.number { (replicas) } td { (yes(*active)) } td { (reason) }

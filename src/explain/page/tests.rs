@@ -7,7 +7,7 @@ use super::*;
 use crate::explain::{
     shards::{ApplicationView, LeaseView, ShardState, ShardView},
     understood::Key,
-    view::{Keda, Line},
+    view::{Keda, Line, SourceView},
 };
 
 const HOSTILE: &str = "\"><script>alert('1')</script><b x='";
@@ -222,4 +222,29 @@ fn tools_find_everything_by_name() {
     let index = serde_json::to_value(all(1, "late")).unwrap();
     let line = json!({"stream": "late", "scaleOn": "lag", "askedSecondsAgo": 1, "code": "late", "error": "late"});
     assert_eq!(index["scaledObjects"][0]["triggers"][0], line);
+}
+
+#[test]
+fn a_chart_ends_with_what_holds_now_and_not_with_the_journals_last() {
+    let mut lagging = lagging(1, "billing");
+    let application = lagging.triggers[0].source.application.as_mut();
+    application.unwrap().oldest_unread_ms = Some(3_000);
+    assert!(object(&lagging).contains("oldest 3.0 s"));
+}
+
+#[test]
+fn a_failure_is_told_once() {
+    let mut lagging = lagging(1, "billing");
+    let trigger = &mut lagging.triggers[0];
+    let failed = "AccessDeniedException";
+    trigger.source.failure = Some(failed.to_owned());
+    let stale = object(&lagging);
+    assert!(stale.contains("The last question failed"), "{stale}");
+    lagging.triggers[0].keda.told = ToldView::Error {
+        code: "PERMISSION_DENIED".to_owned(),
+        error: failed.to_owned(),
+    };
+    let page = object(&lagging);
+    assert!(page.contains("No answer: PERMISSION_DENIED"), "{page}");
+    assert_eq!(page.matches(failed).count(), 1, "{page}");
 }
