@@ -83,8 +83,9 @@ impl Check {
         };
         let mut report = Report::default();
         for mut trigger in written {
-            let namespace = self.namespace.clone().or(trigger.namespace.take());
-            trigger.namespace = Some(namespace.unwrap_or_else(|| "default".to_owned()));
+            if let Some(namespace) = &self.namespace {
+                trigger.namespace.clone_from(namespace);
+            }
             report.triggers.push(ask::ask(trigger, &config).await);
         }
         let text = match self.output {
@@ -94,7 +95,7 @@ impl Check {
         io::stdout()
             .write_all(text.as_bytes())
             .context("cannot print the report")?;
-        let failed = report.triggers.iter().filter(|it| it.told.is_err()).count();
+        let failed = report.triggers.iter().filter(|it| it.failed()).count();
         if failed > 0 {
             bail!(
                 "KEDA would get an error for {failed} of {} triggers",

@@ -6,7 +6,6 @@ mod chart;
 mod html;
 pub mod page;
 pub mod shards;
-pub mod understood;
 pub mod view;
 
 use std::sync::Arc;
@@ -72,7 +71,8 @@ fn trigger(now: &Now, watchers: &Watchers, entry: &Entry) -> TriggerView {
     TriggerView::of(now, entry, &told, source)
 }
 
-fn now() -> Now {
+/// By both clocks.
+pub fn now() -> Now {
     Now {
         time: Timestamp::now(),
         at: Instant::now(),

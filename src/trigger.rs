@@ -5,6 +5,7 @@
 
 mod metadata;
 pub(crate) mod syntax;
+pub mod understood;
 
 use std::{collections::HashMap, fmt, time::Duration};
 

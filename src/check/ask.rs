@@ -2,27 +2,26 @@
 
 use std::{sync::Arc, time::Duration};
 
-use jiff::Timestamp;
-use kinesis_consumer::{kinesis::StartFrom, shard_sync::Readability};
+use kinesis_consumer::kinesis::StartFrom;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use super::{
     manifest::Written,
-    report::{KeyReport, Permission, Refused, ShardReport, Told, TriggerReport},
+    report::{KeyReport, Permission, Seen, TriggerReport},
 };
 use crate::{
-    answer::answer,
+    answer::{Answer, answer},
     aws::Aws,
     config::Config,
     error::{Error, SourceError, SourceErrorKind},
+    explain::{self, view::ToldView},
     look::{self, Wanted},
     metrics::Metrics,
     policy::Policy,
-    probe::Verdict,
     shards::{self, ReadError},
-    sight::{Application, ShardSight, Sight, Table},
-    trigger::{KEYS, ScaleOn, Source, Stream, Trigger},
+    sight::Sight,
+    trigger::{KEYS, ScaleOn, Source, Stream, Trigger, understood::understood},
 };
 
 /// Looks at a shard behind empty pages, one a second, before it is left undecided.
@@ -30,29 +29,17 @@ const LOOKS: usize = 30;
 
 /// Everything about one trigger.
 pub(super) async fn ask(written: Written, config: &Config) -> TriggerReport {
-    let namespace = written.namespace.clone().unwrap_or_default();
-    let mut report = TriggerReport {
-        keys: Vec::new(),
+    let mut seen = Seen::default();
+    let told = told(&written, config, &mut seen).await;
+    let target = seen.target.unwrap_or(1);
+    TriggerReport {
         ignored: ignored(&written),
         place: written.place,
         kind: written.kind,
-        namespace,
-        identity: None,
-        permissions: Vec::new(),
-        lease_table: None,
-        shards: Vec::new(),
-        told: Err(Refused {
-            code: String::new(),
-            message: String::new(),
-        }),
-    };
-    report.told = told(&written.metadata, config, &mut report)
-        .await
-        .map_err(|error| Refused {
-            code: format!("{:?}", error.code()),
-            message: error.to_string(),
-        });
-    report
+        namespace: written.namespace,
+        seen,
+        told: ToldView::of(&told, target),
+    }
 }
 
 fn ignored(written: &Written) -> Vec<String> {
@@ -70,51 +57,42 @@ fn ignored(written: &Written) -> Vec<String> {
     ignored
 }
 
-async fn told(
-    metadata: &std::collections::HashMap<String, String>,
-    config: &Config,
-    report: &mut TriggerReport,
-) -> Result<Told, Error> {
+async fn told(written: &Written, config: &Config, seen: &mut Seen) -> Result<Answer, Error> {
+    let metadata = &written.metadata;
     let trigger = Trigger::parse(metadata, config.aws.region.as_deref())?;
-    report.keys = KEYS
-        .iter()
-        .map(|key| {
-            let value = metadata.get(key.name).map(|value| value.trim());
-            let value = value.filter(|value| !value.is_empty());
-            KeyReport {
-                key: key.name,
-                value: match (key.name, value) {
-                    ("awsExternalId", Some(_)) => "…".to_owned(),
-                    (_, value) => value.unwrap_or(key.default).to_owned(),
-                },
-                default: value.is_none(),
-            }
+    let is_default = |key| {
+        metadata
+            .get(key)
+            .is_none_or(|value: &String| value.trim().is_empty())
+    };
+    let keys = understood(&trigger).into_iter();
+    seen.keys = keys
+        .map(|pair| KeyReport {
+            default: is_default(pair.key),
+            pair,
         })
         .collect();
-    Policy::new(config.policy.clone()).check(&report.namespace, &trigger.source)?;
+    seen.metric_name = Some(trigger.metric_name());
+    seen.target = Some(trigger.shard_count);
+    Policy::new(config.policy.clone()).check(&written.namespace, &trigger.source)?;
 
     let aws = Aws::new(config.aws.clone(), None, Arc::new(Metrics::new()));
     let identity = aws.client(&trigger.source).identity().await;
-    report.identity = Some(match &identity {
-        Ok(arn) => arn.clone(),
-        Err(error) => format!("unknown: {error}"),
-    });
-    let arns = Arns::new(&trigger.source, identity.ok().as_deref());
-    try_calls(&aws, &trigger, &arns, report).await;
+    let arns = Arns::new(&trigger.source, identity.as_deref().ok());
+    seen.identity = Some(identity.unwrap_or_else(|error| format!("unknown: {error}")));
+    try_calls(&aws, &trigger, &arns, &mut seen.permissions).await;
 
     let sight = see(&aws, &trigger).await?;
-    if let Sight::Application(application) = &sight {
-        report.lease_table = Some(table(application));
-        report.shards = application.shards.iter().map(shard).collect();
-    }
     let answer = answer(&trigger, &sight, Duration::ZERO)?;
-    Ok(Told {
-        metric_name: trigger.metric_name(),
-        target: trigger.shard_count,
-        value: answer.value,
-        active: answer.active,
-        reason: answer.reason,
-    })
+    if let Sight::Application(application) = &sight {
+        let decision = answer.decision.as_deref();
+        seen.application = Some(explain::shards::application(
+            application,
+            decision,
+            &explain::now(),
+        ));
+    }
+    Ok(answer)
 }
 
 /// Looks as a watcher does, until every shard has a verdict.
@@ -137,11 +115,11 @@ async fn see(aws: &Arc<Aws>, trigger: &Trigger) -> Result<Sight, Error> {
     Ok(eye.look(wanted).await.map_err(Arc::new)?)
 }
 
-async fn try_calls(aws: &Arc<Aws>, trigger: &Trigger, arns: &Arns, report: &mut TriggerReport) {
+async fn try_calls(aws: &Arc<Aws>, trigger: &Trigger, arns: &Arns, tried: &mut Vec<Permission>) {
     let source = &trigger.source;
     let mut note = |action: &str, resource: &str, error: Option<&SourceError>| {
         let denied = error.is_some_and(|error| error.kind == SourceErrorKind::AccessDenied);
-        report.permissions.push(Permission {
+        tried.push(Permission {
             action: action.to_owned(),
             ok: error.is_none(),
             error: error.map(ToString::to_string),
@@ -224,58 +202,5 @@ impl Arns {
 
     fn statement(&self, action: &str, resource: &str) -> Value {
         json!({"Effect": "Allow", "Action": [action], "Resource": [resource]})
-    }
-}
-
-fn table(application: &Application) -> String {
-    match &application.table {
-        Table::Missing => "there is none".to_owned(),
-        Table::Read {
-            leases,
-            unlisted,
-            others,
-            malformed,
-        } => {
-            let mut text = format!(
-                "{leases} leases ({unlisted} of shards that the stream has forgotten), {others} other rows"
-            );
-            for (key, reason) in malformed {
-                text.push_str(&format!("; row {key:?} is left out: {reason}"));
-            }
-            text
-        }
-    }
-}
-
-fn shard(shard: &ShardSight) -> ShardReport {
-    let state = match &shard.readability {
-        Readability::Readable { .. } => "readable".to_owned(),
-        Readability::Finished => "finished".to_owned(),
-        Readability::NotWanted => "not wanted: the application started below it".to_owned(),
-        Readability::WaitsFor(parents) => {
-            let parents: Vec<_> = parents.iter().map(String::as_str).collect();
-            format!("waits for {}", parents.join(", "))
-        }
-    };
-    let probe = shard.probe.as_ref();
-    let age = match probe.and_then(|probe| probe.verdict.as_ref()) {
-        Some(Verdict::Unread { since, .. }) => Some(
-            Timestamp::now()
-                .duration_since(*since)
-                .as_secs_f64()
-                .max(0.0),
-        ),
-        _ => None,
-    };
-    let lease = shard.lease.as_ref();
-    ShardReport {
-        id: shard.id.clone(),
-        parents: shard.parents.iter().cloned().collect(),
-        closed: shard.closed,
-        state,
-        owner: lease.and_then(|lease| lease.owner.clone()),
-        checkpoint: lease.map(|lease| lease.checkpoint.to_string()),
-        unread_for_seconds: age,
-        why: probe.map(|probe| probe.why.clone()),
     }
 }

@@ -5,12 +5,15 @@ use std::collections::HashMap;
 use anyhow::{Context as _, bail};
 use serde_json::Value;
 
+/// As kubectl has it.
+const DEFAULT_NAMESPACE: &str = "default";
+
 /// A trigger as a user wrote it.
 #[derive(Clone, Debug)]
 pub(super) struct Written {
     /// `namespace/name triggers[0]`, or `--set`.
     pub(super) place: String,
-    pub(super) namespace: Option<String>,
+    pub(super) namespace: String,
     /// `external`, `external-push` or `aws-kinesis-stream`.
     pub(super) kind: String,
     pub(super) metadata: HashMap<String, String>,
@@ -28,7 +31,7 @@ pub(super) fn of_pairs(pairs: &[String]) -> anyhow::Result<Vec<Written>> {
         .collect::<anyhow::Result<_>>()?;
     Ok(vec![Written {
         place: "--set".to_owned(),
-        namespace: None,
+        namespace: DEFAULT_NAMESPACE.to_owned(),
         kind: "external".to_owned(),
         metadata,
     }])
@@ -45,14 +48,13 @@ pub(super) fn of_yaml(text: &str) -> anyhow::Result<Vec<Written>> {
             continue;
         }
         let name = document["metadata"]["name"].as_str().unwrap_or("(no name)");
-        let namespace = document["metadata"]["namespace"].as_str();
+        let namespace = document["metadata"]["namespace"]
+            .as_str()
+            .unwrap_or(DEFAULT_NAMESPACE);
         let triggers = document["spec"]["triggers"].as_array();
         for (index, trigger) in triggers.into_iter().flatten().enumerate() {
             let kind = trigger["type"].as_str().unwrap_or_default();
-            let place = format!(
-                "{}/{name} triggers[{index}]",
-                namespace.unwrap_or("default")
-            );
+            let place = format!("{namespace}/{name} triggers[{index}]");
             let of_ours = match kind {
                 "aws-kinesis-stream" => true,
                 "external" | "external-push" => {
@@ -68,7 +70,7 @@ pub(super) fn of_yaml(text: &str) -> anyhow::Result<Vec<Written>> {
                     metadata: texts(&trigger["metadata"])
                         .with_context(|| format!("{place}: metadata"))?,
                     place,
-                    namespace: namespace.map(str::to_owned),
+                    namespace: namespace.to_owned(),
                     kind: kind.to_owned(),
                 });
             }
@@ -134,7 +136,7 @@ spec:
             places,
             ["shop/orders triggers[2]", "default/payments triggers[0]"]
         );
-        assert_eq!(found[0].namespace.as_deref(), Some("shop"));
+        assert_eq!(found[0].namespace, "shop");
         assert_eq!(found[1].metadata["shardCount"], "3");
     }
 

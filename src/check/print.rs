@@ -2,7 +2,11 @@
 
 use std::fmt::{self, Write as _};
 
-use super::report::{Permission, Report, ShardReport, TriggerReport};
+use super::report::{Permission, Report, TriggerReport};
+use crate::explain::{
+    shards::{ApplicationView, ShardView},
+    view::ToldView,
+};
 
 /// Shards printed; tools get all of them.
 const MOST_SHARDS: usize = 50;
@@ -19,22 +23,26 @@ pub(super) fn text(report: &Report) -> String {
 
 impl TriggerReport {
     fn print(&self, out: &mut String) -> fmt::Result {
-        writeln!(
-            out,
-            "{} ({}), namespace {}",
-            self.place, self.kind, self.namespace
-        )?;
-        if self.kind == "aws-kinesis-stream" {
+        let Self {
+            place,
+            kind,
+            namespace,
+            ignored,
+            seen,
+            told,
+        } = self;
+        writeln!(out, "{place} ({kind}), namespace {namespace}")?;
+        if kind == "aws-kinesis-stream" {
             writeln!(
                 out,
                 "  as it would read with type external and scalerAddress"
             )?;
         }
-        for key in &self.keys {
+        for key in &seen.keys {
             let mark = if key.default { " (default)" } else { "" };
-            writeln!(out, "  {:<24} {}{mark}", key.key, key.value)?;
+            writeln!(out, "  {:<24} {}{mark}", key.pair.key, key.pair.value)?;
         }
-        for key in &self.ignored {
+        for key in ignored {
             let why = if key.ends_with("FromEnv") {
                 "ignored; KEDA puts the variable's value in its place"
             } else {
@@ -42,34 +50,34 @@ impl TriggerReport {
             };
             writeln!(out, "  {key:<24} {why}")?;
         }
-        if let Some(identity) = &self.identity {
+        if let Some(identity) = &seen.identity {
             writeln!(out, "  asks as                  {identity}")?;
         }
-        for permission in &self.permissions {
+        for permission in &seen.permissions {
             permission.print(out)?;
         }
-        if let Some(table) = &self.lease_table {
-            writeln!(out, "  lease table: {table}")?;
+        if let Some(application) = &seen.application {
+            print_application(application, out)?;
         }
-        for shard in self.shards.iter().take(MOST_SHARDS) {
-            shard.print(out)?;
-        }
-        if self.shards.len() > MOST_SHARDS {
-            let more = self.shards.len() - MOST_SHARDS;
-            writeln!(out, "    and {more} more: see -o json")?;
-        }
-        match &self.told {
-            Ok(told) => {
-                let active = if told.active { "active" } else { "not active" };
+        match told {
+            ToldView::Answer {
+                value,
+                replicas,
+                active,
+                reason,
+                ..
+            } => {
+                let name = seen.metric_name.as_deref().unwrap_or_default();
+                let target = seen.target.unwrap_or_default();
+                let active = if *active { "active" } else { "not active" };
                 writeln!(
                     out,
-                    "  KEDA would be told: {} = {}, target {}, {active}\n    {}\n",
-                    told.metric_name, told.value, told.target, told.reason
+                    "  KEDA would be told: {name} = {value}, target {target}, {active}: replicas {replicas}\n    {reason}\n"
                 )
             }
-            Err(error) => {
-                writeln!(out, "  KEDA would get the error {}:", error.code)?;
-                for line in error.message.lines() {
+            ToldView::Error { code, error } => {
+                writeln!(out, "  KEDA would get the error {code}:")?;
+                for line in error.lines() {
                     writeln!(out, "    {line}")?;
                 }
                 writeln!(out)
@@ -97,34 +105,36 @@ impl Permission {
     }
 }
 
-impl ShardReport {
-    fn print(&self, out: &mut String) -> fmt::Result {
-        let Self {
-            id,
-            parents,
-            closed,
-            state,
-            owner,
-            checkpoint,
-            unread_for_seconds,
-            why,
-        } = self;
-        let open = if *closed { "closed" } else { "open" };
-        write!(out, "    {id} {open}, {state}")?;
-        if !parents.is_empty() {
-            write!(out, "; child of {}", parents.join(", "))?;
-        }
-        match (owner, checkpoint) {
-            (Some(owner), Some(checkpoint)) => write!(out, "; {owner} at {checkpoint}")?,
-            (None, Some(checkpoint)) => write!(out, "; nobody's, at {checkpoint}")?,
-            (_, None) => write!(out, "; no lease")?,
-        }
-        if let Some(age) = unread_for_seconds {
-            write!(out, "; unread for {age:.0} s")?;
-        }
-        if let Some(why) = why {
-            write!(out, " ({why})")?;
-        }
-        writeln!(out)
+fn print_application(application: &ApplicationView, out: &mut String) -> fmt::Result {
+    writeln!(out, "  lease table: {}", application.table)?;
+    for (key, wrong) in &application.malformed {
+        writeln!(out, "    row {key:?} is left out: {wrong}")?;
     }
+    for shard in application.shards.iter().take(MOST_SHARDS) {
+        print_shard(shard, out)?;
+    }
+    if application.shards.len() > MOST_SHARDS {
+        let more = application.shards.len() - MOST_SHARDS;
+        writeln!(out, "    and {more} more: see -o json")?;
+    }
+    Ok(())
+}
+
+fn print_shard(shard: &ShardView, out: &mut String) -> fmt::Result {
+    let open = if shard.closed { "closed" } else { "open" };
+    write!(out, "    {} {open}, {}", shard.id, shard.state.word())?;
+    if let Some(age) = shard.age_ms {
+        write!(out, " for {} s", age / 1000)?;
+    }
+    if !shard.parents.is_empty() {
+        write!(out, "; child of {}", shard.parents.join(", "))?;
+    }
+    match &shard.lease {
+        Some(lease) => {
+            let owner = lease.owner.as_deref().unwrap_or("nobody's");
+            write!(out, "; {owner} at {}", lease.checkpoint)?;
+        }
+        None => write!(out, "; no lease")?,
+    }
+    writeln!(out, " ({})", shard.why)
 }

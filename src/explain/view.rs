@@ -5,15 +5,15 @@ use right_sizing::{Decision, Step};
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::{
-    shards::ApplicationView,
-    understood::{Key, scale_on, understood},
-};
+use super::shards::ApplicationView;
 use crate::{
     answer::Answer,
     error::Error,
     journal::{Asker, Entry, Told},
-    trigger::Trigger,
+    trigger::{
+        Trigger,
+        understood::{Pair, scale_on, understood},
+    },
 };
 
 /// The moment of which things are shown.
@@ -88,7 +88,7 @@ pub struct Object {
 #[serde(rename_all = "camelCase")]
 pub struct TriggerView {
     /// What it asks for, as understood: every key that holds, also by default.
-    pub metadata: Vec<Key>,
+    pub metadata: Vec<Pair>,
     /// When it was last asked for.
     pub asked_seconds_ago: u64,
     /// What KEDA is told now.
@@ -259,7 +259,8 @@ impl Keda {
 }
 
 impl ToldView {
-    pub(super) fn of(told: &Result<Answer, Error>, target: i64) -> Self {
+    /// An answer, of which so much makes a replica, or an error.
+    pub fn of(told: &Result<Answer, Error>, target: i64) -> Self {
         match told {
             Ok(answer) => Self::Answer {
                 value: answer.value,

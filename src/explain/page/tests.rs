@@ -4,10 +4,12 @@ use right_sizing::Step;
 use serde_json::json;
 
 use super::*;
-use crate::explain::{
-    shards::{ApplicationView, LeaseView, ShardState, ShardView},
-    understood::Key,
-    view::{Keda, Line, SourceView},
+use crate::{
+    explain::{
+        shards::{ApplicationView, LeaseView, ShardState, ShardView},
+        view::{Keda, Line, SourceView},
+    },
+    trigger::understood::Pair,
 };
 
 const HOSTILE: &str = "\"><script>alert('1')</script><b x='";
@@ -59,11 +61,11 @@ fn lagging(shards: u64, text: &str) -> Object {
         at: "2026-01-02T03:04:05Z".to_owned(),
         triggers: vec![TriggerView {
             metadata: vec![
-                Key {
+                Pair {
                     key: "streamName",
                     value: text.to_owned(),
                 },
-                Key {
+                Pair {
                     key: "lagThreshold",
                     value: "1m".to_owned(),
                 },

@@ -2,11 +2,11 @@
 
 use serde::Serialize;
 
-use crate::trigger::{OnMissingTable, Role, ScaleOn, Source, Stream, Trigger};
+use super::{OnMissingTable, Role, ScaleOn, Source, Stream, Trigger};
 
-/// One metadata key as understood.
+/// A metadata key and its value, as understood.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
-pub struct Key {
+pub struct Pair {
     /// The key.
     pub key: &'static str,
     /// Its value.
@@ -23,9 +23,9 @@ pub fn scale_on(trigger: &Trigger) -> &'static str {
 }
 
 /// Every key that holds, with its value as understood. An external id is said to be there, never shown.
-pub fn understood(trigger: &Trigger) -> Vec<Key> {
+pub fn understood(trigger: &Trigger) -> Vec<Pair> {
     let mut keys = Vec::new();
-    let mut is = |key, value: String| keys.push(Key { key, value });
+    let mut is = |key, value: String| keys.push(Pair { key, value });
     let Source {
         stream,
         region,
