@@ -1,5 +1,7 @@
 //! An application's life over an in-memory stream and lease table: what is asked, and what is seen.
 
+mod property;
+
 use std::{
     collections::BTreeMap,
     sync::{Arc, LazyLock, Mutex},
@@ -35,6 +37,10 @@ struct World {
     shards: Vec<Shard>,
     /// Records by shard: their sequence numbers are their places.
     records: BTreeMap<String, Vec<u64>>,
+    /// A page goes over so many places; `None`: over all of them.
+    page: Option<u64>,
+    /// A checkpoint before this place is refused.
+    horizon: u64,
     /// `None`: there is no table.
     leases: Option<Vec<Lease>>,
     fails: Option<ReadError>,
@@ -161,7 +167,14 @@ impl Reads for Fake {
         let mut world = self.world();
         world.iterators += 1;
         let place = match from {
-            StartFrom::AfterSequenceNumber(number) => number.as_str().parse::<u64>().unwrap() + 1,
+            StartFrom::AfterSequenceNumber(number) => {
+                let place = number.as_str().parse::<u64>().unwrap();
+                if place < world.horizon {
+                    return Err(ReadError::InvalidPosition);
+                }
+                place + 1
+            }
+            StartFrom::AtTimestamp(since) => (0..).find(|place| time(*place) >= *since).unwrap(),
             _ => 0,
         };
         Ok(format!("{shard}@{place}"))
@@ -177,13 +190,15 @@ impl Reads for Fake {
         }
         let place: u64 = place.parse().unwrap();
         let records = world.records.get(shard).cloned().unwrap_or_default();
-        let found = records.iter().find(|record| **record >= place);
+        let end = records.last().map_or(0, |last| last + 1).max(place);
+        let to = world.page.map_or(end, |page| end.min(place + page));
+        let found = records.iter().find(|record| (place..to).contains(record));
         let closed = world.shards.iter().any(|it| it.id == shard && it.closed);
-        let ended = closed && found.is_none();
+        let ended = closed && found.is_none() && to == end;
         Ok(Peek {
             record: found.map(|place| (number(*place), Some(time(*place)))),
-            next_iterator: (!ended).then(|| iterator.to_owned()),
-            millis_behind_latest: 0,
+            next_iterator: (!ended).then(|| format!("{shard}@{to}")),
+            millis_behind_latest: (end - to) as i64 * 10_000,
         })
     }
 }
