@@ -140,15 +140,7 @@ async fn a_table_of_java_is_understood(
         .iter()
         .map(|shard| (shard["id"].as_str().unwrap(), shard))
         .collect();
-    let states: Vec<_> = seen
-        .iter()
-        .map(|(id, shard)| {
-            let number = id.trim_start_matches("shardId-").trim_start_matches('0');
-            let number = if number.is_empty() { "0" } else { number };
-            format!("{number} {}", shard["state"].as_str().unwrap())
-        })
-        .collect();
-    assert_eq!(states.join(", "), want);
+    assert_eq!(shard_states(application), want);
     let leases = leases(&rows);
     for (id, shard) in &seen {
         let lease = leases.get(id);

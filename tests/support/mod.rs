@@ -253,3 +253,20 @@ pub async fn http_get(address: SocketAddr, path: &str) -> (u16, String) {
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
     (status, body.to_owned())
 }
+
+/// The shards of an application as `/explain` has them, in short: `0 finished, 1 unread, 2 waits`.
+pub fn shard_states(application: &serde_json::Value) -> String {
+    let shards = application["shards"].as_array().unwrap().iter();
+    let mut states: Vec<_> = shards
+        .map(|shard| {
+            let id = shard["id"].as_str().unwrap();
+            let number: u32 = id.trim_start_matches("shardId-").parse().unwrap();
+            (number, shard["state"].as_str().unwrap())
+        })
+        .collect();
+    states.sort_unstable();
+    let states = states
+        .iter()
+        .map(|(number, state)| format!("{number} {state}"));
+    states.collect::<Vec<_>>().join(", ")
+}
