@@ -21,6 +21,9 @@ const MOST_TRIGGERS: usize = 20;
 /// Answers are remembered for so long.
 const REMEMBERED: Duration = Duration::from_secs(3600);
 
+/// What a decision says while something is unread is remembered anew so often.
+const ANEW: Duration = Duration::from_secs(60);
+
 /// Answers remembered of one trigger: only those that differ from the one before are, so this is many changes in an hour.
 const MOST_ANSWERS: usize = 240;
 
@@ -129,11 +132,8 @@ impl Entry {
     }
 
     fn tell(&mut self, now: Instant, answer: &Result<Answer, Error>) {
-        let same = self
-            .told
-            .back()
-            .is_some_and(|last| is_same(&last.answer, answer));
-        if same {
+        let told = Told::now(now, answer);
+        if self.told.back().is_some_and(|last| last.is_same(&told)) {
             return;
         }
         // The one that held an hour ago stays: without it the hour would begin with a gap.
@@ -145,6 +145,12 @@ impl Entry {
         {
             self.told.pop_front();
         }
+        self.told.push_back(told);
+    }
+}
+
+impl Told {
+    fn now(at: Instant, answer: &Result<Answer, Error>) -> Self {
         let mut answer = answer.clone();
         let decision = answer.as_mut().ok().and_then(|it| it.decision.as_mut());
         let mut oldest_ms = None;
@@ -156,26 +162,31 @@ impl Entry {
                 ..Decision::clone(decision)
             });
         }
-        self.told.push_back(Told {
+        Self {
             since: Timestamp::now(),
-            at: now,
+            at,
             answer,
             oldest_ms,
-        });
-    }
-}
-
-/// Is it the same to KEDA and to the reader?
-fn is_same(one: &Result<Answer, Error>, other: &Result<Answer, Error>) -> bool {
-    match (one, other) {
-        (Ok(one), Ok(other)) => {
-            (one.value, one.active) == (other.value, other.active)
-                // What a decision says changes with every age in it: its time tells refreshes apart.
-                && one.decision.as_ref().map(|it| it.at_ms / 60_000)
-                    == other.decision.as_ref().map(|it| it.at_ms / 60_000)
         }
-        (Err(one), Err(other)) => one.to_string() == other.to_string(),
-        _ => false,
+    }
+
+    /// Is it the same to KEDA and to the reader?
+    fn is_same(&self, next: &Self) -> bool {
+        let key = |answer: &Answer| {
+            let running = answer.decision.as_ref().map(|it| it.running);
+            (answer.value, answer.active, running)
+        };
+        match (&self.answer, &next.answer) {
+            (Ok(one), Ok(other)) => {
+                // While something is unread, what a decision says changes with every age in it.
+                let is_quiet = self.oldest_ms.is_none() && next.oldest_ms.is_none();
+                let says_the_same = is_quiet && one.reason == other.reason;
+                let is_soon = next.at.saturating_duration_since(self.at) < ANEW;
+                key(one) == key(other) && (says_the_same || is_soon)
+            }
+            (Err(one), Err(other)) => one.to_string() == other.to_string(),
+            _ => false,
+        }
     }
 }
 
@@ -213,5 +224,32 @@ mod tests {
         assert_eq!(entries.len(), MOST_TRIGGERS);
         let oldest = entries.iter().map(|entry| entry.trigger.shard_count).min();
         assert_eq!(oldest, Some(9 * MOST_TRIGGERS as i64 + 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_stays_as_it_is_is_remembered_once_and_what_is_unread_once_a_minute() {
+        let journal = Journal::default();
+        let asker = Asker {
+            namespace: "shop".to_owned(),
+            name: "billing".to_owned(),
+        };
+        let (trigger, times) = (trigger(1), 120);
+        let answer = |reason: String| Answer {
+            value: 3,
+            active: true,
+            reason,
+            decision: None,
+        };
+        let mut told = Vec::new();
+        for changes in [false, true] {
+            for time in 0..times {
+                let number = if changes { time } else { 0 };
+                let answer = Ok(answer(format!("the oldest is {number} s old")));
+                journal.note(&asker, &trigger, &answer);
+                tokio::time::advance(Duration::from_secs(1)).await;
+            }
+            told.push(journal.of(&asker)[0].told.len());
+        }
+        assert_eq!(told, [1, 3]);
     }
 }

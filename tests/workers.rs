@@ -63,7 +63,7 @@ impl<'a> Observer<'a> {
         let finished: BTreeSet<_> = shards
             .iter()
             .filter(|shard| shard["state"] == "finished" || shard["state"] == "notWanted")
-            .map(|shard| &shard["id"].as_str().unwrap()[..])
+            .map(|shard| shard["id"].as_str().unwrap())
             .collect();
         for shard in shards {
             let mut parents = shard["parents"].as_array().unwrap().iter();

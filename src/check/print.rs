@@ -5,6 +5,7 @@ use std::fmt::{self, Write as _};
 use super::report::{Permission, Report, TriggerReport};
 use crate::explain::{
     shards::{ApplicationView, ShardView},
+    shortened, time,
     view::ToldView,
 };
 
@@ -69,10 +70,13 @@ impl TriggerReport {
             } => {
                 let name = seen.metric_name.as_deref().unwrap_or_default();
                 let target = seen.target.unwrap_or_default();
-                let active = if *active { "active" } else { "not active" };
+                let active = match active {
+                    true => format!("active: replicas {replicas}"),
+                    false => "not active: nothing is started from zero".to_owned(),
+                };
                 writeln!(
                     out,
-                    "  KEDA would be told: {name} = {value}, target {target}, {active}: replicas {replicas}\n    {reason}\n"
+                    "  KEDA would be told: {name} = {value}, target {target}, {active}\n    {reason}\n"
                 )
             }
             ToldView::Error { code, error } => {
@@ -124,7 +128,7 @@ fn print_shard(shard: &ShardView, out: &mut String) -> fmt::Result {
     let open = if shard.closed { "closed" } else { "open" };
     write!(out, "    {} {open}, {}", shard.id, shard.state.word())?;
     if let Some(age) = shard.age_ms {
-        write!(out, " for {} s", age / 1000)?;
+        write!(out, " for {}", time(age))?;
     }
     if !shard.parents.is_empty() {
         write!(out, "; child of {}", shard.parents.join(", "))?;
@@ -132,7 +136,7 @@ fn print_shard(shard: &ShardView, out: &mut String) -> fmt::Result {
     match &shard.lease {
         Some(lease) => {
             let owner = lease.owner.as_deref().unwrap_or("nobody's");
-            write!(out, "; {owner} at {}", lease.checkpoint)?;
+            write!(out, "; {owner} at {}", shortened(&lease.checkpoint))?;
         }
         None => write!(out, "; no lease")?,
     }

@@ -65,12 +65,14 @@ impl Chart<'_> {
                     @for (ago, anchor) in [(span, "start"), (span / 2, "middle"), (0, "end")] {
                         text class="axis" x=(at(x(ago))) y=(HEIGHT - 6.0) text-anchor=(anchor) { (moment(ago)) }
                     }
-                    @if let Some((name, level)) = self.level {
+                    @if let Some((_, level)) = self.level {
                         line class="level" x1=(LEFT) x2=(WIDTH - RIGHT) y1=(at(y(level))) y2=(at(y(level))) {}
-                        text class="axis" x=(LEFT + 4.0) y=(at(beside(y(level)))) { (name) " " ((self.unit)(level)) }
                     }
                     @for (n, line) in self.lines.iter().enumerate() {
                         path class=(format!("line line{n}")) d=(path(&line.points, self.until, x, y)) {}
+                    }
+                    @if let Some((name, level)) = self.level {
+                        text class="axis over" x=(LEFT + 4.0) y=(at(beside(y(level)))) { (name) " " ((self.unit)(level)) }
                     }
                     @for (n, text, height) in labels {
                         text class=(format!("label label{n}")) x=(WIDTH - RIGHT + 6.0) y=(at(height)) { (text) " " ((self.unit)(last(&self.lines[n]).unwrap_or_default())) }

@@ -58,7 +58,7 @@ pub(crate) fn time(ms: u64) -> String {
 }
 
 /// A sequence number has 56 digits, of which few tell one from another.
-pub(super) fn shortened(checkpoint: &str) -> String {
+pub(crate) fn shortened(checkpoint: &str) -> String {
     let digits = checkpoint.len() > 24 && checkpoint.is_ascii();
     match digits {
         true => format!(

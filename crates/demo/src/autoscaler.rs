@@ -255,11 +255,13 @@ fn sentence(value: f64, target: f64, current: u32, decision: &Decision) -> Strin
         wanted,
         why,
     } = decision;
-    if *why == Why::Idle && current > 0 {
-        return format!(
-            "not active for the whole cooldown: {current} → {}",
-            pods(*replicas)
-        );
+    match (why, current) {
+        (Why::Idle, 0) => return "not active: stays at 0 pods".to_owned(),
+        (Why::Idle, _) => {
+            let to = pods(*replicas);
+            return format!("not active for the whole cooldown: {current} → {to}");
+        }
+        _ => {}
     }
     let outcome = match why {
         Why::Stabilising(left) => format!(
@@ -318,6 +320,8 @@ mod tests {
         );
         let text = sentence(3.0, 1.0, 3, &decision(0, 0, Why::Idle));
         assert_eq!(text, "not active for the whole cooldown: 3 → 0 pods");
+        let text = sentence(3.0, 1.0, 0, &decision(0, 0, Why::Idle));
+        assert_eq!(text, "not active: stays at 0 pods");
         let text = sentence(2.0, 3.0, 1, &decision(1, 1, Why::Tolerance));
         assert_eq!(text, "ceil(2 / 3) = 1 pod: stays at 1 pod");
     }

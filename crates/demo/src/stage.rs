@@ -40,6 +40,8 @@ pub const APPLICATION: &str = "kinesis-keda-demo-consumer";
 pub const REGION: &str = "eu-west-1";
 /// The embedded services take every key; the SDKs want one.
 pub const KEY: &str = "demo";
+/// The scaler's configuration, among what is written.
+const CONFIG: &str = "scaler.yaml";
 
 /// Everything but the story itself.
 #[derive(Debug)]
@@ -155,6 +157,11 @@ impl Stage {
         .into()
     }
 
+    /// The scaler's configuration file.
+    pub fn config(&self) -> PathBuf {
+        self.out.join(CONFIG)
+    }
+
     /// Stops the scaler; the rest goes with this process.
     pub async fn strike(mut self, times: &Times) -> Result<()> {
         self.scaler_process.stop(times.grace).await
@@ -241,7 +248,7 @@ async fn start_scaler(
     times: &Times,
 ) -> Result<(Process, SocketAddr, SocketAddr, Output)> {
     // The policy is what lets a trigger name an endpoint of its own: without it the scaler refuses `awsEndpoint`.
-    let config = out.join("scaler.yaml");
+    let config = out.join(CONFIG);
     fs::write(
         &config,
         format!(

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fs,
     io::{self, Write},
     path::Path,
     time::Duration,
@@ -78,7 +79,12 @@ pub fn write_commands(
             "# Four shards: each is read as far as there is something, then no pod again",
         ),
     };
-    let metadata = serde_json::json!(metadata.into_iter().collect::<BTreeMap<_, _>>());
+    let metadata: BTreeMap<_, _> = metadata.into_iter().collect();
+    let manifest = stage.out.join("scaledobject.yaml");
+    fs::write(&manifest, scaled_object(&metadata))?;
+    let manifest = manifest.display();
+    let config = stage.config();
+    let config = config.display();
     let object =
         serde_json::json!({"name": "consumer", "namespace": "default", "scalerMetadata": metadata});
     let metric = format!("aws-kinesis-{STREAM}");
@@ -97,12 +103,18 @@ grpcurl -plaintext -d '{request}' {scaler} externalscaler.ExternalScaler/GetMetr
 grpcurl -plaintext -d '{object}' {scaler} externalscaler.ExternalScaler/IsActive
 curl -s http://{admin}/metrics
 
+# Why it answers so: for a browser
+http://{admin}/explain/default/consumer
+
 # The stream and the tables
 export AWS_ACCESS_KEY_ID={KEY} AWS_SECRET_ACCESS_KEY={KEY} AWS_DEFAULT_REGION={REGION} AWS_PAGER=
 aws kinesis describe-stream-summary --stream-name {STREAM} --endpoint-url {kinesis}
 aws dynamodb scan --table-name {APPLICATION} --projection-expression 'leaseKey, leaseOwner, checkpoint' --endpoint-url {dynamodb}
 echo '{{\"name\": \"Linus\", \"city\": \"Portland\"}}' | aws kinesis put-record --stream-name {STREAM} --partition-key linus@example.com --data fileb:///dev/stdin --endpoint-url {kinesis}
 aws dynamodb get-item --table-name {TABLE} --key '{{\"email\": {{\"S\": \"linus@example.com\"}}}}' --endpoint-url {dynamodb}
+
+# What KEDA would be told of a ScaledObject, before it is applied
+AWS_ENDPOINT_URL_STS={kinesis} cargo run -- check -f {manifest} --config {config}
 
 {then}
 aws kinesis update-shard-count --stream-name {STREAM} --target-shard-count 4 --scaling-type UNIFORM_SCALING --endpoint-url {kinesis}
@@ -111,4 +123,26 @@ Ctrl-C ends it.
 "
     )?;
     out.flush()
+}
+
+/// The manifest of the story's ScaledObject.
+fn scaled_object(metadata: &BTreeMap<String, String>) -> String {
+    let lines = metadata
+        .iter()
+        .map(|(key, value)| format!("        {key}: {value:?}\n"));
+    let lines: String = lines.collect();
+    format!(
+        "apiVersion: keda.sh/v1alpha1
+kind: ScaledObject
+metadata:
+  name: consumer
+  namespace: default
+spec:
+  scaleTargetRef:
+    name: consumer
+  triggers:
+    - type: external
+      metadata:
+{lines}"
+    )
 }
