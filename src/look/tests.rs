@@ -1,4 +1,6 @@
 //! An application's life over an in-memory stream and lease table: what is asked, and what is seen.
+//!
+//! Longer than other files: the in-memory world of streams and leases, and the lives told over it.
 
 mod property;
 

@@ -1,3 +1,5 @@
+//! Watchers over one scripted source. Longer than other files, because all of these tell their story over it.
+
 use std::{
     collections::VecDeque,
     sync::atomic::{AtomicUsize, Ordering},

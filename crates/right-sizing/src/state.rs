@@ -1,4 +1,6 @@
 //! The rules: from what was seen and what is remembered to the replicas wished.
+//!
+//! Longer than other files, so that the whole decision can be read from top to bottom in one place.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 

@@ -1,4 +1,6 @@
 //! Each rule, by a small application that is driven look by look.
+//!
+//! Longer than other files: a test for each rule, over the same few observations.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
