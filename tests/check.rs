@@ -202,4 +202,12 @@ async fn an_application_that_never_ran_is_what_the_trigger_says() {
     assert!(ok, "{text}");
     assert!(text.contains("lease table: no such table"), "{text}");
     assert!(text.contains("as onMissingTable says"), "{text}");
+
+    let application = Application::start(1).await;
+    let yaml = manifest(&application, "lag") + "        onMissingTable: error\n";
+    let yaml = file(&yaml);
+    let (ok, text, _) = check(&application, &["-f", yaml.path().to_str().unwrap()]).await;
+    assert!(!ok, "{text}");
+    assert!(text.contains("lease table: no such table"), "{text}");
+    assert!(text.contains("would get the error NOT_FOUND"), "{text}");
 }

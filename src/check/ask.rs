@@ -83,16 +83,17 @@ async fn told(written: &Written, config: &Config, seen: &mut Seen) -> Result<Ans
     try_calls(&aws, &trigger, &arns, &mut seen.permissions).await;
 
     let sight = see(&aws, &trigger).await?;
-    let answer = answer(&trigger, &sight, Duration::ZERO)?;
+    let answer = answer(&trigger, &sight, Duration::ZERO);
+    // Also of an error: what was seen says why.
     if let Sight::Application(application) = &sight {
-        let decision = answer.decision.as_deref();
+        let decision = answer.as_ref().ok().and_then(|it| it.decision.as_deref());
         seen.application = Some(explain::shards::application(
             application,
             decision,
             &explain::now(),
         ));
     }
-    Ok(answer)
+    answer
 }
 
 /// Looks as a watcher does, until every shard has a verdict.
