@@ -10,7 +10,6 @@ use axum::{
     routing::post,
 };
 use serde_json::{Value, json};
-use tokio::sync::watch;
 
 use super::{Stack, listen, metadata, object};
 use keda_kinesis_scaler::proto::ScaledObjectRef;
@@ -23,14 +22,12 @@ pub type Said = Result<Value, &'static str>;
 pub struct Scripted {
     pub endpoint: String,
     calls: Arc<Mutex<Vec<(String, Value)>>>,
-    count: watch::Receiver<usize>,
 }
 
 impl Scripted {
     /// `answer` is given the operation and what was sent.
     pub async fn start(answer: impl Fn(&str, &Value) -> Said + Send + Sync + 'static) -> Self {
         let calls = Arc::<Mutex<Vec<(String, Value)>>>::default();
-        let (counted, count) = watch::channel(0);
         let record = Arc::clone(&calls);
         let answered = move |head: &HeaderMap, body: &Bytes| {
             let target = head["x-amz-target"].to_str().unwrap();
@@ -38,7 +35,6 @@ impl Scripted {
             let asked: Value = serde_json::from_slice(body).unwrap();
             let said = answer(operation, &asked);
             record.lock().unwrap().push((operation.to_owned(), asked));
-            counted.send_modify(|count| *count += 1);
             match said {
                 Ok(answer) => response(StatusCode::OK, &answer),
                 Err(code) => response(
@@ -55,11 +51,7 @@ impl Scripted {
         let listener = listen().await;
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(async move { axum::serve(listener, router).await });
-        Self {
-            endpoint,
-            calls,
-            count,
-        }
+        Self { endpoint, calls }
     }
 
     /// What was sent with the calls of an operation, oldest first.
@@ -67,17 +59,6 @@ impl Scripted {
         let calls = self.calls.lock().unwrap();
         let calls = calls.iter().filter(|(called, _)| called == operation);
         calls.map(|(_, asked)| asked.clone()).collect()
-    }
-
-    /// Returns once there are so many calls of an operation.
-    pub async fn wait_for_calls(&self, operation: &str, count: usize) {
-        let mut changed = self.count.clone();
-        let waited = async {
-            while self.calls(operation).len() < count {
-                changed.changed().await.unwrap();
-            }
-        };
-        super::eventually(&format!("{count} calls of {operation}"), waited).await;
     }
 
     /// A trigger about the application `billing` on a stream here.
