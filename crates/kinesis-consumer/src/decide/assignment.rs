@@ -1,0 +1,275 @@
+//! Which leases this worker shall hold: pure functions of what it saw of the table.
+//!
+//! An even share is reached in three ways. Leases that nobody holds are taken, each worker up to its share of all unfinished
+//! leases. From workers of this library leases are asked for, and handed over without duplicates. From KCL 2.x workers they are
+//! stolen, as 2.x does and at its pace: each steal makes duplicates until the other side notices. Asking, granting and stealing only happen where the other side holds at least two more: each move then
+//! makes the shares more even, so moves come to an end. KCL 2.x moves leases by the same measure but counts finished ones too.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    hash::{DefaultHasher, Hash, Hasher},
+};
+
+use tokio::time::Instant;
+
+use crate::model::{lease::Lease, shard::ShardId};
+
+mod observations;
+#[cfg(test)]
+mod rounds;
+#[cfg(test)]
+mod tests;
+
+pub use observations::Observations;
+
+/// What to do about a lease that this worker does not hold.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Action {
+    /// Nobody holds it, or its holder's time is over, or it is in our name from before a restart: `LeaseTable::take`.
+    Take(ShardId),
+    /// A worker of this library holds it: `LeaseTable::ask`.
+    Ask(ShardId),
+    /// A KCL 2.x worker holds it: `LeaseTable::take`, then [`Observations::stole`].
+    Steal(ShardId),
+}
+
+impl Action {
+    /// The lease's key.
+    pub fn key(&self) -> &ShardId {
+        let (Self::Take(key) | Self::Ask(key) | Self::Steal(key)) = self;
+        key
+    }
+}
+
+/// A worker's own bounds.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Hold at most so many unfinished leases.
+    pub max_leases: usize,
+    /// Steal at most so many in two failover times.
+    pub max_steals: usize,
+}
+
+/// What to do now, after `leases` was scanned and observed. `held`: the leases whose shard consumers this process runs.
+pub fn plan(
+    leases: &[Lease],
+    observations: &Observations,
+    me: &str,
+    held: &BTreeSet<ShardId>,
+    limits: Limits,
+    now: Instant,
+) -> Vec<Action> {
+    let view = View {
+        observations,
+        me,
+        held,
+        now,
+    };
+    let unfinished: Vec<_> = leases.iter().filter(|lease| !lease.is_finished()).collect();
+    let takes = view.takes(&unfinished, limits);
+    if takes.is_empty() {
+        view.moves(&unfinished, limits)
+    } else {
+        takes
+    }
+}
+
+/// Which of our leases to hand over now, and to whom: those asked for (`handoverTo`) by a worker that has at least two less than
+/// we. `leases`: the last scan, with the newest known copies of those we hold. `leaving`: being handed over already, to whom.
+pub fn grants(
+    leases: &[Lease],
+    observations: &Observations,
+    me: &str,
+    held: &BTreeSet<ShardId>,
+    leaving: &BTreeMap<ShardId, String>,
+    now: Instant,
+) -> Vec<(ShardId, String)> {
+    let view = View {
+        observations,
+        me,
+        held,
+        now,
+    };
+    let unfinished = leases.iter().filter(|lease| !lease.is_finished());
+    let mut counts = BTreeMap::from([(me, 0)]);
+    let mut asked = Vec::new();
+    for lease in unfinished {
+        let leaves_to = leaving.get(&lease.key).map(String::as_str);
+        let Some(holder) = leaves_to.or_else(|| view.holder(lease)) else {
+            continue;
+        };
+        *counts.entry(holder).or_insert(0_usize) += 1;
+        if leaves_to.is_none() && held.contains(&lease.key) && !observations.ask_is_void(lease, now)
+        {
+            asked.extend(
+                lease
+                    .handover_to
+                    .as_deref()
+                    .filter(|to| *to != me)
+                    .map(|to| (lease, to)),
+            );
+        }
+    }
+    // Somebody who holds nothing and asked long ago is gone.
+    asked.retain(|(lease, to)| counts.contains_key(to) || !observations.ask_is_void(lease, now));
+    asked.retain(|(_, to)| {
+        let theirs = counts.get(to).copied().unwrap_or(0);
+        let granted = counts[me] >= theirs + 2;
+        if granted {
+            counts.insert(to, theirs + 1);
+            counts.entry(me).and_modify(|mine| *mine -= 1);
+        }
+        granted
+    });
+    asked
+        .into_iter()
+        .map(|(lease, to)| (lease.key.clone(), to.to_owned()))
+        .collect()
+}
+
+/// What one worker knows at one moment.
+struct View<'a> {
+    observations: &'a Observations,
+    me: &'a str,
+    held: &'a BTreeSet<ShardId>,
+    now: Instant,
+}
+
+impl<'a> View<'a> {
+    /// Who holds the lease; `None`: anybody may take it, or it is in our name although we do not hold it. What we hold, we hold,
+    /// even if a scan lags behind and says otherwise.
+    fn holder(&self, lease: &'a Lease) -> Option<&'a str> {
+        if self.held.contains(&lease.key) {
+            return Some(self.me);
+        }
+        lease
+            .holder()
+            .filter(|holder| *holder != self.me && !self.observations.is_available(lease, self.now))
+    }
+
+    /// An order of the leases that is each worker's own, so that two seldom go for the same one.
+    fn scatter(&self, lease: &Lease) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (self.me, &lease.key).hash(&mut hasher);
+        hasher.finish()
+    }
+
+    /// Leases that nobody holds, up to our share.
+    fn takes(&self, unfinished: &[&'a Lease], limits: Limits) -> Vec<Action> {
+        let mut available: Vec<_> = unfinished
+            .iter()
+            .filter(|lease| self.holder(lease).is_none())
+            .collect();
+        let workers: BTreeSet<_> = unfinished
+            .iter()
+            .filter_map(|lease| self.holder(lease))
+            .chain([self.me])
+            .collect();
+        let mine = unfinished
+            .iter()
+            .filter(|lease| self.holder(lease) == Some(self.me))
+            .count();
+
+        let is_ours = |lease: &Lease| lease.holder() == Some(self.me);
+        let is_overdue = |lease: &Lease| self.observations.is_overdue(lease, self.now);
+        let target = unfinished.len().div_ceil(workers.len());
+        let need = target
+            .saturating_sub(mine)
+            // In our name from before a restart: others count them as ours until they expire. Evened out later.
+            .max(available.iter().filter(|lease| is_ours(lease)).count())
+            // Those whose share they are do not take them (limits; a KCL that waits): no shard may be left alone for that.
+            .max(
+                available
+                    .iter()
+                    .filter(|lease| is_overdue(lease))
+                    .count()
+                    .div_ceil(workers.len()),
+            )
+            .min(limits.max_leases.saturating_sub(mine));
+        available
+            .sort_by_cached_key(|lease| (!is_ours(lease), !is_overdue(lease), self.scatter(lease)));
+        available
+            .iter()
+            .take(need)
+            .map(|lease| Action::Take(lease.key.clone()))
+            .collect()
+    }
+
+    /// Leases to get from whoever has at least two more than we, the richest first.
+    fn moves(&self, unfinished: &[&'a Lease], limits: Limits) -> Vec<Action> {
+        // What each will still hold when the standing requests are granted, and what else can be had of it. What others asked for
+        // does not count as theirs: a lease that is about to move shall not make its next holder one to ask. A request that the holder
+        // will refuse, as its asker has enough by now, stands for nothing.
+        let mut held: BTreeMap<&str, usize> = BTreeMap::new();
+        for holder in unfinished.iter().filter_map(|lease| self.holder(lease)) {
+            *held.entry(holder).or_default() += 1;
+        }
+        let holds = |worker: &str| held.get(worker).copied().unwrap_or_default();
+        let mut counts = BTreeMap::from([(self.me, 0)]);
+        let mut offers: BTreeMap<&str, Vec<Action>> = BTreeMap::new();
+        let mut scattered = unfinished.to_vec();
+        scattered.sort_by_cached_key(|lease| self.scatter(lease));
+        for lease in scattered {
+            let Some(holder) = self.holder(lease) else {
+                continue;
+            };
+            let asker = lease
+                .handover_to
+                .as_deref()
+                .filter(|_| lease.is_native() && holder != self.me);
+            let is_void = self.observations.ask_is_void(lease, self.now);
+            let stands = |asker: &&str| !is_void && holds(holder) >= holds(asker) + 2;
+            if let Some(asker) = asker.filter(stands) {
+                counts
+                    .entry(self.me)
+                    .and_modify(|mine| *mine += usize::from(asker == self.me));
+                continue;
+            }
+            *counts.entry(holder).or_insert(0_usize) += 1;
+            if holder == self.me {
+                continue;
+            }
+            let offers = offers.entry(holder).or_default();
+            if !lease.is_native() {
+                offers.extend(
+                    (!self.observations.stolen_lately(lease, self.now))
+                        .then(|| Action::Steal(lease.key.clone())),
+                );
+            } else if asker == Some(self.me) {
+                // Refused or overlooked before: the last one to try.
+                offers.insert(0, Action::Ask(lease.key.clone()));
+            } else {
+                offers.push(Action::Ask(lease.key.clone()));
+            }
+        }
+
+        let mut moves = Vec::new();
+        let mut steals = self.observations.steals_this_round(self.now);
+        while counts[self.me] < limits.max_leases {
+            offers.retain(|_, offers| !offers.is_empty());
+            let is_ask = |offers: &[Action]| matches!(offers.last(), Some(Action::Ask(_)));
+            let richest = offers
+                .iter()
+                .max_by_key(|(holder, offers)| (counts[*holder], is_ask(offers)));
+            let Some(holder) = richest.map(|(holder, _)| *holder) else {
+                break;
+            };
+            if counts[holder] < counts[self.me] + 2 {
+                break;
+            }
+            let Some(action) = offers.get_mut(holder).and_then(Vec::pop) else {
+                break;
+            };
+            if matches!(action, Action::Steal(_)) {
+                if steals >= limits.max_steals {
+                    continue;
+                }
+                steals += 1;
+            }
+            counts.entry(holder).and_modify(|count| *count -= 1);
+            counts.entry(self.me).and_modify(|count| *count += 1);
+            moves.push(action);
+        }
+        moves
+    }
+}

@@ -1,0 +1,146 @@
+//! What an observer remembers of the scans it made, and what follows from the time that has passed.
+//!
+//! A lease has expired if its counter has not moved since this observer first saw it there, for longer than the failover time.
+//! Only the observer's own monotonic clock counts. A wrong guess loses a race and no more: every take is on condition of that counter.
+
+use std::{collections::HashMap, time::Duration};
+
+use tokio::time::Instant;
+
+use crate::model::{lease::Lease, shard::ShardId};
+
+/// How long a lease that we stole is left alone if it goes back.
+const STEAL_PAUSE: Duration = Duration::from_secs(300);
+/// How long a request for a hand-over stands: longer than a holder's default shutdown deadline of 20 s.
+const ASK_PATIENCE: Duration = Duration::from_secs(60);
+/// Timers count in milliseconds: the first one that is later.
+const TICK: Duration = Duration::from_millis(1);
+
+/// What an observer remembers of the scans it made.
+#[derive(Clone, Debug)]
+pub struct Observations {
+    failover: Duration,
+    seen: HashMap<ShardId, Seen>,
+    stolen: HashMap<ShardId, Instant>,
+}
+
+#[derive(Clone, Debug)]
+struct Seen {
+    counter: u64,
+    /// When the counter was first seen there.
+    since: Instant,
+    holder: Option<String>,
+    finished: bool,
+    handover_to: Option<String>,
+    /// When that request was first seen.
+    asked: Instant,
+}
+
+impl Observations {
+    /// Nothing seen yet. All workers of an application must agree on `failover`.
+    pub fn new(failover: Duration) -> Self {
+        Self {
+            failover,
+            seen: HashMap::new(),
+            stolen: HashMap::new(),
+        }
+    }
+
+    /// Takes in a whole scan that was answered at `now`. Keys that are gone are forgotten.
+    pub fn observe(&mut self, leases: &[Lease], now: Instant) {
+        let mut before = std::mem::take(&mut self.seen);
+        self.seen = leases
+            .iter()
+            .map(|lease| {
+                let before = before.remove(&lease.key);
+                let unmoved = before.as_ref().filter(|seen| seen.counter == lease.counter);
+                let same_request = before
+                    .as_ref()
+                    .filter(|seen| seen.handover_to == lease.handover_to);
+                let seen = Seen {
+                    counter: lease.counter,
+                    since: unmoved.map_or(now, |seen| seen.since),
+                    holder: lease.holder().map(str::to_owned),
+                    finished: lease.is_finished(),
+                    handover_to: lease.handover_to.clone(),
+                    asked: same_request.map_or(now, |seen| seen.asked),
+                };
+                (lease.key.clone(), seen)
+            })
+            .collect();
+        let remembered = STEAL_PAUSE.max(self.steal_round());
+        self.stolen.retain(|_, stolen| now < *stolen + remembered);
+    }
+
+    /// May anybody take it? Unowned, or its counter stood still for longer than the failover time.
+    pub fn is_available(&self, lease: &Lease, now: Instant) -> bool {
+        lease.holder().is_none()
+            || self
+                .unmoved(lease)
+                .is_some_and(|seen| now > seen.since + self.failover)
+    }
+
+    /// Was it there for anybody to take for another failover time?
+    pub(super) fn is_overdue(&self, lease: &Lease, now: Instant) -> bool {
+        self.unmoved(lease)
+            .is_some_and(|seen| now > self.free_at(seen) + self.failover)
+    }
+
+    /// Remembers that we stole the lease, so that we leave it alone for five minutes if it goes back.
+    pub fn stole(&mut self, key: &str, now: Instant) {
+        self.stolen.insert(key.to_owned(), now);
+    }
+
+    pub(super) fn stolen_lately(&self, lease: &Lease, now: Instant) -> bool {
+        self.stolen
+            .get(&lease.key)
+            .is_some_and(|stolen| now < *stolen + STEAL_PAUSE)
+    }
+
+    /// How many leases we stole in this round of taking. KCL 2.x has one round each two failover times; we scan far more often.
+    pub(super) fn steals_this_round(&self, now: Instant) -> usize {
+        let this_round = |stolen: &&Instant| now < **stolen + self.steal_round();
+        self.stolen.values().filter(this_round).count()
+    }
+
+    fn steal_round(&self) -> Duration {
+        2 * self.failover
+    }
+
+    /// Did the request on that lease stand for so long that it will not be granted, or that its asker is gone?
+    pub(super) fn ask_is_void(&self, lease: &Lease, now: Instant) -> bool {
+        let seen = self
+            .seen
+            .get(&lease.key)
+            .filter(|seen| seen.handover_to == lease.handover_to);
+        seen.is_some_and(|seen| seen.handover_to.is_some() && now > seen.asked + ASK_PATIENCE)
+    }
+
+    /// When, after `now`, a scan is worth while: a lease that another worker holds expires, or one was there to take for too long.
+    pub fn next_expiry(&self, me: &str, now: Instant) -> Option<Instant> {
+        let others = self
+            .seen
+            .values()
+            .filter(|seen| !seen.finished && seen.holder.as_deref() != Some(me));
+        let moments =
+            others.flat_map(|seen| [self.free_at(seen), self.free_at(seen) + self.failover]);
+        moments
+            .map(|moment| moment + TICK)
+            .filter(|moment| *moment > now)
+            .min()
+    }
+
+    fn unmoved(&self, lease: &Lease) -> Option<&Seen> {
+        self.seen
+            .get(&lease.key)
+            .filter(|seen| seen.counter == lease.counter)
+    }
+
+    fn free_at(&self, seen: &Seen) -> Instant {
+        if seen.holder.is_some() {
+            seen.since + self.failover
+        } else {
+            seen.since
+        }
+    }
+}

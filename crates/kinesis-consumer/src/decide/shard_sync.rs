@@ -1,0 +1,274 @@
+//! Which leases must exist: pure functions of the stream's shards and the table's leases.
+//!
+//! KCL's rules (`leases/HierarchicalShardSyncer.java`), with one more: the child of a finished lease gets its lease here if whoever
+//! finished the parent did not live to create it. It starts at TRIM_HORIZON whatever the initial position, so nothing is skipped.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use crate::{
+    edge::kinesis::ShardFilter,
+    face::config::InitialPosition,
+    model::{
+        lease::Lease,
+        sequence::Checkpoint,
+        shard::{ChildShard, HashRange, Shard, ShardId},
+    },
+};
+
+mod lineage;
+mod readability;
+#[cfg(test)]
+mod tests;
+
+use lineage::Lineage;
+pub use readability::{Readability, readability};
+
+/// The shards do not cover the hash keys exactly once: `ListShards` raced a reshard. List again.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum Hole {
+    /// No shard takes these hash keys.
+    #[error("no shard takes hash keys {} to {}", .0.start, .0.end)]
+    Missing(HashRange),
+    /// Two shards take these hash keys.
+    #[error("two shards take hash keys {} to {}", .0.start, .0.end)]
+    Overlap(HashRange),
+}
+
+/// `ListShards` raced a reshard. List again.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("shard {child} and its parent {parent} are both open")]
+pub struct OpenChildOfOpenParent {
+    /// The child.
+    pub child: ShardId,
+    /// The parent.
+    pub parent: ShardId,
+}
+
+/// The filter of the `ListShards` call whose answer [`initial`] wants.
+pub fn initial_filter(position: InitialPosition) -> ShardFilter {
+    match position {
+        InitialPosition::TrimHorizon => ShardFilter::AtTrimHorizon,
+        InitialPosition::Latest => ShardFilter::AtLatest,
+        InitialPosition::AtTimestamp(time) => ShardFilter::AtTimestamp(time),
+    }
+}
+
+/// The leases of an empty table, one for each shard listed with [`initial_filter`].
+pub fn initial(shards: &[Shard], position: InitialPosition) -> Result<Vec<Lease>, Hole> {
+    let mut shards: Vec<_> = shards.iter().collect();
+    shards.sort_by_key(|shard| shard.hash_range);
+    // The first hash key that no shard has taken yet; none after the last one.
+    let mut next = Some(0);
+    for shard in &shards {
+        let HashRange { start, end } = shard.hash_range;
+        match next {
+            Some(next) if start > next => {
+                return Err(Hole::Missing(HashRange {
+                    start: next,
+                    end: start - 1,
+                }));
+            }
+            Some(next) if start == next => {}
+            Some(next) => {
+                return Err(Hole::Overlap(HashRange {
+                    start,
+                    end: end.min(next - 1),
+                }));
+            }
+            None => return Err(Hole::Overlap(shard.hash_range)),
+        }
+        next = end.checked_add(1);
+    }
+    match next {
+        Some(start) => Err(Hole::Missing(HashRange {
+            start,
+            end: u128::MAX,
+        })),
+        None => {
+            shards.sort_by_key(|shard| (&shard.starting_sequence_number, &shard.id));
+            Ok(shards
+                .into_iter()
+                .map(|shard| new_lease(shard, position.checkpoint()))
+                .collect())
+        }
+    }
+}
+
+/// The leases that a table that is not empty lacks, oldest shards first. `shards`: all of them ([`ShardFilter::All`]).
+pub fn missing(
+    shards: &[Shard],
+    leases: &[Lease],
+    position: InitialPosition,
+) -> Result<Vec<Lease>, OpenChildOfOpenParent> {
+    let mut lineage = Lineage::new(shards, leases, position);
+    for shard in shards.iter().filter(|shard| !shard.closed) {
+        lineage.complete(shard)?;
+    }
+    Ok(lineage.into_created())
+}
+
+/// The children of a closed shard, where `GetRecords` told none.
+pub fn child_shards(parent: &str, shards: &[Shard]) -> Vec<ChildShard> {
+    let of_parent = shards.iter().filter(|shard| shard.parents.contains(parent));
+    of_parent
+        .map(|shard| ChildShard {
+            id: shard.id.clone(),
+            parents: shard.parents.clone(),
+            hash_range: shard.hash_range,
+        })
+        .collect()
+}
+
+/// The leases of a finished parent's children. They start at TRIM_HORIZON: the parent was read to its end.
+pub fn children(parent: &Lease, children: &[ChildShard]) -> Vec<Lease> {
+    children
+        .iter()
+        .map(|child| {
+            let mut lease = Lease::new(child.id.clone(), Checkpoint::TrimHorizon);
+            lease.parents.clone_from(&child.parents);
+            lease.parents.insert(parent.key.clone());
+            lease.hash_range = Some(child.hash_range);
+            lease
+        })
+        .collect()
+}
+
+/// The parent that a merge has to wait for: it has no lease yet, although another parent has one. Its lease comes by [`missing`]
+/// or at its own parent's end; if `ListShards` does not tell it any more, go on without.
+pub fn absent_merge_parent<'a>(
+    children: &'a [ChildShard],
+    leases: &[Lease],
+) -> Option<&'a ShardId> {
+    let leased: HashSet<_> = leases.iter().map(|lease| &lease.key).collect();
+    children
+        .iter()
+        .filter(|child| child.parents.iter().any(|parent| leased.contains(parent)))
+        .flat_map(|child| &child.parents)
+        .find(|parent| !leased.contains(parent))
+}
+
+/// The finished leases that nobody needs any more: no parent's lease is left, and each child has its lease and got going.
+/// A lease whose shard is gone from the stream does not wait for its children to get going.
+pub fn deletable(leases: &[Lease], listed: &[Shard]) -> Vec<Lease> {
+    let by_key: HashMap<_, _> = leases
+        .iter()
+        .map(|lease| (lease.key.as_str(), lease))
+        .collect();
+    let listed_ids: HashSet<_> = listed.iter().map(|shard| shard.id.as_str()).collect();
+    let mut children: HashMap<&str, BTreeSet<&str>> = HashMap::new();
+    for lease in leases {
+        children
+            .entry(&lease.key)
+            .or_default()
+            .extend(lease.children.iter().map(String::as_str));
+    }
+    let parents_of_shards = listed.iter().map(|shard| (&shard.id, &shard.parents));
+    let parents_of_leases = leases.iter().map(|lease| (&lease.key, &lease.parents));
+    for (child, parents) in parents_of_shards.chain(parents_of_leases) {
+        for parent in parents {
+            children.entry(parent).or_default().insert(child);
+        }
+    }
+
+    let needed = |lease: &Lease| {
+        let is_listed = listed_ids.contains(lease.key.as_str());
+        let children = &children[lease.key.as_str()];
+        let child_needs_it = |child: &&str| match by_key.get(child) {
+            Some(child) => {
+                is_listed
+                    && matches!(
+                        child.checkpoint,
+                        Checkpoint::TrimHorizon | Checkpoint::AtTimestamp
+                    )
+            }
+            None => listed_ids.contains(*child),
+        };
+        lease
+            .parents
+            .iter()
+            .any(|parent| by_key.contains_key(parent.as_str()))
+            || children.iter().any(child_needs_it)
+            || (children.is_empty() && is_listed)
+    };
+    // An empty list is more likely an answer gone wrong than a stream without shards.
+    let candidates = leases
+        .iter()
+        .filter(|lease| lease.is_finished() && !listed.is_empty());
+    candidates.filter(|lease| !needed(lease)).cloned().collect()
+}
+
+/// The hash keys that no unfinished lease covers. None while an unfinished lease lacks its range ([`back_fill`] first).
+pub fn holes(leases: &[Lease]) -> Vec<HashRange> {
+    let unfinished = leases.iter().filter(|lease| !lease.is_finished());
+    let Some(mut ranges) = unfinished
+        .map(|lease| lease.hash_range)
+        .collect::<Option<Vec<_>>>()
+    else {
+        return Vec::new();
+    };
+    ranges.sort_unstable();
+    let mut holes = Vec::new();
+    let mut next = Some(0);
+    for HashRange { start, end } in ranges {
+        let Some(first) = next else { return holes };
+        if start > first {
+            holes.push(HashRange {
+                start: first,
+                end: start - 1,
+            });
+        }
+        // Unfinished parents overlap with children that wait for another parent.
+        next = end.checked_add(1).map(|after| after.max(first));
+    }
+    holes.extend(next.map(|start| HashRange {
+        start,
+        end: u128::MAX,
+    }));
+    holes
+}
+
+/// The hash ranges to write into leases that lack them.
+pub fn back_fill(leases: &[Lease], shards: &[Shard]) -> Vec<(ShardId, HashRange)> {
+    let ranges: HashMap<_, _> = shards
+        .iter()
+        .map(|shard| (&shard.id, shard.hash_range))
+        .collect();
+    let lacking = leases.iter().filter(|lease| lease.hash_range.is_none());
+    lacking
+        .filter_map(|lease| Some((lease.key.clone(), *ranges.get(&lease.key)?)))
+        .collect()
+}
+
+/// A shard that starts after its lease's checkpoint: the stream was deleted and made anew under the same name.
+pub fn recreated(leases: &[Lease], shards: &[Shard]) -> Option<ShardId> {
+    let starts: HashMap<_, _> = shards
+        .iter()
+        .map(|shard| (&shard.id, &shard.starting_sequence_number))
+        .collect();
+    let older = |lease: &&Lease| match (&lease.checkpoint, starts.get(&lease.key)) {
+        (Checkpoint::At(position), Some(start)) => position.sequence_number < **start,
+        _ => false,
+    };
+    leases.iter().find(older).map(|lease| lease.key.clone())
+}
+
+/// Shards that are open although their leases say that they are processed to the end. For a moment that is `ListShards` lagging behind a
+/// reshard; if it lasts, the leases are of an older stream of the same name.
+pub fn open_but_finished(leases: &[Lease], shards: &[Shard]) -> Option<ShardId> {
+    let open: HashSet<_> = shards
+        .iter()
+        .filter(|shard| !shard.closed)
+        .map(|shard| &shard.id)
+        .collect();
+    leases
+        .iter()
+        .find(|lease| lease.is_finished() && open.contains(&lease.key))
+        .map(|lease| lease.key.clone())
+}
+
+fn new_lease(shard: &Shard, checkpoint: Checkpoint) -> Lease {
+    let mut lease = Lease::new(shard.id.clone(), checkpoint);
+    lease.parents.clone_from(&shard.parents);
+    lease.hash_range = Some(shard.hash_range);
+    lease
+}

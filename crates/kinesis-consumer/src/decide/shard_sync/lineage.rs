@@ -1,0 +1,135 @@
+//! The walk from open shards up to what has leases: which of the shards between must get one.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use crate::{
+    decide::shard_sync::{OpenChildOfOpenParent, new_lease},
+    face::config::InitialPosition,
+    model::{lease::Lease, sequence::Checkpoint, shard::Shard},
+};
+
+/// The stream's family tree, its leases, and the leases found wanting so far.
+pub(super) struct Lineage<'a> {
+    shards: HashMap<&'a str, &'a Shard>,
+    leases: HashMap<&'a str, &'a Lease>,
+    position: InitialPosition,
+    descends: HashMap<&'a str, bool>,
+    /// Shards walked through: repeated resizes make meshes, with more paths than shards.
+    walked: HashSet<&'a str>,
+    created: BTreeMap<&'a str, (&'a Shard, Checkpoint)>,
+}
+
+impl<'a> Lineage<'a> {
+    pub(super) fn new(shards: &'a [Shard], leases: &'a [Lease], position: InitialPosition) -> Self {
+        Self {
+            shards: shards
+                .iter()
+                .map(|shard| (shard.id.as_str(), shard))
+                .collect(),
+            leases: leases
+                .iter()
+                .map(|lease| (lease.key.as_str(), lease))
+                .collect(),
+            position,
+            descends: HashMap::new(),
+            walked: HashSet::new(),
+            created: BTreeMap::new(),
+        }
+    }
+
+    /// Finds the leases without which `shard`, an open one, would never be read.
+    pub(super) fn complete(&mut self, shard: &'a Shard) -> Result<(), OpenChildOfOpenParent> {
+        if let Some(parent) = self.parents(shard).find(|parent| !parent.closed) {
+            return Err(OpenChildOfOpenParent {
+                child: shard.id.clone(),
+                parent: parent.id.clone(),
+            });
+        }
+        if self.descends(&shard.id) {
+            self.complete_descendant(shard);
+        } else {
+            self.start_anew(shard);
+        }
+        Ok(())
+    }
+
+    /// The leases to create, oldest shards first.
+    pub(super) fn into_created(self) -> Vec<Lease> {
+        let mut created: Vec<_> = self.created.into_values().collect();
+        created.sort_by_key(|(shard, _)| (&shard.starting_sequence_number, &shard.id));
+        created
+            .into_iter()
+            .map(|(shard, checkpoint)| new_lease(shard, checkpoint))
+            .collect()
+    }
+
+    /// A shard below some lease. Its own lease comes at its parents' end; what must be there is whatever leads to that end.
+    fn complete_descendant(&mut self, shard: &'a Shard) {
+        if self.has_lease(&shard.id) || !self.walked.insert(&shard.id) {
+            return;
+        }
+        for parent in self.parents(shard).collect::<Vec<_>>() {
+            if self.descends(&parent.id) {
+                self.complete_descendant(parent);
+            } else {
+                // The other side of a merge, of which nothing was ever read.
+                self.start_anew(parent);
+            }
+        }
+        // Parents that the stream has forgotten do not hold it up; those that are still to be read do.
+        let parents_leased = self.parents(shard).all(|parent| self.has_lease(&parent.id));
+        let mut leases = shard
+            .parents
+            .iter()
+            .filter_map(|parent| self.leases.get(parent.as_str()));
+        if parents_leased && leases.any(|lease| lease.is_finished()) {
+            self.created
+                .insert(&shard.id, (shard, Checkpoint::TrimHorizon));
+        }
+    }
+
+    /// A shard that no lease leads to starts where the application starts: itself, or from its oldest ancestors on.
+    fn start_anew(&mut self, shard: &'a Shard) {
+        if !self.walked.insert(&shard.id) {
+            return;
+        }
+        let parents: Vec<_> = self.parents(shard).collect();
+        if parents.is_empty() || self.position == InitialPosition::Latest {
+            self.created
+                .insert(&shard.id, (shard, self.position.checkpoint()));
+        } else {
+            parents
+                .into_iter()
+                .for_each(|parent| self.start_anew(parent));
+        }
+    }
+
+    /// Has it, or one of its ancestors, a lease? Also if the stream has forgotten that ancestor.
+    fn descends(&mut self, id: &'a str) -> bool {
+        if let Some(known) = self.descends.get(id) {
+            return *known;
+        }
+        // A shard cannot be its own ancestor; should AWS say so, the walk must end nevertheless.
+        self.descends.insert(id, false);
+        let parents = self.shards.get(id).map(|shard| &shard.parents);
+        let found = self.leases.contains_key(id)
+            || parents
+                .into_iter()
+                .flatten()
+                .any(|parent| self.descends(parent));
+        self.descends.insert(id, found);
+        found
+    }
+
+    fn has_lease(&self, id: &str) -> bool {
+        self.leases.contains_key(id) || self.created.contains_key(id)
+    }
+
+    /// The parents that the stream still knows.
+    fn parents(&self, shard: &'a Shard) -> impl Iterator<Item = &'a Shard> + use<'_, 'a> {
+        shard
+            .parents
+            .iter()
+            .filter_map(|parent| self.shards.get(parent.as_str()).copied())
+    }
+}

@@ -1,0 +1,449 @@
+//! Tables, the example of KCL's source among them, and a property: streams resharded at random are read whole.
+
+use proptest::prelude::*;
+use rstest::rstest;
+
+use super::*;
+use crate::model::sequence::{Position, SequenceNumber};
+
+mod readable;
+
+const AT: InitialPosition = InitialPosition::AtTimestamp(jiff::Timestamp::UNIX_EPOCH);
+
+fn shard(id: &str, parents: &[&str], closed: bool) -> Shard {
+    Shard {
+        id: id.to_owned(),
+        parents: parents.iter().map(|&parent| parent.to_owned()).collect(),
+        hash_range: HashRange {
+            start: 0,
+            end: u128::MAX,
+        },
+        starting_sequence_number: format!("{}", 100 + id.parse::<u64>().expect("a number"))
+            .parse()
+            .expect("digits"),
+        closed,
+    }
+}
+
+/// `"0 1 2>6"`: shard 0, 1, and 6 with parent 2; `2+3>7`: a merge; a trailing `.`: open.
+fn shards(table: &str) -> Vec<Shard> {
+    let shard = |text: &str| {
+        let closed = !text.ends_with('.');
+        let text = text.trim_end_matches('.');
+        match text.split_once('>') {
+            Some((parents, id)) => shard(id, &parents.split('+').collect::<Vec<_>>(), closed),
+            None => shard(text, &[], closed),
+        }
+    };
+    table.split_whitespace().map(shard).collect()
+}
+
+/// `"4 5!"`: a lease for 4, a finished one for 5; `6=LATEST`: at that checkpoint.
+fn leases(table: &str, shards: &[Shard]) -> Vec<Lease> {
+    let lease = |text: &str| {
+        let (key, checkpoint) = match text.split_once('=') {
+            Some((key, checkpoint)) => (key, checkpoint),
+            None => (
+                text.trim_end_matches('!'),
+                if text.ends_with('!') {
+                    "SHARD_END"
+                } else {
+                    "1000"
+                },
+            ),
+        };
+        let mut lease = Lease::new(key, Checkpoint::parse(checkpoint, 0).expect("a checkpoint"));
+        if let Some(shard) = shards.iter().find(|shard| shard.id == key) {
+            lease.parents.clone_from(&shard.parents);
+            lease.hash_range = Some(shard.hash_range);
+        }
+        lease
+    };
+    table.split_whitespace().map(lease).collect()
+}
+
+fn text(leases: &[Lease]) -> String {
+    let texts: Vec<_> = leases
+        .iter()
+        .map(|lease| format!("{}={}", lease.key, lease.checkpoint))
+        .collect();
+    texts.join(" ")
+}
+
+/// The stream in the comment of `HierarchicalShardSyncer.java`.
+const JAVA: &str = "0 1 2 3 4. 5 0+1>6 2+3>7 6+7>8. 5>9. 5>10.";
+
+#[rstest]
+#[case::example_latest(JAVA, "4 5 7", InitialPosition::Latest, "6=LATEST")]
+#[case::example_trim_horizon(
+    JAVA,
+    "4 5 7",
+    InitialPosition::TrimHorizon,
+    "0=TRIM_HORIZON 1=TRIM_HORIZON"
+)]
+#[case::example_at_timestamp(JAVA, "4 5 7", AT, "0=AT_TIMESTAMP 1=AT_TIMESTAMP")]
+#[case::nothing_missing("0. 1.", "0 1", InitialPosition::Latest, "")]
+#[case::open_without_ancestors("0. 1.", "0", InitialPosition::Latest, "1=LATEST")]
+#[case::oldest_ancestors_first(
+    "0 0>1 1>2. 3.",
+    "3",
+    InitialPosition::TrimHorizon,
+    "0=TRIM_HORIZON"
+)]
+#[case::latest_skips_ancestors("0 0>1 1>2. 3.", "3", InitialPosition::Latest, "2=LATEST")]
+#[case::a_child_comes_at_its_parents_end("0 0>1. 0>2.", "0", InitialPosition::Latest, "")]
+#[case::grandchildren_too("0 0>1 1>2.", "0", InitialPosition::TrimHorizon, "")]
+#[case::left_behind_by_a_finished_parent(
+    "0 0>1. 0>2.",
+    "0! 1",
+    InitialPosition::Latest,
+    "2=TRIM_HORIZON"
+)]
+#[case::between_finished_and_open("0 0>1 1>2.", "0!", AT, "1=TRIM_HORIZON")]
+#[case::merge_with_one_side_finished(
+    "0 1 0+1>2.",
+    "0! 1",
+    InitialPosition::Latest,
+    "2=TRIM_HORIZON"
+)]
+#[case::merge_whose_other_side_was_never_read(
+    "0 1 0+1>2.",
+    "0!",
+    InitialPosition::TrimHorizon,
+    "1=TRIM_HORIZON 2=TRIM_HORIZON"
+)]
+#[case::merge_whose_other_side_starts_further_up(
+    "0 1 1>3 0+3>2.",
+    "0!",
+    InitialPosition::TrimHorizon,
+    "1=TRIM_HORIZON"
+)]
+#[case::merge_whose_other_side_is_gone(
+    "0 0+1>2.",
+    "0!",
+    InitialPosition::TrimHorizon,
+    "2=TRIM_HORIZON"
+)]
+#[case::parent_gone_from_the_stream_but_not_read_to_its_end(
+    "0>1.",
+    "0",
+    InitialPosition::Latest,
+    ""
+)]
+#[case::parent_gone_from_the_stream_and_finished(
+    "0>1.",
+    "0!",
+    InitialPosition::Latest,
+    "1=TRIM_HORIZON"
+)]
+#[case::parent_long_forgotten("0>1.", "7", InitialPosition::Latest, "1=LATEST")]
+#[case::fixture_after_the_split("0 1. 0>2. 0>3.", "0! 1 2 3", InitialPosition::TrimHorizon, "")]
+#[case::fixture_after_the_merge(
+    "0 1. 0>2 0>3 2+3>4.",
+    "0! 1 2! 3! 4",
+    InitialPosition::TrimHorizon,
+    ""
+)]
+fn creates_what_is_missing(
+    #[case] stream: &str,
+    #[case] table: &str,
+    #[case] position: InitialPosition,
+    #[case] want: &str,
+) {
+    let shards = shards(stream);
+    let created = missing(&shards, &leases(table, &shards), position).expect("a consistent list");
+    assert_eq!(text(&created), want);
+    for lease in created {
+        let shard = shards
+            .iter()
+            .find(|shard| shard.id == lease.key)
+            .expect("a shard");
+        assert_eq!(
+            (&lease.parents, lease.hash_range),
+            (&shard.parents, Some(shard.hash_range))
+        );
+    }
+}
+
+#[test]
+fn a_list_that_raced_a_reshard_is_refused() {
+    let shards = shards("0. 0>1. 0>2.");
+    let error =
+        missing(&shards, &leases("0", &shards), InitialPosition::Latest).expect_err("inconsistent");
+    assert_eq!(error.to_string(), "shard 1 and its parent 0 are both open");
+}
+
+#[test]
+fn a_mesh_of_many_reshards_is_walked_once() {
+    // Each level merges and splits: two paths from each shard to the level above, 2^60 from bottom to top.
+    let mut mesh = vec![shard("0", &[], true), shard("1", &[], true)];
+    for level in 1..60 {
+        let above = [(2 * level - 2).to_string(), (2 * level - 1).to_string()];
+        for id in [2 * level, 2 * level + 1] {
+            mesh.push(shard(&id.to_string(), &[&above[0], &above[1]], level < 59));
+        }
+    }
+    assert_eq!(
+        text(&missing(&mesh, &[], InitialPosition::TrimHorizon).expect("consistent")),
+        "0=TRIM_HORIZON 1=TRIM_HORIZON"
+    );
+    let finished = leases("0! 1!", &mesh);
+    assert_eq!(
+        text(&missing(&mesh, &finished, AT).expect("consistent")),
+        "2=TRIM_HORIZON 3=TRIM_HORIZON"
+    );
+}
+
+fn ranged(id: &str, start: u128, end: u128) -> Shard {
+    Shard {
+        hash_range: HashRange { start, end },
+        ..shard(id, &["9"], false)
+    }
+}
+
+#[test]
+fn an_empty_table_gets_a_lease_for_each_shard() {
+    let listed = [ranged("1", 10, u128::MAX), ranged("0", 0, 9)];
+    for (position, want) in [
+        (InitialPosition::Latest, "0=LATEST 1=LATEST"),
+        (
+            InitialPosition::TrimHorizon,
+            "0=TRIM_HORIZON 1=TRIM_HORIZON",
+        ),
+        (AT, "0=AT_TIMESTAMP 1=AT_TIMESTAMP"),
+    ] {
+        let leases = initial(&listed, position).expect("no holes");
+        assert_eq!(text(&leases), want);
+        assert!(
+            leases[0].parents.contains("9"),
+            "parents are written even if they have no lease"
+        );
+    }
+    assert_eq!(
+        initial_filter(AT),
+        ShardFilter::AtTimestamp(jiff::Timestamp::UNIX_EPOCH)
+    );
+}
+
+#[rstest]
+#[case::none(&[], Hole::Missing(HashRange { start: 0, end: u128::MAX }))]
+#[case::at_the_start(&[(1, u128::MAX)], Hole::Missing(HashRange { start: 0, end: 0 }))]
+#[case::between(&[(0, 4), (7, u128::MAX)], Hole::Missing(HashRange { start: 5, end: 6 }))]
+#[case::at_the_end(&[(0, 4)], Hole::Missing(HashRange { start: 5, end: u128::MAX }))]
+#[case::overlap(&[(0, 4), (3, u128::MAX)], Hole::Overlap(HashRange { start: 3, end: 4 }))]
+#[case::overlap_at_the_end(&[(0, u128::MAX), (7, 8)], Hole::Overlap(HashRange { start: 7, end: 8 }))]
+fn an_empty_table_waits_for_a_whole_list(#[case] ranges: &[(u128, u128)], #[case] want: Hole) {
+    let listed: Vec<_> = ranges
+        .iter()
+        .map(|&(start, end)| ranged("1", start, end))
+        .collect();
+    assert_eq!(initial(&listed, InitialPosition::Latest), Err(want));
+}
+
+#[test]
+fn children_start_at_the_trim_horizon_and_name_their_parents() {
+    let listed = shards("0 1 0+1>2.");
+    let told = child_shards("0", &listed);
+    let parent = Lease::new("0", Checkpoint::Latest);
+    let created = children(&parent, &told);
+    assert_eq!(text(&created), "2=TRIM_HORIZON");
+    assert_eq!(
+        created[0].parents,
+        BTreeSet::from(["0".to_owned(), "1".to_owned()])
+    );
+    assert_eq!(
+        absent_merge_parent(&told, &leases("0", &listed)),
+        Some(&"1".to_owned())
+    );
+    assert_eq!(absent_merge_parent(&told, &leases("0 1", &listed)), None);
+    assert_eq!(absent_merge_parent(&told, &leases("5", &listed)), None);
+}
+
+#[rstest]
+#[case::children_got_going("0 0>1. 0>2.", "0! 1=50 2=LATEST", "0")]
+#[case::a_child_has_not_started("0 0>1. 0>2.", "0! 1=50 2=TRIM_HORIZON", "")]
+#[case::a_child_has_no_lease("0 0>1. 0>2.", "0! 1=50", "")]
+#[case::not_finished("0 0>1.", "0=50 1=50", "")]
+#[case::oldest_first("0 0>1 1>2.", "0! 1! 2=50", "0")]
+#[case::closed_without_children_is_kept_while_listed("0 1.", "0! 1=50", "")]
+#[case::gone_from_the_stream("1.", "0! 1=50", "0")]
+#[case::gone_but_a_child_would_be_forgotten("0>1. 2.", "0! 2=50", "")]
+#[case::gone_with_a_child_that_waits("0>1. 2.", "0! 1=TRIM_HORIZON", "0")]
+#[case::no_list("", "0! 1=50", "")]
+fn deletes_what_nobody_needs(#[case] stream: &str, #[case] table: &str, #[case] want: &str) {
+    let shards = shards(stream);
+    let keys: Vec<_> = deletable(&leases(table, &shards), &shards)
+        .into_iter()
+        .map(|lease| lease.key)
+        .collect();
+    assert_eq!(keys.join(" "), want);
+}
+
+#[test]
+fn holes_are_what_no_unfinished_lease_covers() {
+    let lease = |key: &str, range: Option<(u128, u128)>, checkpoint| Lease {
+        hash_range: range.map(|(start, end)| HashRange { start, end }),
+        ..Lease::new(key, checkpoint)
+    };
+    let low = lease("0", Some((0, 9)), Checkpoint::Latest);
+    let low_end = lease("0", Some((0, 9)), Checkpoint::ShardEnd);
+    let high = lease("1", Some((10, u128::MAX)), Checkpoint::Latest);
+    let all = lease("2", Some((0, u128::MAX)), Checkpoint::TrimHorizon);
+    let middle = lease("3", Some((3, 4)), Checkpoint::TrimHorizon);
+    let unknown = lease("4", None, Checkpoint::Latest);
+    let hole = |start, end| HashRange { start, end };
+    assert_eq!(holes(&[low.clone(), high.clone()]), []);
+    assert_eq!(holes(std::slice::from_ref(&low)), [hole(10, u128::MAX)]);
+    assert_eq!(holes(&[low_end.clone(), high.clone()]), [hole(0, 9)]);
+    assert_eq!(
+        holes(&[low_end, high.clone(), middle.clone()]),
+        [hole(0, 2), hole(5, 9)]
+    );
+    assert_eq!(holes(&[all, middle]), []);
+    assert_eq!(holes(&[high, unknown.clone()]), []);
+    assert_eq!(holes(&[]), [hole(0, u128::MAX)]);
+    let shards = [ranged("4", 0, 9), ranged("0", 0, 9)];
+    assert_eq!(
+        back_fill(&[low, unknown], &shards),
+        [("4".to_owned(), hole(0, 9))]
+    );
+}
+
+#[test]
+fn a_stream_made_anew_shows() {
+    let shards = shards("0. 1.");
+    assert_eq!(recreated(&leases("0=100 1=101", &shards), &shards), None);
+    assert_eq!(
+        recreated(&leases("0=100 1=99", &shards), &shards),
+        Some("1".to_owned())
+    );
+    assert_eq!(
+        recreated(&leases("0=LATEST 7=5 1=SHARD_END", &shards), &shards),
+        None
+    );
+}
+
+#[test]
+fn an_open_shard_with_a_finished_lease_shows() {
+    let shards = shards("0 0>1. 0>2.");
+    assert_eq!(
+        open_but_finished(&leases("0! 1 2=7", &shards), &shards),
+        None
+    );
+    assert_eq!(
+        open_but_finished(&leases("0! 1! 2=7", &shards), &shards),
+        Some("1".to_owned())
+    );
+}
+
+/// A stream of random splits and merges, as `ListShards` tells it.
+fn reshard(start: usize, choices: &[u8]) -> Vec<Shard> {
+    let width = u128::MAX / start as u128;
+    let mut shards: Vec<Shard> = Vec::new();
+    for index in 0..start {
+        let low = width * index as u128;
+        let high = if index + 1 == start {
+            u128::MAX
+        } else {
+            low + width - 1
+        };
+        shards.push(Shard {
+            parents: BTreeSet::new(),
+            ..ranged(&index.to_string(), low, high)
+        });
+    }
+    for choice in choices {
+        let mut open: Vec<_> = (0..shards.len())
+            .filter(|&index| !shards[index].closed)
+            .collect();
+        open.sort_by_key(|&index| shards[index].hash_range);
+        let at = usize::from(*choice >> 1) % open.len();
+        let (left, right) = (open[at], open.get(at + 1).copied());
+        let id = shards.len();
+        let HashRange { start, end } = shards[left].hash_range;
+        let child = |id: usize, parents: &[usize], start, end| {
+            let parents: Vec<_> = parents.iter().map(usize::to_string).collect();
+            let parents: Vec<_> = parents.iter().map(String::as_str).collect();
+            Shard {
+                hash_range: HashRange { start, end },
+                ..shard(&id.to_string(), &parents, false)
+            }
+        };
+        shards[left].closed = true;
+        match right {
+            Some(right) if choice & 1 == 1 => {
+                shards[right].closed = true;
+                let merged = child(id, &[left, right], start, shards[right].hash_range.end);
+                shards.push(merged);
+            }
+            _ => {
+                let middle = start + (end - start) / 2;
+                shards.push(child(id, &[left], start, middle));
+                shards.push(child(id + 1, &[left], middle + 1, end));
+            }
+        }
+    }
+    shards
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+
+    /// Workers that only follow the rules read every shard below the first leases, each after its parents, and forget none;
+    /// also if one of them dies between SHARD_END and its children's leases, as only a buggy one would.
+    #[test]
+    fn every_shard_is_read_after_its_parents(
+        start in 1_usize..5, choices in prop::collection::vec(any::<u8>(), 0..12), forget: u64, clean: bool,
+    ) {
+        let stream = reshard(start, &choices);
+        let roots: Vec<_> = stream.iter().filter(|shard| shard.parents.is_empty()).cloned().collect();
+        let mut table = initial(&roots, InitialPosition::TrimHorizon).expect("the first shards cover all");
+        let mut read: Vec<ShardId> = Vec::new();
+        for round in 0..10 * stream.len() {
+            for lease in missing(&stream, &table, InitialPosition::TrimHorizon).expect("consistent") {
+                prop_assert!(!read.contains(&lease.key), "{} would be read twice", lease.key);
+                table.push(lease);
+            }
+            let snapshot = table.clone();
+            let now = readability(&stream, &table, InitialPosition::TrimHorizon).expect("consistent");
+            for index in 0..snapshot.len() {
+                let lease = table[index].clone();
+                if now[&lease.key] != (Readability::Readable { start: None }) {
+                    continue;
+                }
+                let shard = stream.iter().find(|shard| shard.id == lease.key).expect("a shard");
+                table[index].checkpoint = Checkpoint::At(Position {
+                    sequence_number: SequenceNumber::try_from("9999".to_owned()).expect("digits"),
+                    sub_sequence_number: 0,
+                });
+                let told = child_shards(&lease.key, &stream);
+                if !shard.closed || absent_merge_parent(&told, &snapshot).is_some() {
+                    continue;
+                }
+                read.push(lease.key.clone());
+                table[index].checkpoint = Checkpoint::ShardEnd;
+                if forget >> (round % 64) & 1 == 1 {
+                    continue;
+                }
+                for child in children(&lease, &told) {
+                    if table.iter().all(|lease| lease.key != child.key) {
+                        table.push(child);
+                    }
+                }
+            }
+            if clean {
+                let gone = deletable(&table, &stream);
+                table.retain(|lease| !gone.contains(lease));
+            }
+        }
+        let open: BTreeSet<_> = stream.iter().filter(|shard| !shard.closed).map(|shard| &shard.id).collect();
+        let unfinished: BTreeSet<_> = table.iter().filter(|lease| !lease.is_finished()).map(|lease| &lease.key).collect();
+        prop_assert_eq!(open, unfinished);
+        prop_assert_eq!(read.len(), stream.iter().filter(|shard| shard.closed).count());
+        for (at, id) in read.iter().enumerate() {
+            let shard = stream.iter().find(|shard| shard.id == *id).expect("a shard");
+            prop_assert!(shard.parents.iter().all(|parent| read[..at].contains(parent)), "{} before a parent", id);
+        }
+        prop_assert_eq!(holes(&table), []);
+    }
+}

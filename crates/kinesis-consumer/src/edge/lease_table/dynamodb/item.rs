@@ -1,0 +1,197 @@
+//! Lease items: the attributes, types and sentinels of `leases/dynamodb/DynamoDBLeaseSerializer.java`.
+//!
+//! [`parse`] is for whoever scans a lease table without working on it, too: ask for the attributes of [`PROJECTION`].
+
+use std::collections::{BTreeSet, HashMap};
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use jiff::Timestamp;
+
+use crate::model::{
+    lease::{Lease, StreamIdentifier},
+    sequence::Checkpoint,
+    shard::{HashRange, ShardId},
+};
+
+/// An item as the SDK has it.
+pub type Item = HashMap<String, AttributeValue>;
+
+/// All that [`parse`] needs to know who holds a lease, how far it is, whose child it is and how busy its holder. Without the hash range,
+/// the number of owner switches and the process, which nobody but a worker needs.
+pub const PROJECTION: [&str; 15] = [
+    "leaseKey",
+    "leaseOwner",
+    "leaseCounter",
+    "checkpoint",
+    "checkpointSubSequenceNumber",
+    "parentShardId",
+    "childShardIds",
+    "checkpointOwner",
+    "entityType",
+    "streamName",
+    "shardId",
+    "nativeCounter",
+    "handoverTo",
+    "latestSince",
+    "busy",
+];
+
+pub(super) fn string(text: impl Into<String>) -> AttributeValue {
+    AttributeValue::S(text.into())
+}
+
+pub(super) fn number(number: impl ToString) -> AttributeValue {
+    AttributeValue::N(number.to_string())
+}
+
+pub(super) fn strings<'a>(texts: impl IntoIterator<Item = &'a ShardId>) -> AttributeValue {
+    AttributeValue::Ss(texts.into_iter().cloned().collect())
+}
+
+/// A new lease's item. What is not set is absent. No `entityType`, so that 2.x, 3.x and we can all come next.
+pub(super) fn new_item(lease: &Lease) -> Item {
+    let mut item = Item::from([
+        ("leaseKey".to_owned(), string(&lease.key)),
+        ("leaseCounter".to_owned(), number(0)),
+        ("ownerSwitchesSinceCheckpoint".to_owned(), number(0)),
+        ("checkpoint".to_owned(), string(lease.checkpoint.as_str())),
+        (
+            "checkpointSubSequenceNumber".to_owned(),
+            number(lease.checkpoint.sub_sequence_number()),
+        ),
+    ]);
+    if !lease.parents.is_empty() {
+        item.insert("parentShardId".to_owned(), strings(&lease.parents));
+    }
+    if let Some(HashRange { start, end }) = lease.hash_range {
+        item.insert("startingHashKey".to_owned(), string(start.to_string()));
+        item.insert("endingHashKey".to_owned(), string(end.to_string()));
+    }
+    if let (Checkpoint::Latest, Some(since)) = (&lease.checkpoint, lease.latest_since) {
+        item.insert("latestSince".to_owned(), number(since.as_millisecond()));
+    }
+    item
+}
+
+/// What an item is.
+#[derive(Clone, Debug)]
+pub enum Parsed {
+    /// A lease.
+    Lease {
+        /// The lease. Its key is the shard's id, of a multi-stream application too.
+        lease: Box<Lease>,
+        /// Set in the table of a multi-stream application.
+        stream: Option<StreamIdentifier>,
+    },
+    /// Something else of KCL 3's: its `entityType`.
+    Other(String),
+    /// A lease that lacks what every lease has, or has it in a form that none has: why.
+    Broken(String),
+}
+
+/// What the item is. Attributes that are not there are taken as unset, so a projection does as well.
+pub fn parse(item: &Item) -> Parsed {
+    if let Some(kind) = text(item, "entityType").filter(|kind| *kind != "LEASE") {
+        return Parsed::Other(kind.to_owned());
+    }
+    let parsed = stream(item).and_then(|of| match of {
+        None => Ok((None, lease(item, "leaseKey")?)),
+        Some(stream) => Ok((Some(stream), lease(item, "shardId")?)),
+    });
+    match parsed {
+        Ok((stream, lease)) => Parsed::Lease {
+            lease: Box::new(lease),
+            stream,
+        },
+        Err(reason) => Parsed::Broken(reason),
+    }
+}
+
+/// The item's `leaseKey`, to name one that is no lease.
+pub fn key(item: &Item) -> &str {
+    text(item, "leaseKey").unwrap_or("(no leaseKey)")
+}
+
+/// `None`: the application reads one stream.
+fn stream(item: &Item) -> Result<Option<StreamIdentifier>, String> {
+    let Some(name) = item.get("streamName") else {
+        return Ok(None);
+    };
+    let name = name
+        .as_s()
+        .map_err(|odd| format!("streamName is {odd:?}: want S"))?;
+    let stream = name
+        .parse()
+        .map_err(|error| format!("streamName: {error}"))?;
+    Ok(Some(stream))
+}
+
+fn lease(item: &Item, key: &str) -> Result<Lease, String> {
+    let key = text(item, key).ok_or_else(|| format!("no {key} (S)"))?;
+    let checkpoint = text(item, "checkpoint").ok_or("no checkpoint (S)")?;
+    let sub_sequence_number = unsigned(item, "checkpointSubSequenceNumber")?.unwrap_or(0);
+    let checkpoint = Checkpoint::parse(checkpoint, sub_sequence_number)
+        .map_err(|error| format!("checkpoint: {error}"))?;
+    let hash_keys = text(item, "startingHashKey").zip(text(item, "endingHashKey"));
+    let hash_range =
+        hash_keys.and_then(|(start, end)| Some((start.parse().ok()?, end.parse().ok()?)));
+    let owned = |name| text(item, name).map(str::to_owned);
+    Ok(Lease {
+        key: key.to_owned(),
+        owner: owned("leaseOwner"),
+        counter: unsigned(item, "leaseCounter")?.ok_or("no leaseCounter (N)")?,
+        owner_switches: unsigned(item, "ownerSwitchesSinceCheckpoint")?.unwrap_or(0),
+        parents: set(item, "parentShardId"),
+        children: set(item, "childShardIds"),
+        hash_range: hash_range.map(|(start, end)| HashRange { start, end }),
+        checkpoint_owner: owned("checkpointOwner"),
+        native_counter: unsigned(item, "nativeCounter")?,
+        native_process: owned("nativeProcess"),
+        handover_to: owned("handoverTo"),
+        // Only a hint, so an odd one spoils nothing.
+        busy_permille: busy(item),
+        latest_since: millis(item, "latestSince").filter(|_| checkpoint == Checkpoint::Latest),
+        checkpoint,
+    })
+}
+
+/// A string attribute that says something.
+pub(super) fn text<'a>(item: &'a Item, name: &str) -> Option<&'a str> {
+    item.get(name)?
+        .as_s()
+        .ok()
+        .map(String::as_str)
+        .filter(|text| !text.is_empty())
+}
+
+fn unsigned(item: &Item, name: &str) -> Result<Option<u64>, String> {
+    let Some(value) = item.get(name) else {
+        return Ok(None);
+    };
+    let number = value.as_n().ok().and_then(|digits| digits.parse().ok());
+    number
+        .map(Some)
+        .ok_or_else(|| format!("{name} is {value:?}: want N, a whole number from 0"))
+}
+
+fn millis(item: &Item, name: &str) -> Option<Timestamp> {
+    Timestamp::from_millisecond(item.get(name)?.as_n().ok()?.parse().ok()?).ok()
+}
+
+/// Written as 0 to 1 with three decimals.
+fn busy(item: &Item) -> Option<u16> {
+    let fraction: f64 = item.get("busy")?.as_n().ok()?.parse().ok()?;
+    // In range, so the cast is exact.
+    (0.0..=1.0)
+        .contains(&fraction)
+        .then(|| (fraction * 1000.0).round() as u16)
+}
+
+fn set(item: &Item, name: &str) -> BTreeSet<ShardId> {
+    item.get(name)
+        .and_then(|value| value.as_ss().ok())
+        .into_iter()
+        .flatten()
+        .cloned()
+        .collect()
+}

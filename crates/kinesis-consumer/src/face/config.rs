@@ -1,0 +1,156 @@
+//! A worker's settings. Failover time, initial position, records per call and steals have KCL's defaults.
+
+use std::{num::NonZero, time::Duration};
+
+use jiff::Timestamp;
+
+use crate::{face::error::Error, model::sequence::Checkpoint};
+
+/// Where an application starts on a stream that it has no leases for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum InitialPosition {
+    /// The oldest record.
+    TrimHorizon,
+    /// Records that arrive from now on (also while no worker runs: the lease remembers since when).
+    Latest,
+    /// Records that arrived at or after that time.
+    AtTimestamp(Timestamp),
+}
+
+/// A worker's settings. `Config::new` gives the defaults; change fields as wanted.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Stream name or ARN.
+    pub stream: String,
+    /// The application's name: workers of one name share the stream.
+    pub application: String,
+    /// This worker's name: unique in the application, and best stable over restarts (a pod's name).
+    pub worker_id: String,
+    /// The lease table. Default: the application's name.
+    pub lease_table: String,
+    /// Where to start. Default: LATEST, as KCL.
+    pub initial_position: InitialPosition,
+    /// A lease not renewed for so long may be taken by others. All workers of an application must agree. Default 10 s.
+    pub failover_time: Duration,
+    /// How often the table is scanned while other workers are about: what the fast hand-over costs. Default 2 s.
+    pub peer_scan_interval: Duration,
+    /// How often the table is scanned by a lone worker. Default 20 s.
+    pub scan_interval: Duration,
+    /// How often shards and leases are compared. Default 2 min.
+    pub shard_sync_interval: Duration,
+    /// Hold at most so many leases. Default: no limit.
+    pub max_leases: usize,
+    /// Steal at most so many leases of KCL 2.x workers in two failover times. Default 1, as KCL.
+    pub max_steals: usize,
+    /// So many batches can be in work at full speed at a time; what `busy` in the leases is a part of. Default: the cores that the process
+    /// may use. Fewer where something else is scarce, such as 1 for a quota downstream that the shards share.
+    pub parallelism: usize,
+    /// Records of one GetRecords call. Default 10,000, the most there is.
+    pub max_records: u32,
+    /// The pause between GetRecords calls of one shard at the tip. Default 1 s.
+    pub idle_between_reads: Duration,
+    /// The shortest time between GetRecords calls of one shard while behind. Default 200 ms: the quota is 5 calls a second.
+    pub min_read_interval: Duration,
+    /// Bytes read of one shard per second, at most. Default 2 MiB: the quota.
+    pub read_bytes_per_second: u64,
+    /// Memory of one shard's fetched records, about. Default 4 MiB: 10,000 small records. While they are processed one more page is fetched,
+    /// however large.
+    pub prefetch_bytes: usize,
+    /// How often a child asks whether its parents are finished. Default 1 s.
+    pub parent_poll_interval: Duration,
+    /// The first wait after a processor failure; doubles up to a minute. Default 500 ms.
+    pub processor_backoff: Duration,
+    /// At shutdown, how long a batch in work may take before it is abandoned without a checkpoint. Default 20 s.
+    pub shutdown_deadline: Duration,
+    /// Room for clock skew in `latestSince`. Default 5 s.
+    pub clock_skew: Duration,
+}
+
+impl Config {
+    /// The defaults, for a stream (name or ARN), an application and a worker.
+    pub fn new(
+        stream: impl Into<String>,
+        application: impl Into<String>,
+        worker_id: impl Into<String>,
+    ) -> Self {
+        let application = application.into();
+        Self {
+            stream: stream.into(),
+            lease_table: application.clone(),
+            application,
+            worker_id: worker_id.into(),
+            initial_position: InitialPosition::Latest,
+            failover_time: Duration::from_secs(10),
+            peer_scan_interval: Duration::from_secs(2),
+            scan_interval: Duration::from_secs(20),
+            shard_sync_interval: Duration::from_secs(120),
+            max_leases: usize::MAX,
+            max_steals: 1,
+            parallelism: std::thread::available_parallelism().map_or(1, NonZero::get),
+            max_records: 10_000,
+            idle_between_reads: Duration::from_secs(1),
+            min_read_interval: Duration::from_millis(200),
+            read_bytes_per_second: 2 << 20,
+            prefetch_bytes: 4 << 20,
+            parent_poll_interval: Duration::from_secs(1),
+            processor_backoff: Duration::from_millis(500),
+            shutdown_deadline: Duration::from_secs(20),
+            clock_skew: Duration::from_secs(5),
+        }
+    }
+
+    /// Settings that cannot work.
+    pub(crate) fn validate(&self) -> Result<(), Error> {
+        let named = [
+            ("stream", &self.stream),
+            ("application", &self.application),
+            ("worker_id", &self.worker_id),
+            ("lease_table", &self.lease_table),
+        ];
+        if let Some((name, _)) = named.iter().find(|(_, value)| value.is_empty()) {
+            return Err(Error::InvalidConfig(format!(
+                "{name} is empty: want a name"
+            )));
+        }
+        let positive = [
+            ("failover_time", self.failover_time),
+            ("peer_scan_interval", self.peer_scan_interval),
+            ("scan_interval", self.scan_interval),
+            ("shard_sync_interval", self.shard_sync_interval),
+            ("idle_between_reads", self.idle_between_reads),
+            ("parent_poll_interval", self.parent_poll_interval),
+        ];
+        if let Some((name, _)) = positive.iter().find(|(_, value)| value.is_zero()) {
+            return Err(Error::InvalidConfig(format!("{name} is 0: want a time")));
+        }
+        if self.parallelism == 0 {
+            return Err(Error::InvalidConfig(
+                "parallelism is 0: want 1 or more".to_owned(),
+            ));
+        }
+        if !(1..=10_000).contains(&self.max_records) {
+            let got = self.max_records;
+            return Err(Error::InvalidConfig(format!(
+                "max_records is {got}: want 1 to 10000"
+            )));
+        }
+        Ok(())
+    }
+
+    /// How often held leases are renewed: 35 % of the failover time, so that two attempts may fail. KCL takes a third; the rest pays for
+    /// the scans and for the look-out for KCL 3.
+    pub fn renew_interval(&self) -> Duration {
+        self.failover_time.mul_f64(0.35)
+    }
+}
+
+impl InitialPosition {
+    /// The sentinel that new leases get.
+    pub fn checkpoint(self) -> Checkpoint {
+        match self {
+            Self::TrimHorizon => Checkpoint::TrimHorizon,
+            Self::Latest => Checkpoint::Latest,
+            Self::AtTimestamp(_) => Checkpoint::AtTimestamp,
+        }
+    }
+}

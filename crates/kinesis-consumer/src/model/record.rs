@@ -1,0 +1,44 @@
+//! Records as processors see them.
+
+use bytes::Bytes;
+use jiff::Timestamp;
+
+use crate::model::sequence::{Position, SequenceNumber};
+
+/// A record: a plain one, or one user record of a KPL aggregate.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Record {
+    /// The sequence number of the Kinesis record that carried it.
+    pub sequence_number: SequenceNumber,
+    /// Its index within a KPL aggregate; 0 for a plain record.
+    pub sub_sequence_number: u64,
+    /// Did it come in a KPL aggregate?
+    pub aggregated: bool,
+    /// The partition key that the producer gave. Empty if it gave none, as it may where the stream distributes records by itself.
+    pub partition_key: String,
+    /// The hash key that the producer gave instead of the partition key's MD5. Only known of aggregated records.
+    pub explicit_hash_key: Option<String>,
+    /// The data, at most 10 MiB.
+    pub data: Bytes,
+    /// About when Kinesis took it in (AWS's clock). Not in order within a shard.
+    pub arrival: Option<Timestamp>,
+}
+
+impl Record {
+    /// The record's place in its shard.
+    pub fn position(&self) -> Position {
+        Position {
+            sequence_number: self.sequence_number.clone(),
+            sub_sequence_number: self.sub_sequence_number,
+        }
+    }
+}
+
+/// What one call of `process_records` gets: records of one shard, in order, never none.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// The records.
+    pub records: Vec<Record>,
+    /// How far the page's end was behind the shard's tip when it was read, in milliseconds. 0: at the tip.
+    pub millis_behind_latest: i64,
+}

@@ -1,0 +1,10 @@
+//! The loops that act.
+
+pub(crate) mod auditor;
+pub(crate) mod context;
+pub(crate) mod coordinator;
+pub(crate) mod held_lease;
+pub(crate) mod load;
+pub(crate) mod retrieval;
+pub(crate) mod shard_consumer;
+pub mod worker;

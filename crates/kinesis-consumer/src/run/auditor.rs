@@ -1,0 +1,317 @@
+//! The slow loop: compares shards and leases, cleans finished leases up, and looks out for KCL 3 leaders.
+//!
+//! Every worker does so; all writes are conditional, so doing it twice does no harm. It never takes a lease.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use futures::{StreamExt, TryStreamExt, stream};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::{
+    decide::{
+        kcl3::{LeaderWatch, Leadership},
+        shard_sync,
+    },
+    edge::{
+        kinesis::{KinesisError, ShardFilter},
+        lease_table::TableError,
+    },
+    face::{error::Error, event::Event},
+    model::{lease::Lease, sequence::Checkpoint, shard::ShardId},
+    run::context::{Context, backoff, pause},
+};
+
+/// How often `Migration3.0` is read again.
+const LEADER_CHECK: Duration = Duration::from_secs(60);
+/// How often a lock is read of which it is not known yet whether its owner lives (KCL 3 moves it each 30 s).
+const UNCLEAR_LEADER_CHECK: Duration = Duration::from_secs(5);
+/// After a reshard that `ListShards` told half of, and while there are holes.
+const QUICK_AUDIT: Duration = Duration::from_secs(1);
+/// Finished leases that nobody needs are kept for so many failover times: a process that was stopped for less, and goes on in the middle
+/// of creating such a lease, finds it there and does no harm.
+const KEPT: u32 = 12;
+/// `ListShards` may lag behind a reshard, but not for so long.
+const LISTING_LAG: Duration = Duration::from_secs(60);
+/// Calls to the lease table at a time.
+const CONCURRENCY: usize = 16;
+
+pub(crate) struct Auditor {
+    context: Arc<Context>,
+    leader: LeaderWatch,
+    /// Finished leases that nobody needs any more, since when.
+    unneeded: HashMap<ShardId, Instant>,
+    /// Since when a shard is open whose lease is finished.
+    contradicted: Option<Instant>,
+    /// Denials are an operator's mistake at the start, and passing trouble once things have worked.
+    worked: bool,
+}
+
+/// Why an audit was not finished.
+enum Trouble {
+    Table(TableError),
+    Kinesis(KinesisError),
+    /// `ListShards` raced a reshard.
+    Race(String),
+    Fatal(Error),
+}
+
+impl Auditor {
+    pub(crate) fn new(context: Arc<Context>) -> Self {
+        Self {
+            context,
+            leader: LeaderWatch::default(),
+            unneeded: HashMap::new(),
+            contradicted: None,
+            worked: false,
+        }
+    }
+
+    /// Before any lease is touched: the table is there, and no KCL 3 leader lives.
+    pub(crate) async fn admit(&mut self) -> Result<(), Error> {
+        let mut failures = backoff(Duration::from_millis(200), Duration::from_secs(10));
+        loop {
+            let answer = self.context.table.ensure_exists().await;
+            if self.succeeded(answer, "ensure_exists")?.is_some() {
+                break;
+            }
+            pause(&mut failures).await;
+        }
+        loop {
+            let answer = self.context.table.kcl3_state().await;
+            let Some(state) = self.succeeded(answer, "kcl3_state")? else {
+                pause(&mut failures).await;
+                continue;
+            };
+            match self.leader.observe(&state, Instant::now()) {
+                Leadership::None => return Ok(()),
+                Leadership::Unclear(left) => sleep(left.min(UNCLEAR_LEADER_CHECK)).await,
+                Leadership::Led {
+                    leader,
+                    client_version,
+                } => return Err(self.led(leader, client_version)),
+            }
+        }
+    }
+
+    /// Audits for ever. Returns why the worker must stop.
+    pub(crate) async fn run(mut self) -> Error {
+        let (mut next_audit, mut next_check) = (Instant::now(), Instant::now() + LEADER_CHECK);
+        let mut failures = backoff(
+            QUICK_AUDIT,
+            self.context.config.shard_sync_interval.max(QUICK_AUDIT),
+        );
+        loop {
+            sleep_until(next_audit.min(next_check)).await;
+            if Instant::now() >= next_check {
+                next_check = match self.check_leader().await {
+                    Ok(wait) => Instant::now() + wait,
+                    Err(error) => return error,
+                };
+            }
+            if Instant::now() < next_audit {
+                continue;
+            }
+            let wait = match self.audit().await {
+                Ok(wait) => {
+                    self.worked = true;
+                    failures = backoff(
+                        QUICK_AUDIT,
+                        self.context.config.shard_sync_interval.max(QUICK_AUDIT),
+                    );
+                    wait
+                }
+                Err(trouble) => match self.fatal(trouble) {
+                    Some(error) => return error,
+                    None => failures.next().unwrap_or(QUICK_AUDIT),
+                },
+            };
+            next_audit = Instant::now() + wait;
+        }
+    }
+
+    /// One comparison of shards and leases. Returns the time to the next one.
+    async fn audit(&mut self) -> Result<Duration, Trouble> {
+        let context = Arc::clone(&self.context);
+        let (table, kinesis) = (&context.table, &context.kinesis);
+        let position = context.config.initial_position;
+        let began = Instant::now();
+        let mut leases = table.scan().await?;
+        let race = |what: &dyn ToString| Trouble::Race(what.to_string());
+        let (shards, wanted) = if leases.is_empty() {
+            let filter = shard_sync::initial_filter(position);
+            let shards = kinesis.list_shards(filter).await?;
+            let wanted = shard_sync::initial(&shards, position).map_err(|hole| race(&hole))?;
+            (shards, wanted)
+        } else {
+            let shards = kinesis.list_shards(ShardFilter::All).await?;
+            if let Some(shard) = shard_sync::recreated(&leases, &shards) {
+                return Err(Trouble::Fatal(context.stream_recreated(shard)));
+            }
+            match shard_sync::open_but_finished(&leases, &shards) {
+                None => self.contradicted = None,
+                Some(shard) => {
+                    let since = *self.contradicted.get_or_insert(began);
+                    if since.elapsed() >= LISTING_LAG {
+                        return Err(Trouble::Fatal(context.stream_recreated(shard)));
+                    }
+                    return Err(race(&format!("{shard} is open, but its lease is finished")));
+                }
+            }
+            let wanted =
+                shard_sync::missing(&shards, &leases, position).map_err(|open| race(&open))?;
+            (shards, wanted)
+        };
+        if began.elapsed() > context.config.failover_time {
+            return Err(race(&"what was seen is too old to act on"));
+        }
+        leases.extend(wanted.iter().cloned());
+        self.create(wanted).await?;
+        for (key, range) in shard_sync::back_fill(&leases, &shards) {
+            match table.set_hash_range(&key, range).await {
+                Ok(()) | Err(TableError::Conflict(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let holes = shard_sync::holes(&leases);
+        self.clean_up(shard_sync::deletable(&leases, &shards))
+            .await?;
+        match holes.first() {
+            // Scans lag behind, and `ListShards` lags behind reshards; what persists is told each time.
+            Some(hole) => Err(Trouble::Race(format!(
+                "no lease covers hash keys {} to {}",
+                hole.start, hole.end
+            ))),
+            None => Ok(self.interval()),
+        }
+    }
+
+    /// Deletes what has been of no use for long enough.
+    async fn clean_up(&mut self, deletable: Vec<Lease>) -> Result<(), TableError> {
+        let now = Instant::now();
+        let kept = self.context.config.failover_time * KEPT;
+        self.unneeded
+            .retain(|key, _| deletable.iter().any(|lease| lease.key == *key));
+        for lease in deletable {
+            let since = *self.unneeded.entry(lease.key.clone()).or_insert(now);
+            if now - since < kept {
+                continue;
+            }
+            match self.context.table.delete(&lease).await {
+                Ok(()) => self.context.tell(Event::LeaseDeleted { shard: lease.key }),
+                Err(TableError::Conflict(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Creates leases in order, `CONCURRENCY` at a time: a parent is never much later than its child.
+    async fn create(&self, leases: Vec<Lease>) -> Result<(), TableError> {
+        let table = &self.context.table;
+        let since = self.context.latest_since();
+        let creations = leases.into_iter().map(|mut lease| {
+            if lease.checkpoint == Checkpoint::Latest {
+                lease.latest_since = Some(since);
+            }
+            let table = Arc::clone(table);
+            async move { Ok::<_, TableError>(table.create(&lease).await?.then_some(lease.key)) }
+        });
+        let created: Vec<_> = stream::iter(creations)
+            .buffered(CONCURRENCY)
+            .try_collect()
+            .await?;
+        let shards: Vec<_> = created.into_iter().flatten().collect();
+        if !shards.is_empty() {
+            self.context.tell(Event::LeasesCreated { shards });
+        }
+        // Another worker's may be new too.
+        self.context.rescan.notify_one();
+        Ok(())
+    }
+
+    /// Returns the time to the next check.
+    async fn check_leader(&mut self) -> Result<Duration, Error> {
+        match self.context.table.kcl3_state().await {
+            Ok(state) => match self.leader.observe(&state, Instant::now()) {
+                Leadership::Led {
+                    leader,
+                    client_version,
+                } => Err(self.led(leader, client_version)),
+                Leadership::Unclear(_) => Ok(UNCLEAR_LEADER_CHECK),
+                Leadership::None => Ok(LEADER_CHECK),
+            },
+            Err(error) => {
+                self.context.table_failed(None, "kcl3_state", &error);
+                Ok(UNCLEAR_LEADER_CHECK)
+            }
+        }
+    }
+
+    /// Tells of the trouble; an error where waiting does not help.
+    fn fatal(&self, trouble: Trouble) -> Option<Error> {
+        match trouble {
+            Trouble::Fatal(error) => return Some(error),
+            Trouble::Table(error @ TableError::Permanent(_)) if !self.worked => {
+                return Some(self.context.table_error(error));
+            }
+            Trouble::Table(error) => self.context.table_failed(None, "audit", &error),
+            Trouble::Kinesis(error @ KinesisError::NotFound(_)) => {
+                return Some(self.context.stream_error(error));
+            }
+            Trouble::Kinesis(error @ KinesisError::Permanent(_)) if !self.worked => {
+                return Some(self.context.stream_error(error));
+            }
+            Trouble::Kinesis(error) => self.context.kinesis_failed(None, "ListShards", &error),
+            Trouble::Race(error) => self.context.tell(Event::Retrying {
+                shard: None,
+                operation: "ListShards",
+                error,
+            }),
+        }
+        None
+    }
+
+    /// `None`: to be tried again.
+    fn succeeded<T>(
+        &self,
+        answer: Result<T, TableError>,
+        operation: &'static str,
+    ) -> Result<Option<T>, Error> {
+        match answer {
+            Ok(value) => Ok(Some(value)),
+            Err(error @ TableError::Permanent(_)) => Err(self.context.table_error(error)),
+            Err(error) => {
+                self.context.table_failed(None, operation, &error);
+                Ok(None)
+            }
+        }
+    }
+
+    fn led(&self, leader: String, client_version: String) -> Error {
+        Error::LedByKcl3 {
+            application: self.context.config.application.clone(),
+            leader,
+            client_version,
+        }
+    }
+
+    /// Spread, so that workers that started together do not ask together.
+    fn interval(&self) -> Duration {
+        self.context
+            .config
+            .shard_sync_interval
+            .mul_f64(0.9 + 0.2 * fastrand::f64())
+    }
+}
+
+impl From<TableError> for Trouble {
+    fn from(error: TableError) -> Self {
+        Self::Table(error)
+    }
+}
+
+impl From<KinesisError> for Trouble {
+    fn from(error: KinesisError) -> Self {
+        Self::Kinesis(error)
+    }
+}

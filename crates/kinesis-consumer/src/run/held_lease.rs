@@ -1,0 +1,334 @@
+//! A lease in this worker's hands: all writes to it go through here, one at a time, so that its counter is always known.
+//!
+//! A write that is known to have happened makes the lease ours for the failover time, from the moment the write began: others, who
+//! judge by seeing the counter move, cannot take it earlier. After that time [`HeldLease::confirm`] delivers nothing before a
+//! renewal has shown that nobody took it meanwhile. An answer can get lost on the way, or the SDK can try twice: a conflict with a
+//! counter one ahead and our name and process on it is our own earlier write (KCL judges so on renewal, `DynamoDBLeaseRefresher.java`).
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    sync::Mutex as AsyncMutex,
+    time::{Instant, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    edge::lease_table::TableError,
+    face::{checkpointer::CheckpointError, event::Event},
+    model::{lease::Lease, sequence::Checkpoint, shard::ShardId},
+    run::context::{Context, backoff, pause},
+};
+
+#[derive(Debug)]
+pub(crate) struct HeldLease {
+    context: Arc<Context>,
+    key: ShardId,
+    stored: AsyncMutex<Stored>,
+    written: Mutex<Instant>,
+    over: CancellationToken,
+    namesake: AtomicBool,
+}
+
+/// The lease as it was when its table last told.
+#[derive(Debug)]
+struct Stored {
+    lease: Lease,
+    /// When the first of the writes began of which it is not known whether they happened.
+    attempted: Option<Instant>,
+}
+
+impl HeldLease {
+    /// The lease as stored by a write that began at `written`.
+    pub(crate) fn new(context: Arc<Context>, stored: Lease, written: Instant) -> Self {
+        Self {
+            context,
+            key: stored.key.clone(),
+            stored: AsyncMutex::new(Stored {
+                lease: stored,
+                attempted: None,
+            }),
+            written: Mutex::new(written),
+            over: CancellationToken::new(),
+            namesake: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn key(&self) -> &ShardId {
+        &self.key
+    }
+
+    /// The newest known copy. Waits while a write is under way.
+    pub(crate) async fn copy(&self) -> Lease {
+        self.stored.lock().await.lease.clone()
+    }
+
+    /// The newest known copy, unless a write is under way.
+    pub(crate) fn try_copy(&self) -> Option<Lease> {
+        self.stored
+            .try_lock()
+            .ok()
+            .map(|stored| stored.lease.clone())
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.over.is_cancelled()
+    }
+
+    /// Waits until the lease is lost or given up.
+    pub(crate) async fn over(&self) {
+        self.over.cancelled().await;
+    }
+
+    /// No write is possible any more.
+    pub(crate) fn close(&self) {
+        self.over.cancel();
+    }
+
+    fn written(&self) -> Instant {
+        *self.written.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_sure(&self) -> bool {
+        !self.is_over() && self.written().elapsed() < self.context.config.failover_time
+    }
+
+    fn lose(&self) {
+        if !self.is_over() {
+            self.over.cancel();
+            self.context.tell(Event::LeaseLost {
+                shard: self.key.clone(),
+            });
+        }
+    }
+
+    /// Renews until the lease is over. A checkpoint counts as a renewal.
+    pub(crate) async fn keep(self: Arc<Self>) {
+        let interval = self.context.config.renew_interval();
+        let mut failures = self.backoff();
+        loop {
+            tokio::select! {
+                biased;
+                () = self.over() => return,
+                () = sleep_until(self.written() + interval) => {}
+            }
+            let mut stored = self.stored.lock().await;
+            if self.is_over() || self.written().elapsed() < interval {
+                continue;
+            }
+            match self.write(&mut stored, None).await {
+                Ok(()) => failures = self.backoff(),
+                Err(TableError::Conflict(_)) => return,
+                Err(error) => {
+                    drop(stored);
+                    self.context.table_failed(Some(&self.key), "renew", &error);
+                    pause(&mut failures).await;
+                }
+            }
+        }
+    }
+
+    /// Waits until the lease is surely ours. False: it is over.
+    pub(crate) async fn confirm(&self) -> bool {
+        let mut failures = self.backoff();
+        loop {
+            if self.is_sure() {
+                return true;
+            }
+            let mut stored = self.stored.lock().await;
+            if self.is_over() {
+                return false;
+            }
+            if self.is_sure() {
+                return true;
+            }
+            match self.write(&mut stored, None).await {
+                Ok(()) => {}
+                Err(TableError::Conflict(_)) => return false,
+                Err(error) => {
+                    drop(stored);
+                    self.context.table_failed(Some(&self.key), "renew", &error);
+                    pause(&mut failures).await;
+                }
+            }
+        }
+    }
+
+    /// Writes `to` where it is beyond the stored checkpoint; an equal or earlier one is left to the caller to judge.
+    /// Trouble with the table is sat out while the lease is surely ours.
+    pub(crate) async fn checkpoint(
+        &self,
+        to: &Checkpoint,
+        allowed: impl FnOnce(&Checkpoint) -> Result<(), CheckpointError> + Send,
+    ) -> Result<(), CheckpointError> {
+        let mut stored = self.stored.lock().await;
+        if self.is_over() {
+            return Err(CheckpointError::LeaseLost);
+        }
+        allowed(&stored.lease.checkpoint)?;
+        let mut failures = self.backoff();
+        while *to > stored.lease.checkpoint {
+            match self.write(&mut stored, Some(to)).await {
+                Ok(()) => {
+                    self.context.tell(Event::Checkpointed {
+                        shard: self.key.clone(),
+                        checkpoint: to.clone(),
+                    });
+                }
+                Err(TableError::Conflict(_)) => return Err(CheckpointError::LeaseLost),
+                Err(error @ TableError::Permanent(_)) => return Err(CheckpointError::Table(error)),
+                Err(error) => {
+                    self.context
+                        .table_failed(Some(&self.key), "checkpoint", &error);
+                    if !self.is_sure() {
+                        return Err(CheckpointError::Table(error));
+                    }
+                    pause(&mut failures).await;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the lease to `to`, or to whoever takes it. False: it was lost before that, or its failover time was over before the table
+    /// took the write.
+    pub(crate) async fn give_up(&self, to: Option<&str>) -> bool {
+        let mut stored = self.stored.lock().await;
+        if self.is_over() {
+            return false;
+        }
+        let mut failures = self.backoff();
+        loop {
+            let answer = match to {
+                Some(worker) => self.context.table.hand_over(&stored.lease, worker).await,
+                None => self.context.table.release(&stored.lease).await,
+            };
+            let failure = match answer {
+                Ok(()) => break,
+                Err(TableError::Conflict(current)) => match self.current(current).await {
+                    Ok(Some(current)) if self.is_ours(&stored.lease, &current) => {
+                        stored.lease = current;
+                        continue;
+                    }
+                    Ok(Some(current)) if is_given(&stored.lease, &current, to) => break,
+                    Ok(_) => {
+                        self.lose();
+                        return false;
+                    }
+                    Err(failure) => failure,
+                },
+                Err(failure) => failure,
+            };
+            self.context
+                .table_failed(Some(&self.key), "release", &failure);
+            if !self.is_sure() || matches!(failure, TableError::Permanent(_)) {
+                self.close();
+                return false;
+            }
+            pause(&mut failures).await;
+        }
+        self.close();
+        true
+    }
+
+    /// One renewal, or one checkpoint. `Conflict`: the lease is lost.
+    async fn write(
+        &self,
+        stored: &mut Stored,
+        checkpoint: Option<&Checkpoint>,
+    ) -> Result<(), TableError> {
+        loop {
+            let began = Instant::now();
+            let attempted = *stored.attempted.get_or_insert(began);
+            stored.lease.busy_permille = self.context.load.permille();
+            let answer = match checkpoint {
+                Some(checkpoint) => {
+                    self.context
+                        .table
+                        .checkpoint(&stored.lease, checkpoint)
+                        .await
+                }
+                None => self.context.table.renew(&stored.lease).await,
+            };
+            match answer {
+                Ok(lease) => {
+                    self.know(stored, lease, began);
+                    return Ok(());
+                }
+                Err(TableError::Conflict(current)) => match self.current(current).await? {
+                    Some(lease) if self.is_ours(&stored.lease, &lease) => {
+                        self.know(stored, lease, attempted);
+                        if checkpoint.is_none_or(|wanted| *wanted <= stored.lease.checkpoint) {
+                            return Ok(());
+                        }
+                    }
+                    current => {
+                        let is_namesakes = |lease: &Lease| self.is_namesakes(&stored.lease, lease);
+                        let namesake = current.as_ref().is_some_and(is_namesakes);
+                        self.namesake.store(namesake, Ordering::Relaxed);
+                        self.lose();
+                        return Err(TableError::Conflict(current.map(Box::new)));
+                    }
+                },
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The table has the lease so, by a write of ours that began at `began` or later.
+    fn know(&self, stored: &mut Stored, lease: Lease, began: Instant) {
+        if lease.handover_to.is_some() && lease.handover_to != stored.lease.handover_to {
+            self.context.rescan.notify_one();
+        }
+        *stored = Stored {
+            lease,
+            attempted: None,
+        };
+        *self.written.lock().unwrap_or_else(PoisonError::into_inner) = began;
+    }
+
+    async fn current(&self, told: Option<Box<Lease>>) -> Result<Option<Lease>, TableError> {
+        match told {
+            Some(lease) => Ok(Some(*lease)),
+            None => self.context.table.read(&self.key).await,
+        }
+    }
+
+    /// Did an earlier write of ours, whose answer we never saw, make `known` into `current`?
+    fn is_ours(&self, known: &Lease, current: &Lease) -> bool {
+        current.counter == known.counter + 1
+            && current.is_native()
+            && current.native_process == known.native_process
+            && current.holder() == Some(self.context.config.worker_id.as_str())
+    }
+
+    /// Did another process take the lease under our worker id?
+    pub(crate) fn went_to_namesake(&self) -> bool {
+        self.namesake.load(Ordering::Relaxed)
+    }
+
+    fn is_namesakes(&self, known: &Lease, current: &Lease) -> bool {
+        current.is_native()
+            && current.native_process.is_some()
+            && current.native_process != known.native_process
+            && current.holder() == Some(self.context.config.worker_id.as_str())
+    }
+
+    fn backoff(&self) -> backon::ExponentialBackoff {
+        backoff(
+            Duration::from_millis(100),
+            self.context.config.failover_time / 5,
+        )
+    }
+}
+
+/// Did an earlier attempt to give `known` to `to` make it into `current`?
+fn is_given(known: &Lease, current: &Lease, to: Option<&str>) -> bool {
+    current.counter == known.counter + 1 && current.owner.as_deref() == to
+}

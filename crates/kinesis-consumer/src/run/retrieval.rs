@@ -1,0 +1,109 @@
+//! Fetching ahead of the processor: one task per shard, bounded in bytes.
+//!
+//! Polling is the only way yet; enhanced fan-out would be another task that sends the same [`Fetched`].
+
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::{
+    face::error::Error,
+    model::{
+        lease::Lease,
+        record::{Batch, Record},
+        shard::ChildShard,
+    },
+    run::context::Context,
+};
+
+mod polling;
+
+/// What the fetching task found, in order.
+#[derive(Debug)]
+pub(crate) enum Fetched {
+    /// Records.
+    Batch {
+        /// Never empty.
+        batch: Batch,
+        /// The room they take in the prefetch budget until they are processed.
+        room: OwnedSemaphorePermit,
+    },
+    /// The closed shard's end.
+    End(Vec<ChildShard>),
+    /// The worker cannot go on.
+    Failed(Error),
+}
+
+/// The fetching task of one shard; ends when dropped.
+#[derive(Debug)]
+pub(crate) struct Retrieval {
+    fetched: mpsc::Receiver<Fetched>,
+    _task: AbortOnDropHandle<()>,
+}
+
+impl Retrieval {
+    /// Fetches from where `lease` stands.
+    pub(crate) fn start(context: Arc<Context>, lease: &Lease) -> Self {
+        // Bytes bound the prefetch; the channel only must not be the bound for small pages.
+        let (sender, fetched) = mpsc::channel(64);
+        let out = Output {
+            sender,
+            budget: u32::try_from(context.config.prefetch_bytes.max(1)).unwrap_or(u32::MAX),
+            room: Arc::new(Semaphore::new(0)),
+        };
+        out.room.add_permits(out.budget as usize);
+        let polling = polling::Polling::new(context, lease, out);
+        Self {
+            fetched,
+            _task: AbortOnDropHandle::new(tokio::spawn(polling.run())),
+        }
+    }
+
+    /// The next. `None`: after the end or a failure, or the task panicked.
+    pub(crate) async fn next(&mut self) -> Option<Fetched> {
+        self.fetched.recv().await
+    }
+}
+
+/// The consumer is gone.
+struct Gone;
+
+/// Where a fetching task puts what it fetched.
+#[derive(Debug)]
+struct Output {
+    sender: mpsc::Sender<Fetched>,
+    room: Arc<Semaphore>,
+    budget: u32,
+}
+
+impl Output {
+    /// Is everything that was fetched processed?
+    fn is_drained(&self) -> bool {
+        self.room.available_permits() == self.budget as usize
+    }
+
+    /// Waits for room. A batch larger than the whole budget waits for all of it.
+    async fn batch(&self, batch: Batch) -> Result<(), Gone> {
+        let bytes = batch.records.iter().map(footprint).sum::<usize>();
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.budget);
+        let room = Arc::clone(&self.room)
+            .acquire_many_owned(bytes)
+            .await
+            .map_err(|_| Gone)?;
+        self.send(Fetched::Batch { batch, room }).await
+    }
+
+    async fn send(&self, fetched: Fetched) -> Result<(), Gone> {
+        self.sender.send(fetched).await.map_err(|_| Gone)
+    }
+}
+
+/// About what a record takes in memory.
+fn footprint(record: &Record) -> usize {
+    const SEQUENCE_NUMBER_AND_ALLOCATIONS: usize = 128;
+    size_of::<Record>()
+        + SEQUENCE_NUMBER_AND_ALLOCATIONS
+        + record.partition_key.len()
+        + record.data.len()
+}

@@ -1,0 +1,395 @@
+//! One shard's life in this worker: one task per held lease.
+//!
+//! ```text
+//!              ┌───────────────┐   ┌────────────┐   ┌─────────┐ shard's end ┌───────────┐
+//!  lease held →│ await_parents │ → │ initialize │ → │ process │ ──────────→ │ end_shard │ → Ended::Finished
+//!              └───────┬───────┘   └─────┬──────┘   └────┬────┘             └─────┬─────┘
+//!                      └── lease lost, hand-over, shutdown, failed stream ────────┘
+//!                                              ↓
+//!                          ┌───────────┐ lost: lease_lost                        → Ended::Lost (Failed: to a process of our name)
+//!                          │ shut_down │ stopped: shutdown_requested, give up    → Ended::GivenUp
+//!                          └───────────┘ failed: as stopped                      → Ended::Failed
+//! ```
+//! Each state returns to the next one, or leaves with a [`Leave`]. Whatever the processor does, an error or a panic, the lease stays
+//! (its renewal is another task) and the records that it has not checkpointed come again.
+
+use std::{sync::Arc, time::Duration};
+
+use backon::ExponentialBackoff;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
+
+use crate::{
+    edge::lease_table::TableError,
+    face::{checkpointer::Checkpointer, error::Error, event::Event, processor::RecordProcessor},
+    model::{lease::Lease, record::Batch, sequence::Checkpoint, shard::ChildShard},
+    run::{
+        context::{Context, backoff, exact_backoff},
+        held_lease::HeldLease,
+        retrieval::{Fetched, Retrieval},
+    },
+};
+
+mod attend;
+mod end;
+
+use attend::{attend, bounded, leaving};
+
+/// Why a shard consumer shall stop although its lease is held.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Stop {
+    /// Another worker asked for the lease. The batch in work ends first, however long it takes.
+    HandOver(String),
+    /// The worker stops. User code has until then.
+    Shutdown(Instant),
+}
+
+/// What became of a lease.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// The shard is processed to its end; these are its children's leases as just created or found.
+    Finished(Vec<Lease>),
+    /// Another worker has it.
+    Lost,
+    /// Given to another worker, or to nobody.
+    GivenUp,
+    /// Given up, as the worker must.
+    Failed(Error),
+}
+
+/// Why a state was left other than to the next one.
+enum Leave {
+    Lost,
+    Stopped(Stop),
+    /// User code was not done at the deadline, and was dropped.
+    Abandoned,
+    Failed(Error),
+}
+
+pub(crate) struct ShardConsumer {
+    context: Arc<Context>,
+    lease: Arc<HeldLease>,
+    stop: watch::Receiver<Option<Stop>>,
+    checkpointer: Checkpointer,
+    processor: Option<Box<dyn RecordProcessor>>,
+}
+
+impl ShardConsumer {
+    /// `stored`: the lease as just taken.
+    pub(crate) fn new(
+        context: Arc<Context>,
+        lease: Arc<HeldLease>,
+        stored: &Lease,
+        stop: watch::Receiver<Option<Stop>>,
+    ) -> Self {
+        Self {
+            checkpointer: Checkpointer::new(Arc::clone(&lease), stored.checkpoint.clone()),
+            context,
+            lease,
+            stop,
+            processor: None,
+        }
+    }
+
+    pub(crate) async fn run(mut self) -> Ended {
+        match self.live().await {
+            Ok(children) => Ended::Finished(children),
+            Err(leave) => self.shut_down(leave).await,
+        }
+    }
+
+    async fn live(&mut self) -> Result<Vec<Lease>, Leave> {
+        self.await_parents().await?;
+        let start = self.initialize().await?;
+        let children = self.process(&start).await?;
+        self.end_shard(children).await
+    }
+
+    // === states ===
+
+    /// Until each parent's lease is finished, or there is none.
+    async fn await_parents(&mut self) -> Result<(), Leave> {
+        let mut waiting: Vec<_> = self.lease.copy().await.parents.into_iter().collect();
+        while let Some(parent) = waiting.last() {
+            match self.context.table.read(parent).await {
+                Ok(Some(lease)) if !lease.is_finished() => {
+                    self.rest(self.context.config.parent_poll_interval).await?
+                }
+                Ok(_) => drop(waiting.pop()),
+                Err(error) => {
+                    self.context.table_failed(Some(parent), "read", &error);
+                    self.rest(self.context.config.parent_poll_interval).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the processor. Returns the lease as reading starts from it.
+    async fn initialize(&mut self) -> Result<Lease, Leave> {
+        let start = self.pin_latest().await?;
+        let mut failures = self.processor_failures();
+        let mut attempt = 0;
+        loop {
+            self.confirm().await?;
+            // Only a processor whose `initialize` returned `Ok` is called later.
+            let Self {
+                context,
+                stop,
+                lease,
+                ..
+            } = self;
+            let work = async {
+                let mut processor = context.factory.create(lease.key());
+                processor
+                    .initialize(&start.checkpoint)
+                    .await
+                    .map(|()| processor)
+            };
+            match bounded(stop, attend(work)).await.ok_or(Leave::Abandoned)? {
+                Ok(processor) => {
+                    self.processor = Some(processor);
+                    self.context.tell(Event::ShardStarted {
+                        shard: self.lease.key().clone(),
+                        checkpoint: start.checkpoint.clone(),
+                    });
+                    return Ok(start);
+                }
+                Err(error) => self.failed(&mut attempt, &mut failures, &error).await?,
+            }
+        }
+    }
+
+    /// Until the shard's end; returns its children.
+    async fn process(&mut self, start: &Lease) -> Result<Vec<ChildShard>, Leave> {
+        let mut retrieval = Retrieval::start(Arc::clone(&self.context), start);
+        loop {
+            let fetched = tokio::select! {
+                biased;
+                leave = leaving(&self.lease, &mut self.stop) => return Err(leave),
+                fetched = retrieval.next() => fetched,
+            };
+            match fetched {
+                Some(Fetched::Batch { batch, room }) => {
+                    self.deliver(batch).await?;
+                    drop(room);
+                }
+                Some(Fetched::End(children)) => return Ok(children),
+                Some(Fetched::Failed(error)) => return Err(Leave::Failed(error)),
+                // A bug made the task panic. Nothing is lost: another start reads on from the checkpoint.
+                None => return Err(Leave::Abandoned),
+            }
+        }
+    }
+
+    async fn shut_down(mut self, leave: Leave) -> Ended {
+        match &leave {
+            Leave::Lost => self.lease_lost().await,
+            Leave::Stopped(_) | Leave::Failed(_) => self.shutdown_requested().await,
+            Leave::Abandoned => {}
+        }
+        let key = self.lease.key().clone();
+        match leave {
+            Leave::Lost if self.lease.went_to_namesake() => {
+                Ended::Failed(self.context.worker_id_in_use(key))
+            }
+            Leave::Lost => Ended::Lost,
+            Leave::Stopped(Stop::HandOver(to)) => {
+                if self.lease.give_up(Some(&to)).await {
+                    self.context.tell(Event::HandedOver { shard: key, to });
+                }
+                Ended::GivenUp
+            }
+            Leave::Stopped(Stop::Shutdown(_)) | Leave::Abandoned | Leave::Failed(_) => {
+                if self.lease.give_up(None).await {
+                    self.context.tell(Event::LeaseReleased { shard: key });
+                }
+                match leave {
+                    Leave::Failed(error) => Ended::Failed(error),
+                    _ => Ended::GivenUp,
+                }
+            }
+        }
+    }
+
+    // === parts of states ===
+
+    /// Makes sure that a lease at LATEST remembers since when, so that whoever reads next misses nothing.
+    async fn pin_latest(&mut self) -> Result<Lease, Leave> {
+        let mut failures = table_failures();
+        let mut lease = self.lease.copy().await;
+        while lease.checkpoint == Checkpoint::Latest && lease.latest_since.is_none() {
+            let since = self.context.latest_since();
+            match self
+                .context
+                .table
+                .remember_latest(self.lease.key(), since)
+                .await
+            {
+                Ok(()) => lease.latest_since = Some(since),
+                Err(TableError::Conflict(Some(current))) if current.latest_since.is_some() => {
+                    lease = *current
+                }
+                Err(TableError::Conflict(_)) => {
+                    match self.context.table.read(self.lease.key()).await {
+                        Ok(Some(current)) => lease = current,
+                        Ok(None) => return Err(Leave::Lost),
+                        Err(error) => self.table_trouble("read", &error, &mut failures).await?,
+                    }
+                }
+                Err(error) => {
+                    self.table_trouble("remember_latest", &error, &mut failures)
+                        .await?
+                }
+            }
+        }
+        Ok(lease)
+    }
+
+    /// Until the processor took the whole batch.
+    async fn deliver(&mut self, mut batch: Batch) -> Result<(), Leave> {
+        let mut failures = self.processor_failures();
+        let mut attempt = 0;
+        let processed_before = self.checkpointer.delivered().clone();
+        while let Some(last) = batch.records.last() {
+            let last = Checkpoint::At(last.position());
+            self.confirm().await?;
+            let delivered = last.max(processed_before.clone());
+            *self.checkpointer.delivered() = delivered;
+            let Self {
+                context,
+                stop,
+                processor,
+                checkpointer,
+                ..
+            } = self;
+            let Some(processor) = processor else {
+                return Err(Leave::Abandoned);
+            };
+            let began = Instant::now();
+            let working = context.load.work();
+            let outcome = bounded(
+                stop,
+                attend(processor.process_records(&batch, checkpointer)),
+            )
+            .await;
+            drop(working);
+            if let Some(Ok(())) = outcome {
+                self.context.tell(Event::Processed {
+                    shard: self.lease.key().clone(),
+                    records: batch.records.len(),
+                    bytes: batch.records.iter().map(|record| record.data.len()).sum(),
+                    millis_behind_latest: batch.millis_behind_latest,
+                    took: began.elapsed(),
+                });
+                return Ok(());
+            }
+            // Not processed, so `checkpoint()` must not pass it, unless the processor itself did.
+            let checkpoint = self.lease.copy().await.checkpoint;
+            *self.checkpointer.delivered() = processed_before.clone().max(checkpoint.clone());
+            let error = outcome.ok_or(Leave::Abandoned)?.err().unwrap_or_default();
+            batch
+                .records
+                .retain(|record| Checkpoint::At(record.position()) > checkpoint);
+            self.failed(&mut attempt, &mut failures, &error).await?;
+        }
+        Ok(())
+    }
+
+    async fn lease_lost(&mut self) {
+        let Self {
+            stop, processor, ..
+        } = self;
+        let Some(processor) = processor else { return };
+        let work = attend(async {
+            processor.lease_lost().await;
+            Ok(())
+        });
+        if let Some(Err(error)) = bounded(stop, work).await {
+            self.tell_failed(1, error, Duration::ZERO);
+        }
+    }
+
+    async fn shutdown_requested(&mut self) {
+        let Self {
+            stop,
+            processor,
+            checkpointer,
+            ..
+        } = self;
+        let Some(processor) = processor else { return };
+        if let Some(Err(error)) =
+            bounded(stop, attend(processor.shutdown_requested(checkpointer))).await
+            && !self.lease.is_over()
+        {
+            self.tell_failed(1, error, Duration::ZERO);
+        }
+    }
+
+    /// Before user code is called: the lease is surely ours.
+    async fn confirm(&mut self) -> Result<(), Leave> {
+        tokio::select! {
+            biased;
+            leave = leaving(&self.lease, &mut self.stop) => Err(leave),
+            ours = self.lease.confirm() => if ours { Ok(()) } else { Err(Leave::Lost) },
+        }
+    }
+
+    async fn rest(&mut self, time: Duration) -> Result<(), Leave> {
+        tokio::select! {
+            biased;
+            leave = leaving(&self.lease, &mut self.stop) => Err(leave),
+            () = sleep(time) => Ok(()),
+        }
+    }
+
+    async fn table_trouble(
+        &mut self,
+        operation: &'static str,
+        error: &TableError,
+        failures: &mut ExponentialBackoff,
+    ) -> Result<(), Leave> {
+        self.context
+            .table_failed(Some(self.lease.key()), operation, error);
+        self.rest(failures.next().unwrap_or_default()).await
+    }
+
+    /// Tells of the processor's failure and waits.
+    async fn failed(
+        &mut self,
+        attempt: &mut u32,
+        failures: &mut ExponentialBackoff,
+        error: &str,
+    ) -> Result<(), Leave> {
+        if self.lease.is_over() {
+            // Its checkpoint was refused; that is not its fault.
+            return Err(Leave::Lost);
+        }
+        *attempt += 1;
+        let retry_in = failures.next().unwrap_or_default();
+        self.tell_failed(*attempt, error.to_owned(), retry_in);
+        self.rest(retry_in).await
+    }
+
+    fn tell_failed(&self, attempt: u32, error: String, retry_in: Duration) {
+        self.context.tell(Event::ProcessorFailed {
+            shard: self.lease.key().clone(),
+            attempt,
+            error,
+            retry_in,
+        });
+    }
+
+    fn processor_failures(&self) -> ExponentialBackoff {
+        exact_backoff(
+            self.context.config.processor_backoff,
+            Duration::from_secs(60),
+        )
+    }
+}
+
+fn table_failures() -> ExponentialBackoff {
+    backoff(Duration::from_millis(200), Duration::from_secs(5))
+}

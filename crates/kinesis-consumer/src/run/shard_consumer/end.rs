@@ -1,0 +1,142 @@
+//! A closed shard's end: the children's leases come first, so that no hash key is ever without a lease.
+
+use super::{
+    Leave, ShardConsumer,
+    attend::{attend, bounded},
+    table_failures,
+};
+use crate::{
+    decide::shard_sync,
+    edge::{kinesis::ShardFilter, lease_table::TableError},
+    face::{checkpointer::CheckpointError, event::Event},
+    model::{
+        lease::Lease,
+        sequence::Checkpoint,
+        shard::{ChildShard, ShardId},
+    },
+    run::context::Context,
+};
+
+impl ShardConsumer {
+    /// The children's leases, `childShardIds`, SHARD_END: in this order, so that no shard is ever without a lease.
+    pub(super) async fn end_shard(
+        &mut self,
+        children: Vec<ChildShard>,
+    ) -> Result<Vec<Lease>, Leave> {
+        let mut failures = self.processor_failures();
+        let mut attempt = 0;
+        loop {
+            self.confirm().await?;
+            let Self {
+                stop,
+                processor,
+                checkpointer,
+                ..
+            } = self;
+            let Some(processor) = processor else {
+                return Err(Leave::Abandoned);
+            };
+            let work = attend(processor.shard_ended(checkpointer));
+            match bounded(stop, work).await.ok_or(Leave::Abandoned)? {
+                Ok(()) => break,
+                Err(error) => self.failed(&mut attempt, &mut failures, &error).await?,
+            }
+        }
+        let mut failures = table_failures();
+        let leases = loop {
+            self.confirm().await?;
+            match self.create_children(&children).await {
+                Ok(Some(leases)) => break leases,
+                Ok(None) => self.rest(self.context.config.parent_poll_interval).await?,
+                Err(error) => {
+                    self.context
+                        .table_failed(Some(self.lease.key()), "create", &error);
+                    self.rest(failures.next().unwrap_or_default()).await?;
+                }
+            }
+        };
+        let mut failures = table_failures();
+        loop {
+            // The condition on the counter alone decides: what was found out above stays true.
+            match self
+                .lease
+                .checkpoint(&Checkpoint::ShardEnd, |_| Ok(()))
+                .await
+            {
+                Ok(()) => break,
+                Err(CheckpointError::Table(_)) => {
+                    self.rest(failures.next().unwrap_or_default()).await?;
+                }
+                Err(_) => return Err(Leave::Lost),
+            }
+        }
+        self.context.tell(Event::ShardEnded {
+            shard: self.lease.key().clone(),
+            children: children.into_iter().map(|child| child.id).collect(),
+        });
+        // Nobody renews a finished lease, so it must not look like one whose worker died.
+        self.lease.give_up(None).await;
+        Ok(leases)
+    }
+
+    /// The children's leases, as created or found. `None`: a merge's other parent has no lease yet.
+    async fn create_children(
+        &mut self,
+        children: &[ChildShard],
+    ) -> Result<Option<Vec<Lease>>, TableError> {
+        let table = &self.context.table;
+        let parent = self.lease.copy().await;
+        let (mut leases, mut lacking) = (Vec::new(), Vec::new());
+        for child in children {
+            match table.read(&child.id).await? {
+                Some(found) => leases.push(found),
+                None => lacking.push(child.clone()),
+            }
+        }
+        let mut parents = vec![parent.clone()];
+        for id in lacking.iter().flat_map(|child| &child.parents) {
+            if *id != parent.key
+                && let Some(lease) = table.read(id).await?
+            {
+                parents.push(lease);
+            }
+        }
+        if let Some(absent) = shard_sync::absent_merge_parent(&lacking, &parents)
+            && may_come(&self.context, absent).await
+        {
+            return Ok(None);
+        }
+        let mut created = Vec::new();
+        for child in shard_sync::children(&parent, &lacking) {
+            // A process that was stopped here for long would bring leases back that were finished and deleted meanwhile.
+            if !self.lease.confirm().await {
+                return Err(TableError::Conflict(None));
+            }
+            if table.create(&child).await? {
+                created.push(child.key.clone());
+                leases.push(child);
+            } else if let Some(found) = table.read(&child.key).await? {
+                leases.push(found);
+            }
+        }
+        if !created.is_empty() {
+            self.context.tell(Event::LeasesCreated { shards: created });
+        }
+        if !children.is_empty() {
+            let ids = children.iter().map(|child| child.id.clone()).collect();
+            table.set_children(&parent.key, &ids).await?;
+        }
+        Ok(Some(leases))
+    }
+}
+
+/// A lease comes by audit or at its parent's end, unless its shard is gone from the stream.
+async fn may_come(context: &Context, shard: &ShardId) -> bool {
+    match context.kinesis.list_shards(ShardFilter::All).await {
+        Ok(shards) => shards.iter().any(|listed| listed.id == *shard),
+        Err(error) => {
+            context.kinesis_failed(None, "ListShards", &error);
+            true
+        }
+    }
+}
