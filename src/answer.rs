@@ -167,7 +167,7 @@ fn of_lag(
             .shard_count
             .saturating_mul(i64::from(decision.replicas)),
         active: decision.active,
-        reason: decision.reason.clone(),
+        reason: decision.reason.to_string(),
         decision: Some(decision),
     })
 }

@@ -281,7 +281,7 @@ impl Decided {
     fn of(decision: &Decision) -> Self {
         Self {
             step: decision.step,
-            notes: decision.notes.clone(),
+            notes: decision.notes.iter().map(ToString::to_string).collect(),
             wished: decision.replicas,
             running: decision.running,
             shards_per_replica: decision.shards_per_replica,

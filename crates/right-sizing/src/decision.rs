@@ -1,40 +1,47 @@
 //! What comes out: the replicas wished, why, and what a page would plot.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-/// What one refresh decided.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+use crate::reason::{Note, Reason};
+
+/// The decision of one refresh.
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[non_exhaustive]
 pub struct Decision {
-    /// Of which observation, in ms of the epoch.
+    /// The time of the observation, in ms of the epoch.
     pub at_ms: u64,
-    /// The replicas wished: from 1 to readable shards / `shardCount`, rounded up; 0 only when there is no readable shard at all.
+    /// The replicas wished: from 1 to readable shards / `shardCount`, rounded up; 0 only when there
+    /// is no readable shard at all.
     pub replicas: u32,
     /// What KEDA is told: `shardCount` × replicas, against a target of `shardCount`.
     pub value: f64,
-    /// Whether there is work: something unread or, while pods run, something read since the refresh before.
+    /// Whether there is work: something unread or, while pods run, something read since the refresh
+    /// before.
     pub active: bool,
     /// What kind of decision it was.
     pub step: Step,
-    /// Why it is that many replicas, in a sentence.
-    pub reason: String,
-    /// What a user should know besides: shards left out, shards too big, a threshold that is too short.
-    pub notes: Vec<String>,
+    /// Why it is that many replicas. In JSON, the sentence.
+    pub reason: Reason,
+    /// What a user should know besides: shards left out, shards too big, a threshold that is too
+    /// short. In JSON, the sentences.
+    pub notes: Vec<Note>,
     /// Shards per replica that the wish comes to.
     pub shards_per_replica: u32,
     /// Pods that hold a lease.
     pub running: u32,
-    /// How many shards a pod was last seen to carry at most, while that is remembered.
+    /// The most shards that a pod was last seen to carry, while that is remembered.
     pub carry: Option<f64>,
-    /// How often the application seems to checkpoint, in ms; 0 when more often than is looked.
+    /// How often the application seems to checkpoint, in ms; 0 when at least at every refresh.
     pub checkpoint_interval_ms: u64,
     /// The shards, by id.
     pub shards: Vec<ShardView>,
 }
 
 /// Kinds of decisions.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[non_exhaustive]
 pub enum Step {
     /// The first refresh: what runs is taken as right.
     First,
@@ -42,23 +49,25 @@ pub enum Step {
     Hold,
     /// More replicas: records are late, or the pods too busy.
     Out,
-    /// Fewer replicas, to see whether they do.
+    /// Fewer replicas, to see whether they suffice.
     In,
     /// Fewer were too few.
     Back,
 }
 
 /// One shard as the decision saw it.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[non_exhaustive]
 pub struct ShardView {
     /// The shard's id.
     pub id: String,
-    /// Who holds it.
+    /// Who holds its lease; none when nobody living does.
     pub owner: Option<String>,
-    /// Age of its oldest unread record in ms; none when nothing is unread.
+    /// Age of its oldest unread record, in ms; none when nothing is unread.
     pub age_ms: Option<u64>,
-    /// Position gained per second; none when it is not behind or was not watched for long enough.
+    /// Position gained, in seconds per second; none when it is not behind or was not watched for
+    /// long enough.
     pub progress: Option<f64>,
     /// Whether it was left out because its checkpoint does not move.
     pub left_out: bool,

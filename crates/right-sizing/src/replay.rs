@@ -11,14 +11,15 @@ use crate::{Decision, Observation, Settings, State};
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Recorded {
-    /// What was set then.
+    /// The settings that it was decided with.
     pub settings: Settings,
-    /// What was seen.
+    /// What was observed.
     pub observation: Observation,
 }
 
 /// Why a recording cannot be read on.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum ReplayError {
     /// The file could not be read.
     Read(io::Error),
@@ -40,7 +41,12 @@ impl fmt::Display for ReplayError {
 
 impl std::error::Error for ReplayError {}
 
-/// The decisions of a recording, one per line, with the state carried from line to line as in the scaler. Starts as after a restart.
+/// The decisions of a recording, one per line, with the state carried from line to line as in the
+/// scaler. Starts as after a restart.
+///
+/// # Errors
+/// An item is an error when a line could not be read or is no [`Recorded`]; the lines after it are
+/// decided as if it were not there.
 pub fn replay(lines: impl BufRead) -> impl Iterator<Item = Result<Decision, ReplayError>> {
     let mut state = State::default();
     lines

@@ -1,4 +1,4 @@
-//! How numbers read in a sentence.
+//! How ids and numbers read in a sentence.
 
 /// `shardId-000000000003` is "shard 3"; any other id is itself.
 pub(crate) fn shard(id: &str) -> String {
@@ -24,4 +24,9 @@ pub(crate) fn time(ms: u64) -> String {
 /// "1 pod", "4 pods".
 pub(crate) fn count(n: u32, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
+/// Thousandths as "0.6".
+pub(crate) fn decimal(milli: u64) -> String {
+    format!("{:.1}", milli as f64 / 1000.0)
 }

@@ -60,7 +60,7 @@ proptest! {
             prop_assert_eq!(decision.value, f64::from(decision.replicas * shard_count));
             let unread = seen.shards.iter().any(|shard| shard.unread_since_ms.is_some() || shard.drained);
             prop_assert!(decision.active || !unread);
-            prop_assert!(!decision.reason.is_empty());
+            prop_assert!(!decision.reason.to_string().is_empty());
         }
     }
 

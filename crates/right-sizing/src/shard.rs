@@ -1,4 +1,5 @@
-//! What is remembered of one shard: since when its checkpoint stands, how often it moves, and where the position was.
+//! What is remembered of one shard: since when its checkpoint stands, how often it moves, and where
+//! the position was.
 
 use std::collections::VecDeque;
 
@@ -6,11 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::observation::ShardObservation;
 
-/// A new holder's shards say something about it from its first checkpoint on, at the latest after this.
+/// A new owner's shards say something about it from its first checkpoint on, at the latest after
+/// this.
 const SETTLE_MS: u64 = 60_000;
-/// Checkpoint intervals are averaged over so many.
+/// Checkpoint intervals are averaged over so many moves.
 const HOLDS: usize = 6;
-/// Positions kept, at the least; older ones go when they are of no more use.
+/// The positions that are kept.
 const SAMPLES: usize = 64;
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -18,37 +20,43 @@ const SAMPLES: usize = 64;
 pub(crate) struct ShardMemory {
     pub(crate) owner: Option<String>,
     checkpoint: String,
-    /// When the checkpoint last moved, or the holder changed.
+    /// When the checkpoint last moved, the owner changed, or all was read.
     moved_ms: u64,
+    /// When the owner changed.
     owned_ms: u64,
-    /// From when on the positions describe the holder that is; none while its first checkpoint is waited for.
+    /// From when on the positions describe the present owner; none while its first checkpoint is
+    /// awaited.
     pub(crate) measured_from_ms: Option<u64>,
-    /// When something was first seen unread after this checkpoint, and how often since.
+    /// When something was first seen unread after this checkpoint.
     unread_first_ms: Option<u64>,
-    looks: u32,
-    /// For how long checkpoints stood with something unread, and how often each was seen meanwhile.
+    /// How often something was seen unread after this checkpoint.
+    refreshes: u32,
+    /// Of the last checkpoints: for how long each stood with something unread, in ms, and in how many
+    /// refreshes it was seen so.
     holds: VecDeque<(u64, u32)>,
-    /// (time, position), at each move of the checkpoint and while caught up.
+    /// (time, position), at each move of the checkpoint and while caught up, both in ms of the epoch.
     samples: VecDeque<(u64, u64)>,
-    /// Age of the oldest unread record, as of `seen_ms`.
+    /// Age of the oldest unread record as of `seen_ms`, in ms.
     pub(crate) age_ms: Option<u64>,
     seen_ms: u64,
-    /// Since the refresh before, something was read.
+    /// Whether something was read since the refresh before.
     pub(crate) read: bool,
+    /// Closed and all read, but not at SHARD_END.
     pub(crate) drained: bool,
 }
 
 impl ShardMemory {
-    /// Seen for the first time, at `at`: `running` for long, for all that is known, or new.
-    pub(crate) fn new(seen: &ShardObservation, at: u64, running: bool) -> Self {
+    /// Seen for the first time, at `at`. `settled`: what it shows describes its owner from now on; else
+    /// only from the owner's first checkpoint on.
+    pub(crate) fn new(seen: &ShardObservation, at: u64, settled: bool) -> Self {
         let mut memory = Self {
             owner: seen.owner.clone(),
             checkpoint: seen.checkpoint.clone(),
             moved_ms: at,
             owned_ms: at,
-            measured_from_ms: running.then_some(at),
+            measured_from_ms: settled.then_some(at),
             unread_first_ms: None,
-            looks: 0,
+            refreshes: 0,
             holds: VecDeque::new(),
             samples: VecDeque::new(),
             age_ms: None,
@@ -56,11 +64,11 @@ impl ShardMemory {
             read: false,
             drained: false,
         };
-        memory.look(seen, at, false);
+        memory.observe(seen, at, false);
         memory
     }
 
-    /// Takes a further look at it. Whether a live holder lost, gained or changed it.
+    /// Takes in a further refresh. Returns whether the owner changed.
     pub(crate) fn update(&mut self, seen: &ShardObservation, at: u64) -> bool {
         let handed_over = self.owner != seen.owner;
         if handed_over {
@@ -73,7 +81,8 @@ impl ShardMemory {
         let moved = self.checkpoint != seen.checkpoint;
         if moved {
             if let Some(first) = self.unread_first_ms {
-                self.holds.push_back((at.saturating_sub(first), self.looks));
+                self.holds
+                    .push_back((at.saturating_sub(first), self.refreshes));
                 if self.holds.len() > HOLDS {
                     self.holds.pop_front();
                 }
@@ -82,15 +91,15 @@ impl ShardMemory {
             self.moved_ms = at;
             self.unread_first_ms = None;
         }
-        // A move seen together with the hand-over may be the last holder's.
-        self.look(seen, at, moved);
+        // A move seen together with the hand-over may be the last owner's.
+        self.observe(seen, at, moved);
         if handed_over {
             self.measured_from_ms = None;
         }
         handed_over
     }
 
-    fn look(&mut self, seen: &ShardObservation, at: u64, moved: bool) {
+    fn observe(&mut self, seen: &ShardObservation, at: u64, moved: bool) {
         let as_of = seen.as_of_ms.map_or(at, |as_of| as_of.min(at));
         self.read = moved;
         self.drained = seen.drained;
@@ -106,9 +115,9 @@ impl ShardMemory {
         } else {
             if self.unread_first_ms.is_none() {
                 self.unread_first_ms = Some(as_of);
-                self.looks = 0;
+                self.refreshes = 0;
             }
-            self.looks += 1;
+            self.refreshes += 1;
         }
         if self.measured_from_ms.is_none() && self.owner.is_some() {
             if moved || caught_up {
@@ -127,7 +136,8 @@ impl ShardMemory {
         }
     }
 
-    /// For how long the checkpoint has stood still under one live holder with something unread.
+    /// For how long the checkpoint has stood still under one living owner with something unread, in
+    /// ms.
     pub(crate) fn stands_ms(&self, at: u64) -> u64 {
         match (&self.owner, self.age_ms) {
             (Some(_), Some(_)) => at.saturating_sub(self.moved_ms),
@@ -135,23 +145,28 @@ impl ShardMemory {
         }
     }
 
-    /// How often the holder checkpoints, if that is seen: 0 is at least at every look.
+    /// How often the owner checkpoints, in ms, if that is seen; 0: at least at every refresh.
     pub(crate) fn checkpoint_interval_ms(&self) -> Option<u64> {
         let count = self.holds.len() as u64;
         if count < 2 {
             return None;
         }
-        let looks: u64 = self.holds.iter().map(|(_, looks)| u64::from(*looks)).sum();
+        let refreshes: u64 = self
+            .holds
+            .iter()
+            .map(|(_, refreshes)| u64::from(*refreshes))
+            .sum();
         let held: u64 = self.holds.iter().map(|(held, _)| held).sum();
-        // Seen more than once each, by and large: it does not move at every look.
-        Some(if looks * 5 >= count * 6 {
+        // Seen more than once each, by and large: it does not move at every refresh.
+        Some(if refreshes * 5 >= count * 6 {
             held / count
         } else {
             0
         })
     }
 
-    /// How far behind the holder is: the record's age without what the holder read since its last checkpoint, by its habit.
+    /// How far behind the owner is, in ms: the record's age less the time for which the checkpoint
+    /// stands, up to the usual interval. Within it the owner has probably read on.
     pub(crate) fn lag_ms(&self, interval_ms: u64) -> u64 {
         let since = self
             .unread_first_ms
@@ -161,7 +176,8 @@ impl ShardMemory {
             .saturating_sub(since.min(interval_ms))
     }
 
-    /// Position gained per 1,000 ms, over at least `span`, not from before `from`.
+    /// Position gained in thousandths of a second per second, over at least `span` ms, not from before
+    /// `from`.
     pub(crate) fn progress_milli(&self, from: u64, span: u64) -> Option<u64> {
         let (end, end_position) = *self.samples.back()?;
         let after = self.samples.iter().filter(|(at, _)| *at >= from);

@@ -1,26 +1,28 @@
-//! What is remembered of the pods: which shards each holds since when, and how busy it said it was.
+//! What is remembered of the pods: which shards each holds since when, and how busy it said it is.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{memory::ShardMemory, observation::Observation};
+use crate::{observation::Observation, shard::ShardMemory};
 
 /// Busy fractions are averaged over this before pods are added.
 const BUSY_OUT_MS: u64 = 120_000;
-/// And over this before any is taken away.
+/// Busy fractions are averaged over this before pods are taken away.
 const BUSY_IN_MS: u64 = 300_000;
 
-/// A new pod starts and gets its shards in about this time.
+/// A new pod starts and gets its shards in about this time, in ms.
 const AHEAD_MS: u64 = 60_000;
 
-/// A pod is whoever holds leases: the scaler knows no others.
+/// A pod is an owner of leases: pods that hold none are not known.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Pod {
+    /// The ids of its shards, in order.
     pub(crate) shards: Vec<String>,
+    /// When its shards became these.
     changed_ms: u64,
-    /// (time, thousandths).
+    /// When it said how busy it is, and how busy, in thousandths.
     busy: VecDeque<(u64, u64)>,
 }
 
@@ -29,20 +31,24 @@ pub(crate) struct Pod {
 pub(crate) struct Measured {
     /// The worst of its shards that are behind.
     pub(crate) worst: String,
+    /// How far that one is behind, in ms.
     pub(crate) lag_ms: u64,
+    /// Position that it gained, in thousandths of a second per second.
     pub(crate) progress_milli: u64,
+    /// Shards that the pod has.
     pub(crate) holds: u32,
+    /// Shards that it can carry, in thousandths.
     pub(crate) carry_milli: u64,
 }
 
 impl Measured {
-    /// How far behind it will be when more pods that are wished now have taken shards from it.
+    /// How far behind it will be, in ms, when pods that are wished now have taken shards from it.
     pub(crate) fn will_be_ms(&self) -> u64 {
         self.lag_ms + AHEAD_MS * 1000_u64.saturating_sub(self.progress_milli) / 1000
     }
 }
 
-/// Brings the pods up to date. Whether any got, lost or kept its leases differently from before.
+/// Brings the pods up to date.
 pub(crate) fn update(pods: &mut BTreeMap<String, Pod>, seen: &Observation, at: u64) {
     let mut held: BTreeMap<&str, (Vec<String>, Option<f64>)> = BTreeMap::new();
     for shard in &seen.shards {
@@ -82,17 +88,19 @@ pub(crate) fn update(pods: &mut BTreeMap<String, Pod>, seen: &Observation, at: u
 }
 
 impl Pod {
-    /// Since when its shards are its own and move.
+    /// Since when its shards are its own and all of them move.
     fn settled_ms(&self, shards: &BTreeMap<String, ShardMemory>) -> Option<u64> {
         self.shards.iter().try_fold(self.changed_ms, |latest, id| {
             Some(latest.max(shards.get(id)?.measured_from_ms?))
         })
     }
 
-    /// What it can carry, from its shards that are behind: none while none is, or while it was not watched for long enough.
+    /// What it can carry, from its shards that are behind; none while none is, or while one of them
+    /// was not watched for long enough.
     ///
-    /// Behind and falling back, all its shards get the same share of it, so they tell as one. Behind and gaining, only they
-    /// take what the others leave, which keep up at 1. The smaller of both is right in either case, and careful with unequal shards.
+    /// While they fall back, all shards of a pod get the same share of it: those behind speak for
+    /// all. While they gain, they take what the others leave, which keep up at 1. The smaller of both
+    /// estimates is right in either case, and careful with unequal shards.
     pub(crate) fn measure(
         &self,
         shards: &BTreeMap<String, ShardMemory>,
@@ -130,7 +138,8 @@ impl Pod {
         })
     }
 
-    /// How busy it is, in thousandths: lately, and at the most lately over minutes. None while it does not say.
+    /// How busy it is, in thousandths: over two minutes, and the larger of that and the mean over five.
+    /// None while it does not say.
     pub(crate) fn busy_milli(&self, at: u64) -> Option<(u64, u64)> {
         let mean = |from: u64, to: u64| {
             let window = self

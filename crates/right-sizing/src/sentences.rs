@@ -1,0 +1,238 @@
+//! The sentences of decisions: all English of this crate but the errors of a replay.
+
+use std::fmt::{Display, Formatter, Result};
+
+use serde::{Serialize, Serializer};
+
+use crate::{
+    reason::{Note, Reason, Remedy},
+    words::{count, decimal, shard, time},
+};
+
+impl Display for Reason {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        match self {
+            Self::FirstLook { running: 0 } => write!(f, "first look: nothing runs, so 1 pod"),
+            Self::FirstLook { running: 1 } => write!(f, "first look: 1 pod holds leases"),
+            Self::FirstLook { running } => write!(f, "first look: {running} pods hold leases"),
+            Self::NothingUnread { pods } => {
+                write!(
+                    f,
+                    "nothing is unread; {} when there is",
+                    count(*pods, "pod")
+                )
+            }
+            Self::OnTime { pods } => on_time(f, *pods),
+            Self::Quiet { pods, left_ms } => {
+                on_time(f, *pods)?;
+                write!(f, "; fewer are tried after {} of quiet", time(*left_ms))
+            }
+            Self::Trying { pods, left_ms } => {
+                write!(f, "trying {} for {}", count(*pods, "pod"), time(*left_ms))
+            }
+            Self::FewerTried { pods, from } => {
+                write!(f, "trying {}: ", count(*pods, "pod"))?;
+                on_time(f, *from)?;
+                write!(f, " so far")
+            }
+            Self::TrialFailed {
+                tried,
+                shard: id,
+                lag_ms,
+                progress_milli,
+                pods,
+            } => {
+                let were = if *tried == 1 { "was" } else { "were" };
+                write!(
+                    f,
+                    "{} {were} too few: {} is {} behind and gains {} s a second; so {}",
+                    count(*tried, "pod"),
+                    shard(id),
+                    time(*lag_ms),
+                    decimal(*progress_milli),
+                    count(*pods, "pod"),
+                )
+            }
+            Self::CarryKnown {
+                pods,
+                carry_milli,
+                next,
+                left_ms,
+            } => {
+                on_time(f, *pods)?;
+                write!(
+                    f,
+                    ": a pod carries {} shards, {next} are tried in {}",
+                    decimal(*carry_milli),
+                    time(*left_ms)
+                )
+            }
+            Self::FewerTooBusy { pods } => {
+                on_time(f, *pods)?;
+                write!(f, ": fewer would be too busy")
+            }
+            Self::NotBusy { pods } => {
+                write!(f, "pods are not busy: {} will do", count(*pods, "pod"))
+            }
+            Self::TooBusy {
+                holds,
+                busy_milli,
+                per_pod,
+            } => write!(
+                f,
+                "a pod with {holds} shards is {} % busy; so {} a pod",
+                busy_milli / 10,
+                count(*per_pod, "shard")
+            ),
+            Self::NoneRun { pods } => write!(f, "{} wished, none runs", count(*pods, "pod")),
+            Self::FewerRun { running } => write!(
+                f,
+                "on time, and only {} run: so that many",
+                count(*running, "pod")
+            ),
+            Self::MoreRun { pods, running } => write!(
+                f,
+                "{} wished, {running} run and are on time",
+                count(*pods, "pod")
+            ),
+            Self::Uneasy { shard: id, lag_ms } => write!(
+                f,
+                "{} is {} behind: neither late nor calm",
+                shard(id),
+                time(*lag_ms)
+            ),
+            Self::LateWithoutOwner {
+                shard,
+                lag_ms,
+                pods,
+            } => {
+                late(f, shard, *lag_ms)?;
+                write!(f, " and nobody holds it: {} wished", count(*pods, "pod"))
+            }
+            Self::LateUnmeasured {
+                shard,
+                lag_ms,
+                pods,
+            } => {
+                late(f, shard, *lag_ms)?;
+                let pods = count(*pods, "pod");
+                write!(f, ": watching how fast it gains, {pods} wished")
+            }
+            Self::LateAlone {
+                shard: id,
+                lag_ms,
+                progress_milli,
+                too_big,
+            } => {
+                late(f, id, *lag_ms)?;
+                write!(
+                    f,
+                    ", alone on its pod and gains {} s a second: {} is too big for one pod, split it",
+                    decimal(*progress_milli),
+                    shard(too_big)
+                )
+            }
+            Self::LateButEnough {
+                shard,
+                lag_ms,
+                progress_milli,
+                pods,
+            } => {
+                late(f, shard, *lag_ms)?;
+                gains(f, *progress_milli)?;
+                write!(f, ": {} will do", count(*pods, "pod"))
+            }
+            Self::LateBeyondCarry {
+                shard,
+                lag_ms,
+                progress_milli,
+                carry_milli,
+                holds,
+                per_pod,
+                remedy,
+            } => {
+                late(f, shard, *lag_ms)?;
+                gains(f, *progress_milli)?;
+                write!(
+                    f,
+                    "; its pod carries {} of {holds} shards; so {} a pod{remedy}",
+                    decimal(*carry_milli),
+                    count(*per_pod, "shard"),
+                )
+            }
+        }
+    }
+}
+
+fn on_time(f: &mut Formatter<'_>, pods: u32) -> Result {
+    write!(f, "on time with {}", count(pods, "pod"))
+}
+
+fn late(f: &mut Formatter<'_>, id: &str, lag_ms: u64) -> Result {
+    write!(f, "late: {} is {} old", shard(id), time(lag_ms))
+}
+
+fn gains(f: &mut Formatter<'_>, progress_milli: u64) -> Result {
+    write!(f, " and gains {} s a second", decimal(progress_milli))
+}
+
+/// The end of a sentence about a pod that has too many shards.
+impl Display for Remedy {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        match self {
+            Self::MorePods => Ok(()),
+            Self::AtTheLimit => write!(f, ", the fewest that shardCount allows"),
+            Self::Awaited { pods, running } => {
+                write!(f, ": {} wished, {running} run", count(*pods, "pod"))
+            }
+            Self::UnlessItSuffices => write!(f, ", unless the last change is enough: it gains"),
+            Self::WhenSettled => write!(f, ", once the last change has settled"),
+        }
+    }
+}
+
+impl Display for Note {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        match self {
+            Self::ThresholdTooShort {
+                threshold_ms,
+                interval_ms,
+                used_ms,
+            } => write!(
+                f,
+                "lagThreshold {} is less than twice the checkpoint interval, \
+                 which is about {}: decided as if it were {}",
+                time(*threshold_ms),
+                time(*interval_ms),
+                time(*used_ms),
+            ),
+            Self::Standing {
+                shard: id,
+                stands_ms,
+            } => write!(
+                f,
+                "{}'s checkpoint has not moved for {}: left out",
+                shard(id),
+                time(*stands_ms)
+            ),
+            Self::MoreStanding { shards } => {
+                write!(f, "{shards} more checkpoints have not moved: left out")
+            }
+            Self::TooBig { shard: id } => {
+                write!(f, "{} is too big for one pod: split it", shard(id))
+            }
+        }
+    }
+}
+
+impl Serialize for Reason {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl Serialize for Note {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}

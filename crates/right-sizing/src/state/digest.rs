@@ -1,0 +1,143 @@
+//! What of an observation matters to the control law.
+
+use std::collections::BTreeSet;
+
+use super::{DRAIN_MS, SECOND, State};
+use crate::{observation::Settings, pod::Measured, shard::ShardMemory};
+
+/// Progress is watched for the threshold, but not longer than this unless checkpoints are rare.
+const SPAN_MOST_MS: u64 = 120 * SECOND;
+
+/// One refresh, digested.
+pub(super) struct Digest {
+    /// The time of the refresh.
+    pub(super) at: u64,
+    /// Readable shards.
+    pub(super) shards: u32,
+    /// The most replicas: readable shards / `shardCount`, rounded up.
+    pub(super) cap: u32,
+    /// Pods that hold a lease.
+    pub(super) running: u32,
+    /// Shards of the pod that has most.
+    pub(super) fullest: u32,
+    /// The checkpoint interval, in ms; 0: not longer than a refresh.
+    pub(super) interval_ms: u64,
+    /// The threshold in effect, at least twice the checkpoint interval.
+    pub(super) threshold_ms: u64,
+    /// Further behind than this is late: the threshold without the checkpoint interval.
+    pub(super) late_ms: u64,
+    /// The shard that is furthest behind of those that are not left out, and how far, in ms.
+    pub(super) worst: Option<(String, u64)>,
+    /// Shards whose checkpoint does not move although something is unread.
+    pub(super) left_out: BTreeSet<String>,
+    /// Pods whose shards are behind.
+    pub(super) measured: Vec<Measured>,
+    /// The busiest pod with more than one shard: its shards, and how busy it is, in thousandths,
+    /// lately and over minutes.
+    pub(super) busiest: Option<(u32, u64, u64)>,
+    /// Whether there is anything to do.
+    pub(super) unread: bool,
+}
+
+impl Digest {
+    /// How far the worst shard is behind, in ms.
+    pub(super) fn lag_ms(&self) -> u64 {
+        self.worst.as_ref().map_or(0, |(_, lag)| *lag)
+    }
+
+    /// More than this is not calm. Half a threshold of it is the saw-tooth of checkpoints.
+    pub(super) fn uneasy_ms(&self) -> u64 {
+        self.late_ms * 2 / 3
+    }
+
+    /// Whether something is late, or will be before a new pod could help.
+    pub(super) fn is_late(&self) -> bool {
+        self.lag_ms() > self.late_ms
+            || self
+                .measured
+                .iter()
+                .any(|pod| pod.will_be_ms() > self.late_ms)
+    }
+
+    /// The shards that a pod may have so that it also catches up, in thousandths.
+    pub(super) fn allowed_milli(&self, pod: &Measured) -> u64 {
+        let excess = pod.lag_ms.saturating_sub(self.late_ms).min(DRAIN_MS);
+        pod.carry_milli * DRAIN_MS / (DRAIN_MS + excess)
+    }
+
+    /// Of the pods with more than one shard that are late, or will be: the one that may have fewest.
+    pub(super) fn tightest(&self) -> Option<&Measured> {
+        self.measured
+            .iter()
+            .filter(|pod| pod.holds > 1 && pod.will_be_ms() > self.late_ms)
+            .min_by_key(|pod| self.allowed_milli(pod))
+    }
+}
+
+impl State {
+    pub(super) fn digest(&self, settings: &Settings, at: u64) -> Digest {
+        let interval_ms = self.checkpoint_interval_ms();
+        let threshold_ms = settings.lag_threshold_ms.max(1).max(2 * interval_ms);
+        let late_ms = threshold_ms - interval_ms;
+        let standing = |shard: &ShardMemory| shard.stands_ms(at) > threshold_ms;
+        let left_out: BTreeSet<String> = self
+            .shards
+            .iter()
+            .filter(|(_, shard)| standing(shard))
+            .map(|(id, _)| id.clone())
+            .collect();
+        let lag = |shard: &ShardMemory| shard.lag_ms(interval_ms);
+        let worst = self
+            .shards
+            .iter()
+            .filter(|(_, shard)| !standing(shard) && shard.age_ms.is_some())
+            .map(|(id, shard)| (lag(shard), id))
+            .max()
+            .map(|(lag, id)| (id.clone(), lag));
+        let span = settings
+            .lag_threshold_ms
+            .min(SPAN_MOST_MS)
+            .max(2 * interval_ms);
+        let is_left_out = |id: &str| left_out.contains(id);
+        let measured = self
+            .pods
+            .values()
+            .filter_map(|pod| pod.measure(&self.shards, is_left_out, lag, late_ms / 2, span))
+            .collect();
+        let pods = || self.pods.values();
+        let held = |pod: &crate::pod::Pod| pod.shards.len() as u32;
+        let shards = self.shards.len() as u32;
+        Digest {
+            at,
+            shards,
+            cap: shards.div_ceil(settings.shard_count.max(1)),
+            running: self.pods.len() as u32,
+            fullest: pods().map(held).max().unwrap_or(0),
+            interval_ms,
+            threshold_ms,
+            late_ms,
+            worst,
+            measured,
+            busiest: pods()
+                .filter(|pod| held(pod) > 1)
+                .filter_map(|pod| Some((held(pod), pod.busy_milli(at)?)))
+                .max_by_key(|(_, busy)| *busy)
+                .map(|(shards, (lately, long))| (shards, lately, long)),
+            unread: self
+                .shards
+                .values()
+                .any(|shard| shard.age_ms.is_some() || shard.drained),
+            left_out,
+        }
+    }
+
+    /// The median of the shards' intervals, in ms.
+    fn checkpoint_interval_ms(&self) -> u64 {
+        let intervals = self.shards.values();
+        let mut intervals: Vec<u64> = intervals
+            .filter_map(ShardMemory::checkpoint_interval_ms)
+            .collect();
+        intervals.sort_unstable();
+        intervals.get(intervals.len() / 2).copied().unwrap_or(0)
+    }
+}

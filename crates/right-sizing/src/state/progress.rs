@@ -1,0 +1,199 @@
+//! By progress in event time: what a pod carries is seen only while its shards are behind. Late
+//! shards tell at once how many shards a pod may have; while nothing is late, fewer pods are tried,
+//! and a trial that makes records late ends at once and is remembered.
+
+use super::{DRAIN_MS, Digest, MINUTE, PAUSE_MS, State, next_per_pod, per_replica};
+use crate::{
+    decision::Step,
+    observation::Settings,
+    reason::{Reason, Remedy},
+};
+
+/// Fewer pods are tried after so long without a lease moved or a wish changed.
+pub(super) const QUIET_MS: u64 = 10 * MINUTE;
+/// How long a pod's limit is remembered.
+const REMEMBER_MS: u64 = 20 * MINUTE;
+/// How long a pod's limit is remembered after trial upon trial that failed.
+const REMEMBER_MOST_MS: u64 = 240 * MINUTE;
+/// Of what a pod can carry, so much is asked of it in a trial, in thousandths.
+const TRIAL_MILLI: u64 = 850;
+/// Shards that are behind and gain less than this fall back, in thousandths of a second per second.
+pub(super) const FALLING_BACK_MILLI: u64 = 950;
+
+impl State {
+    /// Keeps the least that a pod with more than one shard was seen to carry.
+    pub(super) fn remember_carry(&mut self, digest: &Digest) {
+        if self.carry.is_some_and(|(_, until)| until < digest.at) {
+            self.carry = None;
+        }
+        let least = digest
+            .measured
+            .iter()
+            .filter(|pod| pod.holds > 1 && pod.lag_ms > digest.uneasy_ms())
+            .map(|pod| pod.carry_milli)
+            .min();
+        if let Some(least) = least
+            && self.carry.is_none_or(|(carry, _)| least <= carry)
+        {
+            let until = digest.at + self.remember_ms.unwrap_or(REMEMBER_MS);
+            self.carry = Some((least, until));
+        }
+    }
+
+    /// A trial that makes records late ends at once.
+    pub(super) fn end_failed_trial(
+        &mut self,
+        digest: &Digest,
+        settings: &Settings,
+        wish: u32,
+    ) -> Option<(Step, Reason)> {
+        let from = self.trial_from.filter(|from| *from > wish)?;
+        let failing = digest.measured.iter().find(|pod| {
+            let uneasy = pod.lag_ms > digest.uneasy_ms();
+            (uneasy && pod.progress_milli < FALLING_BACK_MILLI) || pod.will_be_ms() > digest.late_ms
+        })?;
+        let remember = (self.remember_ms.unwrap_or(REMEMBER_MS) * 4).min(REMEMBER_MOST_MS);
+        self.remember_ms = Some(remember);
+        let carry = self.carry.map_or(failing.carry_milli, |(carry, _)| {
+            carry.min(failing.carry_milli)
+        });
+        self.carry = Some((carry, digest.at + remember));
+        self.trial_from = None;
+        // More records may have come meanwhile. Where that is clear, more pods are needed than before.
+        let pods = digest.tightest().map_or(from, |pod| {
+            let per_pod = (digest.allowed_milli(pod) * 6 / 5000) as u32;
+            let per_pod = per_pod.max(settings.shard_count).max(1);
+            from.max(digest.shards.div_ceil(per_pod))
+        });
+        self.change_wish(pods, digest.at);
+        let reason = Reason::TrialFailed {
+            tried: wish,
+            shard: failing.worst.clone(),
+            lag_ms: failing.lag_ms,
+            progress_milli: failing.progress_milli,
+            pods,
+        };
+        Some((Step::Back, reason))
+    }
+
+    /// Something is late, or will be: as many pods as the tightest pod shows to be needed.
+    pub(super) fn relieve_late(
+        &mut self,
+        digest: &Digest,
+        settings: &Settings,
+        wish: u32,
+    ) -> (Step, Reason) {
+        let (shard, lag_ms) = digest.worst.clone().unwrap_or_default();
+        let worst = self.shards.get(&shard);
+        if worst.is_some_and(|worst| worst.owner.is_none()) {
+            let pods = wish;
+            let reason = Reason::LateWithoutOwner {
+                shard,
+                lag_ms,
+                pods,
+            };
+            return (Step::Hold, reason);
+        }
+        let Some(pod) = digest.tightest() else {
+            return (Step::Hold, unmeasured(digest, wish));
+        };
+        let allowed_milli = digest.allowed_milli(pod);
+        if allowed_milli >= u64::from(digest.fullest) * 1000 {
+            let reason = Reason::LateButEnough {
+                shard: pod.worst.clone(),
+                lag_ms: pod.lag_ms,
+                progress_milli: pod.progress_milli,
+                pods: wish,
+            };
+            return (Step::Hold, reason);
+        }
+        let per_pod = per_replica(digest.shards, wish)
+            .min((allowed_milli / 1000) as u32)
+            .min(digest.fullest.saturating_sub(1))
+            .max(settings.shard_count)
+            .max(1);
+        let replicas = digest.shards.div_ceil(per_pod);
+        let since = digest.at - self.wished_ms;
+        let remedy = if replicas <= wish {
+            if wish >= digest.cap {
+                Remedy::AtTheLimit
+            } else {
+                let (pods, running) = (wish, digest.running);
+                Remedy::Awaited { pods, running }
+            }
+        } else if since < DRAIN_MS && pod.progress_milli >= 1000 {
+            Remedy::UnlessItSuffices
+        } else if since < PAUSE_MS && self.trial_from.is_none() {
+            Remedy::WhenSettled
+        } else {
+            Remedy::MorePods
+        };
+        let reason = Reason::LateBeyondCarry {
+            shard: pod.worst.clone(),
+            lag_ms: pod.lag_ms,
+            progress_milli: pod.progress_milli,
+            carry_milli: pod.carry_milli,
+            holds: pod.holds,
+            per_pod,
+            remedy,
+        };
+        if remedy != Remedy::MorePods {
+            return (Step::Hold, reason);
+        }
+        self.trial_from = None;
+        self.change_wish(replicas, digest.at);
+        (Step::Out, reason)
+    }
+
+    /// Nothing is late, and nobody can see whether fewer pods suffice: tries it, unless a pod is
+    /// known not to carry that much.
+    pub(super) fn reduce_by_trial(
+        &mut self,
+        digest: &Digest,
+        settings: &Settings,
+        wish: u32,
+    ) -> (Step, Reason) {
+        let choices @ [_, next] = next_per_pod(digest, settings, wish);
+        let carries = |per_pod: u32, (carry_milli, _): (u64, u64)| {
+            u64::from(per_pod) <= carry_milli * TRIAL_MILLI / 1_000_000
+        };
+        let per_pod = choices
+            .into_iter()
+            .find(|per_pod| self.carry.is_none_or(|carry| carries(*per_pod, carry)));
+        match (per_pod, self.carry) {
+            (None, Some((carry_milli, until))) => {
+                let reason = Reason::CarryKnown {
+                    pods: wish,
+                    carry_milli,
+                    next,
+                    left_ms: until - digest.at,
+                };
+                (Step::Hold, reason)
+            }
+            (per_pod, _) => {
+                let pods = digest.shards.div_ceil(per_pod.unwrap_or(next));
+                self.trial_from = Some(wish);
+                self.change_wish(pods, digest.at);
+                (Step::In, Reason::FewerTried { pods, from: wish })
+            }
+        }
+    }
+}
+
+/// Late, but no pod with more than one shard can tell how much it carries.
+fn unmeasured(digest: &Digest, wish: u32) -> Reason {
+    let (shard, lag_ms) = digest.worst.clone().unwrap_or_default();
+    match digest.too_big().next() {
+        Some(pod) => Reason::LateAlone {
+            shard,
+            lag_ms,
+            progress_milli: pod.progress_milli,
+            too_big: pod.worst.clone(),
+        },
+        None => Reason::LateUnmeasured {
+            shard,
+            lag_ms,
+            pods: wish,
+        },
+    }
+}
