@@ -157,10 +157,9 @@ impl Told {
         if let Some(decision) = decision {
             oldest_ms = decision.shards.iter().filter_map(|it| it.age_ms).max();
             // Thousands of them, many times an hour.
-            *decision = Arc::new(Decision {
-                shards: Vec::new(),
-                ..Decision::clone(decision)
-            });
+            let mut without_shards = Decision::clone(decision);
+            without_shards.shards = Vec::new();
+            *decision = Arc::new(without_shards);
         }
         Self {
             since: Timestamp::now(),

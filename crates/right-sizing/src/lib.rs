@@ -1,20 +1,20 @@
 //! The right number of replicas for a Kinesis application, from the lag that is seen.
 //!
-//! [`State::decide`] is a pure function: no I/O, no clock, no randomness. It takes what was observed
-//! of the shards that an application can read now, and says how many replicas keep every record
-//! younger than the threshold, and why. Observations are JSON, so a recorded hour can be decided
-//! again: [`replay`].
+//! [`State::decide`] is a pure function: no I/O, no clock, no randomness. It takes what was
+//! observed of the shards that an application can read now, and says how many replicas keep every
+//! record younger than the threshold, and why. Observations are JSON, so a recorded hour can be
+//! decided again: [`replay`].
 //!
-//! It works on *progress in event time*. A shard's position is the arrival time of its oldest unread
-//! record. A saturated pod's shards gain less than a second of position in a second, and that ratio,
-//! times the pod's shards, is how many shards the pod can carry at the present rate: no record is
-//! counted. While all shards are caught up a position says nothing, so fewer replicas are *tried*, and
-//! a trial that makes records late is taken back and remembered. Where pods publish how busy they
-//! are, that is used instead of trials.
+//! It works on *progress in event time*. A shard's position is the arrival time of its oldest
+//! unread record. A saturated pod's shards gain less than a second of position in a second, and
+//! that ratio, times the pod's shards, is how many shards the pod can carry at the present rate: no
+//! record is counted. While all shards are caught up a position says nothing, so fewer replicas are
+//! *tried*, and a trial that makes records late is taken back and remembered. Where pods publish
+//! how busy they are, that is used instead of trials.
 //!
-//! Times are milliseconds, of the epoch where a field says "when". Fractions that decisions are made
-//! from are thousandths in integers, so that the same observations give the same decisions on every
-//! machine.
+//! Times are milliseconds, of the epoch where a field says "when". Fractions that decisions are
+//! made from are thousandths in integers, so that the same observations give the same decisions on
+//! every machine.
 //!
 //! ```
 //! use right_sizing::{Observation, Settings, ShardObservation, State};

@@ -99,8 +99,8 @@ impl Pod {
     /// was not watched for long enough.
     ///
     /// While they fall back, all shards of a pod get the same share of it: those behind speak for
-    /// all. While they gain, they take what the others leave, which keep up at 1. The smaller of both
-    /// estimates is right in either case, and careful with unequal shards.
+    /// all. While they gain, they take what the others leave, which keep up at 1. The smaller of
+    /// both estimates is right in either case, and careful with unequal shards.
     pub(crate) fn measure(
         &self,
         shards: &BTreeMap<String, ShardMemory>,
@@ -138,8 +138,8 @@ impl Pod {
         })
     }
 
-    /// How busy it is, in thousandths: over two minutes, and the larger of that and the mean over five.
-    /// None while it does not say.
+    /// How busy it is, in thousandths: over two minutes, and the larger of that and the mean over
+    /// five. None while it does not say.
     pub(crate) fn busy_milli(&self, at: u64) -> Option<(u64, u64)> {
         let mean = |from: u64, to: u64| {
             let window = self

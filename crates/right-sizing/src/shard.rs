@@ -31,10 +31,11 @@ pub(crate) struct ShardMemory {
     unread_first_ms: Option<u64>,
     /// How often something was seen unread after this checkpoint.
     refreshes: u32,
-    /// Of the last checkpoints: for how long each stood with something unread, in ms, and in how many
-    /// refreshes it was seen so.
+    /// Of the last checkpoints: for how long each stood with something unread, in ms, and in how
+    /// many refreshes it was seen so.
     holds: VecDeque<(u64, u32)>,
-    /// (time, position), at each move of the checkpoint and while caught up, both in ms of the epoch.
+    /// (time, position), at each move of the checkpoint and while caught up, both in ms of the
+    /// epoch.
     samples: VecDeque<(u64, u64)>,
     /// Age of the oldest unread record as of `seen_ms`, in ms.
     pub(crate) age_ms: Option<u64>,
@@ -46,8 +47,8 @@ pub(crate) struct ShardMemory {
 }
 
 impl ShardMemory {
-    /// Seen for the first time, at `at`. `settled`: what it shows describes its owner from now on; else
-    /// only from the owner's first checkpoint on.
+    /// Seen for the first time, at `at`. `settled`: what it shows describes its owner from now on;
+    /// else only from the owner's first checkpoint on.
     pub(crate) fn new(seen: &ShardObservation, at: u64, settled: bool) -> Self {
         let mut memory = Self {
             owner: seen.owner.clone(),
@@ -176,8 +177,8 @@ impl ShardMemory {
             .saturating_sub(since.min(interval_ms))
     }
 
-    /// Position gained in thousandths of a second per second, over at least `span` ms, not from before
-    /// `from`.
+    /// Position gained in thousandths of a second per second, over at least `span` ms, not from
+    /// before `from`.
     pub(crate) fn progress_milli(&self, from: u64, span: u64) -> Option<u64> {
         let (end, end_position) = *self.samples.back()?;
         let after = self.samples.iter().filter(|(at, _)| *at >= from);

@@ -232,8 +232,8 @@ impl State {
     }
 }
 
-/// The next numbers of shards per pod that fewer pods come to: first the bolder one, a quarter more,
-/// then the very next. Shards divide evenly or not, so that is not always one more.
+/// The next numbers of shards per pod that fewer pods come to: first the bolder one, a quarter
+/// more, then the very next. Shards divide evenly or not, so that is not always one more.
 fn next_per_pod(digest: &Digest, settings: &Settings, wish: u32) -> [u32; 2] {
     let now = per_replica(digest.shards, wish).max(settings.shard_count);
     let next = digest.shards.div_ceil(wish - 1);

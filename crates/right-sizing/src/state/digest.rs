@@ -65,7 +65,8 @@ impl Digest {
         pod.carry_milli * DRAIN_MS / (DRAIN_MS + excess)
     }
 
-    /// Of the pods with more than one shard that are late, or will be: the one that may have fewest.
+    /// Of the pods with more than one shard that are late, or will be: the one that may have
+    /// fewest.
     pub(super) fn tightest(&self) -> Option<&Measured> {
         self.measured
             .iter()

@@ -59,7 +59,8 @@ impl State {
         });
         self.carry = Some((carry, digest.at + remember));
         self.trial_from = None;
-        // More records may have come meanwhile. Where that is clear, more pods are needed than before.
+        // More records may have come meanwhile. Where that is clear, more pods are needed than
+        // before.
         let pods = digest.tightest().map_or(from, |pod| {
             let per_pod = (digest.allowed_milli(pod) * 6 / 5000) as u32;
             let per_pod = per_pod.max(settings.shard_count).max(1);
