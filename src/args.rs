@@ -19,13 +19,12 @@ use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    check::Check,
     config::Config,
-    health::Health,
-    replay::Replay,
-    server::{self, Tuning},
+    decision::replay::Replay,
+    names,
+    report::check::Check,
+    server::{self, Tuning, health::Health},
     telemetry::{self, LogFormat},
-    trigger::syntax,
 };
 
 /// A KEDA external scaler for AWS Kinesis: as many replicas as a stream has work for.
@@ -159,7 +158,7 @@ fn load(path: Option<&PathBuf>) -> anyhow::Result<Config> {
             .aws
             .region
             .as_ref()
-            .filter(|region| !syntax::is_region(region))
+            .filter(|region| !names::is_region(region))
         {
             anyhow::bail!("AWS_REGION {region:?}: want a region, such as eu-west-1");
         }

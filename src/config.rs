@@ -14,7 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use serde_yaml::{MessageFormatter as _, UserMessageFormatter};
 
 use self::pattern::EndpointPattern;
-use crate::trigger::syntax;
+use crate::names;
 
 /// All settings. `Config::default()` serves real AWS with the standard credential chain.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -199,7 +199,7 @@ fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::
 
 fn region<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     match Option::<String>::deserialize(deserializer)? {
-        Some(text) if !syntax::is_region(&text) => Err(D::Error::custom(format!(
+        Some(text) if !names::is_region(&text) => Err(D::Error::custom(format!(
             "want a region, such as eu-west-1, not {text:?}"
         ))),
         region => Ok(region),

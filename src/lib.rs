@@ -2,28 +2,16 @@
 //!
 //! Imports go one way; ARCHITECTURE.md has the order, and tests/architecture.rs checks it.
 
-pub mod admin;
-pub mod answer;
 pub mod args;
-pub mod aws;
-mod check;
 pub mod config;
+pub mod decision;
 pub mod error;
-pub mod explain;
-mod health;
-pub mod journal;
-pub mod look;
 pub mod metrics;
-pub mod policy;
-pub mod probe;
-mod replay;
-pub mod right_size;
-pub mod scaler;
+mod names;
+pub mod report;
 pub mod server;
-pub mod shards;
-pub mod sight;
+pub mod source;
 pub mod telemetry;
-pub mod tls;
 pub mod trigger;
 pub mod watch;
 

@@ -3,7 +3,11 @@
 //! Streams on a connection are not limited: KEDA puts every poll and every push stream of the operator on one.
 
 mod accept;
+pub mod admin;
+pub(crate) mod health;
 mod limits;
+pub mod rpcs;
+pub mod tls;
 
 use std::{future::Future, path::PathBuf, sync::Arc, time::Duration};
 
@@ -22,17 +26,18 @@ use tracing::{info, warn};
 
 use self::limits::Bounded;
 use crate::{
-    admin::{self, Admin},
-    aws::Aws,
     config::Config,
-    journal::Journal,
-    look,
+    decision::memories::Recorder,
     metrics::Metrics,
-    policy::Policy,
     proto::{FILE_DESCRIPTOR_SET, external_scaler_server::ExternalScalerServer},
-    right_size::Recorder,
-    scaler::Scaler,
-    tls::Tls,
+    report::journal::Journal,
+    server::{
+        admin::{self, Admin},
+        rpcs::Scaler,
+        tls::Tls,
+    },
+    source::{aws::Aws, fetch},
+    trigger::policy::Policy,
     watch::{Pace, Watchers},
 };
 
@@ -128,7 +133,7 @@ pub async fn serve_tuned(
     let recorder = tuning.record.clone().map(Recorder::new).transpose()?;
     let recorder = recorder.map(Arc::new);
     let watchers = Watchers::new(pace, move |source| {
-        look::at(&aws, recorder.as_ref(), source)
+        fetch::at(&aws, recorder.as_ref(), source)
     });
     let watchers = Arc::new(watchers);
     let journal = Arc::new(Journal::default());

@@ -4,7 +4,7 @@
 //! that is not in [`KEYS`] is never looked at, kept or echoed: KEDA hands over a `…FromEnv` key with the secret itself.
 
 mod metadata;
-pub(crate) mod syntax;
+pub mod policy;
 pub mod understood;
 
 use std::{collections::HashMap, fmt, time::Duration};

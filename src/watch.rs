@@ -8,7 +8,7 @@
 //! The table is bounded. When it is full, who holds more than a fair share gets no more, and who holds less takes the place
 //! of the largest holder's longest unasked source.
 
-mod asked;
+mod demand;
 mod state;
 mod task;
 #[cfg(test)]
@@ -27,14 +27,16 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use self::asked::Asked;
+use self::demand::Asked;
 pub use self::state::State;
 use crate::{
     config::AwsConfig,
     error::{Error, shortened},
-    look::Look,
     metrics::WatcherCounts,
-    sight::{Application, Sight},
+    source::{
+        fetch::Look,
+        snapshot::{Application, Sight},
+    },
     trigger::{ScaleOn, Source, Trigger},
 };
 

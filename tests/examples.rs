@@ -4,7 +4,10 @@
 
 use std::{collections::HashMap, fs, path::Path};
 
-use keda_kinesis_scaler::{config::Config, policy::Policy, trigger::Trigger};
+use keda_kinesis_scaler::{
+    config::Config,
+    trigger::{Trigger, policy::Policy},
+};
 use rstest::rstest;
 use serde_json::Value;
 

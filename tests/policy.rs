@@ -5,8 +5,7 @@
 use keda_kinesis_scaler::{
     config::{Config, Rule},
     error::Error,
-    policy::Policy,
-    trigger::{Source, Trigger},
+    trigger::{Source, Trigger, policy::Policy},
 };
 use rstest::rstest;
 use tonic::Code;

@@ -63,7 +63,7 @@ impl FromStr for EndpointPattern {
             None => (false, text),
         };
         // The same reading as the endpoint's, so that 127.1 and 127.0.0.1, or a capital, make no difference.
-        let url = crate::trigger::syntax::endpoint(pattern)
+        let url = crate::names::endpoint(pattern)
             .filter(|url| url.path() == "/")
             .ok_or_else(wanted)?;
         if any_port && url.port().is_some() {

@@ -11,7 +11,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tracing::{debug, warn};
 
-use crate::tls::Tls;
+use crate::server::tls::Tls;
 
 /// A client that takes longer over its handshake is let go.
 const HANDSHAKE: Duration = Duration::from_secs(10);

@@ -4,8 +4,11 @@ use std::{collections::HashMap, time::Duration};
 
 use url::Url;
 
-use super::{KEYS, LeaseTable, OnMissingTable, Role, ScaleOn, Stream, syntax};
-use crate::error::{Wrong, shortened};
+use super::{KEYS, LeaseTable, OnMissingTable, Role, ScaleOn, Stream};
+use crate::{
+    error::{Wrong, shortened},
+    names,
+};
 
 /// The metadata of one trigger while it is read.
 pub(super) struct Metadata<'a> {
@@ -112,7 +115,7 @@ impl<'a> Metadata<'a> {
         };
         let want =
             || format!("a duration from {min}s to 7d, such as 45s or 2m, or a number of seconds");
-        syntax::duration(value)
+        names::duration(value)
             .filter(|duration| *duration >= Duration::from_secs(min))
             .or_else(|| self.wrong(key, value, want()))
             .unwrap_or(default)
@@ -135,7 +138,7 @@ impl<'a> Metadata<'a> {
             Some(table) => ("leaseTable", table),
             None => ("applicationName", application),
         };
-        if !syntax::is_table_name(name) {
+        if !names::is_table_name(name) {
             return self.wrong(key, name, TABLE);
         }
         Some(LeaseTable {
@@ -157,7 +160,7 @@ impl<'a> Metadata<'a> {
         let Some(value) = self.value(key) else {
             return default;
         };
-        let number = syntax::whole_number(value).filter(|number| *number >= min);
+        let number = names::whole_number(value).filter(|number| *number >= min);
         let want = || match min {
             i64::MIN => "a whole number within int64, such as 0 or 5".to_owned(),
             _ => format!("a whole number from {min} to {}, such as 2", i64::MAX),
@@ -171,11 +174,11 @@ impl<'a> Metadata<'a> {
         const ARN: &str = "a stream's ARN, arn:aws:kinesis:REGION:ACCOUNT:stream/NAME";
         const NAME: &str = "1 to 128 of the characters a-z A-Z 0-9 _ . -";
         match (self.value("streamName"), self.value("streamArn")) {
-            (Some(name), None) if syntax::is_stream_name(name) => {
+            (Some(name), None) if names::is_stream_name(name) => {
                 Some(Stream::Name(name.to_owned()))
             }
             (Some(name), None) => self.wrong("streamName", name, NAME),
-            (None, Some(arn)) => match syntax::stream_arn_region(arn) {
+            (None, Some(arn)) => match names::stream_arn_region(arn) {
                 Ok(_) => Some(Stream::Arn(arn.to_owned())),
                 Err(instead) => self.wrong("streamArn", arn, format!("{ARN}; this is {instead}")),
             },
@@ -197,11 +200,11 @@ impl<'a> Metadata<'a> {
         const MISSING: &str =
             "the stream's region, such as eu-west-1: neither the trigger nor the scaler has one";
         let of_arn = match stream {
-            Some(Stream::Arn(arn)) => syntax::stream_arn_region(arn).ok(),
+            Some(Stream::Arn(arn)) => names::stream_arn_region(arn).ok(),
             _ => None,
         };
         match (self.value("awsRegion"), of_arn) {
-            (Some(region), _) if !syntax::is_region(region) => {
+            (Some(region), _) if !names::is_region(region) => {
                 self.wrong("awsRegion", region, "a region, such as eu-west-1")
             }
             (Some(region), Some(of_arn)) if region != of_arn => self.wrong(
@@ -222,7 +225,7 @@ impl<'a> Metadata<'a> {
     pub(super) fn endpoint(&mut self, key: &'static str) -> Option<Url> {
         const WANT: &str = "an http or https URL with a host and no user, query or fragment, such as https://kinesis.example.com:4566";
         let value = self.value(key)?;
-        syntax::endpoint(value).or_else(|| {
+        names::endpoint(value).or_else(|| {
             // What stands before an @ may be a password.
             if value.contains('@') {
                 self.unsaid(key, WANT)
@@ -242,10 +245,10 @@ impl<'a> Metadata<'a> {
                 "awsRoleArn with it: it is for assuming a role",
             );
         };
-        if external_id.is_some_and(|id| !syntax::is_external_id(id)) {
+        if external_id.is_some_and(|id| !names::is_external_id(id)) {
             self.unsaid::<()>("awsExternalId", EXTERNAL_ID);
         }
-        if !syntax::is_role_arn(arn) {
+        if !names::is_role_arn(arn) {
             return self.wrong(
                 "awsRoleArn",
                 arn,

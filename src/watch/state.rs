@@ -8,7 +8,7 @@ use super::Pace;
 use crate::{
     error::{Error, SourceError},
     metrics::WatcherCounts,
-    sight::Sight,
+    source::snapshot::Sight,
     trigger::Source,
 };
 

@@ -13,14 +13,16 @@ use tracing::{info, warn};
 
 use super::{
     Pace, State, Table,
-    asked::Asked,
+    demand::Asked,
     lock,
     state::{Failure, Snapshot},
 };
 use crate::{
     error::SourceError,
-    look::{Look, Wanted},
-    sight::Sight,
+    source::{
+        fetch::{Look, Wanted},
+        snapshot::Sight,
+    },
     trigger::Source,
 };
 

@@ -12,8 +12,7 @@ use tonic::Code;
 use super::*;
 use crate::{
     error::{SourceError, SourceErrorKind},
-    look::Wanted,
-    sight::Sight,
+    source::{fetch::Wanted, snapshot::Sight},
     trigger::Stream,
 };
 

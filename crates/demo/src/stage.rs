@@ -286,7 +286,8 @@ async fn start_scaler(
 #[expect(clippy::print_stdout, reason = "its addresses, for the demo")]
 pub async fn scaler_main() -> Result<()> {
     let log = fmt::layer().with_ansi(false).with_writer(std::io::stderr);
-    let decided = Targets::new().with_target("keda_kinesis_scaler::right_size", LevelFilter::INFO);
+    let decided =
+        Targets::new().with_target("keda_kinesis_scaler::decision::memories", LevelFilter::INFO);
     let decisions = fmt::layer().json().flatten_event(true);
     tracing_subscriber::registry()
         .with(log.with_filter(LevelFilter::INFO))

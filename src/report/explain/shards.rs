@@ -1,0 +1,242 @@
+//! Every shard of an application with what is known of it, and why. The worst come first.
+
+use std::cmp::Reverse;
+
+use kinesis_consumer::shard_sync::Readability;
+use right_sizing::{Decision, ShardView as Decided};
+use serde::Serialize;
+
+use super::Now;
+use crate::source::{
+    probe::Verdict,
+    snapshot::{Application, ShardSight, Table},
+};
+
+/// The work of an application on one stream.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ApplicationView {
+    /// When shards and leases were read.
+    pub read: String,
+    /// The lease table, in a sentence.
+    pub table: String,
+    /// Rows of it that are broken: key, and what is wrong. Some of them.
+    pub malformed: Vec<(String, String)>,
+    /// Shards that the application can read now.
+    pub readable: usize,
+    /// Of them: those with unread records, and those of which nothing is known yet. `None`: not looked for.
+    pub unread: Option<usize>,
+    /// See `unread`.
+    pub undecided: Option<usize>,
+    /// The age of the oldest unread record.
+    pub oldest_unread_ms: Option<u64>,
+    /// Why shards could not be looked into at the last refresh, if so.
+    pub failure: Option<String>,
+    /// Every shard, the worst first.
+    pub shards: Vec<ShardView>,
+}
+
+/// One shard.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ShardView {
+    /// Its id.
+    pub id: String,
+    /// Does it take no more records?
+    pub closed: bool,
+    /// The shards that it was made of.
+    pub parents: Vec<String>,
+    /// The verdict.
+    pub state: ShardState,
+    /// Why.
+    pub why: String,
+    /// The age of its oldest unread record.
+    pub age_ms: Option<u64>,
+    /// Its lease, where the table has one.
+    pub lease: Option<LeaseView>,
+    /// When it was last asked.
+    pub asked: Option<String>,
+    /// Did the last look bring nothing, so that the verdict is of `asked`?
+    pub stale: bool,
+    /// Seconds of position gained per second, while it is behind.
+    pub progress: Option<f64>,
+    /// Its checkpoint does not move, so it says nothing of capacity.
+    pub left_out: bool,
+}
+
+/// A shard's lease.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LeaseView {
+    /// Who holds it.
+    pub owner: Option<String>,
+    /// Does the holder still renew it?
+    pub live: bool,
+    /// How far the application is.
+    pub checkpoint: String,
+    /// How much of its time the holder works on it, 0 to 1, where it tells.
+    pub busy: Option<f64>,
+}
+
+/// What a shard is to the application, the worst first.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ShardState {
+    /// A record is there after the checkpoint.
+    Unread,
+    /// Not known yet.
+    Undecided,
+    /// Closed and read; SHARD_END is yet to be written.
+    Drained,
+    /// A worker can read it now; nobody looked for unread records.
+    Readable,
+    /// Nothing after the checkpoint.
+    CaughtUp,
+    /// Only after its parents.
+    Waits,
+    /// At SHARD_END.
+    Finished,
+    /// The application does not want it.
+    NotWanted,
+}
+
+impl ShardState {
+    /// In words.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Unread => "unread",
+            Self::Undecided => "undecided",
+            Self::Drained => "drained",
+            Self::Readable => "readable",
+            Self::CaughtUp => "caught up",
+            Self::Waits => "waits",
+            Self::Finished => "finished",
+            Self::NotWanted => "not wanted",
+        }
+    }
+}
+
+/// What is known of an application. `decision`: what was made of it, where lag was looked at.
+pub fn application(
+    application: &Application,
+    decision: Option<&Decision>,
+    now: &Now,
+) -> ApplicationView {
+    // By id, as `right_sizing` has them.
+    let mut decided: Vec<_> = decision.iter().flat_map(|it| &it.shards).collect();
+    decided.sort_by(|one, other| one.id.cmp(&other.id));
+    let of = |id: &str| {
+        let found = decided.binary_search_by(|it| it.id.as_str().cmp(id)).ok();
+        found.map(|at| decided[at])
+    };
+    let mut shards: Vec<_> = application
+        .shards
+        .iter()
+        .map(|shard| view(shard, of(&shard.id), now))
+        .collect();
+    shards.sort_by(|one, other| {
+        let key = |it: &ShardView| (it.state, Reverse(it.age_ms));
+        key(one)
+            .cmp(&key(other))
+            .then_with(|| one.id.cmp(&other.id))
+    });
+    let count = |state| shards.iter().filter(|shard| shard.state == state).count();
+    let lag = application.lag.as_ref();
+    let (table, malformed) = table(&application.table);
+    ApplicationView {
+        read: format!("{:.0}", application.time),
+        table,
+        malformed,
+        readable: application.readable().count(),
+        unread: lag.map(|_| count(ShardState::Unread)),
+        undecided: lag.map(|lag| lag.undecided),
+        oldest_unread_ms: shards.iter().filter_map(|shard| shard.age_ms).max(),
+        failure: lag.and_then(|lag| Some(lag.failure.as_ref()?.error.to_string())),
+        shards,
+    }
+}
+
+fn table(table: &Table) -> (String, Vec<(String, String)>) {
+    match table {
+        Table::Missing => ("no such table".to_owned(), Vec::new()),
+        Table::Read {
+            leases,
+            unlisted,
+            others,
+            malformed,
+        } => {
+            let mut text = format!("{leases} leases of this stream");
+            if *unlisted > 0 {
+                text += &format!(", {unlisted} of them of shards that the stream has forgotten");
+            }
+            if *others > 0 {
+                text += &format!("; {others} rows of other entities or streams");
+            }
+            (text, malformed.clone())
+        }
+    }
+}
+
+fn view(shard: &ShardSight, decided: Option<&Decided>, now: &Now) -> ShardView {
+    let probe = shard.probe.as_ref();
+    let verdict = probe.and_then(|probe| probe.verdict.as_ref());
+    let (state, why) = match (&shard.readability, probe) {
+        (Readability::Readable { .. }, Some(probe)) => (state(verdict), probe.why.clone()),
+        (Readability::Readable { start }, None) => {
+            (ShardState::Readable, can_be_read(start.as_ref()))
+        }
+        (Readability::Finished, _) => (ShardState::Finished, "at SHARD_END".to_owned()),
+        (Readability::WaitsFor(parents), _) => {
+            let parents: Vec<_> = parents.iter().map(String::as_str).collect();
+            let why = format!("only after {} is at SHARD_END", parents.join(" and "));
+            (ShardState::Waits, why)
+        }
+        (Readability::NotWanted, _) => (
+            ShardState::NotWanted,
+            "no lease, and none to come: the application is past it".to_owned(),
+        ),
+    };
+    let age_ms = match verdict {
+        Some(Verdict::Unread { since, .. }) => {
+            let age = now.time.as_millisecond() - since.as_millisecond();
+            // The clocks may differ by seconds.
+            Some(u64::try_from(age).unwrap_or(0))
+        }
+        _ => None,
+    };
+    let lease = shard.lease.as_ref().map(|lease| LeaseView {
+        owner: lease.owner.clone(),
+        live: lease.live,
+        checkpoint: lease.checkpoint.to_string(),
+        busy: lease.busy,
+    });
+    ShardView {
+        id: shard.id.clone(),
+        closed: shard.closed,
+        parents: shard.parents.iter().cloned().collect(),
+        state,
+        why,
+        age_ms,
+        lease,
+        asked: probe.and_then(|probe| Some(format!("{:.0}", probe.asked?))),
+        stale: probe.is_some_and(|probe| probe.stale),
+        progress: decided.and_then(|it| it.progress),
+        left_out: decided.is_some_and(|it| it.left_out),
+    }
+}
+
+fn state(verdict: Option<&Verdict>) -> ShardState {
+    match verdict {
+        None => ShardState::Undecided,
+        Some(Verdict::Unread { .. }) => ShardState::Unread,
+        Some(Verdict::CaughtUp) => ShardState::CaughtUp,
+        Some(Verdict::Drained) => ShardState::Drained,
+    }
+}
+
+fn can_be_read(start: Option<&kinesis_consumer::sequence::Checkpoint>) -> String {
+    match start {
+        None => "a worker can read it now".to_owned(),
+        Some(start) => format!("it has no lease yet: a worker will make one, at {start}"),
+    }
+}

@@ -1,0 +1,292 @@
+//! What is shown, as values: for a browser and for tools.
+
+use right_sizing::{Decision, Step};
+use serde::Serialize;
+
+use super::{Now, shards::ApplicationView};
+use crate::{
+    decision::answer::Answer,
+    error::Error,
+    report::journal::{Asker, Entry, Told},
+    trigger::{
+        Trigger,
+        understood::{Pair, scale_on, understood},
+    },
+};
+
+/// Every ScaledObject that asked lately, a line each.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Index {
+    /// Of when this is.
+    pub at: String,
+    /// By namespace and name.
+    pub scaled_objects: Vec<Line>,
+}
+
+/// One ScaledObject, in short.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Line {
+    /// Its namespace, as claimed.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its triggers, in short.
+    pub triggers: Vec<Short>,
+}
+
+/// One trigger, in short.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Short {
+    /// The stream, by name or ARN.
+    pub stream: String,
+    /// What of it is counted.
+    pub scale_on: &'static str,
+    /// When it was last asked for.
+    pub asked_seconds_ago: u64,
+    /// What it was told last.
+    #[serde(flatten)]
+    pub told: Option<ToldView>,
+}
+
+/// All about one ScaledObject.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Object {
+    /// Its namespace, as claimed.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Of when this is.
+    pub at: String,
+    /// Its triggers: the one asked for last comes first.
+    pub triggers: Vec<TriggerView>,
+}
+
+/// All about one trigger.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TriggerView {
+    /// What it asks for, as understood: every key that holds, also by default.
+    pub metadata: Vec<Pair>,
+    /// When it was last asked for.
+    pub asked_seconds_ago: u64,
+    /// What KEDA is told now.
+    pub keda: Keda,
+    /// What AWS said.
+    pub source: SourceView,
+    /// The answers of the last hour, oldest first; equal ones in a row are one.
+    pub answers: Vec<Answered>,
+}
+
+/// What KEDA is told of a trigger.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Keda {
+    /// The metric's name.
+    pub metric_name: String,
+    /// The metric's target.
+    pub target: i64,
+    /// Its value, or why there is none.
+    #[serde(flatten)]
+    pub told: ToldView,
+}
+
+/// An answer, or why there is none.
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged, rename_all_fields = "camelCase")]
+pub enum ToldView {
+    /// An answer.
+    Answer {
+        /// The metric's value.
+        value: i64,
+        /// The replicas that the value comes to, before the ScaledObject's own bounds.
+        replicas: i64,
+        /// Is the trigger active?
+        active: bool,
+        /// Why.
+        reason: String,
+        /// How lag became replicas.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        decision: Option<Decided>,
+    },
+    /// An error.
+    Error {
+        /// The gRPC code.
+        code: String,
+        /// The text.
+        error: String,
+    },
+}
+
+/// How lag became replicas: a [`Decision`] without its shards, which are shown with what else is known of them.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Decided {
+    /// What kind of decision it is.
+    pub step: Step,
+    /// What a user should know besides.
+    pub notes: Vec<String>,
+    /// The replicas wished.
+    pub wished: u32,
+    /// Pods that hold a lease.
+    pub running: u32,
+    /// Shards per replica.
+    pub shards_per_replica: u32,
+    /// How many shards a pod was last seen to carry at most.
+    pub carry: Option<f64>,
+    /// How often the application seems to checkpoint.
+    pub checkpoint_interval_ms: u64,
+}
+
+/// An answer and since when it is given.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Answered {
+    /// When it was first told.
+    pub since: String,
+    /// The same, in seconds before now.
+    pub seconds_ago: u64,
+    /// The age of the oldest unread record then, where that was looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oldest_unread_ms: Option<u64>,
+    /// What was told.
+    #[serde(flatten)]
+    pub told: ToldView,
+}
+
+/// What AWS said.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SourceView {
+    /// When AWS last gave a good answer.
+    pub last_good_seconds_ago: Option<u64>,
+    /// How the last question failed, if it did.
+    pub failure: Option<String>,
+    /// The stream's open shards, where only they are counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub open_shards: Option<i64>,
+    /// The application's work.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub application: Option<ApplicationView>,
+}
+
+impl Index {
+    pub(super) fn of(now: &Now, entries: &[(Asker, Vec<Entry>)]) -> Self {
+        let line = |(asker, entries): &(Asker, Vec<Entry>)| Line {
+            namespace: asker.namespace.clone(),
+            name: asker.name.clone(),
+            triggers: entries.iter().map(|entry| Short::of(now, entry)).collect(),
+        };
+        Self {
+            at: format!("{:.0}", now.time),
+            scaled_objects: entries.iter().map(line).collect(),
+        }
+    }
+}
+
+impl Short {
+    fn of(now: &Now, entry: &Entry) -> Self {
+        let last = entry.told.back();
+        Self {
+            stream: entry.trigger.source.stream.to_string(),
+            scale_on: scale_on(&entry.trigger),
+            asked_seconds_ago: now.seconds_since(entry.asked),
+            told: last.map(|told| ToldView::of(&told.answer, entry.trigger.shard_count)),
+        }
+    }
+}
+
+impl TriggerView {
+    pub(super) fn of(
+        now: &Now,
+        entry: &Entry,
+        told: &Result<Answer, Error>,
+        source: SourceView,
+    ) -> Self {
+        let Entry { trigger, .. } = entry;
+        let answered = |told: &Told| Answered {
+            since: format!("{:.0}", told.since),
+            seconds_ago: now.seconds_since(told.at),
+            oldest_unread_ms: told.oldest_ms,
+            told: ToldView::of(&told.answer, trigger.shard_count),
+        };
+        Self {
+            metadata: understood(trigger),
+            asked_seconds_ago: now.seconds_since(entry.asked),
+            keda: Keda::of(trigger, told),
+            source,
+            answers: entry.told.iter().map(answered).collect(),
+        }
+    }
+
+    /// The value of a key as understood.
+    pub fn key(&self, name: &str) -> Option<&str> {
+        let found = self.metadata.iter().find(|key| key.key == name);
+        found.map(|key| key.value.as_str())
+    }
+}
+
+impl Keda {
+    /// What KEDA is told of this trigger.
+    pub fn of(trigger: &Trigger, told: &Result<Answer, Error>) -> Self {
+        Self {
+            metric_name: trigger.metric_name(),
+            target: trigger.shard_count,
+            told: ToldView::of(told, trigger.shard_count),
+        }
+    }
+}
+
+impl ToldView {
+    /// An answer, of which so much makes a replica, or an error.
+    pub fn of(told: &Result<Answer, Error>, target: i64) -> Self {
+        match told {
+            Ok(answer) => Self::Answer {
+                value: answer.value,
+                replicas: replicas(answer.value, target),
+                active: answer.active,
+                reason: answer.reason.clone(),
+                decision: answer.decision.as_deref().map(Decided::of),
+            },
+            Err(error) => Self::Error {
+                code: code_name(error),
+                error: error.to_string(),
+            },
+        }
+    }
+}
+
+impl Decided {
+    fn of(decision: &Decision) -> Self {
+        Self {
+            step: decision.step,
+            notes: decision.notes.iter().map(ToString::to_string).collect(),
+            wished: decision.replicas,
+            running: decision.running,
+            shards_per_replica: decision.shards_per_replica,
+            carry: decision.carry,
+            checkpoint_interval_ms: decision.checkpoint_interval_ms,
+        }
+    }
+}
+
+/// As the HPA reckons with AverageValue.
+fn replicas(value: i64, target: i64) -> i64 {
+    let (whole, rest) = (value / target, value % target);
+    whole + i64::from(rest > 0)
+}
+
+/// As gRPC writes it: `NOT_FOUND`.
+fn code_name(error: &Error) -> String {
+    let mut name = String::new();
+    for c in format!("{:?}", error.code()).chars() {
+        if c.is_ascii_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.push(c.to_ascii_uppercase());
+    }
+    name
+}

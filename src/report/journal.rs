@@ -1,0 +1,254 @@
+//! What each ScaledObject was told lately, and why: the memory of `/explain`.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use right_sizing::Decision;
+use tokio::time::Instant;
+
+use crate::{decision::answer::Answer, error::Error, trigger::Trigger};
+
+/// ScaledObjects remembered. The one not asked for the longest time makes room.
+const MOST: usize = 5_000;
+
+/// Triggers remembered of one ScaledObject: whoever reaches the port can ask for ever new ones.
+const MOST_TRIGGERS: usize = 20;
+
+/// Answers are remembered for so long.
+const REMEMBERED: Duration = Duration::from_secs(3600);
+
+/// What a decision says while something is unread is remembered anew so often.
+const ANEW: Duration = Duration::from_secs(60);
+
+/// Answers remembered of one trigger: only those that differ from the one before are, so this is many changes in an hour.
+const MOST_ANSWERS: usize = 240;
+
+/// The ScaledObject that an RPC came for.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Asker {
+    /// Its namespace, as claimed.
+    pub namespace: String,
+    /// Its name, shortened.
+    pub name: String,
+}
+
+/// All that was told.
+#[derive(Debug, Default)]
+pub struct Journal {
+    entries: Mutex<HashMap<Asker, Vec<Entry>>>,
+}
+
+/// One trigger of a ScaledObject.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// What it asks for: the keys that we know, parsed.
+    pub trigger: Trigger,
+    /// When it was last asked.
+    pub asked: Instant,
+    /// What it was told, oldest first. Equal answers in a row are one, from the first of them on.
+    pub told: VecDeque<Told>,
+}
+
+/// An answer, or why there was none.
+#[derive(Clone, Debug)]
+pub struct Told {
+    /// When it was first told.
+    pub since: Timestamp,
+    /// The same, by the monotonic clock.
+    pub at: Instant,
+    /// The answer; of a decision without the single shards.
+    pub answer: Result<Answer, Error>,
+    /// The age of the oldest unread record then, in ms, where that was looked at.
+    pub oldest_ms: Option<u64>,
+}
+
+impl Journal {
+    /// Notes what a trigger was told.
+    pub fn note(&self, asker: &Asker, trigger: &Trigger, answer: &Result<Answer, Error>) {
+        let now = Instant::now();
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        if !entries.contains_key(asker) && entries.len() >= MOST {
+            let longest_unasked = entries.iter().min_by_key(|(_, its)| last_asked(its));
+            let longest_unasked = longest_unasked.map(|(asker, _)| asker.clone());
+            longest_unasked.and_then(|asker| entries.remove(&asker));
+        }
+        let its = entries.entry(asker.clone()).or_default();
+        its.retain(Entry::is_of_late);
+        let entry = match its.iter_mut().find(|entry| entry.trigger == *trigger) {
+            Some(entry) => entry,
+            None => {
+                if its.len() >= MOST_TRIGGERS {
+                    let longest_unasked = (0..its.len()).min_by_key(|n| its[*n].asked);
+                    longest_unasked.map(|n| its.swap_remove(n));
+                }
+                its.push(Entry {
+                    trigger: trigger.clone(),
+                    asked: now,
+                    told: VecDeque::new(),
+                });
+                its.last_mut().expect("one was pushed")
+            }
+        };
+        entry.asked = now;
+        entry.tell(now, answer);
+    }
+
+    /// The triggers of every ScaledObject that asked lately, with the last answer alone, by namespace and name.
+    pub fn latest(&self) -> Vec<(Asker, Vec<Entry>)> {
+        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = |entry: &Entry| Entry {
+            trigger: entry.trigger.clone(),
+            asked: entry.asked,
+            told: entry.told.back().cloned().into_iter().collect(),
+        };
+        let mut all: Vec<_> = entries
+            .iter()
+            .map(|(asker, its)| {
+                let lately = its.iter().filter(|entry| entry.is_of_late());
+                (asker.clone(), lately.map(last).collect::<Vec<_>>())
+            })
+            .filter(|(_, lately)| !lately.is_empty())
+            .collect();
+        all.sort_by(|(one, _), (other, _)| one.cmp(other));
+        all
+    }
+
+    /// The triggers of one ScaledObject with all that they were told lately. None: it did not ask.
+    pub fn of(&self, asker: &Asker) -> Vec<Entry> {
+        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let its = entries.get(asker).map_or(&[][..], Vec::as_slice);
+        let lately = its.iter().filter(|entry| entry.is_of_late());
+        lately.cloned().collect()
+    }
+}
+
+impl Entry {
+    fn is_of_late(&self) -> bool {
+        self.asked.elapsed() < REMEMBERED
+    }
+
+    fn tell(&mut self, now: Instant, answer: &Result<Answer, Error>) {
+        let told = Told::now(now, answer);
+        if self.told.back().is_some_and(|last| last.is_same(&told)) {
+            return;
+        }
+        // The one that held an hour ago stays: without it the hour would begin with a gap.
+        while self.told.len() >= MOST_ANSWERS
+            || self
+                .told
+                .get(1)
+                .is_some_and(|second| second.at + REMEMBERED < now)
+        {
+            self.told.pop_front();
+        }
+        self.told.push_back(told);
+    }
+}
+
+impl Told {
+    fn now(at: Instant, answer: &Result<Answer, Error>) -> Self {
+        let mut answer = answer.clone();
+        let decision = answer.as_mut().ok().and_then(|it| it.decision.as_mut());
+        let mut oldest_ms = None;
+        if let Some(decision) = decision {
+            oldest_ms = decision.shards.iter().filter_map(|it| it.age_ms).max();
+            // Thousands of them, many times an hour.
+            let mut without_shards = Decision::clone(decision);
+            without_shards.shards = Vec::new();
+            *decision = Arc::new(without_shards);
+        }
+        Self {
+            since: Timestamp::now(),
+            at,
+            answer,
+            oldest_ms,
+        }
+    }
+
+    /// Is it the same to KEDA and to the reader?
+    fn is_same(&self, next: &Self) -> bool {
+        let key = |answer: &Answer| {
+            let running = answer.decision.as_ref().map(|it| it.running);
+            (answer.value, answer.active, running)
+        };
+        match (&self.answer, &next.answer) {
+            (Ok(one), Ok(other)) => {
+                // While something is unread, what a decision says changes with every age in it.
+                let is_quiet = self.oldest_ms.is_none() && next.oldest_ms.is_none();
+                let says_the_same = is_quiet && one.reason == other.reason;
+                let is_soon = next.at.saturating_duration_since(self.at) < ANEW;
+                key(one) == key(other) && (says_the_same || is_soon)
+            }
+            (Err(one), Err(other)) => one.to_string() == other.to_string(),
+            _ => false,
+        }
+    }
+}
+
+fn last_asked(entries: &[Entry]) -> Option<Instant> {
+    entries.iter().map(|entry| entry.asked).max()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trigger(shard_count: usize) -> Trigger {
+        let pairs = [
+            ("streamName", "orders".to_owned()),
+            ("awsRegion", "eu-west-1".to_owned()),
+            ("shardCount", shard_count.to_string()),
+        ];
+        let metadata = pairs.map(|(key, value)| (key.to_owned(), value));
+        Trigger::parse(&metadata.into(), None).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_ever_new_triggers_the_latest_are_remembered() {
+        let journal = Journal::default();
+        let asker = Asker {
+            namespace: "shop".to_owned(),
+            name: "billing".to_owned(),
+        };
+        for shard_count in 1..=10 * MOST_TRIGGERS {
+            let answer = Err(Error::NotYet("AWS has not been asked yet".to_owned()));
+            journal.note(&asker, &trigger(shard_count), &answer);
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        let entries = journal.of(&asker);
+        assert_eq!(entries.len(), MOST_TRIGGERS);
+        let oldest = entries.iter().map(|entry| entry.trigger.shard_count).min();
+        assert_eq!(oldest, Some(9 * MOST_TRIGGERS as i64 + 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_stays_as_it_is_is_remembered_once_and_what_is_unread_once_a_minute() {
+        let journal = Journal::default();
+        let asker = Asker {
+            namespace: "shop".to_owned(),
+            name: "billing".to_owned(),
+        };
+        let (trigger, times) = (trigger(1), 120);
+        let answer = |reason: String| Answer {
+            value: 3,
+            active: true,
+            reason,
+            decision: None,
+        };
+        let mut told = Vec::new();
+        for changes in [false, true] {
+            for time in 0..times {
+                let number = if changes { time } else { 0 };
+                let answer = Ok(answer(format!("the oldest is {number} s old")));
+                journal.note(&asker, &trigger, &answer);
+                tokio::time::advance(Duration::from_secs(1)).await;
+            }
+            told.push(journal.of(&asker)[0].told.len());
+        }
+        assert_eq!(told, [1, 3]);
+    }
+}

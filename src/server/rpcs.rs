@@ -1,0 +1,223 @@
+//! The five RPCs of KEDA's external scaler: metadata in, policy, then a look at the source's watcher.
+//!
+//! GetMetricSpec and StreamMetricSpec depend on the metadata alone: KEDA's `fallback` needs a spec while AWS is down.
+
+mod push;
+
+use std::{collections::HashMap, future::Future, pin::Pin, sync::Arc, time::Duration};
+
+use futures::{Stream, StreamExt as _, stream};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Request, Response, Status};
+
+use self::push::{Activity, OpenStream};
+use crate::{
+    decision::answer::{Answer, answer},
+    error::{Error, Wrong, shortened},
+    metrics::Metrics,
+    proto::{
+        GetMetricSpecResponse, GetMetricsRequest, GetMetricsResponse, IsActiveResponse, MetricSpec,
+        MetricValue, ScaledObjectRef, external_scaler_server::ExternalScaler,
+    },
+    report::journal::{Asker, Journal},
+    trigger::{Trigger, policy::Policy},
+    watch::Watchers,
+};
+
+/// Metadata keys of one trigger. A ScaledObject has a handful.
+const MOST_KEYS: usize = 1_000;
+
+/// A namespace is kept as long as one of its sources is watched. Kubernetes gives it 63 characters.
+const LONGEST_NAMESPACE: usize = 253;
+
+/// What the RPCs share.
+#[derive(Debug)]
+pub struct Scaler {
+    /// The region for triggers that name none.
+    pub default_region: Option<String>,
+    /// Who may ask for what.
+    pub policy: Policy,
+    /// What is known of the sources.
+    pub watchers: Arc<Watchers>,
+    /// What each ScaledObject was told, for `/explain`.
+    pub journal: Arc<Journal>,
+    /// Where RPCs are counted.
+    pub metrics: Arc<Metrics>,
+    /// When cancelled, push streams end with OK.
+    pub draining: CancellationToken,
+    /// How often StreamIsActive repeats `true` while it holds.
+    pub repeat: Duration,
+}
+
+type Responses<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl ExternalScaler for Scaler {
+    async fn is_active(
+        &self,
+        request: Request<ScaledObjectRef>,
+    ) -> Result<Response<IsActiveResponse>, Status> {
+        let object = request.into_inner();
+        let answer = async {
+            let (asker, trigger) = self.trigger(object)?;
+            let answer = self.answer(&asker, &trigger).await?;
+            Ok(IsActiveResponse {
+                result: answer.active,
+            })
+        };
+        self.timed("IsActive", answer).await
+    }
+
+    async fn get_metric_spec(
+        &self,
+        request: Request<ScaledObjectRef>,
+    ) -> Result<Response<GetMetricSpecResponse>, Status> {
+        let object = request.into_inner();
+        let answer = async { Ok(metric_spec(&self.trigger(object)?.1)) };
+        self.timed("GetMetricSpec", answer).await
+    }
+
+    async fn get_metrics(
+        &self,
+        request: Request<GetMetricsRequest>,
+    ) -> Result<Response<GetMetricsResponse>, Status> {
+        let GetMetricsRequest {
+            scaled_object_ref,
+            metric_name,
+        } = request.into_inner();
+        let answer = async {
+            let object = scaled_object_ref.unwrap_or_default();
+            let (asker, trigger) = self.trigger(object)?;
+            let own = trigger.metric_name();
+            if metric_name != own {
+                return Err(Error::InvalidMetadata(vec![Wrong {
+                    key: "metricName",
+                    value: Some(shortened(&metric_name).into_owned()),
+                    want: format!("{own:?}, the name that GetMetricSpec gives for this trigger"),
+                }]));
+            }
+            let answer = self.answer(&asker, &trigger).await?;
+            Ok(metric_value(own, answer.value))
+        };
+        self.timed("GetMetrics", answer).await
+    }
+
+    type StreamIsActiveStream = Responses<IsActiveResponse>;
+
+    async fn stream_is_active(
+        &self,
+        request: Request<ScaledObjectRef>,
+    ) -> Result<Response<Self::StreamIsActiveStream>, Status> {
+        let object = request.into_inner();
+        let answer = async {
+            let (asker, trigger) = self.trigger(object)?;
+            let activity = Activity::open(self, asker.namespace, trigger)?;
+            let states = stream::unfold(activity, |mut activity| async {
+                let active = activity.next().await?;
+                Some((Ok(IsActiveResponse { result: active }), activity))
+            });
+            Ok(states.boxed())
+        };
+        self.timed("StreamIsActive", answer).await
+    }
+
+    type StreamMetricSpecStream = Responses<GetMetricSpecResponse>;
+
+    async fn stream_metric_spec(
+        &self,
+        request: Request<ScaledObjectRef>,
+    ) -> Result<Response<Self::StreamMetricSpecStream>, Status> {
+        let object = request.into_inner();
+        let answer = async {
+            let spec = metric_spec(&self.trigger(object)?.1);
+            // The spec follows from the metadata, which KEDA sends anew when they change: there is never a second one.
+            let open = OpenStream::new(&self.metrics);
+            let draining = self.draining.clone();
+            let end = stream::once(async move {
+                let _open = open;
+                draining.cancelled().await;
+            });
+            let specs = stream::once(async { Ok(spec) });
+            Ok(specs.chain(end.filter_map(|()| async { None })).boxed())
+        };
+        self.timed("StreamMetricSpec", answer).await
+    }
+}
+
+impl Scaler {
+    /// Who asks and the trigger, if the trigger is right and the namespace may have it. Pure. Nothing else of the request is
+    /// kept while it waits.
+    fn trigger(&self, object: ScaledObjectRef) -> Result<(Asker, Trigger), Error> {
+        let metadata: &HashMap<_, _> = &object.scaler_metadata;
+        if metadata.len() > MOST_KEYS {
+            return Err(Error::InvalidMetadata(vec![Wrong {
+                key: "scalerMetadata",
+                value: Some(format!("{} keys", metadata.len())),
+                want: format!("at most {MOST_KEYS}"),
+            }]));
+        }
+        let namespace = &object.namespace;
+        if namespace.len() > LONGEST_NAMESPACE {
+            return Err(Error::InvalidMetadata(vec![Wrong {
+                key: "namespace",
+                value: Some(shortened(namespace).into_owned()),
+                want: format!("at most {LONGEST_NAMESPACE} bytes"),
+            }]));
+        }
+        let trigger = Trigger::parse(metadata, self.default_region.as_deref())?;
+        self.policy.check(&object.namespace, &trigger.source)?;
+        let asker = Asker {
+            namespace: object.namespace,
+            name: shortened(&object.name).into_owned(),
+        };
+        Ok((asker, trigger))
+    }
+
+    /// Value and activity, and a note of them for `/explain`.
+    async fn answer(&self, asker: &Asker, trigger: &Trigger) -> Result<Answer, Error> {
+        let sight = self.watchers.sight(&asker.namespace, trigger).await;
+        let max_stale = self.watchers.pace().max_stale;
+        let answer = sight.and_then(|sight| answer(trigger, &sight, max_stale));
+        self.journal.note(asker, trigger, &answer);
+        answer
+    }
+
+    async fn timed<T>(
+        &self,
+        method: &'static str,
+        answer: impl Future<Output = Result<T, Error>> + Send,
+    ) -> Result<Response<T>, Status>
+    where
+        T: Send,
+    {
+        let started = Instant::now();
+        let answer = answer.await;
+        let code = answer.as_ref().map_or_else(Error::code, |_| Code::Ok);
+        self.metrics.rpc(method, code, started.elapsed());
+        Ok(Response::new(answer?))
+    }
+}
+
+// KEDA before 2.17 reads the deprecated integers only, and later ones read them wherever the float is not above 0.
+#[expect(deprecated, reason = "both fields are always filled")]
+fn metric_spec(trigger: &Trigger) -> GetMetricSpecResponse {
+    GetMetricSpecResponse {
+        metric_specs: vec![MetricSpec {
+            metric_name: trigger.metric_name(),
+            target_size: trigger.shard_count,
+            target_size_float: trigger.shard_count as f64,
+        }],
+    }
+}
+
+#[expect(deprecated, reason = "both fields are always filled")]
+fn metric_value(metric_name: String, value: i64) -> GetMetricsResponse {
+    GetMetricsResponse {
+        metric_values: vec![MetricValue {
+            metric_name,
+            metric_value: value,
+            metric_value_float: value as f64,
+        }],
+    }
+}

@@ -1,0 +1,275 @@
+//! Looks at the work of one application: its shards, its leases, and whether a record is there after each checkpoint.
+//!
+//! Kind to the application: at most one GetRecords for each shard and refresh, with a limit of 1. A shard with an unread record is asked
+//! again only when its checkpoint has moved.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use kinesis_consumer::{
+    config::InitialPosition,
+    lease::Lease,
+    shard::Shard,
+    shard_sync::{Readability, open_but_finished, readability, recreated},
+};
+use tokio::time::Instant;
+use tracing::warn;
+
+use super::{Look, Wanted, observation, probing::Probing};
+use crate::{
+    decision::memories::{Recorder, RightSize},
+    error::{SourceError, SourceErrorKind},
+    source::{
+        shards::Reads,
+        snapshot::{Application, Lag, LeaseSight, ShardSight, Sight, Table},
+    },
+    trigger::Source,
+};
+
+/// A lease whose counter stands still for so long has no live holder. KCL renews three times within the failover time, 10 s by default.
+const RENEWED_WITHIN: Duration = Duration::from_secs(45);
+
+/// The eye on one application, with what it remembers from look to look.
+#[derive(Debug)]
+pub struct Watched {
+    source: Source,
+    reads: Arc<dyn Reads>,
+    right_size: Arc<RightSize>,
+    listed: Option<Listed>,
+    probing: Probing,
+    heartbeats: HashMap<String, Heartbeat>,
+    /// Broken rows told in the log.
+    malformed: Vec<(String, String)>,
+    /// Lists in a row that spoke of an older stream of this name.
+    older: u32,
+}
+
+/// What shards and leases were at the last whole look.
+#[derive(Debug)]
+struct Listed {
+    at: Instant,
+    /// A lease whose counter stood still for longer than this has no live holder.
+    renewed_within: Duration,
+    time: Timestamp,
+    table: Table,
+    shards: Vec<Shard>,
+    leases: HashMap<String, Lease>,
+    readability: HashMap<String, Readability>,
+}
+
+/// When a lease's counter last moved.
+#[derive(Debug)]
+struct Heartbeat {
+    counter: u64,
+    moved: Instant,
+}
+
+impl Watched {
+    /// Nothing looked at yet.
+    pub fn new(source: Source, reads: Arc<dyn Reads>, recorder: Option<Arc<Recorder>>) -> Self {
+        Self {
+            right_size: Arc::new(RightSize::new(source.clone(), recorder)),
+            source,
+            reads,
+            listed: None,
+            probing: Probing::default(),
+            heartbeats: HashMap::new(),
+            malformed: Vec::new(),
+            older: 0,
+        }
+    }
+}
+
+#[async_trait]
+impl Look for Watched {
+    async fn look(&mut self, wanted: Wanted) -> Result<Sight, SourceError> {
+        if !wanted.quick || self.listed.is_none() {
+            self.list().await?;
+        }
+        if wanted.lag && self.listed.as_ref().is_some_and(|listed| !listed.is_new()) {
+            self.probing.look(self.reads.as_ref(), wanted.quick).await;
+        }
+        Ok(Sight::Application(Arc::new(self.sight(wanted.lag))))
+    }
+}
+
+impl Watched {
+    /// Shards and leases, whole.
+    async fn list(&mut self) -> Result<(), SourceError> {
+        // In this order: the children of whatever is finished by now are in the list that comes after it.
+        let found = self.reads.leases().await?;
+        let shards = self.reads.shards().await?;
+        let (at, time) = (Instant::now(), Timestamp::now());
+        let leases_found = found.is_some();
+        let leases = found.unwrap_or_default();
+        self.tell_malformed(&leases.malformed);
+        if let Some(shard) = self.of_an_older_stream(&shards, &leases.leases) {
+            return Err(self.failure(
+                "StreamMadeAnew",
+                &format!("the lease of {shard} is of an older stream of this name"),
+                "Let the application start with a new lease table, or another name: with this one it would skip records",
+            ));
+        }
+        let known = readability(&shards, &leases.leases, InitialPosition::TrimHorizon)
+            .map_err(|raced| {
+                self.failure(
+                    "RacedAReshard",
+                    &raced.to_string(),
+                    "The list was made while the stream was resharded; the scaler lists again in a moment",
+                )
+            })?;
+        let is_listed = |lease: &&Lease| known.contains_key(&lease.key);
+        let table = if leases_found {
+            Table::Read {
+                leases: leases.leases.len(),
+                unlisted: leases.leases.len() - leases.leases.iter().filter(is_listed).count(),
+                others: leases.others,
+                malformed: leases.malformed,
+            }
+        } else {
+            Table::Missing
+        };
+        self.heartbeats = heartbeats(std::mem::take(&mut self.heartbeats), &leases.leases, at);
+        let before = self.listed.as_ref().map(|listed| listed.at);
+        let between = before.map_or(Duration::ZERO, |before| at.duration_since(before));
+        self.listed = Some(Listed {
+            at,
+            renewed_within: RENEWED_WITHIN.max(between * 2),
+            time,
+            table,
+            shards,
+            leases: leases
+                .leases
+                .into_iter()
+                .map(|lease| (lease.key.clone(), lease))
+                .collect(),
+            readability: known.into_iter().collect(),
+        });
+        self.follow();
+        Ok(())
+    }
+
+    fn follow(&mut self) {
+        let Some(listed) = &self.listed else { return };
+        let readable = listed.shards.iter().filter_map(|shard| {
+            let Readability::Readable { start } = listed.readability.get(&shard.id)? else {
+                return None;
+            };
+            let lease = listed.leases.get(&shard.id);
+            Some((shard.id.as_str(), lease, start.as_ref(), shard.closed))
+        });
+        self.probing.follow(readable);
+    }
+
+    fn sight(&self, lag: bool) -> Application {
+        let listed = self.listed.as_ref().expect("a look lists first");
+        let shards: Vec<_> = listed
+            .shards
+            .iter()
+            .map(|shard| ShardSight {
+                id: shard.id.clone(),
+                closed: shard.closed,
+                parents: shard.parents.clone(),
+                lease: listed.leases.get(&shard.id).map(|lease| LeaseSight {
+                    owner: lease.holder().map(str::to_owned),
+                    live: self.is_live(listed, lease),
+                    checkpoint: lease.checkpoint.clone(),
+                    busy: lease.busy(),
+                }),
+                readability: listed
+                    .readability
+                    .get(&shard.id)
+                    .cloned()
+                    .unwrap_or(Readability::NotWanted),
+                probe: lag.then(|| self.probing.sight(&shard.id)).flatten(),
+            })
+            .collect();
+        let undecided = self.probing.undecided();
+        let lag = lag.then(|| Lag {
+            undecided,
+            under_way: self.probing.is_under_way(),
+            failure: self.probing.failure(),
+            probes: self.probing.counts(),
+            observation: (undecided == 0).then(|| observation::observe(Timestamp::now(), &shards)),
+            right_size: Arc::clone(&self.right_size),
+        });
+        if let Some(observation) = lag.as_ref().and_then(|lag| lag.observation.as_ref())
+            && !listed.is_new()
+        {
+            self.right_size.observe(observation);
+        }
+        Application {
+            at: listed.at,
+            time: listed.time,
+            table: listed.table.clone(),
+            shards,
+            lag,
+        }
+    }
+
+    /// Names broken rows in the log, when there are others than before.
+    fn tell_malformed(&mut self, malformed: &[(String, String)]) {
+        if self.malformed == malformed {
+            return;
+        }
+        let Source { stream, region, .. } = &self.source;
+        let table = self.source.lease_table.as_ref();
+        let table = table.map(|table| table.name.as_str());
+        for (key, reason) in malformed {
+            warn!(%stream, region, table, key, reason, "a row of the lease table is left out");
+        }
+        self.malformed = malformed.to_vec();
+    }
+
+    /// A shard whose lease was finished, or is ahead, before the stream began: it was deleted and made anew. One list may lag behind a
+    /// reshard, two in a row do not.
+    fn of_an_older_stream(&mut self, shards: &[Shard], leases: &[Lease]) -> Option<String> {
+        let shard = open_but_finished(leases, shards).or_else(|| recreated(leases, shards));
+        self.older = if shard.is_some() { self.older + 1 } else { 0 };
+        shard.filter(|_| self.older >= 2)
+    }
+
+    /// An answer that AWS gave and that makes no sense together.
+    fn failure(&self, code: &str, message: &str, hint: &str) -> SourceError {
+        SourceError {
+            kind: SourceErrorKind::Unavailable,
+            operation: "ListShards",
+            resource: format!("stream {}", self.source.stream),
+            region: self.source.region.clone(),
+            code: code.to_owned(),
+            message: message.to_owned(),
+            hint: hint.to_owned(),
+        }
+    }
+
+    /// As of the last list: a quick look knows no more.
+    fn is_live(&self, listed: &Listed, lease: &Lease) -> bool {
+        let moved = self
+            .heartbeats
+            .get(&lease.key)
+            .map(|heartbeat| listed.at.duration_since(heartbeat.moved));
+        lease.holder().is_some() && moved.is_some_and(|still| still < listed.renewed_within)
+    }
+}
+
+impl Listed {
+    fn is_new(&self) -> bool {
+        self.leases.is_empty()
+    }
+}
+
+/// When each lease's counter last moved, as far as was seen.
+fn heartbeats(
+    mut before: HashMap<String, Heartbeat>,
+    leases: &[Lease],
+    now: Instant,
+) -> HashMap<String, Heartbeat> {
+    let beat = |lease: &Lease| {
+        let counter = lease.counter;
+        let same = before.remove(&lease.key).filter(|it| it.counter == counter);
+        let moved = same.map_or(now, |it| it.moved);
+        (lease.key.clone(), Heartbeat { counter, moved })
+    };
+    leases.iter().map(beat).collect()
+}

@@ -1,0 +1,247 @@
+//! Looks into the readable shards of one application: which of them now, how many at a time, for how long.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use futures::{StreamExt as _, stream};
+use jiff::Timestamp;
+use kinesis_consumer::{lease::Lease, sequence::Checkpoint};
+use tokio::time::{Instant, timeout_at};
+
+use crate::{
+    error::{SourceError, SourceErrorKind},
+    metrics::Probes,
+    source::{
+        probe::{Next, Probe},
+        shards::{Peek, ReadError, Reads},
+        snapshot::{LagFailure, ProbeSight},
+    },
+};
+
+/// Shards looked into at a time. A page is one record, but that may have 10 MiB.
+const AT_A_TIME: usize = 16;
+
+/// The probing of one look ends after this; a shard that was not asked by then keeps its verdict.
+const DEADLINE: Duration = Duration::from_secs(15);
+
+/// Iterators live for 5 minutes; nobody counts on the last of them.
+const ITERATOR_LIVES: Duration = Duration::from_secs(240);
+
+/// A quick look asks a shard again after this, whoever wants it however often: its readers have 5 calls a second with us.
+const AGAIN: Duration = Duration::from_millis(4_500);
+
+/// The same of a shard without a verdict.
+const AGAIN_UNDECIDED: Duration = Duration::from_millis(900);
+
+/// The readable shards, as far as they were looked into.
+#[derive(Debug, Default)]
+pub(super) struct Probing {
+    shards: HashMap<String, Asked>,
+    counts: Probes,
+}
+
+#[derive(Debug)]
+struct Asked {
+    probe: Probe,
+    /// The last attempt.
+    tried: Option<Instant>,
+    /// When the last page came.
+    page: Option<(Instant, Timestamp)>,
+    /// How it could not be looked into since, other than by throttling.
+    failure: Option<LagFailure>,
+}
+
+type Outcome = Result<Peek, ReadError>;
+
+impl Probing {
+    /// Goes on with these shards, told of where they are: id, lease, where one without a lease starts, is it closed?
+    pub(super) fn follow<'a>(
+        &mut self,
+        readable: impl Iterator<Item = (&'a str, Option<&'a Lease>, Option<&'a Checkpoint>, bool)>,
+    ) {
+        let mut before = std::mem::take(&mut self.shards);
+        for (id, lease, start, closed) in readable {
+            let asked = match before.remove(id) {
+                Some(mut asked) => {
+                    asked.probe.follow(lease, start, closed);
+                    asked
+                }
+                None => Asked {
+                    probe: Probe::new(lease, start, closed),
+                    tried: None,
+                    page: None,
+                    failure: None,
+                },
+            };
+            self.shards.insert(id.to_owned(), asked);
+        }
+    }
+
+    /// Asks what is worth asking, one page a shard.
+    pub(super) async fn look(&mut self, reads: &dyn Reads, quick: bool) {
+        let due = self.due(quick);
+        let denied = AtomicBool::new(false);
+        let mut answers = stream::iter(due)
+            .map(|(id, probe, next)| async {
+                // What one shard's readers may not do, none of them may.
+                if denied.load(Ordering::Relaxed) {
+                    return None;
+                }
+                let (probe, outcome) = ask(reads, &id, probe, next).await;
+                if matches!(&outcome, Err(ReadError::Failed(error)) if error.kind == SourceErrorKind::AccessDenied)
+                {
+                    denied.store(true, Ordering::Relaxed);
+                }
+                Some((id, probe, outcome))
+            })
+            .buffer_unordered(AT_A_TIME);
+        let end = Instant::now() + DEADLINE;
+        while let Ok(Some(answer)) = timeout_at(end, answers.next()).await {
+            if let Some((id, probe, outcome)) = answer {
+                count(&mut self.counts, &outcome);
+                if let Some(asked) = self.shards.get_mut(&id) {
+                    asked.answered(probe, outcome);
+                }
+            }
+        }
+    }
+
+    /// The longest unasked first, so that nobody is left out for ever when time runs out.
+    fn due(&mut self, quick: bool) -> Vec<(String, Probe, Next)> {
+        let now = Timestamp::now();
+        let mut due = Vec::new();
+        for (id, asked) in &mut self.shards {
+            if asked
+                .page
+                .is_some_and(|(at, _)| at.elapsed() > ITERATOR_LIVES)
+            {
+                asked.probe.forget_iterator();
+            }
+            let again = match asked.probe.verdict() {
+                Some(_) => AGAIN,
+                None => AGAIN_UNDECIDED,
+            };
+            let is_early = asked.tried.is_some_and(|tried| tried.elapsed() < again);
+            if quick && is_early {
+                continue;
+            }
+            if let Some(next) = asked.probe.ask(now) {
+                due.push((asked.tried, id.clone(), asked.probe.clone(), next));
+            }
+        }
+        due.sort_by_key(|(tried, ..)| *tried);
+        due.into_iter()
+            .map(|(_, id, probe, next)| (id, probe, next))
+            .collect()
+    }
+
+    /// Shards without a verdict.
+    pub(super) fn undecided(&self) -> usize {
+        let undecided = |asked: &&Asked| asked.probe.verdict().is_none();
+        self.shards.values().filter(undecided).count()
+    }
+
+    /// Is one of them in the middle of empty pages?
+    pub(super) fn is_under_way(&self) -> bool {
+        self.shards.values().any(|asked| asked.probe.is_under_way())
+    }
+
+    /// Of the shards that cannot be looked into, the one of the longest time.
+    pub(super) fn failure(&self) -> Option<LagFailure> {
+        let failures = self
+            .shards
+            .values()
+            .filter_map(|asked| asked.failure.as_ref());
+        failures.min_by_key(|failure| failure.since).cloned()
+    }
+
+    /// How it went so far.
+    pub(super) fn counts(&self) -> Probes {
+        self.counts
+    }
+
+    /// What is known of a shard.
+    pub(super) fn sight(&self, id: &str) -> Option<ProbeSight> {
+        let Asked { probe, page, .. } = self.shards.get(id)?;
+        Some(ProbeSight {
+            verdict: probe.verdict().cloned(),
+            about: probe.about().cloned(),
+            stale: probe.is_stale(),
+            why: probe.why(),
+            asked: page.map(|(_, time)| time),
+        })
+    }
+}
+
+impl Asked {
+    fn answered(&mut self, probe: Probe, outcome: Outcome) {
+        let (at, now) = (Instant::now(), Timestamp::now());
+        self.tried = Some(at);
+        self.probe = probe;
+        match outcome {
+            Ok(peek) => {
+                self.probe.answered(peek, now);
+                self.page = Some((at, now));
+                self.failure = None;
+            }
+            Err(ReadError::Failed(error)) => self.fail(error, at),
+            Err(_) => {}
+        }
+    }
+
+    fn fail(&mut self, error: Box<SourceError>, at: Instant) {
+        let before = self.failure.take();
+        self.failure = Some(LagFailure {
+            since: before.as_ref().map_or(at, |before| before.since),
+            in_a_row: before.map_or(1, |before| before.in_a_row.saturating_add(1)),
+            error: Arc::from(error),
+        });
+    }
+}
+
+fn count(counts: &mut Probes, outcome: &Outcome) {
+    let count = match outcome {
+        Ok(Peek {
+            record: Some(_), ..
+        }) => &mut counts.record,
+        Ok(Peek {
+            next_iterator: None,
+            ..
+        }) => &mut counts.end,
+        Ok(_) => &mut counts.empty,
+        Err(ReadError::Throttled) => &mut counts.throttled,
+        Err(_) => &mut counts.failed,
+    };
+    *count += 1;
+}
+
+/// One page: from the iterator at hand, or from the checkpoint.
+async fn ask(reads: &dyn Reads, shard: &str, mut probe: Probe, mut next: Next) -> (Probe, Outcome) {
+    loop {
+        let iterator = match next {
+            Next::At(iterator) => Ok(iterator),
+            Next::From(from) => reads.iterator(shard, &from).await,
+        };
+        let error = match iterator {
+            Ok(iterator) => {
+                let answer = reads.peek(&iterator).await;
+                if let Err(error) = &answer {
+                    probe.failed(error);
+                }
+                return (probe, answer);
+            }
+            Err(error) => error,
+        };
+        let again = probe.no_iterator(&error);
+        match again.then(|| probe.ask(Timestamp::now())).flatten() {
+            Some(from_elsewhere) => next = from_elsewhere,
+            None => return (probe, Err(error)),
+        }
+    }
+}

@@ -1,0 +1,491 @@
+//! An application's life over an in-memory stream and lease table: what is asked, and what is seen.
+//!
+//! Longer than other files: the in-memory world of streams and leases, and the lives told over it.
+
+mod property;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, LazyLock, Mutex},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use kinesis_consumer::{
+    kinesis::StartFrom,
+    lease::Lease,
+    sequence::{Checkpoint, Position, SequenceNumber},
+    shard::{HashRange, Shard},
+    shard_sync::Readability,
+};
+use tokio::time::advance;
+
+use super::*;
+use crate::{
+    error::SourceErrorKind,
+    source::{
+        probe::Verdict,
+        shards::{Leases, Peek, ReadError, Reads},
+        snapshot::Application,
+    },
+    trigger::{LeaseTable, Stream},
+};
+
+/// A stream and a lease table that tests write as they like, and that count what they are asked.
+#[derive(Clone, Debug, Default)]
+struct Fake(Arc<Mutex<World>>);
+
+#[derive(Debug, Default)]
+struct World {
+    shards: Vec<Shard>,
+    /// Records by shard: their sequence numbers are their places.
+    records: BTreeMap<String, Vec<u64>>,
+    /// A page goes over so many places; `None`: over all of them.
+    page: Option<u64>,
+    /// A checkpoint before this place is refused.
+    horizon: u64,
+    /// `None`: there is no table.
+    leases: Option<Vec<Lease>>,
+    fails: Option<ReadError>,
+    /// `None`: for all shards.
+    fails_for: Option<String>,
+    lists: usize,
+    scans: usize,
+    iterators: usize,
+    peeks: Vec<String>,
+}
+
+fn number(place: u64) -> SequenceNumber {
+    place.to_string().parse().unwrap()
+}
+
+fn at(place: u64) -> Checkpoint {
+    Checkpoint::At(Position {
+        sequence_number: number(place),
+        sub_sequence_number: 0,
+    })
+}
+
+/// A moment of today for each place.
+fn time(place: u64) -> Timestamp {
+    static BEGAN: LazyLock<i64> = LazyLock::new(|| Timestamp::now().as_millisecond());
+    Timestamp::from_millisecond(*BEGAN + place as i64).unwrap()
+}
+
+impl Fake {
+    /// Open shards, each with a lease of `pod` at `TRIM_HORIZON`.
+    fn new(shards: &[&str]) -> Self {
+        let this = Self::default();
+        this.world().leases = Some(Vec::new());
+        for id in shards {
+            this.shard(id, &[]);
+            this.lease(id, Checkpoint::TrimHorizon);
+        }
+        this
+    }
+
+    fn world(&self) -> std::sync::MutexGuard<'_, World> {
+        self.0.lock().unwrap()
+    }
+
+    fn shard(&self, id: &str, parents: &[&str]) {
+        let mut world = self.world();
+        for shard in &mut world.shards {
+            shard.closed |= parents.contains(&shard.id.as_str());
+        }
+        world.shards.push(Shard {
+            id: id.to_owned(),
+            parents: parents.iter().map(|id| (*id).to_owned()).collect(),
+            hash_range: HashRange { start: 0, end: 1 },
+            starting_sequence_number: number(0),
+            closed: false,
+        });
+    }
+
+    /// Writes a lease, or moves its checkpoint; the holder is alive.
+    fn lease(&self, id: &str, checkpoint: Checkpoint) {
+        let mut world = self.world();
+        let leases = world.leases.get_or_insert_default();
+        match leases.iter_mut().find(|lease| lease.key == id) {
+            Some(lease) => {
+                lease.checkpoint = checkpoint;
+                lease.counter += 1;
+            }
+            None => {
+                let mut lease = Lease::new(id, checkpoint);
+                lease.owner = Some("pod".to_owned());
+                leases.push(lease);
+            }
+        }
+    }
+
+    fn record(&self, id: &str, place: u64) {
+        self.world()
+            .records
+            .entry(id.to_owned())
+            .or_default()
+            .push(place);
+    }
+
+    fn eye(&self) -> Watched {
+        let source = Source {
+            stream: Stream::Name("orders".to_owned()),
+            region: "eu-west-1".to_owned(),
+            endpoint: None,
+            role: None,
+            lease_table: Some(LeaseTable {
+                name: "billing".to_owned(),
+                endpoint: None,
+            }),
+        };
+        Watched::new(source, Arc::new(self.clone()), None)
+    }
+
+    /// What was asked since the last time: shards looked into.
+    fn peeked(&self) -> Vec<String> {
+        let mut peeks = std::mem::take(&mut self.world().peeks);
+        peeks.sort();
+        peeks
+    }
+}
+
+#[async_trait]
+impl Reads for Fake {
+    async fn shards(&self) -> Result<Vec<Shard>, SourceError> {
+        let mut world = self.world();
+        world.lists += 1;
+        Ok(world.shards.clone())
+    }
+
+    async fn leases(&self) -> Result<Option<Leases>, SourceError> {
+        let mut world = self.world();
+        world.scans += 1;
+        Ok(world.leases.clone().map(|leases| Leases {
+            leases,
+            ..Leases::default()
+        }))
+    }
+
+    async fn iterator(&self, shard: &str, from: &StartFrom) -> Result<String, ReadError> {
+        let mut world = self.world();
+        world.iterators += 1;
+        let place = match from {
+            StartFrom::AfterSequenceNumber(number) => {
+                let place = number.as_str().parse::<u64>().unwrap();
+                if place < world.horizon {
+                    return Err(ReadError::InvalidPosition);
+                }
+                place + 1
+            }
+            StartFrom::AtTimestamp(since) => (0..).find(|place| time(*place) >= *since).unwrap(),
+            _ => 0,
+        };
+        Ok(format!("{shard}@{place}"))
+    }
+
+    async fn peek(&self, iterator: &str) -> Result<Peek, ReadError> {
+        let mut world = self.world();
+        let (shard, place) = iterator.split_once('@').unwrap();
+        world.peeks.push(shard.to_owned());
+        let fails = world.fails_for.as_ref().is_none_or(|id| id == shard);
+        if let Some(error) = world.fails.as_ref().filter(|_| fails) {
+            return Err(error.clone());
+        }
+        let place: u64 = place.parse().unwrap();
+        let records = world.records.get(shard).cloned().unwrap_or_default();
+        let end = records.last().map_or(0, |last| last + 1).max(place);
+        let to = world.page.map_or(end, |page| end.min(place + page));
+        let found = records.iter().find(|record| (place..to).contains(record));
+        let closed = world.shards.iter().any(|it| it.id == shard && it.closed);
+        let ended = closed && found.is_none() && to == end;
+        Ok(Peek {
+            record: found.map(|place| (number(*place), Some(time(*place)))),
+            next_iterator: (!ended).then(|| format!("{shard}@{to}")),
+            millis_behind_latest: (end - to) as i64 * 10_000,
+        })
+    }
+}
+
+const LAG: Wanted = Wanted {
+    lag: true,
+    quick: false,
+};
+
+const QUICK: Wanted = Wanted {
+    lag: true,
+    quick: true,
+};
+
+async fn look(eye: &mut Watched, wanted: Wanted) -> Arc<Application> {
+    match eye.look(wanted).await.unwrap() {
+        Sight::Application(application) => application,
+        Sight::OpenShards(_) => panic!("not an application"),
+    }
+}
+
+fn verdict(application: &Application, id: &str) -> Option<Verdict> {
+    let shard = application.shards.iter().find(|shard| shard.id == id);
+    shard.unwrap().probe.as_ref()?.verdict.clone()
+}
+
+fn readable(application: &Application) -> Vec<&str> {
+    application
+        .readable()
+        .map(|shard| shard.id.as_str())
+        .collect()
+}
+
+fn unread(place: u64) -> Option<Verdict> {
+    Some(Verdict::Unread {
+        since: time(place),
+        expired: false,
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn readable_shards_need_no_look_at_records() {
+    let fake = Fake::new(&["0", "1"]);
+    let mut eye = fake.eye();
+    let seen = look(&mut eye, Wanted::default()).await;
+    assert_eq!(readable(&seen), ["0", "1"]);
+    assert!(seen.lag.is_none());
+    assert!(fake.peeked().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unread_shard_is_asked_again_when_its_checkpoint_moved_and_a_caught_up_one_every_time() {
+    let fake = Fake::new(&["0", "1"]);
+    fake.record("0", 5);
+    let mut eye = fake.eye();
+    let seen = look(&mut eye, LAG).await;
+    assert_eq!(verdict(&seen, "0"), unread(5));
+    assert_eq!(verdict(&seen, "1"), Some(Verdict::CaughtUp));
+    assert_eq!(fake.peeked(), ["0", "1"]);
+
+    look(&mut eye, LAG).await;
+    assert_eq!(fake.peeked(), ["1"]);
+
+    fake.lease("0", at(5));
+    let seen = look(&mut eye, LAG).await;
+    assert_eq!(verdict(&seen, "0"), Some(Verdict::CaughtUp));
+    assert_eq!(fake.peeked(), ["0", "1"]);
+    assert!(seen.is_idle());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_iterator_serves_as_long_as_it_lives() {
+    let fake = Fake::new(&["0"]);
+    let mut eye = fake.eye();
+    for _ in 0..10 {
+        look(&mut eye, LAG).await;
+        advance(Duration::from_secs(15)).await;
+    }
+    assert_eq!(fake.world().iterators, 1);
+    advance(Duration::from_secs(300)).await;
+    look(&mut eye, LAG).await;
+    assert_eq!(fake.world().iterators, 2, "the old one has expired");
+    assert_eq!(fake.peeked().len(), 11, "and costs no page");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_found_unread_is_as_fresh_as_its_checkpoint() {
+    let fake = Fake::new(&["0"]);
+    fake.record("0", 5);
+    let mut eye = fake.eye();
+    for _ in 0..50 {
+        let seen = look(&mut eye, LAG).await;
+        let lag = seen.lag.as_ref().unwrap();
+        let observed = &lag.observation.as_ref().unwrap().shards[0];
+        assert_eq!(
+            (observed.unread_since_ms, observed.as_of_ms),
+            (Some(time(5).as_millisecond() as u64), None)
+        );
+        advance(Duration::from_secs(60)).await;
+    }
+    assert_eq!(fake.peeked(), ["0"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quick_look_lists_nothing() {
+    let fake = Fake::new(&["0"]);
+    let mut eye = fake.eye();
+    look(&mut eye, LAG).await;
+    fake.record("0", 9);
+    advance(Duration::from_secs(5)).await;
+    let seen = look(&mut eye, QUICK).await;
+    assert_eq!(verdict(&seen, "0"), unread(9));
+    let world = fake.world();
+    assert_eq!((world.lists, world.scans), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reshard_is_worked_through_parents_first() {
+    let fake = Fake::new(&["0"]);
+    fake.lease("0", at(4));
+    fake.record("0", 5);
+    fake.record("1", 6);
+    let mut eye = fake.eye();
+    look(&mut eye, LAG).await;
+
+    fake.shard("1", &["0"]);
+    fake.shard("2", &["0"]);
+    let seen = look(&mut eye, LAG).await;
+    assert_eq!(readable(&seen), ["0"], "the children must wait");
+    assert_eq!(verdict(&seen, "0"), unread(5));
+    assert_eq!(verdict(&seen, "1"), None);
+
+    fake.lease("0", at(5));
+    let seen = look(&mut eye, LAG).await;
+    assert_eq!(verdict(&seen, "0"), Some(Verdict::Drained));
+    assert!(!seen.is_idle(), "somebody must write SHARD_END");
+
+    fake.lease("0", Checkpoint::ShardEnd);
+    let seen = look(&mut eye, LAG).await;
+    assert_eq!(readable(&seen), ["1", "2"], "also before they have leases");
+    assert_eq!(verdict(&seen, "1"), unread(6));
+    assert_eq!(verdict(&seen, "2"), Some(Verdict::CaughtUp));
+    let finished = seen.shards.iter().find(|shard| shard.id == "0").unwrap();
+    assert_eq!(finished.readability, Readability::Finished);
+    assert_eq!(finished.probe, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_application_without_leases_is_not_looked_into() {
+    let fake = Fake::new(&["0"]);
+    fake.world().leases = None;
+    let mut eye = fake.eye();
+    assert!(look(&mut eye, LAG).await.is_new());
+    fake.world().leases = Some(Vec::new());
+    assert!(look(&mut eye, LAG).await.is_new());
+    assert!(fake.peeked().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_throttled_shard_keeps_its_verdict() {
+    let fake = Fake::new(&["0"]);
+    let mut eye = fake.eye();
+    look(&mut eye, LAG).await;
+    fake.world().fails = Some(ReadError::Throttled);
+    let seen = look(&mut eye, LAG).await;
+    assert_eq!(verdict(&seen, "0"), Some(Verdict::CaughtUp));
+    let lag = seen.lag.as_ref().unwrap();
+    assert!(lag.failure.is_none(), "the shard is busy, that is all");
+    let observed = &lag.observation.as_ref().unwrap().shards[0];
+    assert!(observed.as_of_ms.is_some(), "and the verdict is of then");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_look_that_is_throttled_leaves_the_shard_undecided() {
+    let fake = Fake::new(&["0", "1"]);
+    fake.world().fails = Some(ReadError::Throttled);
+    let mut eye = fake.eye();
+    let seen = look(&mut eye, LAG).await;
+    let lag = seen.lag.as_ref().unwrap();
+    assert_eq!((lag.undecided, lag.observation.is_none()), (2, true));
+    fake.world().fails = None;
+    let seen = look(&mut eye, LAG).await;
+    assert_eq!(seen.lag.as_ref().unwrap().undecided, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_denial_is_told_with_how_long_it_lasts() {
+    let fake = Fake::new(&["0"]);
+    let mut eye = fake.eye();
+    look(&mut eye, LAG).await;
+    fake.world().fails = Some(ReadError::Failed(Box::new(SourceError {
+        kind: SourceErrorKind::AccessDenied,
+        operation: "GetRecords",
+        resource: "stream orders".to_owned(),
+        region: "eu-west-1".to_owned(),
+        code: "AccessDeniedException".to_owned(),
+        message: "no".to_owned(),
+        hint: "Allow it".to_owned(),
+    })));
+    for times in 1..4 {
+        let seen = look(&mut eye, LAG).await;
+        let failure = seen.lag.as_ref().unwrap().failure.as_ref().unwrap();
+        assert_eq!(failure.in_a_row, times);
+        assert_eq!(
+            failure.since.elapsed(),
+            Duration::from_secs(15) * (times - 1)
+        );
+        advance(Duration::from_secs(15)).await;
+    }
+    fake.world().fails = None;
+    let seen = look(&mut eye, LAG).await;
+    assert!(seen.lag.as_ref().unwrap().failure.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_now_here_now_there_is_none_of_the_whole() {
+    let fake = Fake::new(&["0", "1"]);
+    let mut eye = fake.eye();
+    let failing = |shard: &str| {
+        fake.world().fails_for = Some(shard.to_owned());
+        fake.world().fails = Some(ReadError::Failed(Box::new(SourceError {
+            kind: SourceErrorKind::Timeout,
+            operation: "GetRecords",
+            resource: "stream orders".to_owned(),
+            region: "eu-west-1".to_owned(),
+            code: "Timeout".to_owned(),
+            message: "no".to_owned(),
+            hint: "Wait".to_owned(),
+        })));
+    };
+    for shard in ["0", "1", "0", "1", "0"] {
+        failing(shard);
+        let seen = look(&mut eye, LAG).await;
+        let failure = seen.lag.as_ref().unwrap().failure.as_ref().unwrap();
+        assert!(failure.since.elapsed() < Duration::from_secs(1), "{shard}");
+        advance(Duration::from_secs(15)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn quick_looks_ask_a_shard_no_more_often_than_its_readers_can_bear() {
+    let fake = Fake::new(&["0"]);
+    let mut eye = fake.eye();
+    look(&mut eye, LAG).await;
+    for _ in 0..100 {
+        look(&mut eye, QUICK).await;
+        advance(Duration::from_millis(100)).await;
+    }
+    let asked = fake.peeked().len();
+    assert!((3..=4).contains(&asked), "{asked} pages in 10 s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn leases_of_an_older_stream_of_the_same_name_are_told() {
+    let fake = Fake::new(&["0"]);
+    fake.lease("0", Checkpoint::ShardEnd);
+    let mut eye = fake.eye();
+    // A list may lag behind a reshard.
+    assert!(eye.look(LAG).await.is_ok());
+    let error = eye.look(LAG).await.unwrap_err();
+    assert_eq!(error.code, "StreamMadeAnew");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_holder_whose_counter_stands_still_is_no_holder() {
+    let fake = Fake::new(&["0", "1"]);
+    let mut eye = fake.eye();
+    let owners = |seen: &Application| -> Vec<Option<String>> {
+        let observation = seen.lag.as_ref().unwrap().observation.clone().unwrap();
+        observation.shards.into_iter().map(|it| it.owner).collect()
+    };
+    let pod = Some("pod".to_owned());
+    let seen = look(&mut eye, LAG).await;
+    assert_eq!(
+        owners(&seen),
+        [pod.clone(), pod.clone()],
+        "believed at first"
+    );
+    for _ in 0..4 {
+        advance(Duration::from_secs(15)).await;
+        fake.lease("0", Checkpoint::TrimHorizon);
+        look(&mut eye, LAG).await;
+    }
+    let seen = look(&mut eye, LAG).await;
+    assert_eq!(owners(&seen), [pod, None]);
+}

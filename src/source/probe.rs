@@ -1,0 +1,330 @@
+//! Is there a record after a shard's checkpoint, and since when? Pure: `look` asks, this says what and concludes.
+//!
+//! A record that is there decides, never MillisBehindLatest alone: it is 0 too when the one record of a page is the last, and stays
+//! high for ever where an old checkpoint meets an idle stream. Empty pages are followed as long as they lead somewhere.
+
+use jiff::{SignedDuration, Timestamp};
+use kinesis_consumer::{kinesis::StartFrom, lease::Lease, sequence::Checkpoint};
+
+use crate::source::shards::{Peek, ReadError};
+
+#[cfg(test)]
+mod tests;
+
+/// Empty pages in a row that brought us no nearer to the tip, before they are taken for all there is.
+const PINNED: u32 = 5;
+
+/// An empty page must bring us this much nearer to the tip, in milliseconds, to count as leading somewhere.
+const NEARER: i64 = 1_000;
+
+/// What is there after the checkpoint.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Verdict {
+    /// A record.
+    Unread {
+        /// When the oldest one arrived.
+        since: Timestamp,
+        /// The checkpoint is older than the retention period: records may be lost to the application.
+        expired: bool,
+    },
+    /// Nothing.
+    CaughtUp,
+    /// Nothing, and nothing will come: the shard is closed, and somebody must write SHARD_END. One unit of work.
+    Drained,
+}
+
+/// The least that a stream keeps its records. One that was found unread may be gone after it, and nobody would ever checkpoint it.
+const LEAST_RETENTION: SignedDuration = SignedDuration::from_hours(24);
+
+/// One shard, as far as it was looked into.
+#[derive(Clone, Debug)]
+pub struct Probe {
+    position: Position,
+    closed: bool,
+    verdict: Option<Verdict>,
+    /// The position that the verdict is about.
+    about: Option<Position>,
+    /// Where the next page is, if the last one was empty.
+    iterator: Option<String>,
+    from: Where,
+    /// The nearest to the tip that empty pages brought us, in milliseconds.
+    nearest: Option<i64>,
+    pinned: u32,
+    in_the_way: Option<&'static str>,
+}
+
+/// Where a walk along pages began.
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum Where {
+    /// At the checkpoint.
+    Checkpoint,
+    /// At the oldest record: empty pages after the checkpoint led nowhere, as far as this iterator.
+    HorizonAfterEmptyPages(String),
+    /// At the oldest record: Kinesis takes the checkpoint for none of this shard's, or for older than what it keeps.
+    HorizonAfterRefusal,
+}
+
+/// How far the application is, as far as reading is concerned.
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct Position {
+    checkpoint: Checkpoint,
+    latest_since: Option<Timestamp>,
+}
+
+/// What to ask next about a shard.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Next {
+    /// An iterator from there, and then what it points at.
+    From(StartFrom),
+    /// What this iterator points at.
+    At(String),
+}
+
+impl Probe {
+    /// Nothing asked yet. `start`: where a shard without a lease will be started.
+    pub fn new(lease: Option<&Lease>, start: Option<&Checkpoint>, closed: bool) -> Self {
+        Self {
+            position: Position::of(lease, start),
+            closed,
+            verdict: None,
+            about: None,
+            iterator: None,
+            from: Where::Checkpoint,
+            nearest: None,
+            pinned: 0,
+            in_the_way: None,
+        }
+    }
+
+    /// What shards and leases say now. A moved checkpoint calls for a new look; until then the last verdict holds.
+    pub fn follow(&mut self, lease: Option<&Lease>, start: Option<&Checkpoint>, closed: bool) {
+        let position = Position::of(lease, start);
+        if position != self.position {
+            *self = Self {
+                verdict: self.verdict.take(),
+                about: self.about.take(),
+                position,
+                ..Self::new(None, None, closed)
+            };
+        }
+        self.closed = closed;
+    }
+
+    /// The last verdict.
+    pub fn verdict(&self) -> Option<&Verdict> {
+        self.verdict.as_ref()
+    }
+
+    /// The checkpoint that the last verdict is about.
+    pub fn about(&self) -> Option<&Checkpoint> {
+        self.about.as_ref().map(|about| &about.checkpoint)
+    }
+
+    /// Is the verdict older than the last look, because that brought none?
+    pub fn is_stale(&self) -> bool {
+        self.is_outdated() || self.in_the_way.is_some()
+    }
+
+    fn is_outdated(&self) -> bool {
+        self.about.as_ref() != Some(&self.position)
+    }
+
+    /// What to ask now; `None`: the verdict stands until the checkpoint moves.
+    pub fn ask(&mut self, now: Timestamp) -> Option<Next> {
+        let stands = match &self.verdict {
+            Some(Verdict::Unread { since, .. }) => now.duration_since(*since) < LEAST_RETENTION,
+            Some(Verdict::Drained) => true,
+            Some(Verdict::CaughtUp) | None => false,
+        };
+        if stands && !self.is_outdated() {
+            return None;
+        }
+        if let Some(iterator) = &self.iterator {
+            return Some(Next::At(iterator.clone()));
+        }
+        if self.from != Where::Checkpoint {
+            return Some(Next::From(StartFrom::TrimHorizon));
+        }
+        let Position {
+            checkpoint,
+            latest_since,
+        } = &self.position;
+        match (checkpoint, latest_since) {
+            // The time is in the application's configuration only. From the oldest record on it may look like more, never like less.
+            (Checkpoint::TrimHorizon | Checkpoint::AtTimestamp, _) => {
+                Some(Next::From(StartFrom::TrimHorizon))
+            }
+            (Checkpoint::Latest, Some(since)) => Some(Next::From(StartFrom::AtTimestamp(*since))),
+            // The remainder of an aggregate is left to the workers: they resume at its sequence number.
+            (Checkpoint::At(position), _) => Some(Next::From(StartFrom::AfterSequenceNumber(
+                position.sequence_number.clone(),
+            ))),
+            // Only what arrives while a worker reads counts: nothing is unread by definition.
+            (Checkpoint::Latest, None) | (Checkpoint::ShardEnd, _) => {
+                self.conclude(Verdict::CaughtUp);
+                None
+            }
+        }
+    }
+
+    /// The iterator at hand is too old to be used: the next look starts at the checkpoint.
+    pub fn forget_iterator(&mut self) {
+        self.begin(Where::Checkpoint);
+    }
+
+    /// A new walk.
+    fn begin(&mut self, from: Where) {
+        self.from = from;
+        self.iterator = None;
+        self.nearest = None;
+        self.pinned = 0;
+    }
+
+    /// Is this shard in the middle of empty pages, without any verdict? Then it is worth asking again soon.
+    pub fn is_under_way(&self) -> bool {
+        self.verdict.is_none() && self.iterator.is_some()
+    }
+
+    /// What asking for an iterator from the checkpoint brought. `true`: it was refused, ask [`Probe::ask`] again at once.
+    pub fn no_iterator(&mut self, error: &ReadError) -> bool {
+        if matches!(error, ReadError::InvalidPosition) && self.from == Where::Checkpoint {
+            self.begin(Where::HorizonAfterRefusal);
+            return true;
+        }
+        self.failed(error);
+        false
+    }
+
+    /// No page. An iterator that is of no use is forgotten; what was known stays.
+    pub fn failed(&mut self, error: &ReadError) {
+        self.in_the_way = Some(match error {
+            ReadError::Throttled => {
+                "throttled: the shard's readers use up its quota, so the last verdict stays"
+            }
+            ReadError::Gone => "the shard is gone; the next list of shards will say so",
+            ReadError::ExpiredIterator | ReadError::InvalidPosition => {
+                self.begin(Where::Checkpoint);
+                "the iterator expired; the next one starts at the checkpoint"
+            }
+            ReadError::Failed(_) => "it could not be asked, so the last verdict stays",
+        });
+    }
+
+    /// What a page brought.
+    pub fn answered(&mut self, peek: Peek, now: Timestamp) {
+        self.in_the_way = None;
+        let Peek {
+            record,
+            next_iterator,
+            millis_behind_latest,
+        } = peek;
+        match (record, next_iterator) {
+            (Some((number, arrival)), _) => {
+                let is_read = match &self.position.checkpoint {
+                    Checkpoint::At(position) => number <= position.sequence_number,
+                    _ => false,
+                };
+                match std::mem::replace(&mut self.from, Where::Checkpoint) {
+                    // The checkpoint is within what the stream keeps, and pages after it were empty: on with those.
+                    Where::HorizonAfterEmptyPages(next) if is_read => {
+                        self.conclude(Verdict::CaughtUp);
+                        self.iterator = Some(next);
+                    }
+                    // Nobody has looked after the checkpoint.
+                    Where::HorizonAfterRefusal if is_read => {
+                        self.begin(Where::Checkpoint);
+                        self.in_the_way = Some(
+                            "Kinesis refuses the checkpoint's sequence number (InvalidArgumentException), although older records are there: is it another stream's?",
+                        );
+                    }
+                    from => self.conclude(Verdict::Unread {
+                        since: arrival.unwrap_or(now),
+                        expired: from != Where::Checkpoint,
+                    }),
+                }
+            }
+            (None, None) => self.conclude(Verdict::Drained),
+            (None, Some(next)) if millis_behind_latest <= 0 => {
+                self.conclude(Verdict::CaughtUp);
+                self.iterator = Some(next);
+            }
+            (None, Some(next)) => self.empty_page(next, millis_behind_latest),
+        }
+    }
+
+    /// An empty page that is not at the tip: unread records behind a gap, or an idle stream.
+    fn empty_page(&mut self, next: String, behind: i64) {
+        let nearer = self
+            .nearest
+            .is_none_or(|nearest| behind + NEARER <= nearest);
+        self.pinned = if nearer { 0 } else { self.pinned + 1 };
+        self.nearest = Some(self.nearest.map_or(behind, |nearest| nearest.min(behind)));
+        if self.pinned < PINNED {
+            self.iterator = Some(next);
+            return;
+        }
+        let is_a_record = matches!(self.position.checkpoint, Checkpoint::At(_));
+        match std::mem::replace(&mut self.from, Where::Checkpoint) {
+            Where::Checkpoint if is_a_record => self.begin(Where::HorizonAfterEmptyPages(next)),
+            from => {
+                self.conclude(Verdict::CaughtUp);
+                // Whatever comes after this gap: the walk goes on, a page a refresh.
+                self.iterator = Some(match from {
+                    Where::HorizonAfterEmptyPages(after_checkpoint) => after_checkpoint,
+                    Where::Checkpoint | Where::HorizonAfterRefusal => next,
+                });
+            }
+        }
+    }
+
+    fn conclude(&mut self, verdict: Verdict) {
+        // Nothing comes any more, and somebody must write SHARD_END.
+        let ended = self.closed && verdict == Verdict::CaughtUp;
+        self.verdict = Some(if ended { Verdict::Drained } else { verdict });
+        self.about = Some(self.position.clone());
+        self.begin(Where::Checkpoint);
+        self.in_the_way = None;
+    }
+
+    /// The verdict's reason, or what is in the way of one, in words.
+    pub fn why(&self) -> String {
+        if let Some(in_the_way) = self.in_the_way {
+            return in_the_way.to_owned();
+        }
+        let checkpoint = &self.position.checkpoint;
+        let said = match (&self.verdict, checkpoint) {
+            (Some(Verdict::Unread { expired: true, .. }), _) => {
+                "the checkpoint is older than the stream's retention period: records may be lost to the application"
+            }
+            (Some(Verdict::Unread { .. }), Checkpoint::AtTimestamp) => {
+                "AT_TIMESTAMP, whose time only the application knows: read from the oldest record on"
+            }
+            (Some(Verdict::Unread { .. }), _) => "a record is there after the checkpoint",
+            (Some(Verdict::CaughtUp), Checkpoint::Latest)
+                if self.position.latest_since.is_none() =>
+            {
+                "LATEST: only what arrives while a worker reads counts, so records that arrive while none runs are skipped"
+            }
+            (Some(Verdict::CaughtUp), _) => "nothing after the checkpoint",
+            (Some(Verdict::Drained), _) => {
+                "closed and read to its end: a worker has yet to write SHARD_END"
+            }
+            (None, _) if self.from != Where::Checkpoint => {
+                "the checkpoint led nowhere: following empty pages from the oldest record on"
+            }
+            (None, _) if self.iterator.is_some() => "following empty pages",
+            (None, _) => "not asked yet",
+        };
+        said.to_owned()
+    }
+}
+
+impl Position {
+    fn of(lease: Option<&Lease>, start: Option<&Checkpoint>) -> Self {
+        let checkpoint = lease.map(|lease| &lease.checkpoint).or(start);
+        Self {
+            checkpoint: checkpoint.cloned().unwrap_or(Checkpoint::TrimHorizon),
+            latest_since: lease.and_then(|lease| lease.latest_since),
+        }
+    }
+}

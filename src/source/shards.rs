@@ -1,0 +1,147 @@
+//! What AWS says of a source: the open shards of a stream, or the shards, leases and next records of an application.
+
+mod leases;
+mod list;
+mod open;
+mod records;
+
+use std::{fmt, sync::Arc};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use kinesis_consumer::{kinesis::StartFrom, lease::Lease, sequence::SequenceNumber, shard::Shard};
+
+pub use self::open::OpenShards;
+use crate::{
+    error::SourceError,
+    source::aws::{Asked, Aws, Client, Resource, SharedRows},
+    trigger::{LeaseTable, Source, Stream},
+};
+
+/// More pages than any stream or table has: an endpoint that never stops would keep us forever.
+const MOST_PAGES: usize = 100;
+
+/// What AWS tells of an application, as a seam: [`application`] asks AWS, tests script it.
+#[async_trait]
+pub trait Reads: fmt::Debug + Send + Sync {
+    /// All shards within the retention period, all pages.
+    ///
+    /// # Errors
+    /// Whenever the list is not known to be whole.
+    async fn shards(&self) -> Result<Vec<Shard>, SourceError>;
+
+    /// All leases of the stream, all pages, eventually consistent. `None`: there is no such table.
+    ///
+    /// # Errors
+    /// Whenever they are not known to be all.
+    async fn leases(&self) -> Result<Option<Leases>, SourceError>;
+
+    /// An iterator, good for 5 minutes.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    async fn iterator(&self, shard: &str, from: &StartFrom) -> Result<String, ReadError>;
+
+    /// The next record there, if the page has one: GetRecords with a limit of 1.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    async fn peek(&self, iterator: &str) -> Result<Peek, ReadError>;
+}
+
+/// The leases of one stream, and what else is in the table.
+#[derive(Clone, Debug, Default)]
+pub struct Leases {
+    /// Keyed by plain shard ids, also those of a multi-stream table.
+    pub leases: Vec<Lease>,
+    /// Of a multi-stream table: when the stream was made, in seconds.
+    pub epoch: u64,
+    /// Rows of other entities, of other streams and of an older stream of this name.
+    pub others: usize,
+    /// Of a multi-stream table: the accounts of streams of this name.
+    pub accounts: Vec<String>,
+    /// How many rows are no leases although they should be.
+    pub broken: usize,
+    /// Of them some, at most: key and what is wrong.
+    pub malformed: Vec<(String, String)>,
+}
+
+/// One answer of GetRecords with a limit of 1. Nothing of the record's data is kept.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Peek {
+    /// The record's place and when it arrived.
+    pub record: Option<(SequenceNumber, Option<Timestamp>)>,
+    /// Where to go on; `None`: the closed shard's end.
+    pub next_iterator: Option<String>,
+    /// How far behind the tip the page's end is.
+    pub millis_behind_latest: i64,
+}
+
+/// Why a shard could not be looked into.
+#[derive(Clone, Debug)]
+pub enum ReadError {
+    /// The shard's read quota is used up by its readers.
+    Throttled,
+    /// The iterator is too old.
+    ExpiredIterator,
+    /// The sequence number is none of this shard's, or older than the retention period.
+    InvalidPosition,
+    /// The shard is gone.
+    Gone,
+    /// All else.
+    Failed(Box<SourceError>),
+}
+
+/// The way to the open shards of a source. Asks nothing yet.
+pub fn open_shards(aws: &Arc<Aws>, source: &Source) -> OpenShards {
+    OpenShards {
+        client: aws.client(source),
+        stream: source.stream.clone(),
+    }
+}
+
+/// The way to an application's shards, leases and records. Asks nothing yet.
+pub fn application(aws: &Arc<Aws>, source: &Source, table: &LeaseTable) -> Arc<dyn Reads> {
+    let client = aws.client(source);
+    Arc::new(Application {
+        rows: client.rows(table),
+        client,
+        stream: source.stream.clone(),
+        table: table.clone(),
+    })
+}
+
+#[derive(Debug)]
+struct Application {
+    client: Arc<Client>,
+    stream: Stream,
+    table: LeaseTable,
+    rows: Arc<SharedRows>,
+}
+
+#[async_trait]
+impl Reads for Application {
+    async fn shards(&self) -> Result<Vec<Shard>, SourceError> {
+        list::shards(&self.client, &self.stream).await
+    }
+
+    async fn leases(&self) -> Result<Option<Leases>, SourceError> {
+        leases::leases(&self.client, &self.stream, &self.table, &self.rows).await
+    }
+
+    async fn iterator(&self, shard: &str, from: &StartFrom) -> Result<String, ReadError> {
+        records::iterator(&self.client, &self.stream, shard, from).await
+    }
+
+    async fn peek(&self, iterator: &str) -> Result<Peek, ReadError> {
+        records::peek(&self.client, &self.stream, iterator).await
+    }
+}
+
+fn asked<'a>(client: &'a Client, operation: &'static str, stream: &'a Stream) -> Asked<'a> {
+    Asked {
+        operation,
+        resource: Resource::Stream(stream),
+        region: client.region(),
+    }
+}

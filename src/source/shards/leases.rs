@@ -1,0 +1,248 @@
+//! The rows of a lease table that are leases of one stream.
+
+use std::sync::Arc;
+
+use kinesis_consumer::{
+    lease::Lease,
+    lease_table::dynamodb::item::{self, PROJECTION, Parsed},
+};
+
+use super::{Leases, MOST_PAGES};
+use crate::{
+    error::{SourceError, SourceErrorKind, shortened},
+    source::aws::{Asked, Client, Resource, SharedRows},
+    trigger::{LeaseTable, Stream},
+};
+
+/// Broken rows that are named.
+const MOST_NAMED: usize = 20;
+
+pub(super) async fn leases(
+    client: &Client,
+    stream: &Stream,
+    table: &LeaseTable,
+    shared: &SharedRows,
+) -> Result<Option<Leases>, SourceError> {
+    let asked = Asked {
+        operation: "Scan",
+        resource: Resource::LeaseTable(&table.name),
+        region: client.region(),
+    };
+    let rows = match shared.get(client.refresh().mul_f64(0.9)).await {
+        Ok(rows) => rows,
+        Err(turn) => {
+            let rows = match scan(client, asked, table).await {
+                Err(error) if is_missing(&error) => return Ok(None),
+                rows => Arc::new(rows?),
+            };
+            turn.share(&rows);
+            rows
+        }
+    };
+    let mut found = Leases::default();
+    for (key, row) in rows.iter() {
+        found.add(key, row, stream);
+    }
+    match found.nonsense() {
+        Some(message) => Err(asked.senseless(&message)),
+        None => Ok(Some(found)),
+    }
+}
+
+/// All rows, all pages.
+async fn scan(
+    client: &Client,
+    asked: Asked<'_>,
+    table: &LeaseTable,
+) -> Result<Vec<(String, Parsed)>, SourceError> {
+    let dynamodb = client.dynamodb(table.endpoint.as_ref()).await;
+    // By alias: some attribute names are, or may become, words that DynamoDB reserves.
+    let names = PROJECTION.iter().enumerate();
+    let projection: Vec<_> = names.map(|(n, name)| (format!("#{n}"), *name)).collect();
+    let aliases: Vec<_> = projection.iter().map(|(alias, _)| alias.as_str()).collect();
+    let mut rows = Vec::new();
+    let mut start = None;
+    for _ in 0..MOST_PAGES {
+        let mut scan = dynamodb
+            .scan()
+            .table_name(&table.name)
+            .projection_expression(aliases.join(", "))
+            .set_exclusive_start_key(start.take());
+        for (alias, name) in &projection {
+            scan = scan.expression_attribute_names(alias, *name);
+        }
+        let answer = client.attempt(asked, scan.send()).await;
+        let answer = answer.map_err(|failed| failed.error)?;
+        let page = answer.items.unwrap_or_default();
+        let parsed = page
+            .iter()
+            .map(|row| (item::key(row).to_owned(), item::parse(row)));
+        rows.extend(parsed);
+        start = answer.last_evaluated_key.filter(|key| !key.is_empty());
+        if start.is_none() {
+            return Ok(rows);
+        }
+    }
+    Err(asked.senseless("the scan of the table does not end"))
+}
+
+/// No such table, as DynamoDB says it: another NotFound is the identity's or the endpoint's.
+fn is_missing(error: &SourceError) -> bool {
+    error.kind == SourceErrorKind::NotFound && error.operation == "Scan"
+}
+
+impl Leases {
+    /// What makes no sense: a table of which nothing is understood is no new table, and a lease of somebody else's stream says
+    /// nothing of ours.
+    fn nonsense(&self) -> Option<String> {
+        if let (true, Some((key, reason))) = (self.leases.is_empty(), self.malformed.first()) {
+            return Some(format!(
+                "none of the table's {} rows is a lease, such as {key:?}: {reason}",
+                self.broken + self.others
+            ));
+        }
+        (self.accounts.len() > 1).then(|| {
+            format!(
+                "the table has leases of this stream's name in the accounts {}: name the stream by streamArn",
+                self.accounts.join(", ")
+            )
+        })
+    }
+
+    fn add(&mut self, key: &str, row: &Parsed, wanted: &Stream) {
+        match row {
+            Parsed::Lease {
+                lease,
+                stream: None,
+            } => self.leases.push(Lease::clone(lease)),
+            Parsed::Lease {
+                lease,
+                stream: Some(of),
+            } => {
+                let is_account = wanted.account().is_none_or(|account| account == of.account);
+                let is_wanted = of.stream == wanted.name() && is_account;
+                if is_wanted && !self.accounts.contains(&of.account) {
+                    self.accounts.push(of.account.clone());
+                }
+                if is_wanted && of.epoch > self.epoch {
+                    // The stream was made anew: what was found so far is of the older one.
+                    self.epoch = of.epoch;
+                    self.others += self.leases.len();
+                    self.leases.clear();
+                }
+                if is_wanted && of.epoch == self.epoch {
+                    self.leases.push(Lease::clone(lease));
+                } else {
+                    self.others += 1;
+                }
+            }
+            Parsed::Other(_) => self.others += 1,
+            Parsed::Broken(reason) => {
+                self.broken += 1;
+                if self.malformed.len() < MOST_NAMED {
+                    let reason = shortened(reason).into_owned();
+                    self.malformed.push((shortened(key).into_owned(), reason));
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_dynamodb::types::AttributeValue;
+    use kinesis_consumer::lease_table::dynamodb::item::Item;
+
+    use super::*;
+
+    fn row(pairs: &[(&str, &str)]) -> Item {
+        let mut row = Item::from([
+            ("leaseCounter".to_owned(), AttributeValue::N("1".to_owned())),
+            (
+                "checkpoint".to_owned(),
+                AttributeValue::S("TRIM_HORIZON".to_owned()),
+            ),
+        ]);
+        for (name, value) in pairs {
+            row.insert((*name).to_owned(), AttributeValue::S((*value).to_owned()));
+        }
+        row
+    }
+
+    fn of(stream: &str, shard: &str) -> Item {
+        let key = format!("{stream}:{shard}");
+        row(&[
+            ("leaseKey", &key),
+            ("streamName", stream),
+            ("shardId", shard),
+        ])
+    }
+
+    fn read(wanted: &Stream, rows: &[Item]) -> Leases {
+        let mut leases = Leases::default();
+        for row in rows {
+            leases.add(item::key(row), &item::parse(row), wanted);
+        }
+        leases
+    }
+
+    fn keys(leases: &Leases) -> Vec<&str> {
+        leases
+            .leases
+            .iter()
+            .map(|lease| lease.key.as_str())
+            .collect()
+    }
+
+    fn orders() -> Stream {
+        Stream::Name("orders".to_owned())
+    }
+
+    #[test]
+    fn rows_of_other_entities_and_broken_ones_are_left_out_and_named() {
+        let rows = [
+            row(&[("leaseKey", "0")]),
+            row(&[("leaseKey", "Leader"), ("entityType", "LEADER")]),
+            Item::from([("leaseKey".to_owned(), AttributeValue::S("1".to_owned()))]),
+        ];
+        let leases = read(&orders(), &rows);
+        assert_eq!(keys(&leases), ["0"]);
+        assert_eq!((leases.others, leases.broken), (1, 1));
+        assert_eq!(leases.malformed[0].0, "1");
+        assert!(leases.malformed[0].1.contains("checkpoint"), "{leases:?}");
+        assert_eq!(leases.nonsense(), None);
+    }
+
+    #[test]
+    fn a_table_of_broken_rows_is_no_new_table() {
+        let broken = Item::from([("leaseKey".to_owned(), AttributeValue::S("1".to_owned()))]);
+        let leases = read(&orders(), &[broken]);
+        assert!(leases.nonsense().unwrap().contains("\"1\""), "{leases:?}");
+    }
+
+    #[test]
+    fn of_a_multi_stream_table_the_newest_stream_of_that_name_counts() {
+        let rows = [
+            of("111122223333:orders:100", "0"),
+            of("111122223333:orders:200", "1"),
+            of("111122223333:orders:100", "2"),
+            of("111122223333:payments:300", "3"),
+        ];
+        let leases = read(&orders(), &rows);
+        assert_eq!(keys(&leases), ["1"]);
+        assert_eq!(leases.others, 3);
+    }
+
+    #[test]
+    fn two_accounts_are_told_apart_by_the_arn_alone() {
+        let rows = [
+            of("111122223333:orders:100", "0"),
+            of("444455556666:orders:200", "1"),
+        ];
+        let nonsense = read(&orders(), &rows).nonsense().unwrap();
+        assert!(nonsense.contains("streamArn"), "{nonsense}");
+        let arn = "arn:aws:kinesis:eu-west-1:111122223333:stream/orders";
+        let leases = read(&Stream::Arn(arn.to_owned()), &rows);
+        assert_eq!((keys(&leases), leases.nonsense()), (vec!["0"], None));
+    }
+}
