@@ -31,11 +31,7 @@ use crate::{
     metrics::Metrics,
     proto::{FILE_DESCRIPTOR_SET, external_scaler_server::ExternalScalerServer},
     report::journal::Journal,
-    server::{
-        admin::{self, Admin},
-        rpcs::Scaler,
-        tls::Tls,
-    },
+    server::{admin::Admin, rpcs::Scaler, tls::Tls},
     source::{aws::Aws, fetch},
     trigger::policy::Policy,
     watch::{Pace, Watchers},
@@ -133,7 +129,7 @@ pub async fn serve_tuned(
     let recorder = tuning.record.clone().map(Recorder::new).transpose()?;
     let recorder = recorder.map(Arc::new);
     let watchers = Watchers::new(pace, move |source| {
-        fetch::at(&aws, recorder.as_ref(), source)
+        fetch::fetcher(&aws, recorder.as_ref(), source)
     });
     let watchers = Arc::new(watchers);
     let journal = Arc::new(Journal::default());

@@ -27,21 +27,21 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use self::demand::Asked;
+use self::demand::Demand;
 pub use self::state::State;
 use crate::{
     config::AwsConfig,
     error::{Error, shortened},
     metrics::WatcherCounts,
     source::{
-        fetch::Look,
-        snapshot::{Application, Sight},
+        fetch::Fetch,
+        snapshot::{Application, Snapshot},
     },
     trigger::{ScaleOn, Source, Trigger},
 };
 
-/// Makes the eye on a source, without asking anything yet.
-pub type Open = dyn Fn(&Source) -> Box<dyn Look> + Send + Sync;
+/// Makes the fetcher on a source, without asking anything yet.
+pub type Open = dyn Fn(&Source) -> Box<dyn Fetch> + Send + Sync;
 
 /// How often, how long, how many.
 #[derive(Clone, Copy, Debug)]
@@ -92,7 +92,7 @@ struct Table {
 struct Watcher {
     namespace: String,
     state: watch::Receiver<State>,
-    asked: Arc<Asked>,
+    demand: Arc<Demand>,
     task: JoinHandle<()>,
 }
 
@@ -100,7 +100,7 @@ struct Watcher {
 #[derive(Debug)]
 pub struct Subscription {
     state: watch::Receiver<State>,
-    asked: Arc<Asked>,
+    demand: Arc<Demand>,
     lag: bool,
     pace: Pace,
 }
@@ -109,7 +109,7 @@ impl Watchers {
     /// None yet.
     pub fn new(
         pace: Pace,
-        open: impl Fn(&Source) -> Box<dyn Look> + Send + Sync + 'static,
+        open: impl Fn(&Source) -> Box<dyn Fetch> + Send + Sync + 'static,
     ) -> Self {
         Self {
             pace,
@@ -122,7 +122,7 @@ impl Watchers {
     ///
     /// # Errors
     /// [`Error::NotYet`] while there is no answer, [`Error::Source`] when AWS fails for too long, [`Error::Exhausted`].
-    pub async fn sight(&self, namespace: &str, trigger: &Trigger) -> Result<Sight, Error> {
+    pub async fn snapshot(&self, namespace: &str, trigger: &Trigger) -> Result<Snapshot, Error> {
         let Trigger { source, .. } = trigger;
         let lag = wants_lag(trigger);
         let (mut state, _) = self.ask(namespace, source, lag)?;
@@ -143,11 +143,11 @@ impl Watchers {
     /// [`Error::Exhausted`].
     pub fn subscribe(&self, namespace: &str, trigger: &Trigger) -> Result<Subscription, Error> {
         let lag = wants_lag(trigger);
-        let (state, asked) = self.ask(namespace, &trigger.source, lag)?;
-        asked.follow(lag);
+        let (state, demand) = self.ask(namespace, &trigger.source, lag)?;
+        demand.follow(lag);
         Ok(Subscription {
             state,
-            asked,
+            demand,
             lag,
             pace: self.pace,
         })
@@ -167,7 +167,7 @@ impl Watchers {
         let table = lock(&self.table);
         let known = table.watchers.iter().filter_map(|(source, watcher)| {
             match watcher.state.borrow().standing(&self.pace) {
-                Some(Sight::Application(application)) => Some((source.clone(), application)),
+                Some(Snapshot::Application(application)) => Some((source.clone(), application)),
                 _ => None,
             }
         });
@@ -194,44 +194,44 @@ impl Watchers {
         namespace: &str,
         source: &Source,
         lag: bool,
-    ) -> Result<(watch::Receiver<State>, Arc<Asked>), Error> {
+    ) -> Result<(watch::Receiver<State>, Arc<Demand>), Error> {
         let mut table = lock(&self.table);
         if let Some(watcher) = table.watchers.get_mut(source) {
             if watcher.task.is_finished() {
                 // It panicked: an ended one is not in the table. What it learned still holds.
                 let state = watcher.state.borrow().clone();
-                let (state, task) = self.start(source, &watcher.asked, Some(state));
+                let (state, task) = self.start(source, &watcher.demand, Some(state));
                 (watcher.state, watcher.task) = (state, task);
             }
-            watcher.asked.now(lag);
-            return Ok((watcher.state.clone(), Arc::clone(&watcher.asked)));
+            watcher.demand.now(lag);
+            return Ok((watcher.state.clone(), Arc::clone(&watcher.demand)));
         }
         table.make_room(namespace, self.pace.sources)?;
-        let asked = Arc::new(Asked::new(lag));
-        let (state, task) = self.start(source, &asked, None);
+        let demand = Arc::new(Demand::new(lag));
+        let (state, task) = self.start(source, &demand, None);
         let watcher = Watcher {
             namespace: namespace.to_owned(),
             state: state.clone(),
-            asked: Arc::clone(&asked),
+            demand: Arc::clone(&demand),
             task,
         };
         table.insert(source.clone(), watcher);
-        Ok((state, asked))
+        Ok((state, demand))
     }
 
     fn start(
         &self,
         source: &Source,
-        asked: &Arc<Asked>,
+        demand: &Arc<Demand>,
         again: Option<State>,
     ) -> (watch::Receiver<State>, JoinHandle<()>) {
         let panicked = again.is_some();
         let (sender, receiver) = watch::channel(again.unwrap_or_default());
         let watch = task::Watch {
             source: source.clone(),
-            look: (self.open)(source),
+            fetch: (self.open)(source),
             pace: self.pace,
-            asked: Arc::clone(asked),
+            demand: Arc::clone(demand),
             table: Arc::downgrade(&self.table),
             state: sender,
         };
@@ -241,7 +241,7 @@ impl Watchers {
 
 impl Subscription {
     /// What the source looked like last, where that is good enough to answer an RPC with.
-    pub fn sight(&mut self) -> Option<Sight> {
+    pub fn snapshot(&mut self) -> Option<Snapshot> {
         self.state.borrow_and_update().standing(&self.pace)
     }
 
@@ -256,7 +256,7 @@ impl Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        self.asked.unfollow(self.lag);
+        self.demand.unfollow(self.lag);
     }
 }
 
@@ -281,7 +281,7 @@ impl Table {
                 .watchers
                 .iter()
                 .filter(|(_, watcher)| watcher.namespace == *largest);
-            its.min_by_key(|(_, watcher)| watcher.asked.last())
+            its.min_by_key(|(_, watcher)| watcher.demand.last())
                 .map(|(source, _)| source.clone())
         });
         match longest_unasked {

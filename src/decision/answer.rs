@@ -6,7 +6,7 @@ use right_sizing::{Decision, Settings};
 
 use crate::{
     error::Error,
-    source::snapshot::{Application, Lag, LagFailure, ShardSight, Sight, Table},
+    source::snapshot::{Application, Lag, LagFailure, ShardSnapshot, Snapshot, Table},
     trigger::{OnMissingTable, ScaleOn, Source, Trigger},
 };
 
@@ -27,9 +27,13 @@ pub struct Answer {
 ///
 /// # Errors
 /// What was seen does not say it for certain: never a partial count, never a made-up zero.
-pub fn answer(trigger: &Trigger, sight: &Sight, max_stale: Duration) -> Result<Answer, Error> {
-    match (trigger.scale_on, sight) {
-        (ScaleOn::OpenShards { activation }, Sight::OpenShards(count)) => {
+pub fn answer(
+    trigger: &Trigger,
+    snapshot: &Snapshot,
+    max_stale: Duration,
+) -> Result<Answer, Error> {
+    match (trigger.scale_on, snapshot) {
+        (ScaleOn::OpenShards { activation }, Snapshot::OpenShards(count)) => {
             Ok(counted(*count, activation, "open shards"))
         }
         (
@@ -37,19 +41,19 @@ pub fn answer(trigger: &Trigger, sight: &Sight, max_stale: Duration) -> Result<A
                 activation,
                 on_missing_table,
             },
-            Sight::Application(application),
+            Snapshot::Application(application),
         ) => {
             if application.is_new() {
                 return of_a_new_one(trigger, application, on_missing_table);
             }
-            let (what, count) = sight.headline();
+            let (what, count) = snapshot.headline();
             Ok(counted(count, activation, what))
         }
         (
             ScaleOn::Lag {
                 on_missing_table, ..
             },
-            Sight::Application(application),
+            Snapshot::Application(application),
         ) => {
             if application.is_new() {
                 return of_a_new_one(trigger, application, on_missing_table);
@@ -64,7 +68,7 @@ pub fn answer(trigger: &Trigger, sight: &Sight, max_stale: Duration) -> Result<A
             of_lag(trigger, application, lag, max_stale)
         }
         // A source is with or without a lease table as its trigger is.
-        (_, Sight::OpenShards(_) | Sight::Application(_)) => Err(Error::NotYet(
+        (_, Snapshot::OpenShards(_) | Snapshot::Application(_)) => Err(Error::NotYet(
             "the source is being asked: ask again".to_owned(),
         )),
     }
@@ -146,7 +150,7 @@ fn of_lag(
     }
     let (Some(observation), Some(settings)) = (&lag.observation, settings(trigger)) else {
         let all = application.readable().count();
-        let without_verdict = |shard: &&ShardSight| {
+        let without_verdict = |shard: &&ShardSnapshot| {
             let probe = shard.probe.as_ref();
             probe.is_none_or(|probe| probe.verdict.is_none())
         };

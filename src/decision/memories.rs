@@ -74,7 +74,7 @@ impl RightSize {
         self.record(settings, observation);
         let mut state = State::default();
         let decision = Arc::new(state.decide(observation, &settings));
-        self.tell(&decision);
+        self.log(&decision);
         memories.insert(
             key,
             Memory {
@@ -96,7 +96,7 @@ impl RightSize {
             let decision = Arc::new(memory.state.decide(observation, &memory.settings));
             let before = &memory.decision;
             if decision.replicas != before.replicas || decision.active != before.active {
-                self.tell(&decision);
+                self.log(&decision);
             }
             memory.decision = decision;
         }
@@ -108,7 +108,7 @@ impl RightSize {
         }
     }
 
-    fn tell(&self, decision: &Decision) {
+    fn log(&self, decision: &Decision) {
         let Source {
             stream,
             region,

@@ -77,9 +77,9 @@ impl Check {
                     fs::read_to_string(path)
                 };
                 let text = read.with_context(|| format!("cannot read {}", path.display()))?;
-                manifest::of_yaml(&text).with_context(|| path.display().to_string())?
+                manifest::parse_manifest(&text).with_context(|| path.display().to_string())?
             }
-            None => manifest::of_pairs(&self.set)?,
+            None => manifest::parse_pairs(&self.set)?,
         };
         let mut report = Report::default();
         for mut trigger in written {

@@ -23,7 +23,7 @@ use crate::{
     decision::answer::answer,
     error::Error,
     report::journal::{Asker, Entry, Journal},
-    source::snapshot::Sight,
+    source::snapshot::Snapshot,
     watch::Watchers,
 };
 
@@ -45,13 +45,13 @@ impl Now {
 
 /// One line for every ScaledObject that asked lately.
 pub fn index(journal: &Journal) -> Index {
-    Index::of(&now(), &journal.latest())
+    Index::new(&now(), &journal.latest())
 }
 
 /// All about one ScaledObject; `None`: it did not ask lately.
 pub fn object(journal: &Journal, watchers: &Watchers, asker: &Asker) -> Option<Object> {
     let now = now();
-    let entries = journal.of(asker);
+    let entries = journal.entries_of(asker);
     let mut triggers: Vec<_> = entries
         .iter()
         .map(|entry| trigger(&now, watchers, entry))
@@ -70,22 +70,22 @@ fn trigger(now: &Now, watchers: &Watchers, entry: &Entry) -> TriggerView {
     let Entry { trigger, .. } = entry;
     let pace = watchers.pace();
     let state = watchers.known(&trigger.source).unwrap_or_default();
-    let sight = state.standing(pace);
-    let told = match (&sight, state.failure()) {
-        (Some(sight), _) => Some(answer(trigger, sight, pace.max_stale)),
+    let snapshot = state.standing(pace);
+    let answer = match (&snapshot, state.failure()) {
+        (Some(snapshot), _) => Some(answer(trigger, snapshot, pace.max_stale)),
         (None, Some(error)) => Some(Err(Error::Source(Arc::clone(error)))),
         (None, None) => None,
     };
-    let last = || entry.told.back().map(|told| told.answer.clone());
-    let told = told
+    let last = || entry.answers.back().map(|last| last.answer.clone());
+    let answer = answer
         .or_else(last)
         .unwrap_or_else(|| Err(Error::NotYet("AWS has not been asked yet".to_owned())));
     let source = SourceView {
         last_good_seconds_ago: state.last_good().map(|at| now.seconds_since(at)),
         failure: state.failure().map(ToString::to_string),
-        ..SourceView::of(now, sight.as_ref(), told.as_ref().ok())
+        ..SourceView::from_snapshot(now, snapshot.as_ref(), answer.as_ref().ok())
     };
-    TriggerView::of(now, entry, &told, source)
+    TriggerView::new(now, entry, &answer, source)
 }
 
 /// By both clocks.
@@ -98,19 +98,19 @@ pub fn now() -> Now {
 
 impl SourceView {
     /// What a look at the source found.
-    pub fn of(
+    pub fn from_snapshot(
         now: &Now,
-        sight: Option<&Sight>,
-        told: Option<&crate::decision::answer::Answer>,
+        snapshot: Option<&Snapshot>,
+        answer: Option<&crate::decision::answer::Answer>,
     ) -> Self {
-        match sight {
+        match snapshot {
             None => Self::default(),
-            Some(Sight::OpenShards(count)) => Self {
+            Some(Snapshot::OpenShards(count)) => Self {
                 open_shards: Some(*count),
                 ..Self::default()
             },
-            Some(Sight::Application(application)) => {
-                let decision = told.and_then(|told| told.decision.as_deref());
+            Some(Snapshot::Application(application)) => {
+                let decision = answer.and_then(|answer| answer.decision.as_deref());
                 Self {
                     application: Some(shards::application(application, decision, now)),
                     ..Self::default()

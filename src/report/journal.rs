@@ -50,12 +50,12 @@ pub struct Entry {
     /// When it was last asked.
     pub asked: Instant,
     /// What it was told, oldest first. Equal answers in a row are one, from the first of them on.
-    pub told: VecDeque<Told>,
+    pub answers: VecDeque<Answered>,
 }
 
 /// An answer, or why there was none.
 #[derive(Clone, Debug)]
-pub struct Told {
+pub struct Answered {
     /// When it was first told.
     pub since: Timestamp,
     /// The same, by the monotonic clock.
@@ -88,13 +88,13 @@ impl Journal {
                 its.push(Entry {
                     trigger: trigger.clone(),
                     asked: now,
-                    told: VecDeque::new(),
+                    answers: VecDeque::new(),
                 });
                 its.last_mut().expect("one was pushed")
             }
         };
         entry.asked = now;
-        entry.tell(now, answer);
+        entry.note(now, answer);
     }
 
     /// The triggers of every ScaledObject that asked lately, with the last answer alone, by namespace and name.
@@ -103,7 +103,7 @@ impl Journal {
         let last = |entry: &Entry| Entry {
             trigger: entry.trigger.clone(),
             asked: entry.asked,
-            told: entry.told.back().cloned().into_iter().collect(),
+            answers: entry.answers.back().cloned().into_iter().collect(),
         };
         let mut all: Vec<_> = entries
             .iter()
@@ -118,7 +118,7 @@ impl Journal {
     }
 
     /// The triggers of one ScaledObject with all that they were told lately. None: it did not ask.
-    pub fn of(&self, asker: &Asker) -> Vec<Entry> {
+    pub fn entries_of(&self, asker: &Asker) -> Vec<Entry> {
         let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         let its = entries.get(asker).map_or(&[][..], Vec::as_slice);
         let lately = its.iter().filter(|entry| entry.is_of_late());
@@ -131,25 +131,25 @@ impl Entry {
         self.asked.elapsed() < REMEMBERED
     }
 
-    fn tell(&mut self, now: Instant, answer: &Result<Answer, Error>) {
-        let told = Told::now(now, answer);
-        if self.told.back().is_some_and(|last| last.is_same(&told)) {
+    fn note(&mut self, now: Instant, answer: &Result<Answer, Error>) {
+        let next = Answered::now(now, answer);
+        if self.answers.back().is_some_and(|last| last.is_same(&next)) {
             return;
         }
         // The one that held an hour ago stays: without it the hour would begin with a gap.
-        while self.told.len() >= MOST_ANSWERS
+        while self.answers.len() >= MOST_ANSWERS
             || self
-                .told
+                .answers
                 .get(1)
                 .is_some_and(|second| second.at + REMEMBERED < now)
         {
-            self.told.pop_front();
+            self.answers.pop_front();
         }
-        self.told.push_back(told);
+        self.answers.push_back(next);
     }
 }
 
-impl Told {
+impl Answered {
     fn now(at: Instant, answer: &Result<Answer, Error>) -> Self {
         let mut answer = answer.clone();
         let decision = answer.as_mut().ok().and_then(|it| it.decision.as_mut());
@@ -219,7 +219,7 @@ mod tests {
             journal.note(&asker, &trigger(shard_count), &answer);
             tokio::time::advance(Duration::from_secs(1)).await;
         }
-        let entries = journal.of(&asker);
+        let entries = journal.entries_of(&asker);
         assert_eq!(entries.len(), MOST_TRIGGERS);
         let oldest = entries.iter().map(|entry| entry.trigger.shard_count).min();
         assert_eq!(oldest, Some(9 * MOST_TRIGGERS as i64 + 1));
@@ -239,7 +239,7 @@ mod tests {
             reason,
             decision: None,
         };
-        let mut told = Vec::new();
+        let mut kept = Vec::new();
         for changes in [false, true] {
             for time in 0..times {
                 let number = if changes { time } else { 0 };
@@ -247,8 +247,8 @@ mod tests {
                 journal.note(&asker, &trigger, &answer);
                 tokio::time::advance(Duration::from_secs(1)).await;
             }
-            told.push(journal.of(&asker)[0].told.len());
+            kept.push(journal.entries_of(&asker)[0].answers.len());
         }
-        assert_eq!(told, [1, 3]);
+        assert_eq!(kept, [1, 3]);
     }
 }

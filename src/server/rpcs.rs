@@ -176,9 +176,9 @@ impl Scaler {
 
     /// Value and activity, and a note of them for `/explain`.
     async fn answer(&self, asker: &Asker, trigger: &Trigger) -> Result<Answer, Error> {
-        let sight = self.watchers.sight(&asker.namespace, trigger).await;
+        let snapshot = self.watchers.snapshot(&asker.namespace, trigger).await;
         let max_stale = self.watchers.pace().max_stale;
-        let answer = sight.and_then(|sight| answer(trigger, &sight, max_stale));
+        let answer = snapshot.and_then(|snapshot| answer(trigger, &snapshot, max_stale));
         self.journal.note(asker, trigger, &answer);
         answer
     }

@@ -32,7 +32,7 @@ use url::Url;
 
 pub(crate) use self::{
     budget::Budget,
-    classify::{Asked, Failed, Resource},
+    classify::{Call, Failed, Resource},
     rows::SharedRows,
 };
 use crate::{
@@ -211,7 +211,7 @@ impl Client {
         drop(self.kinesis().await);
         let config = self.sdk.lock().await.as_ref().map(|sdk| sdk.config.clone());
         let config = config.expect("the Kinesis client was made");
-        let asked = Asked {
+        let call = Call {
             operation: "GetCallerIdentity",
             resource: Resource::Identity,
             region: self.region(),
@@ -220,12 +220,12 @@ impl Client {
             .get_caller_identity()
             .send();
         let answer = self
-            .attempt(asked, answer)
+            .attempt(call, answer)
             .await
             .map_err(|failed| failed.error)?;
         answer
             .arn
-            .ok_or_else(|| asked.senseless("the answer has no Arn"))
+            .ok_or_else(|| call.senseless("the answer has no Arn"))
     }
 
     async fn make(&self) -> Sdk {
@@ -273,8 +273,8 @@ impl Client {
     /// Makes one attempt at a call, counted and timed. Its time does not run before its turn has come.
     pub(crate) async fn attempt<T, E>(
         &self,
-        asked: Asked<'_>,
-        call: impl Future<Output = Result<T, SdkError<E, HttpResponse>>> + Send,
+        call: Call<'_>,
+        answer: impl Future<Output = Result<T, SdkError<E, HttpResponse>>> + Send,
     ) -> Result<T, Failed>
     where
         T: Send,
@@ -282,13 +282,13 @@ impl Client {
     {
         let _turn = self.in_flight.acquire().await;
         let started = Instant::now();
-        let answer = call
+        let answer = answer
             .await
-            .map_err(|error| classify::failed(&error, &asked, self.key.role.as_ref()));
+            .map_err(|error| classify::failed(&error, &call, self.key.role.as_ref()));
         let failed = answer.as_ref().err().map(|failed| &failed.error);
         let outcome = failed.map(|error| error.kind);
         // Where a role was refused, STS was asked and Kinesis was not.
-        let operation = failed.map_or(asked.operation, |error| error.operation);
+        let operation = failed.map_or(call.operation, |error| error.operation);
         let metrics = &self.aws.metrics;
         metrics.aws_call(operation, outcome, started.elapsed());
         if outcome == Some(SourceErrorKind::Unauthenticated) {
@@ -309,12 +309,12 @@ impl Client {
         shared
     }
 
-    /// How often a source is asked.
+    /// How often a source is call.
     pub(crate) fn refresh(&self) -> Duration {
         self.aws.config.refresh
     }
 
-    /// The region asked.
+    /// The region call.
     pub(crate) fn region(&self) -> &str {
         &self.key.region
     }

@@ -10,42 +10,46 @@ use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 
-pub use self::application::Watched;
+pub use self::application::ApplicationFetcher;
 use crate::{
     decision::memories::Recorder,
     error::SourceError,
     source::{
         aws::Aws,
         shards::{self, OpenShards},
-        snapshot::Sight,
+        snapshot::Snapshot,
     },
     trigger::Source,
 };
 
 /// Asks AWS about one source.
 #[async_trait]
-pub trait Look: fmt::Debug + Send {
+pub trait Fetch: fmt::Debug + Send {
     /// What AWS says now.
     ///
     /// # Errors
     /// Whenever it is not known for certain. Never a partial answer, never a made-up zero.
-    async fn look(&mut self, wanted: Wanted) -> Result<Sight, SourceError>;
+    async fn fetch(&mut self, request: FetchRequest) -> Result<Snapshot, SourceError>;
 }
 
-/// How much of a source is wanted.
+/// How much of a source is request.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Wanted {
+pub struct FetchRequest {
     /// The age of what is unread, too.
     pub lag: bool,
     /// Only what may have changed within seconds: has a record arrived where all was read?
     pub quick: bool,
 }
 
-/// The eye on a source. Asks nothing yet. `recorder`: where what is decided from lag is recorded, if anywhere.
-pub fn at(aws: &Arc<Aws>, recorder: Option<&Arc<Recorder>>, source: &Source) -> Box<dyn Look> {
+/// The fetcher on a source. Asks nothing yet. `recorder`: where what is decided from lag is recorded, if anywhere.
+pub fn fetcher(
+    aws: &Arc<Aws>,
+    recorder: Option<&Arc<Recorder>>,
+    source: &Source,
+) -> Box<dyn Fetch> {
     match &source.lease_table {
         None => Box::new(shards::open_shards(aws, source)),
-        Some(table) => Box::new(Watched::new(
+        Some(table) => Box::new(ApplicationFetcher::new(
             source.clone(),
             shards::application(aws, source, table),
             recorder.cloned(),
@@ -54,8 +58,8 @@ pub fn at(aws: &Arc<Aws>, recorder: Option<&Arc<Recorder>>, source: &Source) -> 
 }
 
 #[async_trait]
-impl Look for OpenShards {
-    async fn look(&mut self, _: Wanted) -> Result<Sight, SourceError> {
-        self.count().await.map(Sight::OpenShards)
+impl Fetch for OpenShards {
+    async fn fetch(&mut self, _: FetchRequest) -> Result<Snapshot, SourceError> {
+        self.count().await.map(Snapshot::OpenShards)
     }
 }

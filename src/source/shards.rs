@@ -14,7 +14,7 @@ use kinesis_consumer::{kinesis::StartFrom, lease::Lease, sequence::SequenceNumbe
 pub use self::open::OpenShards;
 use crate::{
     error::SourceError,
-    source::aws::{Asked, Aws, Client, Resource, SharedRows},
+    source::aws::{Aws, Call, Client, Resource, SharedRows},
     trigger::{LeaseTable, Source, Stream},
 };
 
@@ -138,8 +138,8 @@ impl Reads for Application {
     }
 }
 
-fn asked<'a>(client: &'a Client, operation: &'static str, stream: &'a Stream) -> Asked<'a> {
-    Asked {
+fn call<'a>(client: &'a Client, operation: &'static str, stream: &'a Stream) -> Call<'a> {
+    Call {
         operation,
         resource: Resource::Stream(stream),
         region: client.region(),

@@ -17,7 +17,7 @@ use crate::{
 
 /// What is known of a source.
 #[derive(Clone, Debug)]
-pub enum Sight {
+pub enum Snapshot {
     /// The open shards of a stream.
     OpenShards(i64),
     /// The work of an application.
@@ -34,7 +34,7 @@ pub struct Application {
     /// The lease table.
     pub table: Table,
     /// Every shard within the retention period, as ListShards has them.
-    pub shards: Vec<ShardSight>,
+    pub shards: Vec<ShardSnapshot>,
     /// What is known of records that nobody has checkpointed; `None`: nobody wanted to know.
     pub lag: Option<Lag>,
 }
@@ -59,7 +59,7 @@ pub enum Table {
 
 /// One shard.
 #[derive(Clone, Debug)]
-pub struct ShardSight {
+pub struct ShardSnapshot {
     /// Its id.
     pub id: String,
     /// Does it take no more records?
@@ -67,16 +67,16 @@ pub struct ShardSight {
     /// The shards that it was made of.
     pub parents: BTreeSet<String>,
     /// Its lease, where the table has one.
-    pub lease: Option<LeaseSight>,
+    pub lease: Option<LeaseSnapshot>,
     /// May the application read it now?
     pub readability: Readability,
     /// What was found after the checkpoint, where it was looked for.
-    pub probe: Option<ProbeSight>,
+    pub probe: Option<ProbeSnapshot>,
 }
 
 /// One lease.
 #[derive(Clone, Debug, PartialEq)]
-pub struct LeaseSight {
+pub struct LeaseSnapshot {
     /// Who holds it.
     pub owner: Option<String>,
     /// Does the holder still renew it? Not known of one seen for the first time: then it is believed.
@@ -89,7 +89,7 @@ pub struct LeaseSight {
 
 /// What is there to read after a shard's checkpoint.
 #[derive(Clone, Debug, PartialEq)]
-pub struct ProbeSight {
+pub struct ProbeSnapshot {
     /// The last verdict; `None`: there is none yet.
     pub verdict: Option<Verdict>,
     /// The checkpoint that the verdict is about.
@@ -130,7 +130,7 @@ pub struct LagFailure {
     pub in_a_row: u32,
 }
 
-impl Sight {
+impl Snapshot {
     /// What the log follows: which number, and the number.
     pub fn headline(&self) -> (&'static str, i64) {
         match self {
@@ -148,7 +148,7 @@ impl Sight {
 
 impl Application {
     /// The shards that the application can work on now.
-    pub fn readable(&self) -> impl Iterator<Item = &ShardSight> {
+    pub fn readable(&self) -> impl Iterator<Item = &ShardSnapshot> {
         self.shards.iter().filter(|shard| shard.is_readable())
     }
 
@@ -203,7 +203,7 @@ impl Application {
     }
 }
 
-impl ShardSight {
+impl ShardSnapshot {
     /// Can the application work on it now?
     pub fn is_readable(&self) -> bool {
         matches!(self.readability, Readability::Readable { .. })

@@ -11,7 +11,7 @@ use tokio::{sync::Notify, time::Instant};
 const INTERVALS: u32 = 3;
 
 #[derive(Debug)]
-pub(super) struct Asked {
+pub(super) struct Demand {
     seen: Mutex<Seen>,
     /// More is wanted than before: look at once.
     pub(super) more: Notify,
@@ -30,8 +30,8 @@ struct Seen {
     lag_followers: usize,
 }
 
-impl Asked {
-    /// Asked now, for the first time.
+impl Demand {
+    /// Demand now, for the first time.
     pub(super) fn new(lag: bool) -> Self {
         let now = Instant::now();
         Self {

@@ -8,7 +8,7 @@ use super::Pace;
 use crate::{
     error::{Error, SourceError},
     metrics::WatcherCounts,
-    source::snapshot::Sight,
+    source::snapshot::Snapshot,
     trigger::Source,
 };
 
@@ -16,15 +16,15 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub struct State {
     /// The last good answer.
-    pub(super) snapshot: Option<Snapshot>,
+    pub(super) last_good: Option<LastGood>,
     /// How the questions since then failed.
     pub(super) failure: Option<Failure>,
 }
 
 /// A good answer.
 #[derive(Clone, Debug)]
-pub(super) struct Snapshot {
-    pub(super) sight: Sight,
+pub(super) struct LastGood {
+    pub(super) snapshot: Snapshot,
     /// When AWS gave it.
     pub(super) at: Instant,
 }
@@ -46,28 +46,29 @@ impl State {
         source: &Source,
         lag: bool,
         pace: &Pace,
-    ) -> Option<Result<Sight, Error>> {
-        if let Some(sight) = self.standing(pace) {
-            let lacks_lag = lag && matches!(&sight, Sight::Application(it) if it.lag.is_none());
-            return (!lacks_lag).then_some(Ok(sight));
+    ) -> Option<Result<Snapshot, Error>> {
+        if let Some(snapshot) = self.standing(pace) {
+            let lacks_lag =
+                lag && matches!(&snapshot, Snapshot::Application(it) if it.lag.is_none());
+            return (!lacks_lag).then_some(Ok(snapshot));
         }
         if let Some(failure) = &self.failure {
             return Some(Err(Error::Source(Arc::clone(&failure.error))));
         }
-        let age = self.snapshot.as_ref()?.at.elapsed();
+        let age = self.last_good.as_ref()?.at.elapsed();
         Some(Err(too_old(source, age)))
     }
 
     /// The last good answer, where it may stand in.
-    pub fn standing(&self, pace: &Pace) -> Option<Sight> {
-        let snapshot = self.snapshot.as_ref()?;
+    pub fn standing(&self, pace: &Pace) -> Option<Snapshot> {
+        let good = self.last_good.as_ref()?;
         let gone = self.failure.as_ref().is_some_and(Failure::is_certain);
         let stands = match self.failure {
             Some(_) => pace.max_stale,
             // At least until the next answer is due.
             None => pace.max_stale.max(pace.refresh.mul_f64(1.5)),
         };
-        (snapshot.at.elapsed() <= stands && !gone).then(|| snapshot.sight.clone())
+        (good.at.elapsed() <= stands && !gone).then(|| good.snapshot.clone())
     }
 
     /// The last failure, where the last question failed.
@@ -77,14 +78,14 @@ impl State {
 
     /// When AWS last gave a good answer.
     pub fn last_good(&self) -> Option<Instant> {
-        self.snapshot.as_ref().map(|snapshot| snapshot.at)
+        self.last_good.as_ref().map(|good| good.at)
     }
 
     pub(super) fn count(&self, pace: &Pace, counts: &mut WatcherCounts) {
         let standing = self.standing(pace).is_some();
-        match (&self.snapshot, &self.failure) {
-            (Some(snapshot), failure) if standing => {
-                counts.oldest = counts.oldest.max(snapshot.at.elapsed());
+        match (&self.last_good, &self.failure) {
+            (Some(good), failure) if standing => {
+                counts.oldest = counts.oldest.max(good.at.elapsed());
                 if failure.is_none() {
                     counts.fresh += 1;
                 } else {

@@ -13,15 +13,15 @@ use tracing::{info, warn};
 
 use super::{
     Pace, State, Table,
-    demand::Asked,
+    demand::Demand,
     lock,
-    state::{Failure, Snapshot},
+    state::{Failure, LastGood},
 };
 use crate::{
     error::SourceError,
     source::{
-        fetch::{Look, Wanted},
-        snapshot::Sight,
+        fetch::{Fetch, FetchRequest},
+        snapshot::Snapshot,
     },
     trigger::Source,
 };
@@ -31,9 +31,9 @@ const FIRST_BACKOFF: Duration = Duration::from_secs(1);
 
 pub(super) struct Watch {
     pub(super) source: Source,
-    pub(super) look: Box<dyn Look>,
+    pub(super) fetch: Box<dyn Fetch>,
     pub(super) pace: Pace,
-    pub(super) asked: Arc<Asked>,
+    pub(super) demand: Arc<Demand>,
     pub(super) table: Weak<Mutex<Table>>,
     pub(super) state: watch::Sender<State>,
 }
@@ -46,19 +46,19 @@ impl Watch {
         }
         let mut whole_at = Instant::now();
         loop {
-            let wanted = Wanted {
-                lag: self.asked.wants_lag(self.pace.idle),
+            let request = FetchRequest {
+                lag: self.demand.wants_lag(self.pace.idle),
                 quick: Instant::now() < whole_at,
             };
-            let wait = match self.look.look(wanted).await {
-                Ok(sight) => {
-                    if !wanted.quick {
+            let wait = match self.fetch.fetch(request).await {
+                Ok(snapshot) => {
+                    if !request.quick {
                         whole_at = Instant::now() + jittered(self.pace.refresh);
                     }
                     let soon = self
-                        .soon(&sight)
+                        .soon(&snapshot)
                         .map(|pause| Instant::now() + jittered(pause));
-                    self.answered(sight);
+                    self.answered(snapshot);
                     soon.map_or(whole_at, |soon| soon.min(whole_at))
                 }
                 Err(error) => {
@@ -70,7 +70,7 @@ impl Watch {
             };
             tokio::select! {
                 () = sleep_until(wait) => {}
-                () = self.asked.more.notified() => {}
+                () = self.demand.more.notified() => {}
             }
             if self.end_if_idle() {
                 return;
@@ -79,24 +79,24 @@ impl Watch {
     }
 
     /// The pause before a quick look, where one is worth it before the next refresh.
-    fn soon(&self, sight: &Sight) -> Option<Duration> {
-        let Sight::Application(application) = sight else {
+    fn soon(&self, snapshot: &Snapshot) -> Option<Duration> {
+        let Snapshot::Application(application) = snapshot else {
             return None;
         };
         let lag = application.lag.as_ref()?;
         if lag.under_way {
             Some(FIRST_BACKOFF)
-        } else if self.asked.has_lag_followers() && application.is_idle() {
+        } else if self.demand.has_lag_followers() && application.is_idle() {
             Some(self.pace.idle_refresh)
         } else {
             None
         }
     }
 
-    fn answered(&self, sight: Sight) {
-        let at = match &sight {
-            Sight::OpenShards(_) => Instant::now(),
-            Sight::Application(application) => application.at,
+    fn answered(&self, snapshot: Snapshot) {
+        let at = match &snapshot {
+            Snapshot::OpenShards(_) => Instant::now(),
+            Snapshot::Application(application) => application.at,
         };
         let Source { stream, region, .. } = &self.source;
         let table = self
@@ -105,14 +105,14 @@ impl Watch {
             .as_ref()
             .map(|table| table.name.as_str());
         self.state.send_if_modified(|state| {
-            let before = state.snapshot.take();
+            let before = state.last_good.take();
             let failure = state.failure.take();
             if let Some(failure) = &failure {
                 let failures = failure.in_a_row;
                 info!(%stream, region, table, failures, "recovered");
             }
-            let (what, count) = sight.headline();
-            let was = before.map(|before| before.sight.headline().1);
+            let (what, count) = snapshot.headline();
+            let was = before.map(|before| before.snapshot.headline().1);
             match was {
                 None => info!(%stream, region, table, count, "first answer: {what}"),
                 Some(was) if was != count => {
@@ -120,9 +120,10 @@ impl Watch {
                 }
                 Some(_) => {}
             }
-            let changed =
-                failure.is_some() || was != Some(count) || matches!(sight, Sight::Application(_));
-            state.snapshot = Some(Snapshot { sight, at });
+            let changed = failure.is_some()
+                || was != Some(count)
+                || matches!(snapshot, Snapshot::Application(_));
+            state.last_good = Some(LastGood { snapshot, at });
             changed
         });
     }
@@ -158,13 +159,13 @@ impl Watch {
             return true;
         };
         let mut table = lock(&table);
-        if !self.asked.is_idle(self.pace.idle) {
+        if !self.demand.is_idle(self.pace.idle) {
             return false;
         }
         let Source { stream, region, .. } = &self.source;
         info!(%stream, region, "nobody asks any more: no longer watched");
         let its = table.watchers.get(&self.source);
-        if its.is_some_and(|watcher| Arc::ptr_eq(&watcher.asked, &self.asked)) {
+        if its.is_some_and(|watcher| Arc::ptr_eq(&watcher.demand, &self.demand)) {
             table.remove(&self.source);
         }
         true

@@ -12,7 +12,7 @@ use tonic::Code;
 use super::*;
 use crate::{
     error::{SourceError, SourceErrorKind},
-    source::{fetch::Wanted, snapshot::Sight},
+    source::{fetch::FetchRequest, snapshot::Snapshot},
     trigger::Stream,
 };
 
@@ -53,8 +53,8 @@ impl Scripted {
 }
 
 #[async_trait]
-impl Look for Scripted {
-    async fn look(&mut self, _: Wanted) -> Result<Sight, SourceError> {
+impl Fetch for Scripted {
+    async fn fetch(&mut self, _: FetchRequest) -> Result<Snapshot, SourceError> {
         self.asked.fetch_add(1, Ordering::Relaxed);
         let says = {
             let mut script = self.script.lock().unwrap();
@@ -65,11 +65,11 @@ impl Look for Scripted {
             }
         };
         match says {
-            Says::Count(count) => Ok(Sight::OpenShards(count)),
+            Says::Count(count) => Ok(Snapshot::OpenShards(count)),
             Says::Fails(kind) => Err(failure(kind)),
             Says::Late(late, count) => {
                 sleep(late).await;
-                Ok(Sight::OpenShards(count))
+                Ok(Snapshot::OpenShards(count))
             }
             Says::Panics => panic!("a bug"),
         }
@@ -108,15 +108,15 @@ fn trigger(source: &Source) -> Trigger {
 
 impl Watchers {
     async fn open_shards(&self, namespace: &str, source: &Source) -> Result<i64, Error> {
-        self.sight(namespace, &trigger(source))
+        self.snapshot(namespace, &trigger(source))
             .await
-            .map(|sight| sight.headline().1)
+            .map(|snapshot| snapshot.headline().1)
     }
 }
 
 impl Subscription {
     fn open_shards(&mut self) -> Option<i64> {
-        self.sight().map(|sight| sight.headline().1)
+        self.snapshot().map(|snapshot| snapshot.headline().1)
     }
 }
 
@@ -448,7 +448,7 @@ async fn a_follower_hears_of_changes_only() {
 
 #[tokio::test(start_paused = true)]
 async fn the_life_of_a_push_stream_is_no_pause_between_questions() {
-    let asked = Asked::new(false);
+    let asked = Demand::new(false);
     asked.follow(false);
     pass(MINUTE * 60 * 24).await;
     asked.now(false);

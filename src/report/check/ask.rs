@@ -15,12 +15,12 @@ use crate::{
     decision::answer::{Answer, answer},
     error::{Error, SourceError, SourceErrorKind},
     metrics::Metrics,
-    report::explain::{self, view::ToldView},
+    report::explain::{self, view::AnswerView},
     source::{
         aws::Aws,
-        fetch::{self, Wanted},
+        fetch::{self, FetchRequest},
         shards::{self, ReadError},
-        snapshot::Sight,
+        snapshot::Snapshot,
     },
     trigger::{KEYS, ScaleOn, Source, Stream, Trigger, policy::Policy, understood::understood},
 };
@@ -31,7 +31,7 @@ const LOOKS: usize = 30;
 /// Everything about one trigger.
 pub(super) async fn ask(written: Written, config: &Config) -> TriggerReport {
     let mut seen = Seen::default();
-    let told = told(&written, config, &mut seen).await;
+    let answer = find_answer(&written, config, &mut seen).await;
     let target = seen.target.unwrap_or(1);
     TriggerReport {
         ignored: ignored(&written),
@@ -39,7 +39,7 @@ pub(super) async fn ask(written: Written, config: &Config) -> TriggerReport {
         kind: written.kind,
         namespace: written.namespace,
         seen,
-        told: ToldView::of(&told, target),
+        answer: AnswerView::new(&answer, target),
     }
 }
 
@@ -58,7 +58,7 @@ fn ignored(written: &Written) -> Vec<String> {
     ignored
 }
 
-async fn told(written: &Written, config: &Config, seen: &mut Seen) -> Result<Answer, Error> {
+async fn find_answer(written: &Written, config: &Config, seen: &mut Seen) -> Result<Answer, Error> {
     let metadata = &written.metadata;
     let trigger = Trigger::parse(metadata, config.aws.region.as_deref())?;
     let is_default = |key| {
@@ -83,10 +83,10 @@ async fn told(written: &Written, config: &Config, seen: &mut Seen) -> Result<Ans
     seen.identity = Some(identity.unwrap_or_else(|error| format!("unknown: {error}")));
     try_calls(&aws, &trigger, &arns, &mut seen.permissions).await;
 
-    let sight = see(&aws, &trigger).await?;
-    let answer = answer(&trigger, &sight, Duration::ZERO);
+    let snapshot = see(&aws, &trigger).await?;
+    let answer = answer(&trigger, &snapshot, Duration::ZERO);
     // Also of an error: what was seen says why.
-    if let Sight::Application(application) = &sight {
+    if let Snapshot::Application(application) = &snapshot {
         let decision = answer.as_ref().ok().and_then(|it| it.decision.as_deref());
         seen.application = Some(explain::shards::application(
             application,
@@ -98,23 +98,23 @@ async fn told(written: &Written, config: &Config, seen: &mut Seen) -> Result<Ans
 }
 
 /// Looks as a watcher does, until every shard has a verdict.
-async fn see(aws: &Arc<Aws>, trigger: &Trigger) -> Result<Sight, Error> {
-    let mut eye = fetch::at(aws, None, &trigger.source);
-    let mut wanted = Wanted {
+async fn see(aws: &Arc<Aws>, trigger: &Trigger) -> Result<Snapshot, Error> {
+    let mut fetcher = fetch::fetcher(aws, None, &trigger.source);
+    let mut request = FetchRequest {
         lag: matches!(trigger.scale_on, ScaleOn::Lag { .. }),
         quick: false,
     };
     for _ in 1..LOOKS {
-        let sight = eye.look(wanted).await.map_err(Arc::new)?;
-        match &sight {
-            Sight::Application(application)
+        let snapshot = fetcher.fetch(request).await.map_err(Arc::new)?;
+        match &snapshot {
+            Snapshot::Application(application)
                 if application.lag.as_ref().is_some_and(|lag| lag.under_way) => {}
-            _ => return Ok(sight),
+            _ => return Ok(snapshot),
         }
-        wanted.quick = true;
+        request.quick = true;
         sleep(Duration::from_secs(1)).await;
     }
-    Ok(eye.look(wanted).await.map_err(Arc::new)?)
+    Ok(fetcher.fetch(request).await.map_err(Arc::new)?)
 }
 
 async fn try_calls(aws: &Arc<Aws>, trigger: &Trigger, arns: &Arns, tried: &mut Vec<Permission>) {

@@ -20,7 +20,7 @@ pub(super) struct Written {
 }
 
 /// The triggers of `--set key=value`.
-pub(super) fn of_pairs(pairs: &[String]) -> anyhow::Result<Vec<Written>> {
+pub(super) fn parse_pairs(pairs: &[String]) -> anyhow::Result<Vec<Written>> {
     let metadata = pairs
         .iter()
         .map(|pair| {
@@ -38,7 +38,7 @@ pub(super) fn of_pairs(pairs: &[String]) -> anyhow::Result<Vec<Written>> {
 }
 
 /// The triggers of a manifest that this scaler would be asked about, and the built-in's, which it can stand in for.
-pub(super) fn of_yaml(text: &str) -> anyhow::Result<Vec<Written>> {
+pub(super) fn parse_manifest(text: &str) -> anyhow::Result<Vec<Written>> {
     let documents: Vec<Value> =
         serde_yaml::from_multiple(text).map_err(|error| anyhow::anyhow!("no YAML: {error}"))?;
     let mut found = Vec::new();
@@ -130,7 +130,7 @@ spec:
 
     #[test]
     fn triggers_of_ours_and_of_the_built_in_are_found() {
-        let found = of_yaml(YAML).unwrap();
+        let found = parse_manifest(YAML).unwrap();
         let places: Vec<_> = found.iter().map(|it| it.place.as_str()).collect();
         assert_eq!(
             places,
@@ -143,10 +143,10 @@ spec:
     #[test]
     fn what_is_wrong_is_said() {
         let number = YAML.replace("\"3\"", "3");
-        let error = format!("{:#}", of_yaml(&number).unwrap_err());
+        let error = format!("{:#}", parse_manifest(&number).unwrap_err());
         assert!(error.contains("shardCount is 3: want text"), "{error}");
-        assert!(of_yaml("kind: Pod").is_err());
-        assert!(of_yaml("a: [").is_err());
-        assert!(of_pairs(&["streamName".to_owned()]).is_err());
+        assert!(parse_manifest("kind: Pod").is_err());
+        assert!(parse_manifest("a: [").is_err());
+        assert!(parse_pairs(&["streamName".to_owned()]).is_err());
     }
 }

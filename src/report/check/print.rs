@@ -6,7 +6,7 @@ use super::report::{Permission, Report, TriggerReport};
 use crate::report::explain::{
     shards::{ApplicationView, ShardView},
     shortened, time,
-    view::ToldView,
+    view::AnswerView,
 };
 
 /// Shards printed; tools get all of them.
@@ -30,7 +30,7 @@ impl TriggerReport {
             namespace,
             ignored,
             seen,
-            told,
+            answer,
         } = self;
         writeln!(out, "{place} ({kind}), namespace {namespace}")?;
         if kind == "aws-kinesis-stream" {
@@ -60,8 +60,8 @@ impl TriggerReport {
         if let Some(application) = &seen.application {
             print_application(application, out)?;
         }
-        match told {
-            ToldView::Answer {
+        match answer {
+            AnswerView::Answer {
                 value,
                 replicas,
                 active,
@@ -79,7 +79,7 @@ impl TriggerReport {
                     "  KEDA would be told: {name} = {value}, target {target}, {active}\n    {reason}\n"
                 )
             }
-            ToldView::Error { code, error } => {
+            AnswerView::Error { code, error } => {
                 writeln!(out, "  KEDA would get the error {code}:")?;
                 for line in error.lines() {
                     writeln!(out, "    {line}")?;

@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
-    report::explain::{shards::ApplicationView, view::ToldView},
+    report::explain::{shards::ApplicationView, view::AnswerView},
     trigger::understood::Pair,
 };
 
@@ -25,7 +25,8 @@ pub(super) struct TriggerReport {
     #[serde(flatten)]
     pub(super) seen: Seen,
     /// What KEDA would get.
-    pub(super) told: ToldView,
+    #[serde(rename = "told")]
+    pub(super) answer: AnswerView,
 }
 
 /// What was found out on the way to an answer, or to the error that ended it.
@@ -67,6 +68,6 @@ pub(super) struct Permission {
 
 impl TriggerReport {
     pub(super) fn failed(&self) -> bool {
-        matches!(self.told, ToldView::Error { .. })
+        matches!(self.answer, AnswerView::Error { .. })
     }
 }

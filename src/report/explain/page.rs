@@ -9,7 +9,7 @@ use maud::{Markup, html};
 use super::{
     chart::{Chart, Line},
     html::{count, document, link, time},
-    view::{Answered, Decided, Index, Object, Short, ToldView, TriggerView},
+    view::{AnswerView, AnsweredView, DecisionView, Index, Object, Short, TriggerView},
 };
 
 /// ScaledObjects on the page of all. The JSON has every one.
@@ -60,13 +60,13 @@ fn name(namespace: &str, name: &str) -> Markup {
 
 fn short(trigger: &Short) -> Markup {
     html! {
-        @match &trigger.told {
-            Some(ToldView::Answer { replicas, active, reason, .. }) => {
+        @match &trigger.answer {
+            Some(AnswerView::Answer { replicas, active, reason, .. }) => {
                 td.number { (replicas) }
                 td { (yes(*active)) }
                 td { (reason) }
             }
-            Some(ToldView::Error { code, error }) => {
+            Some(AnswerView::Error { code, error }) => {
                 td.number { "—" }
                 td { span.bad { (code) } }
                 td { (error) }
@@ -83,12 +83,12 @@ pub fn object(object: &Object) -> String {
         p { a href="/explain" { "All ScaledObjects" } }
         h1 { (title) }
         p.dim { (object.at) " · " a href="?format=json" { "JSON" } }
-        @for trigger in &object.triggers { (of(trigger)) }
+        @for trigger in &object.triggers { (card(trigger)) }
     };
     document(&title, &body)
 }
 
-fn of(trigger: &TriggerView) -> Markup {
+fn card(trigger: &TriggerView) -> Markup {
     let application = trigger.source.application.as_ref();
     html! {
         section.card {
@@ -113,13 +113,13 @@ fn of(trigger: &TriggerView) -> Markup {
 /// Why so many replicas, in a sentence.
 fn headline(trigger: &TriggerView) -> Markup {
     html! {
-        @match &trigger.keda.told {
-            ToldView::Answer { replicas, reason, decision, .. } => {
+        @match &trigger.keda.answer {
+            AnswerView::Answer { replicas, reason, decision, .. } => {
                 h2.headline { (count(*replicas, "replica")) }
                 p { (reason) "." }
                 @for note in decision.iter().flat_map(|it| &it.notes) { p { "Note: " (note) } }
             }
-            ToldView::Error { code, error } => {
+            AnswerView::Error { code, error } => {
                 h2.headline { span.bad { "No answer: " (code) } }
                 p { (error) }
                 p.dim { "KEDA keeps the replicas as they are, or takes the ScaledObject's fallback." }
@@ -137,11 +137,11 @@ fn tiles(trigger: &TriggerView) -> Markup {
     let unread = |unread: usize, readable: usize| format!("{unread} of {readable}");
     html! {
         div.tiles {
-            @if let ToldView::Answer { value, active, decision, .. } = &trigger.keda.told {
+            @if let AnswerView::Answer { value, active, decision, .. } = &trigger.keda.answer {
                 (tile(&format!("value of {}", trigger.keda.metric_name), &value.to_string()))
                 (tile("target (shardCount)", &trigger.keda.target.to_string()))
                 div { b { (yes(*active)) } small { "active" } }
-                @if let Some(Decided { running, shards_per_replica, carry, .. }) = decision {
+                @if let Some(DecisionView { running, shards_per_replica, carry, .. }) = decision {
                     (tile("pods that hold a lease", &running.to_string()))
                     (tile("shards per replica", &shards_per_replica.to_string()))
                     @if let Some(carry) = carry { (tile("shards a pod can carry, at most", &format!("{carry:.1}"))) }
@@ -165,9 +165,9 @@ fn yes(is: bool) -> Markup {
 fn aws(trigger: &TriggerView) -> Markup {
     let source = &trigger.source;
     // Not what the headline says already.
-    let said = match &trigger.keda.told {
-        ToldView::Error { error, .. } => Some(error),
-        ToldView::Answer { .. } => None,
+    let said = match &trigger.keda.answer {
+        AnswerView::Error { error, .. } => Some(error),
+        AnswerView::Answer { .. } => None,
     };
     let failure = source.failure.as_ref().filter(|it| Some(*it) != said);
     let look = source
@@ -190,14 +190,14 @@ fn charts(trigger: &TriggerView) -> Markup {
     let until = trigger.asked_seconds_ago;
     // The journal has an age a minute: what holds now ends every line.
     let application = trigger.source.application.as_ref();
-    let present = Answered {
+    let present = AnsweredView {
         since: String::new(),
         seconds_ago: until,
         oldest_unread_ms: application.and_then(|it| it.oldest_unread_ms),
-        told: trigger.keda.told.clone(),
+        answer: trigger.keda.answer.clone(),
     };
     let answers: Vec<_> = trigger.answers.iter().chain([&present]).collect();
-    let line = |label, value: fn(&Answered) -> Option<f64>| Line {
+    let line = |label, value: fn(&AnsweredView) -> Option<f64>| Line {
         label,
         points: answers
             .iter()
@@ -228,29 +228,29 @@ fn charts(trigger: &TriggerView) -> Markup {
     }
 }
 
-fn decided(answered: &Answered) -> Option<&Decided> {
-    match &answered.told {
-        ToldView::Answer { decision, .. } => decision.as_ref(),
-        ToldView::Error { .. } => None,
+fn decided(answered: &AnsweredView) -> Option<&DecisionView> {
+    match &answered.answer {
+        AnswerView::Answer { decision, .. } => decision.as_ref(),
+        AnswerView::Error { .. } => None,
     }
 }
 
-fn value(answered: &Answered) -> Option<f64> {
-    match answered.told {
-        ToldView::Answer { value, .. } => Some(value as f64),
-        ToldView::Error { .. } => None,
+fn value(answered: &AnsweredView) -> Option<f64> {
+    match answered.answer {
+        AnswerView::Answer { value, .. } => Some(value as f64),
+        AnswerView::Error { .. } => None,
     }
 }
 
-fn replicas(answered: &Answered) -> Option<f64> {
-    match answered.told {
-        ToldView::Answer { replicas, .. } => Some(replicas as f64),
-        ToldView::Error { .. } => None,
+fn replicas(answered: &AnsweredView) -> Option<f64> {
+    match answered.answer {
+        AnswerView::Answer { replicas, .. } => Some(replicas as f64),
+        AnswerView::Error { .. } => None,
     }
 }
 
 /// Nothing unread is an age of 0, where it was looked at.
-fn oldest(answered: &Answered) -> Option<f64> {
+fn oldest(answered: &AnsweredView) -> Option<f64> {
     decided(answered)?;
     Some(answered.oldest_unread_ms.unwrap_or(0) as f64)
 }
@@ -262,7 +262,7 @@ fn threshold(trigger: &TriggerView) -> Option<u64> {
     u64::try_from(threshold.as_millis()).ok()
 }
 
-fn answers(answers: &[Answered]) -> Markup {
+fn answers(answers: &[AnsweredView]) -> Markup {
     let older = answers.len().saturating_sub(MOST_ANSWERS);
     html! {
         h3 { "Answers of the last hour" }
@@ -272,11 +272,11 @@ fn answers(answers: &[Answered]) -> Markup {
                 @for answered in answers.iter().rev().take(MOST_ANSWERS) {
                     tr {
                         td.when { (time(answered.seconds_ago * 1_000)) " ago" }
-                        @match &answered.told {
-                            ToldView::Answer { value, replicas, active, reason, .. } => {
+                        @match &answered.answer {
+                            AnswerView::Answer { value, replicas, active, reason, .. } => {
                                 td.number { (value) } td.number { (replicas) } td { (yes(*active)) } td { (reason) }
                             }
-                            ToldView::Error { code, error } => {
+                            AnswerView::Error { code, error } => {
                                 td.number { "—" } td.number { "—" } td { span.bad { (code) } } td { (error) }
                             }
                         }

@@ -3,13 +3,13 @@
 use std::cmp::Reverse;
 
 use kinesis_consumer::shard_sync::Readability;
-use right_sizing::{Decision, ShardView as Decided};
+use right_sizing::{Decision, ShardView as DecidedShard};
 use serde::Serialize;
 
 use super::Now;
 use crate::source::{
     probe::Verdict,
-    snapshot::{Application, ShardSight, Table},
+    snapshot::{Application, ShardSnapshot, Table},
 };
 
 /// The work of an application on one stream.
@@ -177,7 +177,7 @@ fn table(table: &Table) -> (String, Vec<(String, String)>) {
     }
 }
 
-fn view(shard: &ShardSight, decided: Option<&Decided>, now: &Now) -> ShardView {
+fn view(shard: &ShardSnapshot, decided: Option<&DecidedShard>, now: &Now) -> ShardView {
     let probe = shard.probe.as_ref();
     let verdict = probe.and_then(|probe| probe.verdict.as_ref());
     let (state, why) = match (&shard.readability, probe) {

@@ -7,7 +7,7 @@ use super::{Now, shards::ApplicationView};
 use crate::{
     decision::answer::Answer,
     error::Error,
-    report::journal::{Asker, Entry, Told},
+    report::journal::{Answered, Asker, Entry},
     trigger::{
         Trigger,
         understood::{Pair, scale_on, understood},
@@ -48,7 +48,7 @@ pub struct Short {
     pub asked_seconds_ago: u64,
     /// What it was told last.
     #[serde(flatten)]
-    pub told: Option<ToldView>,
+    pub answer: Option<AnswerView>,
 }
 
 /// All about one ScaledObject.
@@ -78,7 +78,7 @@ pub struct TriggerView {
     /// What AWS said.
     pub source: SourceView,
     /// The answers of the last hour, oldest first; equal ones in a row are one.
-    pub answers: Vec<Answered>,
+    pub answers: Vec<AnsweredView>,
 }
 
 /// What KEDA is told of a trigger.
@@ -91,13 +91,13 @@ pub struct Keda {
     pub target: i64,
     /// Its value, or why there is none.
     #[serde(flatten)]
-    pub told: ToldView,
+    pub answer: AnswerView,
 }
 
 /// An answer, or why there is none.
 #[derive(Clone, Debug, Serialize)]
 #[serde(untagged, rename_all_fields = "camelCase")]
-pub enum ToldView {
+pub enum AnswerView {
     /// An answer.
     Answer {
         /// The metric's value.
@@ -110,7 +110,7 @@ pub enum ToldView {
         reason: String,
         /// How lag became replicas.
         #[serde(skip_serializing_if = "Option::is_none")]
-        decision: Option<Decided>,
+        decision: Option<DecisionView>,
     },
     /// An error.
     Error {
@@ -124,7 +124,7 @@ pub enum ToldView {
 /// How lag became replicas: a [`Decision`] without its shards, which are shown with what else is known of them.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Decided {
+pub struct DecisionView {
     /// What kind of decision it is.
     pub step: Step,
     /// What a user should know besides.
@@ -144,7 +144,7 @@ pub struct Decided {
 /// An answer and since when it is given.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Answered {
+pub struct AnsweredView {
     /// When it was first told.
     pub since: String,
     /// The same, in seconds before now.
@@ -154,7 +154,7 @@ pub struct Answered {
     pub oldest_unread_ms: Option<u64>,
     /// What was told.
     #[serde(flatten)]
-    pub told: ToldView,
+    pub answer: AnswerView,
 }
 
 /// What AWS said.
@@ -174,11 +174,11 @@ pub struct SourceView {
 }
 
 impl Index {
-    pub(super) fn of(now: &Now, entries: &[(Asker, Vec<Entry>)]) -> Self {
+    pub(super) fn new(now: &Now, entries: &[(Asker, Vec<Entry>)]) -> Self {
         let line = |(asker, entries): &(Asker, Vec<Entry>)| Line {
             namespace: asker.namespace.clone(),
             name: asker.name.clone(),
-            triggers: entries.iter().map(|entry| Short::of(now, entry)).collect(),
+            triggers: entries.iter().map(|entry| Short::new(now, entry)).collect(),
         };
         Self {
             at: format!("{:.0}", now.time),
@@ -188,37 +188,37 @@ impl Index {
 }
 
 impl Short {
-    fn of(now: &Now, entry: &Entry) -> Self {
-        let last = entry.told.back();
+    fn new(now: &Now, entry: &Entry) -> Self {
+        let last = entry.answers.back();
         Self {
             stream: entry.trigger.source.stream.to_string(),
             scale_on: scale_on(&entry.trigger),
             asked_seconds_ago: now.seconds_since(entry.asked),
-            told: last.map(|told| ToldView::of(&told.answer, entry.trigger.shard_count)),
+            answer: last.map(|last| AnswerView::new(&last.answer, entry.trigger.shard_count)),
         }
     }
 }
 
 impl TriggerView {
-    pub(super) fn of(
+    pub(super) fn new(
         now: &Now,
         entry: &Entry,
-        told: &Result<Answer, Error>,
+        answer: &Result<Answer, Error>,
         source: SourceView,
     ) -> Self {
         let Entry { trigger, .. } = entry;
-        let answered = |told: &Told| Answered {
-            since: format!("{:.0}", told.since),
-            seconds_ago: now.seconds_since(told.at),
-            oldest_unread_ms: told.oldest_ms,
-            told: ToldView::of(&told.answer, trigger.shard_count),
+        let view = |answered: &Answered| AnsweredView {
+            since: format!("{:.0}", answered.since),
+            seconds_ago: now.seconds_since(answered.at),
+            oldest_unread_ms: answered.oldest_ms,
+            answer: AnswerView::new(&answered.answer, trigger.shard_count),
         };
         Self {
             metadata: understood(trigger),
             asked_seconds_ago: now.seconds_since(entry.asked),
-            keda: Keda::of(trigger, told),
+            keda: Keda::new(trigger, answer),
             source,
-            answers: entry.told.iter().map(answered).collect(),
+            answers: entry.answers.iter().map(view).collect(),
         }
     }
 
@@ -231,25 +231,25 @@ impl TriggerView {
 
 impl Keda {
     /// What KEDA is told of this trigger.
-    pub fn of(trigger: &Trigger, told: &Result<Answer, Error>) -> Self {
+    pub fn new(trigger: &Trigger, answer: &Result<Answer, Error>) -> Self {
         Self {
             metric_name: trigger.metric_name(),
             target: trigger.shard_count,
-            told: ToldView::of(told, trigger.shard_count),
+            answer: AnswerView::new(answer, trigger.shard_count),
         }
     }
 }
 
-impl ToldView {
+impl AnswerView {
     /// An answer, of which so much makes a replica, or an error.
-    pub fn of(told: &Result<Answer, Error>, target: i64) -> Self {
-        match told {
+    pub fn new(answer: &Result<Answer, Error>, target: i64) -> Self {
+        match answer {
             Ok(answer) => Self::Answer {
                 value: answer.value,
                 replicas: replicas(answer.value, target),
                 active: answer.active,
                 reason: answer.reason.clone(),
-                decision: answer.decision.as_deref().map(Decided::of),
+                decision: answer.decision.as_deref().map(DecisionView::new),
             },
             Err(error) => Self::Error {
                 code: code_name(error),
@@ -259,8 +259,8 @@ impl ToldView {
     }
 }
 
-impl Decided {
-    fn of(decision: &Decision) -> Self {
+impl DecisionView {
+    fn new(decision: &Decision) -> Self {
         Self {
             step: decision.step,
             notes: decision.notes.iter().map(ToString::to_string).collect(),

@@ -70,9 +70,9 @@ impl Activity {
     async fn next_state(&mut self) -> bool {
         loop {
             let max_stale = self.watchers.pace().max_stale;
-            let answer = self.subscription.sight();
-            let answer =
-                answer.and_then(|sight| answer::answer(&self.trigger, &sight, max_stale).ok());
+            let answer = self.subscription.snapshot();
+            let answer = answer
+                .and_then(|snapshot| answer::answer(&self.trigger, &snapshot, max_stale).ok());
             let active = answer.map(|answer| answer.active);
             let due = Instant::now() >= self.repeat_at;
             if due {

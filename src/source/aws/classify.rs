@@ -29,7 +29,7 @@ pub(crate) enum Resource<'a> {
 
 /// A call.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Asked<'a> {
+pub(crate) struct Call<'a> {
     /// The API operation.
     pub(crate) operation: &'static str,
     /// What it is about.
@@ -57,7 +57,7 @@ impl fmt::Display for Resource<'_> {
     }
 }
 
-impl Asked<'_> {
+impl Call<'_> {
     /// An answer that AWS gave with status 200 and that makes no sense.
     pub(crate) fn senseless(&self, message: &str) -> SourceError {
         self.error(
@@ -84,14 +84,14 @@ impl Asked<'_> {
 /// Names the failure of one attempt. `role`: the role that the client assumes.
 pub(super) fn failed<E>(
     error: &SdkError<E, HttpResponse>,
-    asked: &Asked<'_>,
+    call: &Call<'_>,
     role: Option<&Role>,
 ) -> Failed
 where
     E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
 {
     use SourceErrorKind::{Timeout, Unavailable};
-    if let Some(error) = credentials(error, asked, role) {
+    if let Some(error) = credentials(error, call, role) {
         return Failed {
             error,
             broken: false,
@@ -109,21 +109,21 @@ where
                 code if code.starts_with("KMS") && kind == SourceErrorKind::AccessDenied => {
                     "Allow kms:Decrypt on the stream's key to the identity that asks, and see that the key is enabled".to_owned()
                 }
-                _ => hint(kind, asked),
+                _ => hint(kind, call),
             };
             (
-                asked.error(kind, &code, message, &hint),
+                call.error(kind, &code, message, &hint),
                 kind == Unavailable && status >= 500,
             )
         }
-        SdkError::TimeoutError(_) => (timeout(asked, "no answer in time"), false),
+        SdkError::TimeoutError(_) => (timeout(call, "no answer in time"), false),
         SdkError::DispatchFailure(context) if context.is_timeout() => {
-            (timeout(asked, "no connection in time"), false)
+            (timeout(call, "no connection in time"), false)
         }
         SdkError::DispatchFailure(_) => {
-            let hint = hint(Unavailable, asked);
+            let hint = hint(Unavailable, call);
             (
-                asked.error(Unavailable, "ConnectionFailed", &cause, &hint),
+                call.error(Unavailable, "ConnectionFailed", &cause, &hint),
                 true,
             )
         }
@@ -134,30 +134,30 @@ where
             } else {
                 Unavailable
             };
-            let hint = hint(kind, asked);
+            let hint = hint(kind, call);
             let error = if status == 200 {
-                asked.error(kind, "UnreadableAnswer", &cause, &hint)
+                call.error(kind, "UnreadableAnswer", &cause, &hint)
             } else {
-                asked.error(kind, &format!("Http{status}"), &cause, &hint)
+                call.error(kind, &format!("Http{status}"), &cause, &hint)
             };
             (error, kind == Unavailable)
         }
         _ => {
             let hint = "This is a request that the SDK would not send; see the trigger's metadata";
-            (asked.error(Unavailable, "NotSent", &cause, hint), false)
+            (call.error(Unavailable, "NotSent", &cause, hint), false)
         }
     };
     return Failed { error, broken };
 
-    fn timeout(asked: &Asked<'_>, message: &str) -> SourceError {
-        asked.error(Timeout, "Timeout", message, &hint(Timeout, asked))
+    fn timeout(call: &Call<'_>, message: &str) -> SourceError {
+        call.error(Timeout, "Timeout", message, &hint(Timeout, call))
     }
 }
 
 /// The error of the credentials, if that is why the call was not sent.
 fn credentials(
     error: &(dyn StdError + 'static),
-    asked: &Asked<'_>,
+    call: &Call<'_>,
     role: Option<&Role>,
 ) -> Option<SourceError> {
     let found = causes(error).find_map(|cause| cause.downcast_ref::<CredentialsError>())?;
@@ -175,19 +175,19 @@ fn credentials(
     });
     let Some((operation, resource, meta)) = sts else {
         let mut error = match found {
-            CredentialsError::CredentialsNotLoaded(_) => asked.error(
+            CredentialsError::CredentialsNotLoaded(_) => call.error(
                 SourceErrorKind::Unauthenticated,
                 "NoCredentials",
                 "none in the environment, a profile, a web identity token (IRSA), a container (EKS Pod Identity) or the instance",
                 "Give the scaler's pod a service account with IRSA or EKS Pod Identity, or keys in the environment",
             ),
-            CredentialsError::ProviderTimedOut(_) => asked.error(
+            CredentialsError::ProviderTimedOut(_) => call.error(
                 SourceErrorKind::Timeout,
                 "CredentialsTimeout",
                 &innermost(found),
                 "The provider of credentials does not answer: see the pod's identity and its network",
             ),
-            _ => asked.error(
+            _ => call.error(
                 SourceErrorKind::Unauthenticated,
                 "CredentialsFailed",
                 &innermost(found),
@@ -195,7 +195,7 @@ fn credentials(
             ),
         };
         if let Some(role) = role {
-            error.resource = format!("{} as role {}", asked.resource, role.arn);
+            error.resource = format!("{} as role {}", call.resource, role.arn);
         }
         return Some(error);
     };
@@ -205,11 +205,11 @@ fn credentials(
         SourceErrorKind::AccessDenied => {
             "Let the trust policy of the role name the scaler's identity (and its external id, awsExternalId), and allow that identity sts:AssumeRole on it".to_owned()
         }
-        kind => hint(kind, asked),
+        kind => hint(kind, call),
     };
-    let mut error = asked.error(kind, code, meta.message().unwrap_or("no message"), &hint);
+    let mut error = call.error(kind, code, meta.message().unwrap_or("no message"), &hint);
     error.operation = operation;
-    error.resource = format!("{resource} for {}", asked.resource);
+    error.resource = format!("{resource} for {}", call.resource);
     Some(error)
 }
 
@@ -250,9 +250,9 @@ fn kind_of(code: &str) -> SourceErrorKind {
     }
 }
 
-fn hint(kind: SourceErrorKind, asked: &Asked<'_>) -> String {
-    let operation = asked.operation;
-    match (kind, asked.resource) {
+fn hint(kind: SourceErrorKind, call: &Call<'_>) -> String {
+    let operation = call.operation;
+    match (kind, call.resource) {
         (SourceErrorKind::NotFound, Resource::Stream(_)) => {
             "Correct streamName (or streamArn) and awsRegion, or create the stream".to_owned()
         }

@@ -16,13 +16,13 @@ use kinesis_consumer::{
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::{Look, Wanted, observation, probing::Probing};
+use super::{Fetch, FetchRequest, observation, probing::Probing};
 use crate::{
     decision::memories::{Recorder, RightSize},
     error::{SourceError, SourceErrorKind},
     source::{
         shards::Reads,
-        snapshot::{Application, Lag, LeaseSight, ShardSight, Sight, Table},
+        snapshot::{Application, Lag, LeaseSnapshot, ShardSnapshot, Snapshot, Table},
     },
     trigger::Source,
 };
@@ -30,9 +30,9 @@ use crate::{
 /// A lease whose counter stands still for so long has no live holder. KCL renews three times within the failover time, 10 s by default.
 const RENEWED_WITHIN: Duration = Duration::from_secs(45);
 
-/// The eye on one application, with what it remembers from look to look.
+/// The fetcher on one application, with what it remembers from look to look.
 #[derive(Debug)]
-pub struct Watched {
+pub struct ApplicationFetcher {
     source: Source,
     reads: Arc<dyn Reads>,
     right_size: Arc<RightSize>,
@@ -65,7 +65,7 @@ struct Heartbeat {
     moved: Instant,
 }
 
-impl Watched {
+impl ApplicationFetcher {
     /// Nothing looked at yet.
     pub fn new(source: Source, reads: Arc<dyn Reads>, recorder: Option<Arc<Recorder>>) -> Self {
         Self {
@@ -82,19 +82,19 @@ impl Watched {
 }
 
 #[async_trait]
-impl Look for Watched {
-    async fn look(&mut self, wanted: Wanted) -> Result<Sight, SourceError> {
-        if !wanted.quick || self.listed.is_none() {
+impl Fetch for ApplicationFetcher {
+    async fn fetch(&mut self, request: FetchRequest) -> Result<Snapshot, SourceError> {
+        if !request.quick || self.listed.is_none() {
             self.list().await?;
         }
-        if wanted.lag && self.listed.as_ref().is_some_and(|listed| !listed.is_new()) {
-            self.probing.look(self.reads.as_ref(), wanted.quick).await;
+        if request.lag && self.listed.as_ref().is_some_and(|listed| !listed.is_new()) {
+            self.probing.fetch(self.reads.as_ref(), request.quick).await;
         }
-        Ok(Sight::Application(Arc::new(self.sight(wanted.lag))))
+        Ok(Snapshot::Application(Arc::new(self.snapshot(request.lag))))
     }
 }
 
-impl Watched {
+impl ApplicationFetcher {
     /// Shards and leases, whole.
     async fn list(&mut self) -> Result<(), SourceError> {
         // In this order: the children of whatever is finished by now are in the list that comes after it.
@@ -103,7 +103,7 @@ impl Watched {
         let (at, time) = (Instant::now(), Timestamp::now());
         let leases_found = found.is_some();
         let leases = found.unwrap_or_default();
-        self.tell_malformed(&leases.malformed);
+        self.log_malformed(&leases.malformed);
         if let Some(shard) = self.of_an_older_stream(&shards, &leases.leases) {
             return Err(self.failure(
                 "StreamMadeAnew",
@@ -162,16 +162,16 @@ impl Watched {
         self.probing.follow(readable);
     }
 
-    fn sight(&self, lag: bool) -> Application {
+    fn snapshot(&self, lag: bool) -> Application {
         let listed = self.listed.as_ref().expect("a look lists first");
         let shards: Vec<_> = listed
             .shards
             .iter()
-            .map(|shard| ShardSight {
+            .map(|shard| ShardSnapshot {
                 id: shard.id.clone(),
                 closed: shard.closed,
                 parents: shard.parents.clone(),
-                lease: listed.leases.get(&shard.id).map(|lease| LeaseSight {
+                lease: listed.leases.get(&shard.id).map(|lease| LeaseSnapshot {
                     owner: lease.holder().map(str::to_owned),
                     live: self.is_live(listed, lease),
                     checkpoint: lease.checkpoint.clone(),
@@ -182,7 +182,7 @@ impl Watched {
                     .get(&shard.id)
                     .cloned()
                     .unwrap_or(Readability::NotWanted),
-                probe: lag.then(|| self.probing.sight(&shard.id)).flatten(),
+                probe: lag.then(|| self.probing.snapshot(&shard.id)).flatten(),
             })
             .collect();
         let undecided = self.probing.undecided();
@@ -209,7 +209,7 @@ impl Watched {
     }
 
     /// Names broken rows in the log, when there are others than before.
-    fn tell_malformed(&mut self, malformed: &[(String, String)]) {
+    fn log_malformed(&mut self, malformed: &[(String, String)]) {
         if self.malformed == malformed {
             return;
         }

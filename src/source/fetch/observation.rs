@@ -5,11 +5,11 @@ use right_sizing::{Observation, ShardObservation};
 
 use crate::source::{
     probe::Verdict,
-    snapshot::{LeaseSight, ShardSight},
+    snapshot::{LeaseSnapshot, ShardSnapshot},
 };
 
 /// The readable shards. Every one of them has a verdict.
-pub(super) fn observe(now: Timestamp, shards: &[ShardSight]) -> Observation {
+pub(super) fn observe(now: Timestamp, shards: &[ShardSnapshot]) -> Observation {
     let readable = shards.iter().filter(|shard| shard.is_readable());
     Observation {
         at_ms: millis(now),
@@ -17,7 +17,7 @@ pub(super) fn observe(now: Timestamp, shards: &[ShardSight]) -> Observation {
     }
 }
 
-fn observed(shard: &ShardSight) -> ShardObservation {
+fn observed(shard: &ShardSnapshot) -> ShardObservation {
     let lease = shard.lease.as_ref();
     let live = lease.filter(|lease| lease.live);
     let probe = shard.probe.as_ref();
@@ -30,7 +30,7 @@ fn observed(shard: &ShardSight) -> ShardObservation {
     let checkpoint = probe.and_then(|probe| probe.about.as_ref());
     ShardObservation {
         id: shard.id.clone(),
-        owner: live.and_then(|lease: &LeaseSight| lease.owner.clone()),
+        owner: live.and_then(|lease: &LeaseSnapshot| lease.owner.clone()),
         checkpoint: checkpoint.map_or_else(String::new, ToString::to_string),
         unread_since_ms: unread_since,
         as_of_ms: stale.and_then(|probe| probe.asked).map(millis),

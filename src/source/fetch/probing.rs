@@ -20,7 +20,7 @@ use crate::{
     source::{
         probe::{Next, Probe},
         shards::{Peek, ReadError, Reads},
-        snapshot::{LagFailure, ProbeSight},
+        snapshot::{LagFailure, ProbeSnapshot},
     },
 };
 
@@ -42,12 +42,12 @@ const AGAIN_UNDECIDED: Duration = Duration::from_millis(900);
 /// The readable shards, as far as they were looked into.
 #[derive(Debug, Default)]
 pub(super) struct Probing {
-    shards: HashMap<String, Asked>,
+    shards: HashMap<String, ProbedShard>,
     counts: Probes,
 }
 
 #[derive(Debug)]
-struct Asked {
+struct ProbedShard {
     probe: Probe,
     /// The last attempt.
     tried: Option<Instant>,
@@ -67,24 +67,24 @@ impl Probing {
     ) {
         let mut before = std::mem::take(&mut self.shards);
         for (id, lease, start, closed) in readable {
-            let asked = match before.remove(id) {
-                Some(mut asked) => {
-                    asked.probe.follow(lease, start, closed);
-                    asked
+            let shard = match before.remove(id) {
+                Some(mut shard) => {
+                    shard.probe.follow(lease, start, closed);
+                    shard
                 }
-                None => Asked {
+                None => ProbedShard {
                     probe: Probe::new(lease, start, closed),
                     tried: None,
                     page: None,
                     failure: None,
                 },
             };
-            self.shards.insert(id.to_owned(), asked);
+            self.shards.insert(id.to_owned(), shard);
         }
     }
 
     /// Asks what is worth asking, one page a shard.
-    pub(super) async fn look(&mut self, reads: &dyn Reads, quick: bool) {
+    pub(super) async fn fetch(&mut self, reads: &dyn Reads, quick: bool) {
         let due = self.due(quick);
         let denied = AtomicBool::new(false);
         let mut answers = stream::iter(due)
@@ -105,8 +105,8 @@ impl Probing {
         while let Ok(Some(answer)) = timeout_at(end, answers.next()).await {
             if let Some((id, probe, outcome)) = answer {
                 count(&mut self.counts, &outcome);
-                if let Some(asked) = self.shards.get_mut(&id) {
-                    asked.answered(probe, outcome);
+                if let Some(shard) = self.shards.get_mut(&id) {
+                    shard.answered(probe, outcome);
                 }
             }
         }
@@ -116,23 +116,23 @@ impl Probing {
     fn due(&mut self, quick: bool) -> Vec<(String, Probe, Next)> {
         let now = Timestamp::now();
         let mut due = Vec::new();
-        for (id, asked) in &mut self.shards {
-            if asked
+        for (id, shard) in &mut self.shards {
+            if shard
                 .page
                 .is_some_and(|(at, _)| at.elapsed() > ITERATOR_LIVES)
             {
-                asked.probe.forget_iterator();
+                shard.probe.forget_iterator();
             }
-            let again = match asked.probe.verdict() {
+            let again = match shard.probe.verdict() {
                 Some(_) => AGAIN,
                 None => AGAIN_UNDECIDED,
             };
-            let is_early = asked.tried.is_some_and(|tried| tried.elapsed() < again);
+            let is_early = shard.tried.is_some_and(|tried| tried.elapsed() < again);
             if quick && is_early {
                 continue;
             }
-            if let Some(next) = asked.probe.ask(now) {
-                due.push((asked.tried, id.clone(), asked.probe.clone(), next));
+            if let Some(next) = shard.probe.ask(now) {
+                due.push((shard.tried, id.clone(), shard.probe.clone(), next));
             }
         }
         due.sort_by_key(|(tried, ..)| *tried);
@@ -143,13 +143,13 @@ impl Probing {
 
     /// Shards without a verdict.
     pub(super) fn undecided(&self) -> usize {
-        let undecided = |asked: &&Asked| asked.probe.verdict().is_none();
+        let undecided = |shard: &&ProbedShard| shard.probe.verdict().is_none();
         self.shards.values().filter(undecided).count()
     }
 
     /// Is one of them in the middle of empty pages?
     pub(super) fn is_under_way(&self) -> bool {
-        self.shards.values().any(|asked| asked.probe.is_under_way())
+        self.shards.values().any(|shard| shard.probe.is_under_way())
     }
 
     /// Of the shards that cannot be looked into, the one of the longest time.
@@ -157,7 +157,7 @@ impl Probing {
         let failures = self
             .shards
             .values()
-            .filter_map(|asked| asked.failure.as_ref());
+            .filter_map(|shard| shard.failure.as_ref());
         failures.min_by_key(|failure| failure.since).cloned()
     }
 
@@ -167,9 +167,9 @@ impl Probing {
     }
 
     /// What is known of a shard.
-    pub(super) fn sight(&self, id: &str) -> Option<ProbeSight> {
-        let Asked { probe, page, .. } = self.shards.get(id)?;
-        Some(ProbeSight {
+    pub(super) fn snapshot(&self, id: &str) -> Option<ProbeSnapshot> {
+        let ProbedShard { probe, page, .. } = self.shards.get(id)?;
+        Some(ProbeSnapshot {
             verdict: probe.verdict().cloned(),
             about: probe.about().cloned(),
             stale: probe.is_stale(),
@@ -179,7 +179,7 @@ impl Probing {
     }
 }
 
-impl Asked {
+impl ProbedShard {
     fn answered(&mut self, probe: Probe, outcome: Outcome) {
         let (at, now) = (Instant::now(), Timestamp::now());
         self.tried = Some(at);

@@ -128,7 +128,7 @@ impl Fake {
             .push(place);
     }
 
-    fn eye(&self) -> Watched {
+    fn fetcher(&self) -> ApplicationFetcher {
         let source = Source {
             stream: Stream::Name("orders".to_owned()),
             region: "eu-west-1".to_owned(),
@@ -139,7 +139,7 @@ impl Fake {
                 endpoint: None,
             }),
         };
-        Watched::new(source, Arc::new(self.clone()), None)
+        ApplicationFetcher::new(source, Arc::new(self.clone()), None)
     }
 
     /// What was asked since the last time: shards looked into.
@@ -207,20 +207,20 @@ impl Reads for Fake {
     }
 }
 
-const LAG: Wanted = Wanted {
+const LAG: FetchRequest = FetchRequest {
     lag: true,
     quick: false,
 };
 
-const QUICK: Wanted = Wanted {
+const QUICK: FetchRequest = FetchRequest {
     lag: true,
     quick: true,
 };
 
-async fn look(eye: &mut Watched, wanted: Wanted) -> Arc<Application> {
-    match eye.look(wanted).await.unwrap() {
-        Sight::Application(application) => application,
-        Sight::OpenShards(_) => panic!("not an application"),
+async fn fetch(fetcher: &mut ApplicationFetcher, request: FetchRequest) -> Arc<Application> {
+    match fetcher.fetch(request).await.unwrap() {
+        Snapshot::Application(application) => application,
+        Snapshot::OpenShards(_) => panic!("not an application"),
     }
 }
 
@@ -246,8 +246,8 @@ fn unread(place: u64) -> Option<Verdict> {
 #[tokio::test(start_paused = true)]
 async fn readable_shards_need_no_look_at_records() {
     let fake = Fake::new(&["0", "1"]);
-    let mut eye = fake.eye();
-    let seen = look(&mut eye, Wanted::default()).await;
+    let mut fetcher = fake.fetcher();
+    let seen = fetch(&mut fetcher, FetchRequest::default()).await;
     assert_eq!(readable(&seen), ["0", "1"]);
     assert!(seen.lag.is_none());
     assert!(fake.peeked().is_empty());
@@ -257,17 +257,17 @@ async fn readable_shards_need_no_look_at_records() {
 async fn an_unread_shard_is_asked_again_when_its_checkpoint_moved_and_a_caught_up_one_every_time() {
     let fake = Fake::new(&["0", "1"]);
     fake.record("0", 5);
-    let mut eye = fake.eye();
-    let seen = look(&mut eye, LAG).await;
+    let mut fetcher = fake.fetcher();
+    let seen = fetch(&mut fetcher, LAG).await;
     assert_eq!(verdict(&seen, "0"), unread(5));
     assert_eq!(verdict(&seen, "1"), Some(Verdict::CaughtUp));
     assert_eq!(fake.peeked(), ["0", "1"]);
 
-    look(&mut eye, LAG).await;
+    fetch(&mut fetcher, LAG).await;
     assert_eq!(fake.peeked(), ["1"]);
 
     fake.lease("0", at(5));
-    let seen = look(&mut eye, LAG).await;
+    let seen = fetch(&mut fetcher, LAG).await;
     assert_eq!(verdict(&seen, "0"), Some(Verdict::CaughtUp));
     assert_eq!(fake.peeked(), ["0", "1"]);
     assert!(seen.is_idle());
@@ -276,14 +276,14 @@ async fn an_unread_shard_is_asked_again_when_its_checkpoint_moved_and_a_caught_u
 #[tokio::test(start_paused = true)]
 async fn an_iterator_serves_as_long_as_it_lives() {
     let fake = Fake::new(&["0"]);
-    let mut eye = fake.eye();
+    let mut fetcher = fake.fetcher();
     for _ in 0..10 {
-        look(&mut eye, LAG).await;
+        fetch(&mut fetcher, LAG).await;
         advance(Duration::from_secs(15)).await;
     }
     assert_eq!(fake.world().iterators, 1);
     advance(Duration::from_secs(300)).await;
-    look(&mut eye, LAG).await;
+    fetch(&mut fetcher, LAG).await;
     assert_eq!(fake.world().iterators, 2, "the old one has expired");
     assert_eq!(fake.peeked().len(), 11, "and costs no page");
 }
@@ -292,9 +292,9 @@ async fn an_iterator_serves_as_long_as_it_lives() {
 async fn what_was_found_unread_is_as_fresh_as_its_checkpoint() {
     let fake = Fake::new(&["0"]);
     fake.record("0", 5);
-    let mut eye = fake.eye();
+    let mut fetcher = fake.fetcher();
     for _ in 0..50 {
-        let seen = look(&mut eye, LAG).await;
+        let seen = fetch(&mut fetcher, LAG).await;
         let lag = seen.lag.as_ref().unwrap();
         let observed = &lag.observation.as_ref().unwrap().shards[0];
         assert_eq!(
@@ -309,11 +309,11 @@ async fn what_was_found_unread_is_as_fresh_as_its_checkpoint() {
 #[tokio::test(start_paused = true)]
 async fn a_quick_look_lists_nothing() {
     let fake = Fake::new(&["0"]);
-    let mut eye = fake.eye();
-    look(&mut eye, LAG).await;
+    let mut fetcher = fake.fetcher();
+    fetch(&mut fetcher, LAG).await;
     fake.record("0", 9);
     advance(Duration::from_secs(5)).await;
-    let seen = look(&mut eye, QUICK).await;
+    let seen = fetch(&mut fetcher, QUICK).await;
     assert_eq!(verdict(&seen, "0"), unread(9));
     let world = fake.world();
     assert_eq!((world.lists, world.scans), (1, 1));
@@ -325,23 +325,23 @@ async fn a_reshard_is_worked_through_parents_first() {
     fake.lease("0", at(4));
     fake.record("0", 5);
     fake.record("1", 6);
-    let mut eye = fake.eye();
-    look(&mut eye, LAG).await;
+    let mut fetcher = fake.fetcher();
+    fetch(&mut fetcher, LAG).await;
 
     fake.shard("1", &["0"]);
     fake.shard("2", &["0"]);
-    let seen = look(&mut eye, LAG).await;
+    let seen = fetch(&mut fetcher, LAG).await;
     assert_eq!(readable(&seen), ["0"], "the children must wait");
     assert_eq!(verdict(&seen, "0"), unread(5));
     assert_eq!(verdict(&seen, "1"), None);
 
     fake.lease("0", at(5));
-    let seen = look(&mut eye, LAG).await;
+    let seen = fetch(&mut fetcher, LAG).await;
     assert_eq!(verdict(&seen, "0"), Some(Verdict::Drained));
     assert!(!seen.is_idle(), "somebody must write SHARD_END");
 
     fake.lease("0", Checkpoint::ShardEnd);
-    let seen = look(&mut eye, LAG).await;
+    let seen = fetch(&mut fetcher, LAG).await;
     assert_eq!(readable(&seen), ["1", "2"], "also before they have leases");
     assert_eq!(verdict(&seen, "1"), unread(6));
     assert_eq!(verdict(&seen, "2"), Some(Verdict::CaughtUp));
@@ -354,20 +354,20 @@ async fn a_reshard_is_worked_through_parents_first() {
 async fn an_application_without_leases_is_not_looked_into() {
     let fake = Fake::new(&["0"]);
     fake.world().leases = None;
-    let mut eye = fake.eye();
-    assert!(look(&mut eye, LAG).await.is_new());
+    let mut fetcher = fake.fetcher();
+    assert!(fetch(&mut fetcher, LAG).await.is_new());
     fake.world().leases = Some(Vec::new());
-    assert!(look(&mut eye, LAG).await.is_new());
+    assert!(fetch(&mut fetcher, LAG).await.is_new());
     assert!(fake.peeked().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_throttled_shard_keeps_its_verdict() {
     let fake = Fake::new(&["0"]);
-    let mut eye = fake.eye();
-    look(&mut eye, LAG).await;
+    let mut fetcher = fake.fetcher();
+    fetch(&mut fetcher, LAG).await;
     fake.world().fails = Some(ReadError::Throttled);
-    let seen = look(&mut eye, LAG).await;
+    let seen = fetch(&mut fetcher, LAG).await;
     assert_eq!(verdict(&seen, "0"), Some(Verdict::CaughtUp));
     let lag = seen.lag.as_ref().unwrap();
     assert!(lag.failure.is_none(), "the shard is busy, that is all");
@@ -379,20 +379,20 @@ async fn a_throttled_shard_keeps_its_verdict() {
 async fn a_first_look_that_is_throttled_leaves_the_shard_undecided() {
     let fake = Fake::new(&["0", "1"]);
     fake.world().fails = Some(ReadError::Throttled);
-    let mut eye = fake.eye();
-    let seen = look(&mut eye, LAG).await;
+    let mut fetcher = fake.fetcher();
+    let seen = fetch(&mut fetcher, LAG).await;
     let lag = seen.lag.as_ref().unwrap();
     assert_eq!((lag.undecided, lag.observation.is_none()), (2, true));
     fake.world().fails = None;
-    let seen = look(&mut eye, LAG).await;
+    let seen = fetch(&mut fetcher, LAG).await;
     assert_eq!(seen.lag.as_ref().unwrap().undecided, 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_denial_is_told_with_how_long_it_lasts() {
     let fake = Fake::new(&["0"]);
-    let mut eye = fake.eye();
-    look(&mut eye, LAG).await;
+    let mut fetcher = fake.fetcher();
+    fetch(&mut fetcher, LAG).await;
     fake.world().fails = Some(ReadError::Failed(Box::new(SourceError {
         kind: SourceErrorKind::AccessDenied,
         operation: "GetRecords",
@@ -403,7 +403,7 @@ async fn a_denial_is_told_with_how_long_it_lasts() {
         hint: "Allow it".to_owned(),
     })));
     for times in 1..4 {
-        let seen = look(&mut eye, LAG).await;
+        let seen = fetch(&mut fetcher, LAG).await;
         let failure = seen.lag.as_ref().unwrap().failure.as_ref().unwrap();
         assert_eq!(failure.in_a_row, times);
         assert_eq!(
@@ -413,14 +413,14 @@ async fn a_denial_is_told_with_how_long_it_lasts() {
         advance(Duration::from_secs(15)).await;
     }
     fake.world().fails = None;
-    let seen = look(&mut eye, LAG).await;
+    let seen = fetch(&mut fetcher, LAG).await;
     assert!(seen.lag.as_ref().unwrap().failure.is_none());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_failure_now_here_now_there_is_none_of_the_whole() {
     let fake = Fake::new(&["0", "1"]);
-    let mut eye = fake.eye();
+    let mut fetcher = fake.fetcher();
     let failing = |shard: &str| {
         fake.world().fails_for = Some(shard.to_owned());
         fake.world().fails = Some(ReadError::Failed(Box::new(SourceError {
@@ -435,7 +435,7 @@ async fn a_failure_now_here_now_there_is_none_of_the_whole() {
     };
     for shard in ["0", "1", "0", "1", "0"] {
         failing(shard);
-        let seen = look(&mut eye, LAG).await;
+        let seen = fetch(&mut fetcher, LAG).await;
         let failure = seen.lag.as_ref().unwrap().failure.as_ref().unwrap();
         assert!(failure.since.elapsed() < Duration::from_secs(1), "{shard}");
         advance(Duration::from_secs(15)).await;
@@ -445,10 +445,10 @@ async fn a_failure_now_here_now_there_is_none_of_the_whole() {
 #[tokio::test(start_paused = true)]
 async fn quick_looks_ask_a_shard_no_more_often_than_its_readers_can_bear() {
     let fake = Fake::new(&["0"]);
-    let mut eye = fake.eye();
-    look(&mut eye, LAG).await;
+    let mut fetcher = fake.fetcher();
+    fetch(&mut fetcher, LAG).await;
     for _ in 0..100 {
-        look(&mut eye, QUICK).await;
+        fetch(&mut fetcher, QUICK).await;
         advance(Duration::from_millis(100)).await;
     }
     let asked = fake.peeked().len();
@@ -459,23 +459,23 @@ async fn quick_looks_ask_a_shard_no_more_often_than_its_readers_can_bear() {
 async fn leases_of_an_older_stream_of_the_same_name_are_told() {
     let fake = Fake::new(&["0"]);
     fake.lease("0", Checkpoint::ShardEnd);
-    let mut eye = fake.eye();
+    let mut fetcher = fake.fetcher();
     // A list may lag behind a reshard.
-    assert!(eye.look(LAG).await.is_ok());
-    let error = eye.look(LAG).await.unwrap_err();
+    assert!(fetcher.fetch(LAG).await.is_ok());
+    let error = fetcher.fetch(LAG).await.unwrap_err();
     assert_eq!(error.code, "StreamMadeAnew");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_holder_whose_counter_stands_still_is_no_holder() {
     let fake = Fake::new(&["0", "1"]);
-    let mut eye = fake.eye();
+    let mut fetcher = fake.fetcher();
     let owners = |seen: &Application| -> Vec<Option<String>> {
         let observation = seen.lag.as_ref().unwrap().observation.clone().unwrap();
         observation.shards.into_iter().map(|it| it.owner).collect()
     };
     let pod = Some("pod".to_owned());
-    let seen = look(&mut eye, LAG).await;
+    let seen = fetch(&mut fetcher, LAG).await;
     assert_eq!(
         owners(&seen),
         [pod.clone(), pod.clone()],
@@ -484,8 +484,8 @@ async fn a_holder_whose_counter_stands_still_is_no_holder() {
     for _ in 0..4 {
         advance(Duration::from_secs(15)).await;
         fake.lease("0", Checkpoint::TrimHorizon);
-        look(&mut eye, LAG).await;
+        fetch(&mut fetcher, LAG).await;
     }
-    let seen = look(&mut eye, LAG).await;
+    let seen = fetch(&mut fetcher, LAG).await;
     assert_eq!(owners(&seen), [pod, None]);
 }

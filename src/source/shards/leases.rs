@@ -10,7 +10,7 @@ use kinesis_consumer::{
 use super::{Leases, MOST_PAGES};
 use crate::{
     error::{SourceError, SourceErrorKind, shortened},
-    source::aws::{Asked, Client, Resource, SharedRows},
+    source::aws::{Call, Client, Resource, SharedRows},
     trigger::{LeaseTable, Stream},
 };
 
@@ -23,7 +23,7 @@ pub(super) async fn leases(
     table: &LeaseTable,
     shared: &SharedRows,
 ) -> Result<Option<Leases>, SourceError> {
-    let asked = Asked {
+    let call = Call {
         operation: "Scan",
         resource: Resource::LeaseTable(&table.name),
         region: client.region(),
@@ -31,7 +31,7 @@ pub(super) async fn leases(
     let rows = match shared.get(client.refresh().mul_f64(0.9)).await {
         Ok(rows) => rows,
         Err(turn) => {
-            let rows = match scan(client, asked, table).await {
+            let rows = match scan(client, call, table).await {
                 Err(error) if is_missing(&error) => return Ok(None),
                 rows => Arc::new(rows?),
             };
@@ -44,7 +44,7 @@ pub(super) async fn leases(
         found.add(key, row, stream);
     }
     match found.nonsense() {
-        Some(message) => Err(asked.senseless(&message)),
+        Some(message) => Err(call.senseless(&message)),
         None => Ok(Some(found)),
     }
 }
@@ -52,7 +52,7 @@ pub(super) async fn leases(
 /// All rows, all pages.
 async fn scan(
     client: &Client,
-    asked: Asked<'_>,
+    call: Call<'_>,
     table: &LeaseTable,
 ) -> Result<Vec<(String, Parsed)>, SourceError> {
     let dynamodb = client.dynamodb(table.endpoint.as_ref()).await;
@@ -71,7 +71,7 @@ async fn scan(
         for (alias, name) in &projection {
             scan = scan.expression_attribute_names(alias, *name);
         }
-        let answer = client.attempt(asked, scan.send()).await;
+        let answer = client.attempt(call, scan.send()).await;
         let answer = answer.map_err(|failed| failed.error)?;
         let page = answer.items.unwrap_or_default();
         let parsed = page
@@ -83,7 +83,7 @@ async fn scan(
             return Ok(rows);
         }
     }
-    Err(asked.senseless("the scan of the table does not end"))
+    Err(call.senseless("the scan of the table does not end"))
 }
 
 /// No such table, as DynamoDB says it: another NotFound is the identity's or the endpoint's.

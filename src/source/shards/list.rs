@@ -3,7 +3,7 @@
 use aws_sdk_kinesis::types::{ShardFilter, ShardFilterType};
 use kinesis_consumer::{kinesis::sdk::to_shard, shard::Shard};
 
-use super::{MOST_PAGES, asked};
+use super::{MOST_PAGES, call};
 use crate::{error::SourceError, source::aws::Client, trigger::Stream};
 
 /// A list is begun anew so often because its token expired (after 300 s).
@@ -20,7 +20,7 @@ pub(super) async fn shards(client: &Client, stream: &Stream) -> Result<Vec<Shard
 }
 
 async fn list(client: &Client, stream: &Stream) -> Result<Vec<Shard>, SourceError> {
-    let asked = asked(client, "ListShards", stream);
+    let call = call(client, "ListShards", stream);
     let within_retention = ShardFilter::builder()
         .r#type(ShardFilterType::FromTrimHorizon)
         .build()
@@ -40,13 +40,13 @@ async fn list(client: &Client, stream: &Stream) -> Result<Vec<Shard>, SourceErro
                 .stream_arn(arn)
                 .shard_filter(within_retention.clone()),
         };
-        let answer = client.attempt(asked, request.send()).await;
+        let answer = client.attempt(call, request.send()).await;
         let answer = answer.map_err(|failed| failed.error)?;
         let Some(page) = answer.shards else {
-            return Err(asked.senseless("the answer has no Shards"));
+            return Err(call.senseless("the answer has no Shards"));
         };
         for shard in page {
-            let shard = to_shard(shard).map_err(|error| asked.senseless(&error.to_string()))?;
+            let shard = to_shard(shard).map_err(|error| call.senseless(&error.to_string()))?;
             shards.push(shard);
         }
         token = answer.next_token;
@@ -54,5 +54,5 @@ async fn list(client: &Client, stream: &Stream) -> Result<Vec<Shard>, SourceErro
             return Ok(shards);
         }
     }
-    Err(asked.senseless("the list of shards does not end"))
+    Err(call.senseless("the list of shards does not end"))
 }

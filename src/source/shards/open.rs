@@ -19,7 +19,7 @@ use serde_json::Value;
 use super::MOST_PAGES;
 use crate::{
     error::{SourceError, SourceErrorKind},
-    source::aws::{Asked, Client, Failed, Resource},
+    source::aws::{Call, Client, Failed, Resource},
     trigger::Stream,
 };
 
@@ -68,7 +68,7 @@ impl OpenShards {
     }
 
     async fn describe_once(&self) -> Result<i64, Failed> {
-        let asked = self.asked("DescribeStreamSummary");
+        let call = self.call("DescribeStreamSummary");
         let kinesis = self.client.kinesis().await;
         let request = kinesis.describe_stream_summary();
         let request = match &self.stream {
@@ -76,12 +76,12 @@ impl OpenShards {
             Stream::Arn(arn) => request.stream_arn(arn),
         };
         let request = request.customize().interceptor(CountIsThere);
-        let answer = self.client.attempt(asked, request.send()).await?;
+        let answer = self.client.attempt(call, request.send()).await?;
         let count = answer
             .stream_description_summary()
             .map(|summary| i64::from(summary.open_shard_count()));
         count.filter(|count| *count >= 0).ok_or_else(|| Failed {
-            error: asked.senseless("OpenShardCount is no count"),
+            error: call.senseless("OpenShardCount is no count"),
             broken: false,
         })
     }
@@ -106,7 +106,7 @@ impl OpenShards {
     /// # Errors
     /// As [`count`](Self::count).
     pub async fn list_all(&self) -> Result<i64, SourceError> {
-        let asked = self.asked("ListShards");
+        let call = self.call("ListShards");
         let mut open = 0;
         let mut token: Option<String> = None;
         for _ in 0..MOST_PAGES {
@@ -118,10 +118,10 @@ impl OpenShards {
                 (None, Stream::Arn(arn)) => request.stream_arn(arn).shard_filter(at_latest()),
             };
             let request = request.max_results(10_000);
-            let answer = self.client.attempt(asked, request.send()).await;
+            let answer = self.client.attempt(call, request.send()).await;
             let answer = answer.map_err(|failed| failed.error)?;
             let Some(shards) = answer.shards else {
-                return Err(asked.senseless("the answer has no Shards"));
+                return Err(call.senseless("the answer has no Shards"));
             };
             open += shards.iter().filter(|shard| is_open(shard)).count() as i64;
             token = answer.next_token;
@@ -129,11 +129,11 @@ impl OpenShards {
                 return Ok(open);
             }
         }
-        Err(asked.senseless("the list of shards does not end"))
+        Err(call.senseless("the list of shards does not end"))
     }
 
-    fn asked(&self, operation: &'static str) -> Asked<'_> {
-        Asked {
+    fn call(&self, operation: &'static str) -> Call<'_> {
+        Call {
             operation,
             resource: Resource::Stream(&self.stream),
             region: self.client.region(),

@@ -4,7 +4,7 @@ use aws_sdk_kinesis::{primitives::DateTime, types::ShardIteratorType};
 use jiff::Timestamp;
 use kinesis_consumer::{kinesis::StartFrom, sequence::SequenceNumber};
 
-use super::{Peek, ReadError, asked};
+use super::{Peek, ReadError, call};
 use crate::{
     error::{SourceError, SourceErrorKind},
     source::aws::{Client, Failed},
@@ -17,7 +17,7 @@ pub(super) async fn iterator(
     shard: &str,
     from: &StartFrom,
 ) -> Result<String, ReadError> {
-    let asked = asked(client, "GetShardIterator", stream);
+    let call = call(client, "GetShardIterator", stream);
     let request = client.kinesis().await.get_shard_iterator().shard_id(shard);
     let request = match stream {
         Stream::Name(name) => request.stream_name(name),
@@ -36,10 +36,10 @@ pub(super) async fn iterator(
             .shard_iterator_type(ShardIteratorType::AfterSequenceNumber)
             .starting_sequence_number(number.as_str()),
     };
-    let answer = client.attempt(asked, request.send()).await;
+    let answer = client.attempt(call, request.send()).await;
     let answer = answer.map_err(read_error)?;
     answer.shard_iterator.ok_or_else(|| {
-        ReadError::Failed(Box::new(asked.senseless("the answer has no ShardIterator")))
+        ReadError::Failed(Box::new(call.senseless("the answer has no ShardIterator")))
     })
 }
 
@@ -48,7 +48,7 @@ pub(super) async fn peek(
     stream: &Stream,
     iterator: &str,
 ) -> Result<Peek, ReadError> {
-    let asked = asked(client, "GetRecords", stream);
+    let call = call(client, "GetRecords", stream);
     let request = client
         .kinesis()
         .await
@@ -59,9 +59,9 @@ pub(super) async fn peek(
         Stream::Name(_) => request,
         Stream::Arn(arn) => request.stream_arn(arn),
     };
-    let answer = client.attempt(asked, request.send()).await;
+    let answer = client.attempt(call, request.send()).await;
     let answer = answer.map_err(read_error)?;
-    let senseless = |what: &str| ReadError::Failed(Box::new(asked.senseless(what)));
+    let senseless = |what: &str| ReadError::Failed(Box::new(call.senseless(what)));
     // Without it the answer is none of Kinesis's; its missing iterator would look like the shard's end.
     let millis_behind_latest = answer
         .millis_behind_latest

@@ -34,12 +34,12 @@ fn lagging(shards: u64, text: &str) -> Object {
         progress: Some(1.5),
         left_out: false,
     };
-    let told = ToldView::Answer {
+    let answer = AnswerView::Answer {
         value: 6,
         replicas: 3,
         active: true,
         reason: text.to_owned(),
-        decision: Some(Decided {
+        decision: Some(DecisionView {
             step: Step::Out,
             notes: vec![text.to_owned()],
             wished: 3,
@@ -49,11 +49,11 @@ fn lagging(shards: u64, text: &str) -> Object {
             checkpoint_interval_ms: 0,
         }),
     };
-    let answered = |minutes: u64| Answered {
+    let answered = |minutes: u64| AnsweredView {
         since: text.to_owned(),
         seconds_ago: 60 * minutes,
         oldest_unread_ms: Some(70_000),
-        told: told.clone(),
+        answer: answer.clone(),
     };
     Object {
         namespace: text.to_owned(),
@@ -74,7 +74,7 @@ fn lagging(shards: u64, text: &str) -> Object {
             keda: Keda {
                 metric_name: text.to_owned(),
                 target: 2,
-                told: told.clone(),
+                answer: answer.clone(),
             },
             source: SourceView {
                 last_good_seconds_ago: Some(3),
@@ -105,7 +105,7 @@ fn all(objects: usize, text: &str) -> Index {
             stream: text.to_owned(),
             scale_on: "lag",
             asked_seconds_ago: 1,
-            told: Some(ToldView::Error {
+            answer: Some(AnswerView::Error {
                 code: text.to_owned(),
                 error: text.to_owned(),
             }),
@@ -242,7 +242,7 @@ fn a_failure_is_told_once() {
     trigger.source.failure = Some(failed.to_owned());
     let stale = object(&lagging);
     assert!(stale.contains("The last question failed"), "{stale}");
-    lagging.triggers[0].keda.told = ToldView::Error {
+    lagging.triggers[0].keda.answer = AnswerView::Error {
         code: "PERMISSION_DENIED".to_owned(),
         error: failed.to_owned(),
     };

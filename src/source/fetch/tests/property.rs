@@ -268,7 +268,7 @@ fn agree(seen_now: &Application, story: &Story) -> TestCaseResult {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(512) })]
 
-    /// Memory from look to look is part of it: the same eye goes on while all of it changes.
+    /// Memory from look to look is part of it: the same fetcher goes on while all of it changes.
     #[test]
     fn what_is_seen_is_what_counting_says(
         shards in 1..4_usize,
@@ -283,7 +283,7 @@ proptest! {
             .unwrap();
         let fake = Fake::default();
         (fake.world().page, fake.world().horizon) = (Some(page), horizon);
-        let mut eye = fake.eye();
+        let mut fetcher = fake.fetcher();
         let mut story = Story { tip: horizon, ..Story::default() };
         (0..shards).for_each(|_| story.add(&[]));
         for steps in life {
@@ -295,7 +295,7 @@ proptest! {
             for _ in 0..looks {
                 last = Some(runtime.block_on(async {
                     advance(Duration::from_secs(15)).await;
-                    look(&mut eye, LAG).await
+                    fetch(&mut fetcher, LAG).await
                 }));
             }
             agree(&last.unwrap(), &story)?;
