@@ -45,3 +45,81 @@ labels:
 {{- if .digest }}{{ .repository }}@{{ .digest }}{{ else }}{{ .repository }}:{{ default $.Chart.AppVersion .tag }}{{ end }}
 {{- end }}
 {{- end }}
+
+{{/* Values that came after the chart's first release are absent after `helm upgrade --reuse-values`.
+So what follows reads `(.Values.a).b`, and has the defaults of values.yaml again. */}}
+
+{{- define "consumer.adminPort" -}}
+{{- $address := default ":9090" .Values.admin }}
+{{- if regexMatch "^(127\\.|\\[::1\\])" $address }}
+{{- fail (printf "admin: want an address that probes and Prometheus reach, not the loopback address %s" $address) }}
+{{- end }}
+{{- regexFind "[0-9]+$" $address }}
+{{- end }}
+
+{{/* The pod's volume with the authorities of `caBundle`, or nothing. */}}
+{{- define "consumer.caBundle" -}}
+{{- with .Values.caBundle }}
+{{- if and .configMap .secret }}
+{{- fail "caBundle: want configMap or secret, not both" }}
+{{- end }}
+{{- $items := list (dict "key" .key "path" .key) }}
+{{- if .configMap }}
+{{- toYaml (dict "name" "ca-bundle" "configMap" (dict "name" .configMap "items" $items)) }}
+{{- else if .secret }}
+{{- toYaml (dict "name" "ca-bundle" "secret" (dict "secretName" .secret "items" $items)) }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* The environment that `caBundle`, `env` and `extraEnv` give, without empty variables. */}}
+{{- define "consumer.env" -}}
+{{- $all := list }}
+{{- if include "consumer.caBundle" . }}
+{{- $file := printf "/ca-bundle/%s" .Values.caBundle.key }}
+{{- range $name := list "AWS_CA_BUNDLE" "SSL_CERT_FILE" }}
+{{- $all = append $all (dict "name" $name "value" $file) }}
+{{- end }}
+{{- end }}
+{{- range $name, $value := .Values.env }}
+{{- if not (kindIs "invalid" $value) }}
+{{- $all = append $all (dict "name" $name "value" (toString $value)) }}
+{{- end }}
+{{- end }}
+{{- range concat $all (default list .Values.extraEnv) }}
+{{- if or .value .valueFrom }}
+{{- toYaml (list .) | nindent 0 }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "consumer.dns" -}}
+{{- with default (ternary "ClusterFirstWithHostNet" "" (default false .Values.hostNetwork)) .Values.dnsPolicy }}
+dnsPolicy: {{ . }}
+{{- end }}
+{{- with .Values.dnsConfig }}
+dnsConfig:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* A ServiceMonitor's or PodMonitor's endpoint, from the monitor's values. */}}
+{{- define "consumer.endpoint" -}}
+port: admin
+path: /metrics
+interval: {{ .interval }}
+{{- with .scrapeTimeout }}
+scrapeTimeout: {{ . }}
+{{- end }}
+{{- with .relabelings }}
+relabelings:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .metricRelabelings }}
+metricRelabelings:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .extraEndpoint }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
