@@ -11,7 +11,7 @@ mod listing;
 mod pages;
 mod puts;
 mod resharding;
+mod second_opinion;
 mod streams;
-#[path = "../support/mod.rs"]
 mod support;
 mod tailing;

@@ -1,0 +1,122 @@
+//! What is around the leases: KCL 3's state, tables of another kind, tables that are gone, no answer.
+
+use kinesis_consumer::{
+    lease::Lease,
+    lease_table::{Kcl3State, LeaderLock, LeaseTable, TableError, dynamodb::DynamoDbTable},
+    sequence::Checkpoint,
+};
+
+use super::{
+    dynamodb::{APPLICATION, DynamoDb, TABLE, from_json},
+    fixtures::{FIXTURES, loaded},
+};
+
+fn leader(version: &str) -> Option<LeaderLock> {
+    Some(LeaderLock {
+        owner: "r3".to_owned(),
+        version: version.to_owned(),
+        lease_millis: 120_000,
+    })
+}
+
+#[tokio::test]
+async fn kcl_3_is_seen_in_the_lease_table() {
+    let (db, _) = loaded(FIXTURES[4].1).await;
+    let want = Kcl3State {
+        client_version: Some("CLIENT_VERSION_3X".to_owned()),
+        leader: leader("d8798a63-c7c9-4021-89f3-9fa6bd02c822"),
+    };
+    assert_eq!(db.table().kcl3_state().await.expect("an answer"), want);
+}
+
+#[tokio::test]
+async fn kcl_3_is_seen_in_its_own_table() {
+    let db = DynamoDb::with_table().await;
+    let early = db.table();
+    assert_eq!(
+        early.kcl3_state().await.expect("an answer"),
+        Kcl3State::default()
+    );
+    let side_table = format!("{APPLICATION}-CoordinatorState");
+    db.create_table(&side_table, "key").await;
+    for item in [
+        serde_json::json!({"key": {"S": "Migration3.0"}, "cv": {"S": "CLIENT_VERSION_2X"}}),
+        serde_json::json!({
+            "key": {"S": "Leader"}, "ownerName": {"S": "r3"}, "leaseDuration": {"S": "120000"},
+            "recordVersionNumber": {"S": "v"}
+        }),
+    ] {
+        db.put(&side_table, &from_json(&item)).await;
+    }
+    let want = Kcl3State {
+        client_version: Some("CLIENT_VERSION_2X".to_owned()),
+        leader: leader("v"),
+    };
+    assert_eq!(db.table().kcl3_state().await.expect("an answer"), want);
+    let remembered = early.kcl3_state().await.expect("an answer");
+    assert_eq!(
+        remembered,
+        Kcl3State::default(),
+        "a table that was absent is not asked for each minute"
+    );
+}
+
+#[tokio::test]
+async fn a_table_of_another_kind_is_refused() {
+    let db = DynamoDb::start().await;
+    db.create_table(TABLE, "email").await;
+    let error = db
+        .table()
+        .ensure_exists()
+        .await
+        .expect_err("no lease table");
+    assert!(matches!(error, TableError::Permanent(_)), "{error:?}");
+    assert!(
+        error.to_string().contains("email") && error.to_string().contains("want leaseKey"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_table_that_was_deleted_is_told() {
+    let db = DynamoDb::with_table().await;
+    db.client
+        .delete_table()
+        .table_name(TABLE)
+        .send()
+        .await
+        .expect("deleted");
+    let table = db.table();
+    let lease = Lease::new("0", Checkpoint::Latest);
+    for error in [
+        table.scan().await.map(drop),
+        table.create(&lease).await.map(drop),
+        table.renew(&lease).await.map(drop),
+    ] {
+        let error = error.expect_err("no table");
+        assert!(matches!(error, TableError::Permanent(_)), "{error:?}");
+        assert!(
+            error.to_string().contains("deleted while the worker ran"),
+            "{error}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn no_answer_is_unavailable() {
+    let db = DynamoDb::with_table().await;
+    let config = db
+        .client
+        .config()
+        .to_builder()
+        .endpoint_url("http://127.0.0.1:1")
+        .build();
+    let table = DynamoDbTable::new(
+        aws_sdk_dynamodb::Client::from_conf(config),
+        TABLE,
+        APPLICATION,
+    );
+    let error = table.scan().await.expect_err("nobody listens");
+    assert!(matches!(error, TableError::Unavailable(_)), "{error:?}");
+    assert!(error.to_string().starts_with("Scan on leases: "), "{error}");
+}

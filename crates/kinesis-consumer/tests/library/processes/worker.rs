@@ -1,0 +1,88 @@
+//! The worker process: this very test binary, started again. Tells each step on standard output, with the time.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use aws_credential_types::Credentials;
+use jiff::Timestamp;
+use kinesis_consumer::{
+    checkpointer::Checkpointer,
+    config::{Config, InitialPosition},
+    event::Event,
+    processor::{ProcessorError, RecordProcessor},
+    record::Batch,
+    shard::ShardId,
+    worker::Worker,
+};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::world::{APPLICATION, STREAM, dynamodb_client, kinesis_client};
+
+/// Set in the worker process: its worker id.
+pub(crate) const WORKER: &str = "PROCESSES_WORKER";
+/// Set in the worker process: where Kinesis and DynamoDB are.
+pub(crate) const KINESIS: &str = "PROCESSES_KINESIS";
+/// See [`KINESIS`].
+pub(crate) const DYNAMODB: &str = "PROCESSES_DYNAMODB";
+
+#[expect(clippy::print_stdout, reason = "the test reads it")]
+fn tell(what: &str) {
+    println!("@{} {what}", Timestamp::now().as_nanosecond());
+}
+
+struct Telling(ShardId);
+
+#[async_trait]
+impl RecordProcessor for Telling {
+    async fn process_records(
+        &mut self,
+        batch: &Batch,
+        checkpointer: &Checkpointer,
+    ) -> Result<(), ProcessorError> {
+        for record in &batch.records {
+            tell(&format!("record {} {}", self.0, record.sequence_number));
+        }
+        checkpointer.checkpoint().await?;
+        Ok(())
+    }
+}
+
+pub(crate) fn credentials() -> Credentials {
+    Credentials::new("key", "secret", None, None, "test")
+}
+
+pub(crate) async fn run() {
+    let env = |name| std::env::var(name).unwrap();
+    let mut config = Config::new(STREAM, APPLICATION, env(WORKER));
+    config.initial_position = InitialPosition::TrimHorizon;
+    config.failover_time = Duration::from_secs(3);
+    config.scan_interval = Duration::from_secs(1);
+    config.peer_scan_interval = Duration::from_millis(300);
+    config.shard_sync_interval = Duration::from_secs(1);
+    config.idle_between_reads = Duration::from_millis(200);
+    config.parent_poll_interval = Duration::from_millis(200);
+    let factory = |shard: &ShardId| Box::new(Telling(shard.clone())) as Box<dyn RecordProcessor>;
+    let worker = Worker::new(
+        config,
+        kinesis_client(&env(KINESIS)),
+        dynamodb_client(&env(DYNAMODB)),
+        Arc::new(factory),
+    );
+    let worker = worker.on_event(Arc::new(|event| match event {
+        Event::LeaseAcquired { shard, .. } => tell(&format!("acquired {shard}")),
+        Event::LeaseLost { shard } => tell(&format!("lost {shard}")),
+        Event::LeaseReleased { shard } => tell(&format!("released {shard}")),
+        Event::HandedOver { shard, .. } => tell(&format!("handed-over {shard}")),
+        Event::ShardStarted { shard, .. } => tell(&format!("started {shard}")),
+        Event::ShardEnded { shard, .. } => tell(&format!("ended {shard}")),
+        _ => {}
+    }));
+    let mut terminated = signal(SignalKind::terminate()).unwrap();
+    let result = worker
+        .run(async move { terminated.recv().await.unwrap_or_default() })
+        .await;
+    tell(&format!(
+        "exit {}",
+        result.map_or_else(|error| error.to_string(), |()| "ok".into())
+    ));
+}

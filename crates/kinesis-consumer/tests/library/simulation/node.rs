@@ -1,0 +1,328 @@
+//! One worker of the simulation: the library's worker with calls that go wrong, and that can be stopped like a process.
+
+use std::{
+    collections::BTreeSet,
+    fmt,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use kinesis_consumer::{
+    config::Config,
+    error::Error,
+    kinesis::{Kinesis, KinesisError, Page, ShardFilter, StartFrom},
+    lease::Lease,
+    lease_table::{
+        Kcl3State, LeaseTable, TableError,
+        memory::{Fault, MemoryTable, Outcome},
+    },
+    sequence::Checkpoint,
+    shard::{HashRange, Shard, ShardId},
+    worker::Worker,
+};
+use tokio::{
+    sync::{Notify, oneshot},
+    task::JoinHandle,
+    time::sleep,
+};
+
+use super::{ledger::Shared, processor::Recording};
+
+/// How often things go wrong, in percent.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Chaos {
+    pub(crate) throttled: u8,
+    pub(crate) lost: u8,
+    pub(crate) latency: Duration,
+    pub(crate) failing: u8,
+    pub(crate) slow: Duration,
+}
+
+/// What all parts of one worker's life share.
+#[derive(Clone)]
+pub(crate) struct Life {
+    pub(crate) worker: String,
+    pub(crate) ledger: Shared,
+    pub(crate) table: MemoryTable,
+    pub(crate) chaos: Arc<Mutex<Chaos>>,
+    rng: Arc<Mutex<fastrand::Rng>>,
+    /// True: the process is stopped (SIGSTOP), while time goes on.
+    stopped: Arc<Stopped>,
+}
+
+/// SIGSTOP and SIGCONT. Not `tokio::sync::watch`: that wakes in random order, and a seed must replay.
+#[derive(Debug, Default)]
+struct Stopped {
+    stopped: AtomicBool,
+    goes_on: Notify,
+}
+
+impl fmt::Debug for Life {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.worker)
+    }
+}
+
+impl Life {
+    pub(crate) fn chaos(&self) -> Chaos {
+        *self.chaos.lock().unwrap()
+    }
+
+    pub(crate) fn happens(&self, percent: u8) -> bool {
+        percent > 0 && self.rng.lock().unwrap().u8(..100) < percent
+    }
+
+    pub(crate) fn below(&self, limit: Duration) -> Duration {
+        limit.mul_f64(self.rng.lock().unwrap().f64())
+    }
+
+    pub(crate) fn number(&self, range: std::ops::RangeInclusive<usize>) -> usize {
+        self.rng.lock().unwrap().usize(range)
+    }
+
+    /// Returns when the process runs.
+    pub(crate) async fn running(&self) {
+        while self.is_stopped() {
+            self.stopped.goes_on.notified().await;
+        }
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped.stopped.load(Ordering::Relaxed)
+    }
+
+    fn fault(&self) -> Fault {
+        let chaos = self.chaos();
+        let outcome = if self.happens(chaos.throttled) {
+            Outcome::Throttled
+        } else if self.happens(chaos.lost) {
+            if self.happens(50) {
+                Outcome::Lost
+            } else {
+                Outcome::AnswerLost
+            }
+        } else {
+            Outcome::Done
+        };
+        Fault {
+            before: self.below(chaos.latency),
+            outcome,
+            after: self.below(chaos.latency),
+        }
+    }
+}
+
+// === Kinesis ===
+
+#[async_trait]
+impl Kinesis for Life {
+    async fn list_shards(&self, filter: ShardFilter) -> Result<Vec<Shard>, KinesisError> {
+        self.call(|ledger| Ok(ledger.stream.list(filter))).await
+    }
+
+    async fn shard_iterator(
+        &self,
+        shard: &ShardId,
+        from: &StartFrom,
+    ) -> Result<String, KinesisError> {
+        self.call(|ledger| ledger.stream.iterator(shard, from))
+            .await
+    }
+
+    async fn records(&self, iterator: &str, limit: u32) -> Result<Page, KinesisError> {
+        let limit = self.number(0..=8).min(limit as usize);
+        let tell_children = self.happens(70);
+        self.call(|ledger| ledger.stream.page(iterator, limit, tell_children))
+            .await
+    }
+}
+
+impl Life {
+    async fn call<T>(
+        &self,
+        answer: impl FnOnce(&super::ledger::Ledger) -> Result<T, KinesisError>,
+    ) -> Result<T, KinesisError> {
+        self.running().await;
+        let fault = self.fault();
+        sleep(fault.before).await;
+        let result = answer(&self.ledger.lock());
+        sleep(fault.after).await;
+        self.running().await;
+        match fault.outcome {
+            Outcome::Done => result,
+            Outcome::Throttled => Err(KinesisError::Throttled("by fault".into())),
+            Outcome::Lost | Outcome::AnswerLost => {
+                Err(KinesisError::Unavailable("by fault".into()))
+            }
+        }
+    }
+}
+
+// === lease table ===
+
+/// The shared table as one worker's calls reach it. Judges every lease after each call.
+#[derive(Debug)]
+struct Table {
+    life: Life,
+    inner: MemoryTable,
+}
+
+impl Table {
+    fn see(&self, key: Option<&str>) {
+        let mut ledger = self.life.ledger.lock();
+        if let Some(lease) = key.and_then(|key| self.inner.lease(key)) {
+            ledger.see(&lease);
+        }
+    }
+
+    /// A write of a holder that was answered with success: it must hold the lease.
+    fn judge_holder(&self, answer: &Result<Lease, TableError>, operation: &str) {
+        if let Ok(lease) = answer
+            && lease.owner.as_deref() != Some(self.life.worker.as_str())
+        {
+            let what = format!(
+                "{operation} by {} of {:?}'s lease {}",
+                self.life.worker, lease.owner, lease.key
+            );
+            self.life.ledger.lock().broke(what);
+        }
+    }
+}
+
+macro_rules! through {
+    ($($(#[$judge:ident])? fn $name:ident($($arg:ident: $type:ty),*) -> $answer:ty, $key:expr;)*) => {
+        #[async_trait]
+        impl LeaseTable for Table {
+            $(async fn $name(&self, $($arg: $type),*) -> Result<$answer, TableError> {
+                self.life.running().await;
+                let answer = self.inner.$name($($arg),*).await;
+                self.see($key);
+                $(self.$judge(&answer, stringify!($name));)?
+                self.life.running().await;
+                answer
+            })*
+        }
+    };
+}
+
+through! {
+    fn ensure_exists() -> bool, None;
+    fn scan() -> Vec<Lease>, None;
+    fn read(key: &str) -> Option<Lease>, Some(key);
+    fn create(lease: &Lease) -> bool, Some(&lease.key);
+    #[judge_holder] fn take(lease: &Lease, worker: &str) -> Lease, Some(&lease.key);
+    #[judge_holder] fn renew(lease: &Lease) -> Lease, Some(&lease.key);
+    #[judge_holder] fn checkpoint(lease: &Lease, checkpoint: &Checkpoint) -> Lease, Some(&lease.key);
+    fn release(lease: &Lease) -> (), Some(&lease.key);
+    fn hand_over(lease: &Lease, to: &str) -> (), Some(&lease.key);
+    fn ask(lease: &Lease, worker: &str) -> (), Some(&lease.key);
+    fn remember_latest(key: &str, since: Timestamp) -> (), Some(key);
+    fn set_children(key: &str, children: &BTreeSet<ShardId>) -> (), Some(key);
+    fn set_hash_range(key: &str, range: HashRange) -> (), Some(key);
+    fn delete(lease: &Lease) -> (), Some(&lease.key);
+    fn kcl3_state() -> Kcl3State, None;
+}
+
+// === the process ===
+
+/// A worker's process.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) worker: String,
+    life: String,
+    ledger: Shared,
+    stopped: Arc<Stopped>,
+    stop: Option<oneshot::Sender<()>>,
+    run: JoinHandle<Result<(), Error>>,
+}
+
+impl Node {
+    /// `life`: tells this process from others of the same worker id.
+    pub(crate) fn start(
+        config: Config,
+        ledger: &Shared,
+        table: &MemoryTable,
+        chaos: &Arc<Mutex<Chaos>>,
+        life: u64,
+    ) -> Self {
+        let stopped = Arc::<Stopped>::default();
+        let worker = config.worker_id.clone();
+        let shared = Life {
+            worker: worker.clone(),
+            ledger: ledger.clone(),
+            table: table.clone(),
+            chaos: Arc::clone(chaos),
+            rng: Arc::new(Mutex::new(fastrand::Rng::with_seed(life))),
+            stopped: Arc::clone(&stopped),
+        };
+        let faults = shared.clone();
+        let view = Table {
+            life: shared.clone(),
+            inner: table.with_faults(move |_| faults.fault()),
+        };
+        let name = format!("{worker}/{life}");
+        let (for_factory, life_name) = (shared.clone(), name.clone());
+        let factory = move |shard: &ShardId| {
+            Recording::boxed(for_factory.clone(), life_name.clone(), shard.clone())
+        };
+        let (told, who) = (ledger.clone(), worker.clone());
+        let (stop, told_to_stop) = oneshot::channel();
+        let worker_of_library =
+            Worker::with(config, Arc::new(shared), Arc::new(view), Arc::new(factory))
+                .on_event(Arc::new(move |event| told.lock().event(&who, event)));
+        let run = tokio::spawn(worker_of_library.run(async move {
+            let _ = told_to_stop.await;
+        }));
+        Self {
+            worker,
+            life: name,
+            ledger: ledger.clone(),
+            stopped,
+            stop: Some(stop),
+            run,
+        }
+    }
+
+    /// SIGTERM.
+    pub(crate) fn terminate(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+        }
+    }
+
+    pub(crate) fn is_terminating(&self) -> bool {
+        self.stop.is_none()
+    }
+
+    /// SIGSTOP, SIGCONT.
+    pub(crate) fn pause(&self, stopped: bool) {
+        self.stopped.stopped.store(stopped, Ordering::Relaxed);
+        if !stopped {
+            self.stopped.goes_on.notify_waiters();
+        }
+    }
+
+    /// kill -9.
+    pub(crate) async fn kill(self) {
+        self.run.abort();
+        let _ = self.run.await;
+        // Let the tasks that it spawned end too.
+        tokio::task::yield_now().await;
+        self.ledger.lock().forget(&self.life);
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.run.is_finished()
+    }
+
+    pub(crate) async fn ended(self) -> Result<Result<(), Error>, tokio::task::JoinError> {
+        let result = self.run.await;
+        self.ledger.lock().forget(&self.life);
+        result
+    }
+}

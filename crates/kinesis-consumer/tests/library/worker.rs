@@ -1,0 +1,8 @@
+//! One promise of a worker at a time, over memory and on a paused clock: the times are the library's own waits and nothing else.
+
+mod busy;
+mod kcl2;
+mod leases;
+mod processing;
+mod reading;
+mod world;

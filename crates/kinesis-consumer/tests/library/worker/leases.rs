@@ -1,0 +1,309 @@
+//! Who holds which lease, and when.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use kinesis_consumer::{
+    config::InitialPosition,
+    error::Error,
+    event::Event,
+    kinesis::ShardFilter,
+    lease::Lease,
+    lease_table::{
+        Kcl3State, LeaderLock,
+        memory::{Fault, Outcome},
+    },
+    sequence::Checkpoint,
+    shard_sync,
+};
+use tokio::time::sleep;
+
+use super::world::{Told, What, World, checkpointing, config, shard};
+
+fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+fn held(world: &World, worker: &str) -> usize {
+    let leases = world.table().leases();
+    leases
+        .iter()
+        .filter(|lease| lease.owner.as_deref() == Some(worker))
+        .count()
+}
+
+fn lost(told: &Told) -> bool {
+    matches!(told.what, What::Event(Event::LeaseLost { .. }))
+}
+
+async fn until_held(world: &World, worker: &str, count: usize) -> Duration {
+    let began = world.now();
+    while held(world, worker) != count {
+        assert!(
+            world.now() - began < seconds(600),
+            "{:#?}",
+            world.table().leases()
+        );
+        sleep(Duration::from_millis(10)).await;
+    }
+    world.now() - began
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_record_comes_without_waiting() {
+    let world = World::new(4);
+    world.put(0, 1);
+    let _worker = world.start(config("a"), checkpointing());
+    let delivered = |told: &Told| matches!(told.what, What::Delivered(..));
+    assert_eq!(world.until("delivered", delivered).await, Duration::ZERO);
+    assert_eq!(held(&world, "a"), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_worker_gets_half_in_seconds() {
+    let world = World::new(4);
+    let _a = world.start(config("a"), checkpointing());
+    until_held(&world, "a", 4).await;
+    sleep(seconds(60)).await;
+    let _b = world.start(config("b"), checkpointing());
+    assert!(until_held(&world, "b", 2).await < seconds(10));
+    assert!(
+        !world.told().iter().any(lost),
+        "handed over, not taken away"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_terminated_workers_leases_go_on_in_seconds() {
+    let world = World::new(4);
+    let a = world.start(config("a"), checkpointing());
+    let _b = world.start(config("b"), checkpointing());
+    until_held(&world, "b", 2).await;
+    a.stop().await.unwrap();
+    assert_eq!(held(&world, "a"), 0);
+    assert!(until_held(&world, "b", 4).await <= seconds(3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_killed_workers_leases_go_on_after_the_failover_time() {
+    let world = World::new(4);
+    let a = world.start(config("a"), checkpointing());
+    let _b = world.start(config("b"), checkpointing());
+    until_held(&world, "b", 2).await;
+    a.kill().await;
+    let took = until_held(&world, "b", 4).await;
+    assert!((seconds(6)..seconds(13)).contains(&took), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_idle_worker_costs_no_more_than_kcl() {
+    let world = World::new(4);
+    let _worker = world.start(config("a"), checkpointing());
+    until_held(&world, "a", 4).await;
+    let before: u64 = world.table().calls().values().sum();
+    sleep(seconds(600)).await;
+    let calls = world.table().calls().values().sum::<u64>() - before;
+    assert!(
+        calls <= 750,
+        "{calls} in 10 minutes: {:?}",
+        world.table().calls()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_answer_loses_no_lease() {
+    let world = World::new(2);
+    let calls = AtomicU64::new(0);
+    let table = world.table().with_faults(move |call| Fault {
+        outcome: match call.operation {
+            "renew" | "checkpoint" if calls.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) => {
+                Outcome::AnswerLost
+            }
+            _ => Outcome::Done,
+        },
+        ..Fault::default()
+    });
+    let worker = world.start_on(config("a"), table, checkpointing());
+    for _ in 0..20 {
+        world.put(0, 3);
+        sleep(seconds(5)).await;
+    }
+    assert!(!world.told().iter().any(lost), "{:#?}", world.told());
+    assert_eq!(world.delivered(0), (0..60).collect::<Vec<_>>());
+    worker.stop().await.unwrap();
+    assert_eq!(held(&world, "a"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_table_that_is_away_stops_delivery_and_loses_nothing() {
+    let world = World::new(1);
+    let away = Arc::new(AtomicU64::new(0));
+    let is_away = Arc::clone(&away);
+    let table = world.table().with_faults(move |_| Fault {
+        outcome: if is_away.load(Ordering::Relaxed) == 1 {
+            Outcome::Lost
+        } else {
+            Outcome::Done
+        },
+        ..Fault::default()
+    });
+    let _worker = world.start_on(
+        config("a"),
+        table,
+        Arc::new(|_, _, _| Box::pin(async { Ok(()) })),
+    );
+    until_held(&world, "a", 1).await;
+    away.store(1, Ordering::Relaxed);
+    sleep(seconds(20)).await;
+    world.put(0, 5);
+    sleep(seconds(60)).await;
+    assert_eq!(
+        world.delivered(0),
+        Vec::<u64>::new(),
+        "others may have taken it"
+    );
+    away.store(0, Ordering::Relaxed);
+    sleep(seconds(10)).await;
+    assert_eq!(world.delivered(0), [0, 1, 2, 3, 4]);
+    assert!(!world.told().iter().any(lost), "nobody did");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_theft_is_noticed() {
+    let world = World::new(1);
+    let _worker = world.start(config("a"), checkpointing());
+    until_held(&world, "a", 1).await;
+    let steal = |lease: &mut Lease| {
+        lease.owner = Some("java".into());
+        lease.counter += 1;
+    };
+    assert!(world.table().edit(&shard(0), steal));
+    let told = world
+        .until("told", |told| {
+            matches!(told.what, What::Called("lease_lost", _))
+        })
+        .await;
+    assert!(told < seconds(4), "{told:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn children_start_at_once_where_their_parent_ended() {
+    let world = World::new(1);
+    let _worker = world.start(config("a"), checkpointing());
+    until_held(&world, "a", 1).await;
+    world.put(0, 3);
+    world.stream(|stream| stream.split(0));
+    let ended = world
+        .until("ended", |told| {
+            matches!(told.what, What::Event(Event::ShardEnded { .. }))
+        })
+        .await;
+    for index in [1, 2] {
+        let started = |told: &Told| matches!(&told.what, What::Event(Event::ShardStarted { shard: id, .. }) if *id == shard(index));
+        assert_eq!(world.until("started", started).await, ended);
+    }
+    let parent = world.table().lease(&shard(0)).unwrap();
+    assert_eq!(parent.checkpoint, Checkpoint::ShardEnd);
+    assert_eq!(parent.children, [shard(1), shard(2)].into());
+    assert_eq!(parent.owner, None);
+}
+
+/// Somebody deleted a lease: its hash keys are covered again by the next audit.
+#[tokio::test(start_paused = true)]
+async fn a_hole_in_the_hash_range_is_repaired() {
+    let world = World::new(3);
+    let shards = world.stream(|stream| stream.list(ShardFilter::AtTrimHorizon));
+    for lease in shard_sync::initial(&shards, InitialPosition::TrimHorizon).unwrap() {
+        if lease.key != shard(1) {
+            world.table().put(lease);
+        }
+    }
+    let _worker = world.start(config("a"), checkpointing());
+    (0..3).for_each(|index| world.put(index, 2));
+    sleep(seconds(5)).await;
+    for index in 0..3 {
+        assert_eq!(world.delivered(index), [0, 1], "shard {index}");
+    }
+}
+
+// === two processes of one worker id ===
+
+/// As when a pod is deleted by force while its node cannot be reached: the newer one goes on, the older one says why it stops.
+#[tokio::test(start_paused = true)]
+async fn a_process_whose_worker_id_another_one_uses_stops() {
+    let world = World::new(2);
+    let process = || world.table().with_faults(|_| Fault::default());
+    let older = world.start_on(config("a"), process(), checkpointing());
+    until_held(&world, "a", 2).await;
+    sleep(seconds(60)).await;
+    let newer = world.start_on(config("a"), process(), checkpointing());
+    let error = older.error().await;
+    assert!(
+        matches!(&error, Error::WorkerIdInUse { worker, .. } if worker == "a"),
+        "{error}"
+    );
+    // The newer one has all, is not disturbed by the older one's end, and reads on.
+    until_held(&world, "a", 2).await;
+    let before = world.told().len();
+    world.put(0, 3);
+    world.put(1, 3);
+    sleep(seconds(60)).await;
+    assert!(!world.told()[before..].iter().any(lost));
+    for index in [0, 1] {
+        assert_eq!(world.delivered(index), [0, 1, 2], "once");
+    }
+    newer.stop().await.unwrap();
+    assert_eq!(held(&world, "a"), 0);
+}
+
+// === KCL 3 ===
+
+fn led(version: &str) -> Kcl3State {
+    Kcl3State {
+        client_version: Some("CLIENT_VERSION_3X".into()),
+        leader: Some(LeaderLock {
+            owner: "java".into(),
+            version: version.into(),
+            lease_millis: 120_000,
+        }),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_living_kcl_3_leader_is_left_alone() {
+    let world = World::new(1);
+    world.table().set_kcl3_state(led("a"));
+    let worker = world.start(config("a"), checkpointing());
+    sleep(seconds(30)).await;
+    world.table().set_kcl3_state(led("b"));
+    assert!(matches!(worker.error().await, Error::LedByKcl3 { leader, .. } if leader == "java"));
+    assert!(world.table().leases().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_kcl_3_leaders_application_is_taken_over() {
+    let world = World::new(1);
+    world.table().set_kcl3_state(led("a"));
+    let _worker = world.start(config("a"), checkpointing());
+    let took = until_held(&world, "a", 1).await;
+    assert!((seconds(120)..seconds(125)).contains(&took), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kcl_3_leader_that_appears_gets_the_leases() {
+    let world = World::new(2);
+    let worker = world.start(config("a"), checkpointing());
+    until_held(&world, "a", 2).await;
+    world.table().set_kcl3_state(led("a"));
+    sleep(seconds(62)).await;
+    world.table().set_kcl3_state(led("b"));
+    assert!(matches!(worker.error().await, Error::LedByKcl3 { .. }));
+    assert_eq!(held(&world, "a"), 0);
+    let asked = |told: &Told| matches!(told.what, What::Called("shutdown_requested", _));
+    assert_eq!(world.told().iter().filter(|told| asked(told)).count(), 2);
+}

@@ -1,0 +1,210 @@
+//! Where reading starts, how fast it goes, and what becomes of errors.
+
+use std::{iter::repeat_with, sync::Arc, time::Duration};
+
+use kinesis_consumer::{
+    config::InitialPosition, error::Error, event::Event, kinesis::KinesisError, lease::Lease,
+    sequence::Checkpoint,
+};
+use tokio::time::sleep;
+
+use super::world::{Told, What, World, checkpointing, config, shard};
+
+fn gaps(reads: &[Duration]) -> Vec<u128> {
+    reads
+        .windows(2)
+        .map(|pair| (pair[1] - pair[0]).as_millis())
+        .collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_are_paced_by_the_quota_while_behind_and_by_the_second_at_the_tip() {
+    let world = World::new(1);
+    world.put(0, 50);
+    let mut config = config("a");
+    config.max_records = 10;
+    let _worker = world.start(config, checkpointing());
+    sleep(Duration::from_millis(3900)).await;
+    assert_eq!(
+        gaps(&world.reads(0)),
+        [200, 200, 200, 200, 1000, 1000, 1000]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn large_pages_are_paced_by_their_bytes() {
+    let world = World::new(1);
+    (0..30).for_each(|_| world.stream(|stream| stream.put_large(0, 1 << 20)));
+    let mut config = config("a");
+    config.max_records = 10;
+    let _worker = world.start(config, checkpointing());
+    sleep(Duration::from_secs(14)).await;
+    let gaps = gaps(&world.reads(0));
+    assert!(
+        gaps.len() == 2 && gaps.iter().all(|gap| (5000..5010).contains(gap)),
+        "{gaps:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_empty_page_is_not_the_tip() {
+    let world = World::new(1);
+    world.put(0, 3);
+    world.leave_empty(4);
+    let _worker = world.start(config("a"), checkpointing());
+    sleep(Duration::from_millis(2500)).await;
+    assert_eq!(world.delivered(0), [0, 1, 2]);
+    assert_eq!(gaps(&world.reads(0)), [200, 200, 200, 200, 1000]);
+}
+
+/// What is fetched ahead of a processor that is stuck stays within `prefetch_bytes`, but for the one page that is fetched already.
+#[tokio::test(start_paused = true)]
+async fn fetches_ahead_no_more_than_fits() {
+    let world = World::new(1);
+    (0..100).for_each(|_| world.stream(|stream| stream.put_large(0, 100 << 10)));
+    let mut config = config("a");
+    config.max_records = 1;
+    config.prefetch_bytes = 1 << 20;
+    let _worker = world.start(config, Arc::new(|_, _, _| Box::pin(std::future::pending())));
+    sleep(Duration::from_secs(60)).await;
+    // Ten of 100 KiB fit into 1 MiB, the one in work among them.
+    assert_eq!(world.reads(0).len(), 11);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_throttled_shard_backs_off_alone() {
+    let world = World::new(2);
+    world.refuse(
+        0,
+        repeat_with(|| KinesisError::Throttled("slower".into())).take(1000),
+    );
+    let _worker = world.start(config("a"), checkpointing());
+    sleep(Duration::from_secs(60)).await;
+    world.put(1, 1);
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(world.delivered(1), [0]);
+    assert!(world.reads(1).len() >= 60);
+    let throttles = world.told().into_iter().filter(|told| match &told.what {
+        What::Event(Event::Throttled { shard: id, .. }) => id.as_ref() == Some(&shard(0)),
+        _ => false,
+    });
+    // 1, 2, 4, 8, 10, 10 … seconds, up to twice as long by jitter.
+    assert!((5..12).contains(&throttles.count()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn records_that_arrive_while_nobody_runs_are_not_lost_to_latest() {
+    let world = World::new(1);
+    world.put(0, 2);
+    let latest = |worker: &str| {
+        let mut config = config(worker);
+        config.initial_position = InitialPosition::Latest;
+        config.clock_skew = Duration::ZERO;
+        config
+    };
+    let started = |worker: &'static str| {
+        move |told: &Told| {
+            told.worker == worker && matches!(told.what, What::Event(Event::ShardStarted { .. }))
+        }
+    };
+    // The stream's clock begins with the test, the worker's is the computer's.
+    sleep(Duration::from_millis(1)).await;
+    let first = world.start(latest("a"), checkpointing());
+    world.until("started", started("a")).await;
+    first.kill().await;
+    world.put(0, 3);
+    sleep(Duration::from_secs(60)).await;
+    let _second = world.start(latest("b"), checkpointing());
+    world.until("started", started("b")).await;
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(world.delivered(0), [2, 3, 4]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_expired_checkpoint_is_told_and_reading_resumes_at_the_oldest_record() {
+    let world = World::new(1);
+    world.put(0, 3);
+    let old = world.stream(|stream| stream.number_of(&shard(0), 0));
+    let mut lease = Lease::new(shard(0), Checkpoint::parse(old.as_str(), 0).unwrap());
+    lease.hash_range = world
+        .stream(|stream| stream.list(kinesis_consumer::kinesis::ShardFilter::All))[0]
+        .hash_range
+        .into();
+    world.table().put(lease);
+    world.refuse(0, [KinesisError::InvalidSequenceNumber("too old".into())]);
+    let _worker = world.start(config("a"), checkpointing());
+    let told = |told: &Told| matches!(told.what, What::Event(Event::CheckpointExpired { .. }));
+    world.until("told", told).await;
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(world.delivered(0), [1, 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deleted_stream_is_told_not_looped_on() {
+    let world = World::new(1);
+    let worker = world.start(config("a"), checkpointing());
+    sleep(Duration::from_secs(5)).await;
+    let gone = || repeat_with(|| KinesisError::NotFound("no such stream".into())).take(1000);
+    world.refuse(0, gone());
+    world.refuse_lists(gone());
+    assert!(matches!(worker.error().await, Error::Stream { .. }));
+    let leases = world.table().leases();
+    assert!(
+        leases
+            .iter()
+            .all(|lease| lease.owner.is_none() && !lease.is_finished()),
+        "released, and not taken for read to the end: {leases:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recreated_stream_is_told_not_looped_on() {
+    let world = World::new(1);
+    world.put(0, 3);
+    world
+        .table()
+        .put(Lease::new(shard(0), Checkpoint::parse("17", 0).unwrap()));
+    let worker = world.start(config("a"), checkpointing());
+    assert!(matches!(
+        worker.error().await,
+        Error::StreamRecreated { .. }
+    ));
+    assert!(world.delivered(0).is_empty());
+    assert!(
+        world
+            .table()
+            .leases()
+            .iter()
+            .all(|lease| lease.owner.is_none())
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recreated_stream_whose_old_leases_are_finished_is_told() {
+    let world = World::new(1);
+    world.put(0, 3);
+    world
+        .table()
+        .put(Lease::new(shard(0), Checkpoint::ShardEnd));
+    let worker = world.start(config("a"), checkpointing());
+    assert!(matches!(
+        worker.error().await,
+        Error::StreamRecreated { .. }
+    ));
+}
+
+#[tokio::test(start_paused = true)]
+async fn errors_are_sat_out() {
+    let world = World::new(1);
+    world.put(0, 3);
+    let errors = [
+        KinesisError::Unavailable("500".into()),
+        KinesisError::ExpiredIterator("old".into()),
+        KinesisError::NotFound("for a moment".into()),
+        KinesisError::Permanent("AccessDenied".into()),
+    ];
+    world.refuse(0, errors);
+    let _worker = world.start(config("a"), checkpointing());
+    sleep(Duration::from_secs(30)).await;
+    assert_eq!(world.delivered(0), [0, 1, 2]);
+}

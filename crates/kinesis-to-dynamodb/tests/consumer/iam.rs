@@ -1,0 +1,116 @@
+//! `examples/iam/consumer-policy.json` allows what the consumer calls, table by table, and nothing else.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use crate::support::{self, APPLICATION, STREAM, TABLE, World, policy};
+use aws_sdk_kinesis::types::ScalingType;
+use kinesis_consumer::{
+    checkpointer::Checkpointer,
+    config::{Config, InitialPosition},
+    processor::{ProcessorError, RecordProcessor},
+    record::Batch,
+    shard::ShardId,
+    worker::Worker,
+};
+use tokio_util::sync::CancellationToken;
+
+/// The consumer's, so that its calls are told from the test's own.
+const KEY: &str = "AKIDCONSUMER";
+
+struct Checkpoints;
+
+#[async_trait::async_trait]
+impl RecordProcessor for Checkpoints {
+    async fn process_records(
+        &mut self,
+        _: &Batch,
+        checkpointer: &Checkpointer,
+    ) -> Result<(), ProcessorError> {
+        checkpointer.checkpoint().await?;
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn the_policy_is_what_the_consumer_calls() {
+    let world = World::tutorial(1).await;
+    world.rejects_table("rejects").await;
+    let consumer = world
+        .consumer("pod-1")
+        .with("AWS_ACCESS_KEY_ID", KEY)
+        .with("REJECTS_TABLE", "rejects")
+        .start();
+    world.put("bad", "no JSON").await;
+    world.put("good", "{}").await;
+    world.user_when("good", |_| true).await;
+    consumer.stop().await;
+
+    // Finished leases go after twelve failover times, which the library takes shorter ones for than the consumer.
+    reshard_until_a_finished_lease_goes(&world).await;
+
+    let names = [
+        ("kinesis-keda-demo", STREAM),
+        ("users", TABLE),
+        ("users-rejects", "rejects"),
+        ("kinesis-keda-demo-consumer", APPLICATION),
+        (
+            "kinesis-keda-demo-consumer-CoordinatorState",
+            "demo-app-CoordinatorState",
+        ),
+    ];
+    assert_eq!(
+        needed(&world),
+        policy::allowed("consumer-policy.json", &names)
+    );
+}
+
+fn needed(world: &World) -> BTreeSet<policy::Permission> {
+    let tables = world.dynamodb_server.called_by(KEY);
+    policy::needed(&world.embedded.calls(), tables, KEY)
+}
+
+async fn reshard_until_a_finished_lease_goes(world: &World) {
+    let credentials =
+        aws_credential_types::Credentials::new(KEY, "secret", None, None, "the consumer's");
+    let kinesis = world.kinesis.config().to_builder();
+    let dynamodb = world.dynamodb.config().to_builder();
+    let config = Config {
+        initial_position: InitialPosition::TrimHorizon,
+        failover_time: Duration::from_millis(300),
+        scan_interval: Duration::from_millis(200),
+        shard_sync_interval: Duration::from_millis(200),
+        parent_poll_interval: Duration::from_millis(50),
+        idle_between_reads: Duration::from_millis(50),
+        ..Config::new(STREAM, APPLICATION, "pod-2")
+    };
+    let factory = |_: &ShardId| Box::new(Checkpoints) as Box<dyn RecordProcessor>;
+    let worker = Worker::new(
+        config,
+        aws_sdk_kinesis::Client::from_conf(
+            kinesis.credentials_provider(credentials.clone()).build(),
+        ),
+        aws_sdk_dynamodb::Client::from_conf(dynamodb.credentials_provider(credentials).build()),
+        Arc::new(factory),
+    );
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(worker.run(stop.clone().cancelled_owned()));
+    let reshard = world.kinesis.update_shard_count().stream_name(STREAM);
+    let reshard = reshard
+        .target_shard_count(2)
+        .scaling_type(ScalingType::UniformScaling);
+    reshard.send().await.unwrap();
+    // Children get going by a record each, wherever its key falls.
+    let deleted = (
+        "dynamodb:DeleteItem".to_owned(),
+        format!("table/{APPLICATION}"),
+    );
+    let mut n = 0;
+    support::eventually("a finished lease to go", async || {
+        n += 1;
+        world.put(&n.to_string(), "{}").await;
+        needed(world).contains(&deleted).then_some(())
+    })
+    .await;
+    stop.cancel();
+    running.await.unwrap().unwrap();
+}

@@ -1,0 +1,259 @@
+//! What ends up in the table: items, their order, and nothing twice or older.
+
+use crate::support::{self, Fault, Item, TABLE, World, text};
+use aws_sdk_dynamodb::types::{AttributeValue, KeyType, ScalarAttributeType};
+
+fn s(text: &str) -> AttributeValue {
+    AttributeValue::S(text.to_owned())
+}
+
+async fn seed(world: &World, item: &[(&str, &str)]) {
+    let item: Item = item
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), s(value)))
+        .collect();
+    world
+        .dynamodb
+        .put_item()
+        .table_name(TABLE)
+        .set_item(Some(item))
+        .send()
+        .await
+        .expect("a seed item");
+}
+
+#[tokio::test]
+async fn a_record_of_the_tutorial_becomes_its_item() {
+    let world = World::tutorial(2).await;
+    let sequence = world.put("ann@example.com", r#"{"name":"Ann","city":"Oslo","processed_by":"me","email":"other","n":1e2,"big":12345678901234567890123456789012345678}"#).await;
+    let consumer = world.consumer("pod-1").start();
+    let item = world.user_when("ann@example.com", |_| true).await;
+    let expected = [
+        ("email", s("ann@example.com")),
+        ("name", s("Ann")),
+        ("city", s("Oslo")),
+        ("processed_by", s("pod-1")),
+        ("kinesis_position", s(&format!("{sequence:0>57}.{:020}", 0))),
+        ("n", AttributeValue::N("100".to_owned())),
+        (
+            "big",
+            AttributeValue::N("12345678901234567890123456789012345678".to_owned()),
+        ),
+    ];
+    assert_eq!(
+        item,
+        expected
+            .map(|(name, value)| (name.to_owned(), value))
+            .into()
+    );
+    consumer.stop().await;
+}
+
+#[tokio::test]
+async fn the_key_has_the_name_that_the_table_gives_it() {
+    let world = World::empty().await;
+    world.stream(1).await;
+    world
+        .table(TABLE, &[("user id", KeyType::Hash, ScalarAttributeType::S)])
+        .await;
+    world.put("ann", r#"{"email":"ann@example.com"}"#).await;
+    let consumer = world.consumer("pod-1").start();
+    let items = support::eventually("the item", async || {
+        Some(world.items(TABLE).await).filter(|items| !items.is_empty())
+    })
+    .await;
+    assert_eq!(
+        (text(&items[0], "user id"), text(&items[0], "email")),
+        ("ann".into(), "ann@example.com".into())
+    );
+    consumer.stop().await;
+}
+
+#[tokio::test]
+async fn newer_data_stays_and_older_data_and_that_of_others_is_replaced() {
+    let world = World::tutorial(1).await;
+    let (older, newer) = (
+        format!("{}.{:020}", "0".repeat(57), 0),
+        format!("{}.{:020}", "9".repeat(57), 0),
+    );
+    seed(
+        &world,
+        &[
+            ("email", "older"),
+            ("kinesis_position", &older),
+            ("left", "over"),
+        ],
+    )
+    .await;
+    seed(&world, &[("email", "newer"), ("kinesis_position", &newer)]).await;
+    seed(
+        &world,
+        &[
+            ("email", "java"),
+            ("name", "x"),
+            ("processed_by", "java-pod"),
+        ],
+    )
+    .await;
+    for key in ["older", "newer", "java"] {
+        world.put(key, r#"{"name":"stream"}"#).await;
+    }
+    let consumer = world.consumer("pod-1").start();
+    for key in ["older", "java"] {
+        let item = world
+            .user_when(key, |item| {
+                item.contains_key("name") && text(item, "name") == "stream"
+            })
+            .await;
+        assert!(!item.contains_key("left"), "an item is replaced whole");
+    }
+    consumer
+        .metric_when("stale_writes_total", "", |count| count == 1.0)
+        .await;
+    assert_eq!(consumer.metric("items_written_total", "").await, Some(2.0));
+    assert_eq!(
+        text(&world.user("newer").await.unwrap(), "kinesis_position"),
+        newer
+    );
+    consumer.stop().await;
+}
+
+#[tokio::test]
+async fn a_stream_read_again_from_its_start_changes_nothing() {
+    let world = World::tutorial(2).await;
+    for version in 0..5 {
+        world
+            .put_all((0..20).map(|user| (format!("u{user}"), format!(r#"{{"v":{version}}}"#))))
+            .await;
+    }
+    let first = world.consumer("pod-1").start();
+    for user in 0..20 {
+        world
+            .user_when(&format!("u{user}"), |item| text(item, "v") == "4")
+            .await;
+    }
+    first.stop().await;
+    let before = sorted(world.items(TABLE).await);
+    // Another application has no checkpoints: it delivers every record again.
+    let again = world
+        .consumer("pod-2")
+        .with("APPLICATION_NAME", "again")
+        .start();
+    again
+        .metric_when("records_processed_total", "", |records| records == 100.0)
+        .await;
+    assert_eq!(again.metric("items_written_total", "").await, Some(0.0));
+    again.stop().await;
+    assert_eq!(sorted(world.items(TABLE).await), before);
+}
+
+fn sorted(mut items: Vec<Item>) -> Vec<Item> {
+    items.sort_by_key(|item| text(item, "email"));
+    items
+}
+
+#[tokio::test]
+async fn of_many_records_of_a_key_the_last_one_stays() {
+    let world = World::tutorial(1).await;
+    world
+        .put_all((0..300).map(|version| ("hot".to_owned(), format!(r#"{{"v":{version}}}"#))))
+        .await;
+    let consumer = world.consumer("pod-1").start();
+    world
+        .user_when("hot", |item| text(item, "v") == "299")
+        .await;
+    consumer
+        .metric_when("records_processed_total", "", |records| records == 300.0)
+        .await;
+    let written = consumer.metric("items_written_total", "").await.unwrap();
+    let superseded = consumer
+        .metric("superseded_records_total", "")
+        .await
+        .unwrap();
+    assert_eq!(written + superseded, 300.0);
+    consumer.stop().await;
+}
+
+#[tokio::test]
+async fn throttling_and_lost_answers_are_waited_out() {
+    let world = World::tutorial(1).await;
+    world.dynamodb_server.inject(
+        "PutItem",
+        TABLE,
+        Fault::Error("ProvisionedThroughputExceededException"),
+        3,
+    );
+    world
+        .dynamodb_server
+        .inject("PutItem", TABLE, Fault::LoseAnswer, 1);
+    world.put("ann", r#"{"v":1}"#).await;
+    let consumer = world.consumer("pod-1").start();
+    world.user_when("ann", |_| true).await;
+    consumer
+        .metric_when("records_processed_total", "", |records| records == 1.0)
+        .await;
+    assert_eq!(
+        consumer
+            .metric("throttles_total", "operation=\"PutItem\"")
+            .await,
+        Some(3.0)
+    );
+    assert_eq!(
+        consumer
+            .metric("retries_total", "operation=\"PutItem\"")
+            .await,
+        Some(1.0)
+    );
+    // The put whose answer was lost had happened.
+    assert_eq!(consumer.metric("stale_writes_total", "").await, Some(1.0));
+    assert_eq!(
+        consumer.metric("processor_failures_total", "").await,
+        Some(0.0)
+    );
+    consumer.stop().await;
+}
+
+#[tokio::test]
+async fn a_write_that_is_denied_is_told_and_goes_on_when_it_is_allowed() {
+    let world = World::tutorial(1).await;
+    world
+        .dynamodb_server
+        .inject("PutItem", TABLE, Fault::Error("AccessDeniedException"), 2);
+    world.put("ann", r#"{"v":1}"#).await;
+    let consumer = world.consumer("pod-1").start();
+    let line = consumer.logged("batch failed").await;
+    assert!(
+        line.contains("aws iam put-role-policy") && line.contains("dynamodb:PutItem"),
+        "{line}"
+    );
+    world.user_when("ann", |_| true).await;
+    consumer
+        .metric_when("processor_failures_total", "", |count| count == 2.0)
+        .await;
+    consumer.stop().await;
+}
+
+#[tokio::test]
+async fn a_table_that_vanished_and_came_back_has_every_record() {
+    let world = World::tutorial(1).await;
+    let consumer = world.consumer("pod-1").start();
+    consumer.consuming().await;
+    world
+        .dynamodb
+        .delete_table()
+        .table_name(TABLE)
+        .send()
+        .await
+        .unwrap();
+    world.put("ann", r#"{"v":1}"#).await;
+    let line = consumer.logged("batch failed").await;
+    assert!(
+        line.contains("aws dynamodb create-table --table-name users"),
+        "{line}"
+    );
+    world
+        .table(TABLE, &[("email", KeyType::Hash, ScalarAttributeType::S)])
+        .await;
+    world.user_when("ann", |_| true).await;
+    consumer.stop().await;
+}

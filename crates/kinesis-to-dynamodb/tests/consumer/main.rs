@@ -1,0 +1,18 @@
+//! The consumer, as processes of their own: one binary for all of its tests, because each binary links the AWS SDKs anew.
+
+#![allow(
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::future_not_send,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, runs on a thread of its own, has no user outside, and prints its seed"
+)]
+
+mod crash;
+mod iam;
+mod items;
+mod operation;
+mod rejects;
+mod rules;
+mod start;
+mod support;

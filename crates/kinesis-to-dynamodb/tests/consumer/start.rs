@@ -1,0 +1,225 @@
+//! What is missing, wrong or denied is said at the start, with the command that mends it, and exit code 1.
+
+use crate::support::{self, Consumer, Fault, TABLE, World};
+use aws_sdk_dynamodb::types::{KeyType, ScalarAttributeType};
+use embedded_kinesis::FOREVER;
+
+/// Runs to the end and wants code 1 and `wanted` in the log.
+async fn refuses(consumer: Consumer, wanted: &[&str]) {
+    let (code, log) = consumer.run().await;
+    assert_eq!(code, 1, "{log}");
+    let log = log.replace("\\\"", "\"");
+    for wanted in wanted {
+        assert!(log.contains(wanted), "want {wanted}\nin {log}");
+    }
+}
+
+#[tokio::test]
+async fn all_that_is_missing_is_told_at_once() {
+    let world = World::empty().await;
+    refuses(
+        world.consumer("pod-1").with("REJECTS_TABLE", "rejects"),
+        &[
+            "stream orders does not exist in us-east-1",
+            "aws kinesis create-stream --stream-name orders",
+            "table users does not exist in us-east-1",
+            "aws dynamodb create-table --table-name users --attribute-definitions AttributeName=email,AttributeType=S",
+            "rejects table rejects does not exist",
+            "--key-schema AttributeName=record,KeyType=HASH AttributeName=part,KeyType=RANGE",
+            "ResourceNotFoundException",
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_key_that_no_partition_key_fits_is_refused() {
+    let world = World::empty().await;
+    world.stream(1).await;
+    let hash = |name| (name, KeyType::Hash, ScalarAttributeType::S);
+    world
+        .table(
+            "sorted",
+            &[
+                hash("email"),
+                ("city", KeyType::Range, ScalarAttributeType::S),
+            ],
+        )
+        .await;
+    world
+        .table("numbered", &[("id", KeyType::Hash, ScalarAttributeType::N)])
+        .await;
+    world.table("ours", &[hash("kinesis_position")]).await;
+    for (table, told) in [
+        ("sorted", "has the key email (HASH, S) and city (RANGE, S)"),
+        ("numbered", "has the key id (HASH, N)"),
+        ("ours", "has the key kinesis_position (HASH, S)"),
+    ] {
+        refuses(
+            world.consumer("pod-1").with("TABLE_NAME", table),
+            &[
+                told,
+                "want one HASH key of type S",
+                &format!("aws dynamodb create-table --table-name {table}-2"),
+            ],
+        )
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_rejects_table_with_another_key_is_refused() {
+    let world = World::tutorial(1).await;
+    world
+        .table(
+            "rejects",
+            &[("record", KeyType::Hash, ScalarAttributeType::S)],
+        )
+        .await;
+    refuses(
+        world.consumer("pod-1").with("REJECTS_TABLE", "rejects"),
+        &[
+            "has the key record (HASH, S): want record (HASH, S) and part (RANGE, N)",
+            "create-table --table-name rejects-2",
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_denied_is_told_with_the_policy_that_allows_it() {
+    let world = World::tutorial(1).await;
+    world.embedded.faults().inject(
+        "ListShards",
+        embedded_kinesis::Fault::access_denied(),
+        FOREVER,
+    );
+    world.dynamodb_server.inject(
+        "DescribeTable",
+        TABLE,
+        Fault::Error("AccessDeniedException"),
+        usize::MAX,
+    );
+    refuses(
+        world.consumer("pod-1"),
+        &[
+            "AccessDeniedException",
+            "aws iam put-role-policy",
+            "\"kinesis:ListShards\",\"kinesis:GetShardIterator\",\"kinesis:GetRecords\"",
+            "arn:aws:kinesis:us-east-1:*:stream/orders",
+            "\"dynamodb:DescribeTable\",\"dynamodb:PutItem\"",
+            "arn:aws:dynamodb:us-east-1:*:table/users",
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_lease_table_that_is_denied_is_told() {
+    let world = World::tutorial(1).await;
+    for operation in ["DescribeTable", "CreateTable", "Scan"] {
+        world.dynamodb_server.inject(
+            operation,
+            support::APPLICATION,
+            Fault::Error("AccessDeniedException"),
+            usize::MAX,
+        );
+    }
+    refuses(
+        world.consumer("pod-1"),
+        &[
+            "lease table demo-app",
+            "AccessDeniedException",
+            "aws iam put-role-policy",
+            "dynamodb:UpdateItem",
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn no_credentials_no_region_no_endpoint_are_told() {
+    let world = World::tutorial(1).await;
+    let nobody = world
+        .consumer("pod-1")
+        .without("AWS_ACCESS_KEY_ID")
+        .with("AWS_EC2_METADATA_DISABLED", "true");
+    refuses(
+        nobody,
+        &[
+            "no credentials found",
+            "IRSA or EKS Pod Identity",
+            "aws sts get-caller-identity",
+        ],
+    )
+    .await;
+    let nowhere = world
+        .consumer("pod-1")
+        .without("AWS_REGION")
+        .with("AWS_EC2_METADATA_DISABLED", "true");
+    refuses(nowhere, &["AWS_REGION \"\": want a region"]).await;
+    let elsewhere = world.consumer("pod-1").with(
+        "STREAM_NAME",
+        "arn:aws:kinesis:eu-west-1:111122223333:stream/orders",
+    );
+    refuses(
+        elsewhere,
+        &["AWS_REGION \"us-east-1\": want the region of the ARN"],
+    )
+    .await;
+    let unreachable = world
+        .consumer("pod-1")
+        .with("AWS_ENDPOINT_URL_KINESIS", "http://127.0.0.1:9");
+    refuses(
+        unreachable,
+        &[
+            "stream orders cannot be used",
+            "Connection refused",
+            "a network path from here to AWS",
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn settings_that_are_missing_or_wrong_are_told() {
+    let world = World::tutorial(1).await;
+    for (name, value, wanted) in [
+        ("STREAM_NAME", None, "--stream-name"),
+        ("TABLE_NAME", Some(""), "--table-name"),
+        (
+            "INITIAL_POSITION",
+            Some("yesterday"),
+            "want TRIM_HORIZON, LATEST or a time",
+        ),
+        ("ON_REJECT", Some("drop"), "skip, halt"),
+        ("LOG_LEVEL", Some("a=b=c"), "want error, warn, info"),
+    ] {
+        let consumer = world.consumer("pod-1").without(name);
+        let consumer = if let Some(value) = value {
+            consumer.with(name, value)
+        } else {
+            consumer
+        };
+        let (code, log) = consumer.run().await;
+        assert_eq!(code, 2, "{log}");
+        assert!(log.contains(wanted), "{log}");
+    }
+    let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    refuses(
+        world.consumer("pod-1").with("ADMIN", &address),
+        &["ADMIN", &address],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_stream_may_be_given_by_its_arn() {
+    let world = World::tutorial(1).await;
+    world.put("ann", r#"{"v":1}"#).await;
+    let arn = world.embedded.stream_arn(support::STREAM);
+    let consumer = world.consumer("pod-1").with("STREAM_NAME", &arn).start();
+    world.user_when("ann", |_| true).await;
+    consumer.stop().await;
+}

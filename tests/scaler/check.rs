@@ -1,0 +1,199 @@
+//! `check`, the real binary, before embedded Kinesis and DynamoDB.
+
+use std::io::Write as _;
+
+use crate::support::dynamodb::Fault;
+use crate::support::world::Application;
+use crate::support::*;
+use embedded_kinesis::{FOREVER, Fault as KinesisFault};
+use serde_json::Value;
+
+const CONFIG: &str = "policy: [{namespaces: ['team-*'], endpoints: ['http://127.0.0.1:*']}]";
+
+fn file(text: &str) -> tempfile::NamedTempFile {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    file
+}
+
+fn manifest(application: &Application, scale_on: &str) -> String {
+    let metadata = application.trigger(scale_on, &[]).scaler_metadata;
+    let mut lines: Vec<_> = metadata
+        .iter()
+        .map(|(key, value)| format!("        {key}: \"{value}\""))
+        .collect();
+    lines.sort();
+    format!(
+        "kind: ScaledObject\nmetadata: {{name: billing, namespace: team-a}}\nspec:\n  triggers:\n    - type: external\n      metadata:\n        secretFromEnv: SECRET\n{}\n",
+        lines.join("\n")
+    )
+}
+
+/// Exit code, what was printed, what was complained of.
+async fn check(application: &Application, args: &[&str]) -> (bool, String, String) {
+    let config = file(CONFIG);
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_keda-kinesis-scaler"));
+    command
+        .arg("check")
+        .args(args)
+        .arg("--config")
+        .arg(config.path())
+        .env_clear()
+        .env("HOME", "/nonexistent")
+        .env("AWS_EC2_METADATA_DISABLED", "true")
+        .env("AWS_ACCESS_KEY_ID", "AKIDTEST")
+        .env("AWS_SECRET_ACCESS_KEY", "secret")
+        .env("AWS_ENDPOINT_URL_STS", application.stack.kinesis.endpoint());
+    let output = eventually("check to end", command.output()).await.unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (
+        output.status.success(),
+        text(output.stdout),
+        text(output.stderr),
+    )
+}
+
+/// An application that has read one record and left another.
+async fn one_behind() -> Application {
+    let application = Application::start(2).await;
+    let worker = application.run("pod-1", 100);
+    eventually("leases", application.leases(2)).await;
+    worker.stop().await;
+    application.put("a").await;
+    application
+}
+
+#[tokio::test]
+async fn a_good_trigger_is_shown_with_all_that_was_seen() {
+    let application = one_behind().await;
+    let yaml = file(&manifest(&application, "lag"));
+    let path = yaml.path().to_str().unwrap();
+    let (ok, text, complaint) = check(&application, &["-f", path]).await;
+    assert!(ok, "{text}{complaint}");
+    for part in [
+        "team-a/billing triggers[0] (external), namespace team-a",
+        "lagThreshold             30s (default)",
+        "secretFromEnv            ignored; KEDA puts the variable's value in its place",
+        "asks as                  arn:aws:",
+        "✓ dynamodb:Scan",
+        "✓ kinesis:ListShards",
+        "✓ kinesis:GetShardIterator",
+        "✓ kinesis:GetRecords",
+        "lease table: 2 leases",
+        "shardId-000000000000 open, unread for ",
+        "KEDA would be told: aws-kinesis-orders = 1, target 1, active: replicas 1",
+    ] {
+        assert!(text.contains(part), "{part:?} is not in\n{text}");
+    }
+
+    let (ok, text, _) = check(&application, &["-f", path, "-o", "json"]).await;
+    let json: Value = serde_json::from_str(&text).unwrap();
+    assert!(ok);
+    let trigger = &json["triggers"][0];
+    assert_eq!(trigger["told"]["value"], 1);
+    assert_eq!(
+        trigger["application"]["shards"].as_array().unwrap().len(),
+        2
+    );
+    assert_eq!(trigger["ignored"], serde_json::json!(["secretFromEnv"]));
+    assert!(!text.contains("SECRET"), "{text}");
+}
+
+#[tokio::test]
+async fn a_missing_permission_is_shown_with_the_statement_that_would_give_it() {
+    let application = one_behind().await;
+    let yaml = file(&manifest(&application, "lag"));
+    let path = yaml.path().to_str().unwrap();
+    let faults = application.stack.kinesis.faults();
+    faults.inject("GetRecords", KinesisFault::access_denied(), FOREVER);
+    let (ok, text, complaint) = check(&application, &["-f", path]).await;
+    assert!(!ok);
+    assert!(text.contains("✗ kinesis:GetRecords"), "{text}");
+    let statement = r#"{"Effect":"Allow","Action":["kinesis:GetRecords"],"Resource":["arn:aws:kinesis:us-east-1:"#;
+    assert!(text.contains(statement), "{text}");
+    assert!(
+        text.contains("KEDA would get the error PERMISSION_DENIED"),
+        "{text}"
+    );
+    assert!(
+        complaint.contains("an error for 1 of 1 triggers"),
+        "{complaint}"
+    );
+    faults.clear();
+
+    application.dynamodb.inject(
+        "Scan",
+        "billing",
+        Fault::Error("AccessDeniedException"),
+        usize::MAX,
+    );
+    let (ok, text, _) = check(&application, &["-f", path]).await;
+    assert!(!ok);
+    assert!(text.contains("✗ dynamodb:Scan"), "{text}");
+    assert!(text.contains(":table/billing\"]}"), "{text}");
+}
+
+#[tokio::test]
+async fn wrong_keys_and_a_refusing_policy_are_what_keda_would_get() {
+    let application = Application::start(1).await;
+    let set = [
+        "--set",
+        "streamName=orders",
+        "--set",
+        "awsRegion=us-east-1",
+        "--set",
+        "shardCount=two",
+    ];
+    let (ok, text, _) = check(&application, &set).await;
+    assert!(!ok);
+    assert!(
+        text.contains("shardCount \"two\": want a whole number"),
+        "{text}"
+    );
+
+    let endpoint = format!("awsEndpoint={}", application.stack.kinesis.endpoint());
+    let set = [
+        "--set",
+        "streamName=orders",
+        "--set",
+        "awsRegion=us-east-1",
+        "--set",
+        &endpoint,
+    ];
+    let (ok, text, _) = check(&application, &set).await;
+    assert!(!ok);
+    assert!(
+        text.contains("is refused for namespace \"default\""),
+        "{text}"
+    );
+
+    let (ok, text, _) = check(
+        &application,
+        &[&set[..], &["--namespace", "team-b"]].concat(),
+    )
+    .await;
+    assert!(ok, "{text}");
+    assert!(text.contains("✓ kinesis:DescribeStreamSummary"), "{text}");
+    assert!(
+        text.contains("aws-kinesis-orders = 1, target 2, active"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn an_application_that_never_ran_is_what_the_trigger_says() {
+    let application = Application::start(1).await;
+    let yaml = file(&manifest(&application, "readableShards"));
+    let (ok, text, _) = check(&application, &["-f", yaml.path().to_str().unwrap()]).await;
+    assert!(ok, "{text}");
+    assert!(text.contains("lease table: no such table"), "{text}");
+    assert!(text.contains("as onMissingTable says"), "{text}");
+
+    let application = Application::start(1).await;
+    let yaml = manifest(&application, "lag") + "        onMissingTable: error\n";
+    let yaml = file(&yaml);
+    let (ok, text, _) = check(&application, &["-f", yaml.path().to_str().unwrap()]).await;
+    assert!(!ok, "{text}");
+    assert!(text.contains("lease table: no such table"), "{text}");
+    assert!(text.contains("would get the error NOT_FOUND"), "{text}");
+}

@@ -1,0 +1,38 @@
+//! The scaler, asked from outside: one binary for all of its tests, because each binary links the AWS SDKs anew.
+//! Tests share this process: what needs an environment of its own starts the real scaler as a process.
+
+#![allow(
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::future_not_send,
+    clippy::print_stderr,
+    reason = "a test fails by panicking, runs on a thread of its own, has no user outside, and says why it is skipped"
+)]
+
+mod admin;
+mod application;
+mod charts;
+mod check;
+mod cli;
+mod config;
+mod credentials;
+mod examples;
+mod explain;
+mod explain_browser;
+mod faults;
+mod hostile;
+mod iam;
+mod keda_cases;
+mod lease_tables;
+mod metadata;
+mod pages;
+mod policy;
+mod reflection;
+mod rpcs;
+mod sharing;
+mod shutdown;
+mod streams;
+mod support;
+mod tls;
+mod trigger_docs;
+mod workers;

@@ -1,0 +1,332 @@
+//! Trigger metadata: what is read, what is refused and in which words, and that the README lists exactly what the parser reads.
+
+use std::{collections::HashMap, fs, path::Path, time::Duration};
+
+use keda_kinesis_scaler::{
+    error::Error,
+    trigger::{KEYS, OnMissingTable, Role, ScaleOn, Stream, Trigger},
+};
+use proptest::prelude::*;
+use rstest::rstest;
+use tonic::Code;
+
+const ARN: &str = "arn:aws:kinesis:eu-west-1:111122223333:stream/orders";
+
+/// `key=value` pairs, one after the other, over a trigger that would be right without them.
+fn trigger(pairs: &[(&str, &str)]) -> Result<Trigger, Error> {
+    let base = [("streamName", "orders"), ("awsRegion", "us-east-1")];
+    parse(&base.iter().chain(pairs).copied().collect::<Vec<_>>(), None)
+}
+
+fn parse(pairs: &[(&str, &str)], default_region: Option<&str>) -> Result<Trigger, Error> {
+    let metadata = pairs
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+        .collect();
+    Trigger::parse(&metadata, default_region)
+}
+
+fn refusal(result: Result<Trigger, Error>) -> String {
+    let error = result.unwrap_err();
+    assert_eq!(error.code(), Code::InvalidArgument);
+    error.to_string()
+}
+
+#[test]
+fn defaults() {
+    let trigger = trigger(&[]).unwrap();
+    assert_eq!(trigger.shard_count, 2);
+    assert_eq!(trigger.scale_on, ScaleOn::OpenShards { activation: 0 });
+    assert_eq!(trigger.source.lease_table, None);
+    assert_eq!(trigger.source.stream, Stream::Name("orders".to_owned()));
+    assert_eq!(trigger.source.region, "us-east-1");
+    assert_eq!((trigger.source.endpoint, trigger.source.role), (None, None));
+}
+
+#[test]
+fn lag_defaults() {
+    let trigger = trigger(&[("scaleOn", "lag"), ("applicationName", "billing")]).unwrap();
+    let want = ScaleOn::Lag {
+        threshold: Duration::from_secs(30),
+        activation: Duration::ZERO,
+        on_missing_table: OnMissingTable::Activate,
+    };
+    assert_eq!(trigger.scale_on, want);
+    let table = trigger.source.lease_table.unwrap();
+    assert_eq!((table.name.as_str(), table.endpoint), ("billing", None));
+}
+
+#[test]
+fn everything_of_an_application() {
+    let trigger = trigger(&[
+        ("scaleOn", "lag"),
+        ("applicationName", "my billing"),
+        ("leaseTable", " billing-leases "),
+        ("leaseTableEndpoint", "http://127.0.0.1:8000"),
+        ("lagThreshold", "1m30s"),
+        ("activationLagThreshold", "5"),
+        ("onMissingTable", "idle"),
+    ])
+    .unwrap();
+    let want = ScaleOn::Lag {
+        threshold: Duration::from_secs(90),
+        activation: Duration::from_secs(5),
+        on_missing_table: OnMissingTable::Idle,
+    };
+    assert_eq!(trigger.scale_on, want);
+    let table = trigger.source.lease_table.unwrap();
+    assert_eq!(table.name, "billing-leases");
+    assert_eq!(table.endpoint.unwrap().as_str(), "http://127.0.0.1:8000/");
+}
+
+#[test]
+fn everything() {
+    let role = "arn:aws:iam::111122223333:role/keda/orders";
+    let trigger = parse(
+        &[
+            ("scaleOn", "openShards"),
+            ("streamArn", ARN),
+            ("awsRegion", "eu-west-1"),
+            ("awsEndpoint", "HTTPS://Kinesis.example.com:443"),
+            ("shardCount", "3"),
+            ("activationShardCount", "-1"),
+            ("identityOwner", "whoever"),
+            ("awsRoleArn", role),
+            ("awsExternalId", "team-a/7"),
+        ],
+        Some("us-east-1"),
+    )
+    .unwrap();
+    assert_eq!(trigger.shard_count, 3);
+    assert_eq!(trigger.scale_on, ScaleOn::OpenShards { activation: -1 });
+    assert_eq!(trigger.source.stream, Stream::Arn(ARN.to_owned()));
+    assert_eq!(trigger.source.stream.name(), "orders");
+    assert_eq!(
+        trigger.source.endpoint.unwrap().as_str(),
+        "https://kinesis.example.com/"
+    );
+    let wanted = Role {
+        arn: role.to_owned(),
+        external_id: Some("team-a/7".to_owned()),
+    };
+    assert_eq!(trigger.source.role, Some(wanted));
+}
+
+#[rstest]
+#[case::the_triggers_own(&[("streamName", "orders"), ("awsRegion", "us-west-2")], Some("us-east-1"), "us-west-2")]
+#[case::the_scalers(&[("streamName", "orders")], Some("us-east-1"), "us-east-1")]
+#[case::the_arns_before_the_scalers(&[("streamArn", ARN)], Some("us-east-1"), "eu-west-1")]
+#[case::the_arns_alone(&[("streamArn", ARN)], None, "eu-west-1")]
+#[case::blank_is_absent(&[("streamName", "orders"), ("awsRegion", " ")], Some("us-east-1"), "us-east-1")]
+fn regions(#[case] pairs: &[(&str, &str)], #[case] default: Option<&str>, #[case] wanted: &str) {
+    assert_eq!(parse(pairs, default).unwrap().source.region, wanted);
+}
+
+#[rstest]
+#[case("orders", "aws-kinesis-orders")]
+#[case("my.stream.v1", "aws-kinesis-my-stream-v1")]
+#[case("a_b-c", "aws-kinesis-a_b-c")]
+#[case("..", "aws-kinesis---")]
+fn metric_names(#[case] stream: &str, #[case] wanted: &str) {
+    assert_eq!(
+        trigger(&[("streamName", stream)]).unwrap().metric_name(),
+        wanted
+    );
+}
+
+#[test]
+fn the_metric_of_an_arn_is_named_for_the_stream() {
+    assert_eq!(
+        parse(&[("streamArn", ARN)], None).unwrap().metric_name(),
+        "aws-kinesis-orders"
+    );
+}
+
+#[rstest]
+fn white_space_around_a_value_is_trimmed(
+    #[values(
+        " ", "\t", "\r\n", "\u{a0}", "\u{2003}", "\u{3000}", "\u{85}", "\u{2028}"
+    )]
+    space: &str,
+) {
+    let padded = |value: &str| format!("{space}{value}{space}");
+    let (stream, region, count) = (padded("orders"), padded("us-east-1"), padded("3"));
+    let parsed = trigger(&[
+        ("streamName", &stream),
+        ("awsRegion", &region),
+        ("shardCount", &count),
+        ("awsEndpoint", space),
+    ]);
+    assert_eq!(parsed.unwrap(), trigger(&[("shardCount", "3")]).unwrap());
+}
+
+#[rstest]
+#[case(&[("shardCount", "0")], "shardCount \"0\": want a whole number from 1 to 9223372036854775807, such as 2")]
+#[case(&[("shardCount", "-0")], "shardCount \"-0\": want a whole number from 1")]
+#[case(&[("shardCount", "\u{feff}2")], "shardCount \"\\u{feff}2\": want a whole number")]
+#[case(&[("shardCount", "9223372036854775808")], "shardCount \"9223372036854775808\": want a whole number from 1 to")]
+#[case(&[("activationShardCount", "1.5")], "activationShardCount \"1.5\": want a whole number within int64, such as 0 or 5")]
+#[case(&[("streamName", "a b")], "streamName \"a b\": want 1 to 128 of the characters a-z A-Z 0-9 _ . -")]
+#[case(&[("streamName", " ")], "streamName: want the stream's name, or its ARN in streamArn")]
+#[case(&[("streamArn", ARN)], "streamName \"orders\": want either streamName or streamArn, not both")]
+#[case(&[("awsRegion", "moon")], "awsRegion \"moon\": want a region, such as eu-west-1")]
+#[case(&[("awsEndpoint", "localhost:4566")], "awsEndpoint \"localhost:4566\": want an http or https URL")]
+#[case(&[("awsRoleArn", "keda")], "awsRoleArn \"keda\": want the ARN of an IAM role, arn:aws:iam::ACCOUNT:role/NAME")]
+#[case(&[("awsExternalId", "abc")], "awsExternalId: want awsRoleArn with it: it is for assuming a role")]
+#[case(&[("scaleOn", "Lag")], "scaleOn \"Lag\": want openShards, readableShards or lag")]
+#[case(&[("scaleOn", "lag")], "applicationName: want the name that the application's consumers are configured with: scaleOn asks about its work")]
+#[case(&[("applicationName", "billing")], "applicationName \"billing\": want scaleOn readableShards or lag with it, or no such key: openShards asks about the stream alone")]
+#[case(&[("lagThreshold", "30s")], "lagThreshold \"30s\": want scaleOn lag with it")]
+#[case(&[("scaleOn", "readableShards"), ("applicationName", "billing"), ("activationLagThreshold", "1")], "activationLagThreshold \"1\": want scaleOn lag with it")]
+#[case(&[("scaleOn", "lag"), ("applicationName", "billing"), ("activationShardCount", "1")], "activationShardCount \"1\": want activationLagThreshold with scaleOn lag: it is a record's age that activates")]
+#[case(&[("scaleOn", "lag"), ("applicationName", "billing"), ("lagThreshold", "0")], "lagThreshold \"0\": want a duration from 1s to 7d, such as 45s or 2m, or a number of seconds")]
+#[case(&[("scaleOn", "lag"), ("applicationName", "billing"), ("lagThreshold", "soon")], "lagThreshold \"soon\": want a duration from 1s to 7d, such as 45s or 2m, or a number of seconds")]
+#[case(&[("scaleOn", "lag"), ("applicationName", "billing"), ("activationLagThreshold", "8d")], "activationLagThreshold \"8d\": want a duration from 0s to 7d, such as 45s or 2m, or a number of seconds")]
+#[case(&[("scaleOn", "lag"), ("applicationName", "billing"), ("onMissingTable", "wait")], "onMissingTable \"wait\": want activate, idle or error")]
+#[case(&[("scaleOn", "lag"), ("applicationName", "my billing")], "applicationName \"my billing\": want 3 to 255 of the characters a-z A-Z 0-9 _ . -, as DynamoDB has it")]
+#[case(&[("scaleOn", "lag"), ("applicationName", "my billing"), ("leaseTable", "b")], "leaseTable \"b\": want 3 to 255 of the characters a-z A-Z 0-9 _ . -, as DynamoDB has it")]
+#[case(&[("awsAccessKeyID", "AKIA")], "awsAccessKeyID: want no static credentials: the scaler has its own identity; name a role in awsRoleArn")]
+fn one_line_for_a_wrong_key(#[case] pairs: &[(&str, &str)], #[case] line: &str) {
+    let text = refusal(trigger(pairs));
+    assert!(text.starts_with(line) && !text.contains('\n'), "{text}");
+}
+
+#[rstest]
+#[case(&[("streamName", "")], None, &["streamName: want", "awsRegion: want the stream's region, such as eu-west-1: neither"])]
+#[case(&[("streamArn", "arn:aws:sqs:eu-west-1:111122223333:orders")], None, &["streamArn \"arn:aws:sqs:eu-west-1:111122223333:orders\": want a stream's ARN, arn:aws:kinesis:REGION:ACCOUNT:stream/NAME; this is an ARN of another service, \"sqs\""])]
+#[case(&[("streamArn", ARN), ("awsRegion", "eu-west-2")], None, &["awsRegion \"eu-west-2\": want the region of streamArn, eu-west-1, or nothing"])]
+#[case(
+    &[("shardCount", "x"), ("activationShardCount", "y"), ("scaleOn", "z"), ("awsEndpoint", "e"), ("awsRoleArn", "r"), ("awsExternalId", "i")],
+    Some("eu-west-1"),
+    &["scaleOn", "shardCount", "activationShardCount", "streamName", "awsEndpoint", "awsExternalId", "awsRoleArn"]
+)]
+fn all_wrong_keys_at_once(
+    #[case] pairs: &[(&str, &str)],
+    #[case] default: Option<&str>,
+    #[case] lines: &[&str],
+) {
+    let text = refusal(parse(pairs, default));
+    let said: Vec<_> = text.lines().collect();
+    assert_eq!(said.len(), lines.len(), "{text}");
+    for (said, wanted) in said.iter().zip(lines) {
+        assert!(said.starts_with(wanted), "{said}");
+    }
+}
+
+#[test]
+fn a_value_is_repeated_escaped_and_short() {
+    let text = refusal(trigger(&[(
+        "streamName",
+        &format!("\u{1b}[31m\n{}", "x".repeat(5_000_000)),
+    )]));
+    assert!(
+        text.starts_with("streamName \"\\u{1b}[31m\\nxxx") && text.len() < 200,
+        "{text}"
+    );
+}
+
+#[rstest]
+fn secrets_are_never_repeated(
+    #[values(
+        ("awsAccessKeyID", "s3cret"),
+        ("awsAccessKeyId", "s3cret"),
+        ("awsSecretAccessKey", "s3cret"),
+        ("awsSessionToken", "s3cret"),
+        ("awsAccessKeyIDFromEnv", "s3cret"),
+        ("awsSecretAccessKeyFromEnv", "s3cret"),
+        ("awsSessionTokenFromEnv", "s3cret"),
+        ("awsExternalId", "s3cret"),
+        ("awsExternalId", "s3cret s3cret"),
+        ("awsEndpoint", "http://user:s3cret@host"),
+    )]
+    pair: (&str, &str),
+) {
+    for role in ["", "arn:aws:iam::111122223333:role/keda", "nonsense"] {
+        match trigger(&[pair, ("awsRoleArn", role)]) {
+            Ok(trigger) => assert!(!format!("{trigger:?}").contains("s3cret")),
+            Err(error) => assert!(!format!("{error} {error:?}").contains("s3cret")),
+        }
+    }
+}
+
+#[test]
+fn the_readme_lists_every_key() {
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+    let readme = fs::read_to_string(readme).unwrap();
+    let (begin, end) = (
+        "<!-- trigger-metadata:begin -->",
+        "<!-- trigger-metadata:end -->",
+    );
+    let listed = readme
+        .split_once(begin)
+        .and_then(|(_, rest)| rest.split_once(end))
+        .map(|(table, _)| table.trim());
+    let rows = KEYS
+        .iter()
+        .map(|key| format!("\n| `{}` | {} | {} |", key.name, key.default, key.meaning));
+    let table: String = std::iter::once("| key | default | meaning |\n|---|---|---|".to_owned())
+        .chain(rows)
+        .collect();
+    assert_eq!(
+        listed,
+        Some(&*table),
+        "README.md, between {begin} and {end}, wants:\n{table}\n"
+    );
+}
+
+#[test]
+fn every_listed_key_is_read() {
+    for key in KEYS.iter().filter(|key| key.name != "identityOwner") {
+        assert!(
+            trigger(&[(key.name, "\u{1}")]).is_err(),
+            "{} is not looked at",
+            key.name
+        );
+    }
+}
+
+fn metadata() -> impl Strategy<Value = HashMap<String, String>> {
+    let keys: Vec<_> = KEYS.iter().map(|key| key.name.to_owned()).collect();
+    let key = prop_oneof![4 => prop::sample::select(keys), 1 => any::<String>()];
+    let near = prop::sample::select(vec![
+        "orders",
+        ARN,
+        "eu-west-1",
+        "2",
+        "-1",
+        "openShards",
+        "http://h:1",
+        "arn:aws:iam::111122223333:role/r",
+        "",
+    ]);
+    let value = prop_oneof![3 => near.prop_map(str::to_owned), 1 => any::<String>(), 1 => "[0-9a-z:/.@ -]{0,40}"];
+    prop::collection::hash_map(key, value, 0..8)
+}
+
+proptest! {
+    #[test]
+    fn any_metadata_gives_a_trigger_or_a_line_for_each_wrong_key(metadata in metadata(), region in prop::bool::ANY) {
+        match Trigger::parse(&metadata, region.then_some("eu-west-1")) {
+            Ok(trigger) => {
+                prop_assert!(trigger.shard_count >= 1);
+                let name = trigger.metric_name();
+                prop_assert!(name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_'), "{}", name);
+            }
+            Err(Error::InvalidMetadata(wrong)) => {
+                prop_assert!(!wrong.is_empty());
+                let text = Error::InvalidMetadata(wrong.clone()).to_string();
+                prop_assert_eq!(text.lines().count(), wrong.len());
+                prop_assert!(text.len() < 16_000);
+            }
+            Err(other) => prop_assert!(false, "{other:?}"),
+        }
+    }
+
+    #[test]
+    fn unknown_keys_change_nothing(metadata in metadata(), unknown in "x-[a-zA-Z]{1,20}", value in any::<String>()) {
+        let mut more = metadata.clone();
+        more.insert(unknown, value);
+        let outcome = |metadata| Trigger::parse(metadata, None).map_err(|error| error.to_string());
+        prop_assert_eq!(outcome(&metadata), outcome(&more));
+    }
+}

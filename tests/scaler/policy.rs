@@ -1,0 +1,159 @@
+//! What a namespace may ask for, and what it is told when it may not.
+
+use keda_kinesis_scaler::{
+    config::{Config, Rule},
+    error::Error,
+    trigger::{Source, Trigger, policy::Policy},
+};
+use rstest::rstest;
+use tonic::Code;
+
+const ARN: &str = "arn:aws:kinesis:eu-west-1:111122223333:stream/orders-eu";
+const ROLE: &str = "arn:aws:iam::111122223333:role/keda-a";
+
+const RULES: &str = r#"
+policy:
+  - namespaces: [team-a, "ci-*"]
+    streams: ["orders-*", "arn:aws:kinesis:eu-west-1:111122223333:stream/*"]
+    roles: ["arn:aws:iam::111122223333:role/keda-*"]
+    endpoints: ["http://127.0.0.1:*"]
+    tables: ["orders-*"]
+  - namespaces: [closed]
+    streams: []
+    roles: []
+    endpoints: []
+  - namespaces: ["team-*"]
+    endpoints: ["https://*.example.com"]
+"#;
+
+fn policy() -> Policy {
+    Policy::new(Config::parse(RULES, "test").unwrap().policy)
+}
+
+fn source(pairs: &[(&str, &str)]) -> Source {
+    let metadata = pairs
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+        .collect();
+    Trigger::parse(&metadata, Some("eu-west-1")).unwrap().source
+}
+
+#[rstest]
+#[case::pattern("team-a", &[("streamName", "orders-eu")], true)]
+#[case::other_name("team-a", &[("streamName", "payments")], false)]
+#[case::arn("team-a", &[("streamArn", ARN)], true)]
+#[case::other_account("team-a", &[("streamArn", "arn:aws:kinesis:eu-west-1:999922223333:stream/orders-eu")], false)]
+#[case::role("ci-7", &[("streamName", "orders-eu"), ("awsRoleArn", ROLE)], true)]
+#[case::other_role("ci-7", &[("streamName", "orders-eu"), ("awsRoleArn", "arn:aws:iam::111122223333:role/admin")], false)]
+#[case::endpoint("team-a", &[("streamName", "orders-eu"), ("awsEndpoint", "http://127.0.0.1:4566")], true)]
+#[case::table("team-a", &[("streamName", "orders-eu"), ("scaleOn", "lag"), ("applicationName", "orders-app")], true)]
+#[case::other_table("team-a", &[("streamName", "orders-eu"), ("scaleOn", "lag"), ("applicationName", "payments")], false)]
+#[case::other_table_by_name("team-a", &[("streamName", "orders-eu"), ("scaleOn", "lag"), ("applicationName", "orders-app"), ("leaseTable", "payments")], false)]
+#[case::any_table_without_a_list("team-b", &[("streamName", "orders-eu"), ("scaleOn", "lag"), ("applicationName", "payments")], true)]
+#[case::table_endpoint("team-a", &[("streamName", "orders-eu"), ("scaleOn", "lag"), ("applicationName", "orders-app"), ("leaseTableEndpoint", "http://127.0.0.1:8000")], true)]
+#[case::other_table_endpoint("elsewhere", &[("streamName", "orders-eu"), ("scaleOn", "lag"), ("applicationName", "orders-app"), ("leaseTableEndpoint", "http://127.0.0.1:8000")], false)]
+#[case::look_alike("team-a", &[("streamName", "orders-eu"), ("awsEndpoint", "http://127.0.0.1.evil.example")], false)]
+#[case::scheme("team-a", &[("streamName", "orders-eu"), ("awsEndpoint", "https://127.0.0.1:4566")], false)]
+#[case::first_match_decides("team-a", &[("streamName", "orders-eu"), ("awsEndpoint", "https://a.example.com")], false)]
+#[case::empty_list_is_none("closed", &[("streamName", "orders-eu")], false)]
+#[case::list_left_out_any_stream("team-b", &[("streamName", "payments")], true)]
+#[case::list_left_out_no_role("team-b", &[("streamName", "payments"), ("awsRoleArn", ROLE)], false)]
+#[case::no_rule_any_stream("elsewhere", &[("streamName", "payments")], true)]
+#[case::no_rule_any_arn("elsewhere", &[("streamArn", ARN)], true)]
+#[case::no_rule_no_role("elsewhere", &[("streamName", "payments"), ("awsRoleArn", ROLE)], false)]
+#[case::no_rule_no_endpoint("elsewhere", &[("streamName", "payments"), ("awsEndpoint", "http://127.0.0.1:1")], false)]
+#[case::empty_namespace("", &[("streamName", "payments"), ("awsRoleArn", ROLE)], false)]
+fn rules(#[case] namespace: &str, #[case] pairs: &[(&str, &str)], #[case] allowed: bool) {
+    let verdict = policy().check(namespace, &source(pairs));
+    assert_eq!(verdict.is_ok(), allowed, "{verdict:?}");
+}
+
+#[rstest]
+fn a_name_is_matched_by_name_patterns_and_an_arn_by_arn_patterns(
+    #[values("*", "arn:*")] pattern: &str,
+) {
+    let streams = Some(vec![pattern.to_owned()]);
+    let policy = Policy::new(vec![Rule {
+        namespaces: vec!["*".to_owned()],
+        streams,
+        ..Rule::default()
+    }]);
+    assert_eq!(
+        policy
+            .check("a", &source(&[("streamName", "orders")]))
+            .is_ok(),
+        pattern == "*"
+    );
+    assert_eq!(
+        policy.check("a", &source(&[("streamArn", ARN)])).is_ok(),
+        pattern == "arn:*"
+    );
+}
+
+fn refusal(namespace: &str, pairs: &[(&str, &str)]) -> String {
+    let error = policy().check(namespace, &source(pairs)).unwrap_err();
+    assert!(matches!(error, Error::Refused(_)) && error.code() == Code::PermissionDenied);
+    error.to_string()
+}
+
+#[test]
+fn a_refusal_names_the_rule_and_what_would_allow_it() {
+    assert_eq!(
+        refusal("ci-7", &[("streamName", "payments")]),
+        "streamName \"payments\" is refused for namespace \"ci-7\": policy[0] (namespaces [\"team-a\", \"ci-*\"]) does not allow it; \
+         to allow it, add \"payments\" to policy[0].streams in the scaler's config"
+    );
+}
+
+#[test]
+fn without_a_rule_the_refusal_gives_one_that_works() {
+    let pairs = [
+        ("streamName", "payments"),
+        ("awsEndpoint", "http://10.0.0.1:4566/path"),
+        ("awsRoleArn", ROLE),
+    ];
+    let text = refusal("elsewhere", &pairs);
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(lines.len(), 2, "{text}");
+    assert!(
+        lines[0].starts_with("awsRoleArn ") && lines[1].starts_with("awsEndpoint "),
+        "{text}"
+    );
+    for (line, pairs) in lines
+        .iter()
+        .zip([[pairs[0], pairs[2]], [pairs[0], pairs[1]]])
+    {
+        assert!(
+            line.contains("no policy rule matches the namespace"),
+            "{line}"
+        );
+        let (_, yaml) = line.split_once("scaler's config: ").unwrap();
+        let policy = Policy::new(Config::parse(yaml, "advice").unwrap().policy);
+        policy.check("elsewhere", &source(&pairs)).unwrap();
+    }
+}
+
+#[test]
+fn a_refusal_tells_nothing_else_that_the_rule_allows() {
+    let text = refusal(
+        "team-a",
+        &[
+            ("streamName", "payments"),
+            ("awsEndpoint", "http://10.0.0.1"),
+        ],
+    );
+    assert!(
+        !text.contains("role/keda-") && !text.contains("127.0.0.1") && !text.contains("orders-*"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_namespace_is_repeated_escaped_and_short() {
+    let namespace = format!("\n{}", "x".repeat(1_000_000));
+    let text = refusal(
+        &namespace,
+        &[("streamName", "payments"), ("awsRoleArn", ROLE)],
+    );
+    assert!(text.len() < 1000 && !text.contains('\n'), "{text}");
+}

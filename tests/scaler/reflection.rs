@@ -1,0 +1,62 @@
+//! grpcurl works without a proto file.
+
+use crate::support::{self, Stack};
+use futures::stream;
+
+/// Asks one question over a new stream; `v1` and `v1alpha` have the same messages under different types.
+macro_rules! ask {
+    ($version:ident, $channel:expr, $request:ident($text:expr)) => {{
+        use tonic_reflection::pb::$version as pb;
+        let mut client = pb::server_reflection_client::ServerReflectionClient::new($channel);
+        let request = pb::ServerReflectionRequest {
+            host: String::new(),
+            message_request: Some(pb::server_reflection_request::MessageRequest::$request(
+                $text.to_owned(),
+            )),
+        };
+        let answers = client
+            .server_reflection_info(stream::iter([request]))
+            .await
+            .unwrap();
+        let answer = answers.into_inner().message().await.unwrap().unwrap();
+        format!("{:?}", answer.message_response.unwrap())
+    }};
+}
+
+#[tokio::test]
+async fn services_are_listed_and_described() {
+    let stack = Stack::start().await;
+    let channel = support::channel(stack.address).await;
+    let listed = [
+        ask!(v1, channel.clone(), ListServices("")),
+        ask!(v1alpha, channel.clone(), ListServices("")),
+    ];
+    for services in listed {
+        for service in [
+            "externalscaler.ExternalScaler",
+            "grpc.health.v1.Health",
+            "grpc.reflection.v1.ServerReflection",
+        ] {
+            assert!(
+                services.contains(service),
+                "{service} is missing in {services}"
+            );
+        }
+    }
+    let described = [
+        ask!(
+            v1,
+            channel.clone(),
+            FileContainingSymbol("externalscaler.ExternalScaler")
+        ),
+        ask!(
+            v1alpha,
+            channel.clone(),
+            FileContainingSymbol("externalscaler.GetMetricsRequest")
+        ),
+        ask!(v1, channel, FileByFilename("externalscaler.proto")),
+    ];
+    for file in described {
+        assert!(file.contains("FileDescriptorResponse"), "{file}");
+    }
+}

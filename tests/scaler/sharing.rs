@@ -1,0 +1,256 @@
+//! What AWS is asked depends on the streams alone, not on how many ask the scaler.
+
+use std::{collections::HashMap, time::Duration};
+
+use crate::support::{self, Process, Stack, eventually, value, wait_for_value};
+use embedded_kinesis::{FOREVER, Fault};
+use futures::future::join_all;
+use tonic::Code;
+
+const DESCRIBE: &str = "DescribeStreamSummary";
+
+/// Longer than any test: a first answer, and no refresh.
+const NEVER: Duration = Duration::from_secs(3600);
+
+#[tokio::test]
+async fn hundreds_of_askers_and_push_streams_cost_one_call_a_stream() {
+    let stack = Stack::with(|config, _| config.aws.refresh = NEVER).await;
+    let names = ["a", "b", "c"];
+    for name in names {
+        stack.create_stream(name, 2).await;
+    }
+    let client = stack.client().await;
+    let mut pushed = Vec::new();
+    for number in 0..300 {
+        let shards = (number % 5 + 1).to_string();
+        let object = stack.object(names[number % 3], &[("shardCount", &shards)]);
+        let mut client = client.clone();
+        let mut states = client.stream_is_active(object).await.unwrap().into_inner();
+        assert!(states.message().await.unwrap().unwrap().result);
+        pushed.push(states);
+    }
+    let asked = (0..300).map(|number| {
+        let shards = (number % 5 + 1).to_string();
+        let object = stack.object(names[number % 3], &[("shardCount", &shards)]);
+        let mut client = client.clone();
+        async move {
+            for _ in 0..3 {
+                assert_eq!(value(&mut client, &object).await.unwrap(), 2.0);
+                assert!(
+                    client
+                        .is_active(object.clone())
+                        .await
+                        .unwrap()
+                        .into_inner()
+                        .result
+                );
+            }
+        }
+    });
+    eventually("all answers", join_all(asked)).await;
+    let described = stack.kinesis.calls();
+    let described: Vec<_> = described
+        .iter()
+        .filter(|call| call.operation == DESCRIBE)
+        .collect();
+    assert_eq!(described.len(), 3, "{described:?}");
+    assert_eq!(stack.kinesis.count("ListShards"), 0);
+}
+
+#[tokio::test]
+async fn a_spent_budget_is_made_up_for_by_list_shards() {
+    let stack = Stack::with(|config, _| {
+        config.aws.refresh = NEVER;
+        config.aws.calls_per_second = 1;
+    })
+    .await;
+    let mut client = stack.client().await;
+    for number in 1..=20 {
+        let name = format!("s{number}");
+        stack.create_stream(&name, number).await;
+        let object = stack.object(&name, &[]);
+        assert_eq!(
+            value(&mut client, &object).await.unwrap(),
+            f64::from(number)
+        );
+    }
+    assert!(stack.kinesis.count("ListShards") >= 10);
+    assert_eq!(
+        stack.kinesis.count("ListShards") + stack.kinesis.count(DESCRIBE),
+        20
+    );
+}
+
+#[tokio::test]
+async fn list_shards_counts_open_shards_only() {
+    let stack = Stack::start().await;
+    stack.create_stream("orders", 4).await;
+    stack.update_shard_count("orders", 2).await;
+    stack
+        .kinesis
+        .faults()
+        .inject(DESCRIBE, Fault::throttling(), FOREVER);
+    let object = stack.object("orders", &[]);
+    assert_eq!(
+        value(&mut stack.client().await, &object).await.unwrap(),
+        2.0
+    );
+    assert!(stack.kinesis.count("ListShards") >= 1);
+}
+
+#[tokio::test]
+async fn a_list_without_shards_is_no_zero() {
+    let stack = Stack::start().await;
+    stack.create_stream("orders", 4).await;
+    stack
+        .kinesis
+        .faults()
+        .inject(DESCRIBE, Fault::throttling(), FOREVER);
+    stack
+        .kinesis
+        .faults()
+        .inject("ListShards", Fault::EmptyJson, FOREVER);
+    let object = stack.object("orders", &[]);
+    let status = value(&mut stack.client().await, &object).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable, "{}", status.message());
+}
+
+#[tokio::test]
+async fn throttling_is_not_retried_on_the_spot() {
+    let stack = Stack::with(|config, _| config.aws.refresh = NEVER).await;
+    stack.create_stream("orders", 4).await;
+    stack
+        .kinesis
+        .faults()
+        .inject(DESCRIBE, Fault::throttling(), 1);
+    stack
+        .kinesis
+        .faults()
+        .inject("ListShards", Fault::access_denied(), 1);
+    let object = stack.object("orders", &[]);
+    let status = value(&mut stack.client().await, &object).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    assert_eq!(stack.kinesis.count(DESCRIBE), 1);
+}
+
+#[tokio::test]
+async fn a_thousand_cold_streams_are_asked_about_in_their_order() {
+    const STREAMS: usize = 1_000;
+    let stack = Stack::with(|config, _| {
+        config.aws.refresh = NEVER;
+        config.aws.calls_per_second = 400;
+    })
+    .await;
+    stack
+        .kinesis
+        .configure(|config| config.shard_limit = 2 * STREAMS);
+    let create = (0..STREAMS).map(|number| {
+        stack
+            .aws
+            .create_stream()
+            .stream_name(format!("s{number}"))
+            .shard_count(1)
+            .send()
+    });
+    for created in join_all(create).await {
+        created.unwrap();
+    }
+    // Listing is not allowed, and that is known.
+    stack.create_stream("first", 1).await;
+    stack
+        .kinesis
+        .faults()
+        .inject(DESCRIBE, Fault::throttling(), 1);
+    stack
+        .kinesis
+        .faults()
+        .inject("ListShards", Fault::access_denied(), 1);
+    let mut client = stack.client().await;
+    let status = value(&mut client, &stack.object("first", &[]))
+        .await
+        .unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    stack.kinesis.clear_calls();
+
+    let mut open = Vec::new();
+    for number in 0..STREAMS {
+        let object = stack.object(&format!("s{number}"), &[]);
+        open.push(client.stream_is_active(object).await.unwrap().into_inner());
+    }
+    for states in &mut open {
+        let state = eventually("the first state", states.message()).await;
+        assert!(state.unwrap().unwrap().result);
+    }
+    let asked: Vec<usize> = stack
+        .kinesis
+        .calls()
+        .iter()
+        .filter(|call| call.operation == DESCRIBE)
+        .filter_map(|call| call.stream.as_ref()?.strip_prefix('s')?.parse().ok())
+        .collect();
+    assert_eq!(asked.len(), STREAMS);
+    assert_eq!(stack.kinesis.count("ListShards"), 0);
+    // Calls under way at the same time may overtake each other, and only those.
+    for (place, number) in asked.iter().enumerate() {
+        assert!(
+            place.abs_diff(*number) < 200,
+            "stream {number} was asked about as number {place}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn one_tenants_answer_is_never_given_to_another_role() {
+    let kinesis = embedded_kinesis::EmbeddedKinesis::start(embedded_kinesis::Config::default());
+    let kinesis = kinesis.await.unwrap();
+    let endpoint = kinesis.endpoint();
+    let aws = support::aws(&kinesis);
+    support::create_stream(&aws, "orders", 3).await;
+    let config = "
+        aws: {refresh: 50ms, timeout: 2s, callsPerSecond: 1000}
+        policy: [{namespaces: ['*'], endpoints: ['http://127.0.0.1:*'], roles: ['*']}]
+    ";
+    let process = Process::start(
+        config,
+        &[
+            ("AWS_ACCESS_KEY_ID", "AKIDOWN"),
+            ("AWS_SECRET_ACCESS_KEY", "secret"),
+            ("AWS_REGION", support::REGION),
+            ("AWS_ENDPOINT_URL_STS", &endpoint),
+        ],
+    )
+    .await;
+    let mut client = process.client().await;
+    let object = |more: &[(&str, &str)]| {
+        let mut all = vec![("streamName", "orders"), ("awsEndpoint", endpoint.as_str())];
+        all.extend_from_slice(more);
+        support::object(support::metadata(&all))
+    };
+    let own = object(&[]);
+    wait_for_value(&mut client, &own, 3.0).await;
+
+    let other_account = "arn:aws:iam::444455556666:role/other";
+    let same_account = "arn:aws:iam::111122223333:role/same";
+    let other = object(&[("awsRoleArn", other_account), ("awsExternalId", "x-1")]);
+    let status = support::wait_for_code(&mut client, &other, Code::NotFound).await;
+    assert!(status.message().contains("orders"), "{}", status.message());
+    let same = object(&[("awsRoleArn", same_account)]);
+    wait_for_value(&mut client, &same, 3.0).await;
+    wait_for_value(&mut client, &own, 3.0).await;
+
+    let mut keys: HashMap<_, Vec<_>> = HashMap::new();
+    for call in kinesis.calls() {
+        if call.operation == DESCRIBE {
+            keys.entry(call.account)
+                .or_default()
+                .push(call.access_key_id);
+        }
+    }
+    assert_eq!(keys.len(), 2, "two accounts were asked: {keys:?}");
+    assert!(keys["444455556666"].iter().all(|key| key != "AKIDOWN"));
+    let assumed: Vec<_> = kinesis.calls();
+    let assumed = assumed
+        .iter()
+        .find(|call| call.role_arn.as_deref() == Some(other_account));
+    assert_eq!(assumed.unwrap().external_id.as_deref(), Some("x-1"));
+}
