@@ -10,7 +10,7 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     cargo build --locked --profile dist -p keda-kinesis-scaler -p kinesis-to-dynamodb \
     && cp target/dist/keda-kinesis-scaler target/dist/kinesis-to-dynamodb /usr/local/bin/
 
-# glibc, CA certificates and a user that is not root; no shell.
+# The base image has glibc, CA certificates and a user that is not root; it has no shell.
 FROM gcr.io/distroless/cc-debian12:nonroot AS kinesis-to-dynamodb
 LABEL org.opencontainers.image.title="kinesis-to-dynamodb" \
     org.opencontainers.image.description="Every record of an AWS Kinesis stream becomes an item of a DynamoDB table" \

@@ -1,4 +1,4 @@
-//! Compiles KEDA's proto without `protoc`, and keeps the descriptors for gRPC reflection.
+//! Compiles KEDA's proto without `protoc`, and writes the descriptors for gRPC reflection.
 
 use std::{env, error::Error, fs, path::PathBuf};
 
@@ -9,7 +9,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let descriptors = protox::compile(["externalscaler.proto"], ["proto"])?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("externalscaler.bin"), descriptors.encode_to_vec())?;
-    // The client is for tests and the demo: its generic parts need no transport feature of tonic.
+    // Tests and the demo use the generated client with a channel of their own, so it needs no
+    // transport feature of tonic.
     tonic_prost_build::configure()
         .build_transport(false)
         .compile_fds(descriptors)?;

@@ -1,4 +1,6 @@
-"""Makes JSON schemas of CRDs, one file per kind and version, as kubeconform wants them: crd_schemas.py FOLDER FILE…
+"""Makes JSON schemas of CRDs for kubeconform, one file per kind and version.
+
+crd_schemas.py FOLDER FILE…
 
 Unknown fields are refused, as `kubectl apply` with strict validation refuses them.
 """
@@ -37,7 +39,7 @@ def main(folder, files):
             kind, group = spec["names"]["kind"].lower(), spec["group"]
             for version in spec["versions"]:
                 schema = strict(version["schema"]["openAPIV3Schema"])
-                # Of every object, whatever its CRD says of it.
+                # Every object has metadata, whatever its CRD says of it.
                 schema["properties"]["metadata"] = {"type": "object"}
                 path = folder / f"{kind}-{group}-{version['name']}.json"
                 path.write_text(json.dumps(schema))
