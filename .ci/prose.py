@@ -1,0 +1,32 @@
+"""Checks the width of prose: Markdown within 120 columns, comments of other files within 100.
+
+Tables, code and links may be longer. prose.py FILE…
+"""
+
+import pathlib
+import re
+import sys
+
+
+def markdown(text):
+    code = False
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.lstrip().startswith("```"):
+            code = not code
+        shown = re.sub(r"\]\([^)]*\)", "]", re.sub(r"`[^`]*`", "`", line))
+        if not code and not line.startswith("|") and len(line) > 120 and len(shown) > 120:
+            yield number
+
+
+def comments(text):
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.lstrip().startswith(("#", "//")) and len(line) > 100 and "http" not in line:
+            yield number
+
+
+found = [
+    f"{file}:{number}"
+    for file in map(pathlib.Path, sys.argv[1:])
+    for number in (markdown if file.suffix == ".md" else comments)(file.read_text())
+]
+sys.exit("\n".join([*found, f"{len(found)} lines are too long"]) if found else 0)
