@@ -161,6 +161,7 @@ impl Scaler {
                 as_of_ms: None,
                 busy: look.busy,
                 drained: look.drained,
+                ..ShardObservation::default()
             };
             let failed = self.rng.f64() < self.eyes.throttled;
             let seen = match self.seen.get(&look.id) {
@@ -182,6 +183,7 @@ impl Scaler {
         let seen = Observation {
             at_ms: ms(second),
             shards,
+            ..Observation::default()
         };
         let decision = self.state.decide(&seen, &self.settings);
         let answer = Answer {

@@ -34,8 +34,38 @@ pub struct Decision {
     pub carry: Option<f64>,
     /// How often the application seems to checkpoint, in ms; 0 when at least at every refresh.
     pub checkpoint_interval_ms: u64,
+    /// An outage, while there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outage: Option<Outage>,
+    /// Shards with work that nobody takes although pods run, for longer than leases take to be
+    /// taken.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub orphans: u32,
+    /// Shards of which nothing is known yet. Where there are any, the replicas are a lower bound.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub undecided: u32,
     /// The shards, by id.
     pub shards: Vec<ShardView>,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+/// Checkpoints stand with something unread after them: of whole pods, or of a third of the shards.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Outage {
+    /// When the first of the checkpoints was last seen to move, in ms of the epoch; or when it was
+    /// first seen, if it never moved.
+    pub since_ms: u64,
+    /// Shards whose checkpoint stands.
+    pub standing: u32,
+    /// Shards that have an owner and something unread.
+    pub unread: u32,
+    /// The pods of which nothing moves, by name.
+    pub pods: Vec<String>,
 }
 
 /// Kinds of decisions.
@@ -49,9 +79,9 @@ pub enum Step {
     Hold,
     /// More replicas: records are late, or the pods too busy.
     Out,
-    /// Fewer replicas, to see whether they suffice.
+    /// Fewer replicas: to see whether they suffice, or because more did not help.
     In,
-    /// Fewer were too few.
+    /// Fewer were too few, or a trial of fewer is broken off.
     Back,
 }
 
@@ -69,6 +99,7 @@ pub struct ShardView {
     /// Position gained, in seconds per second; none when it is not behind or was not watched for
     /// long enough.
     pub progress: Option<f64>,
-    /// Whether it was left out because its checkpoint does not move.
+    /// Whether it was left out because its checkpoint does not move, or because its lease
+    /// cannot be read.
     pub left_out: bool,
 }

@@ -29,6 +29,7 @@
 //! let observation = Observation {
 //!     at_ms: 1_000_000,
 //!     shards: vec![shard],
+//!     ..Observation::default()
 //! };
 //! let decision = state.decide(&observation, &settings);
 //! assert_eq!((decision.replicas, decision.active), (1, true));
@@ -45,8 +46,8 @@ mod shard;
 mod state;
 mod words;
 
-pub use decision::{Decision, ShardView, Step};
-pub use observation::{Observation, Settings, ShardObservation};
+pub use decision::{Decision, Outage, ShardView, Step};
+pub use observation::{Certainty, Observation, Settings, ShardObservation, Unknown};
 pub use reason::{Note, Reason, Remedy};
 pub use replay::{Recorded, ReplayError, replay};
 pub use state::State;

@@ -35,6 +35,14 @@ pub struct Observation {
     /// When, in ms of the epoch. Never before the one before; if it is, it counts as the same
     /// moment.
     pub at_ms: u64,
+    /// AWS's own time at `at_ms`, in ms of the epoch, to a second or two: ages are taken against
+    /// it. None: the clocks are taken to agree, or to differ as they did when both were last known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aws_ms: Option<u64>,
+    /// The longest time between two renewals of a lease in this table, in ms; none while that is
+    /// not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rhythm_ms: Option<u64>,
     /// Every shard that the application can read now: not at SHARD_END, all parents finished or
     /// gone. In any order.
     pub shards: Vec<ShardObservation>,
@@ -69,4 +77,89 @@ pub struct ShardObservation {
     /// Closed, all read, and not yet at SHARD_END: work for somebody, without an age.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub drained: bool,
+    /// Whether something is unread is not known yet: no probe has succeeded. `unread_since_ms`,
+    /// `as_of_ms` and `drained` then say nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub undecided: bool,
+    /// The owner has not renewed the lease since this table is watched, and not been silent for
+    /// long enough to be dead.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unconfirmed: bool,
+    /// The shard's row in the lease table cannot be read. It has no `owner` here, but it is not
+    /// free to be taken either.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub malformed: bool,
+}
+
+/// What an observation is good for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Certainty {
+    /// Every shard has a verdict: [`State::decide`](crate::State::decide) tells all.
+    Whole,
+    /// Something is unread, and so many shards are undecided: the replicas of
+    /// [`State::decide`](crate::State::decide) are a lower bound that holds what runs.
+    LowerBound {
+        /// Shards without a verdict.
+        undecided: usize,
+    },
+    /// Nothing can be said yet: no number, and not a zero.
+    Unknown(Unknown),
+}
+
+/// Why nothing can be said.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Unknown {
+    /// No shard has a verdict.
+    NoneDecided {
+        /// Readable shards.
+        shards: usize,
+    },
+    /// Nothing is known to be unread, and an undecided shard may be.
+    NothingUnread {
+        /// Shards without a verdict.
+        undecided: usize,
+        /// Readable shards.
+        shards: usize,
+    },
+    /// Most verdicts are too old.
+    Stale {
+        /// Shards whose verdict is too old.
+        stale: usize,
+        /// Shards with a verdict.
+        decided: usize,
+    },
+}
+
+impl Observation {
+    /// Whether a decision can be made of it. Verdicts older than `max_stale_ms` are too old, and
+    /// may be at most half of all.
+    pub fn certainty(&self, max_stale_ms: u64) -> Certainty {
+        let shards = self.shards.len();
+        let decided = || self.shards.iter().filter(|shard| !shard.undecided);
+        let undecided = shards - decided().count();
+        if shards > 0 && undecided == shards {
+            return Certainty::Unknown(Unknown::NoneDecided { shards });
+        }
+        let is_stale = |shard: &&ShardObservation| {
+            let as_of_ms = shard.as_of_ms.unwrap_or(self.at_ms);
+            self.at_ms.saturating_sub(as_of_ms) > max_stale_ms
+        };
+        let stale = decided().filter(is_stale).count();
+        let decided_count = shards - undecided;
+        if stale * 2 > decided_count {
+            let decided = decided_count;
+            return Certainty::Unknown(Unknown::Stale { stale, decided });
+        }
+        if undecided == 0 {
+            return Certainty::Whole;
+        }
+        let has_work = |shard: &ShardObservation| shard.unread_since_ms.is_some() || shard.drained;
+        if decided().any(has_work) {
+            Certainty::LowerBound { undecided }
+        } else {
+            Certainty::Unknown(Unknown::NothingUnread { undecided, shards })
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! What is remembered of the pods: which shards each holds since when, and how busy it said it is.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +22,8 @@ pub(crate) struct Pod {
     pub(crate) shards: Vec<String>,
     /// When its shards became these.
     changed_ms: u64,
+    /// Whether it renewed a lease since the table is watched.
+    pub(crate) confirmed: bool,
     /// When it said how busy it is, and how busy, in thousandths.
     busy: VecDeque<(u64, u64)>,
 }
@@ -63,10 +65,17 @@ pub(crate) fn update(pods: &mut BTreeMap<String, Pod>, seen: &Observation, at: u
             };
         }
     }
+    let confirmed: HashSet<&str> = seen
+        .shards
+        .iter()
+        .filter(|shard| !shard.unconfirmed)
+        .filter_map(|shard| shard.owner.as_deref())
+        .collect();
     pods.retain(|name, _| held.contains_key(name.as_str()));
     for (name, (mut shards, busy)) in held {
         shards.sort_unstable();
         let pod = pods.entry(name.to_owned()).or_default();
+        pod.confirmed |= confirmed.contains(name);
         if pod.shards != shards {
             pod.shards = shards;
             pod.changed_ms = at;
@@ -104,7 +113,7 @@ impl Pod {
     pub(crate) fn measure(
         &self,
         shards: &BTreeMap<String, ShardMemory>,
-        left_out: impl Fn(&str) -> bool,
+        says_nothing: impl Fn(&str, &ShardMemory) -> bool,
         lag_ms: impl Fn(&ShardMemory) -> u64,
         behind_ms: u64,
         span_ms: u64,
@@ -113,8 +122,8 @@ impl Pod {
         let counted: Vec<(&String, &ShardMemory)> = self
             .shards
             .iter()
-            .filter(|id| !left_out(id))
             .filter_map(|id| Some((id, shards.get(id)?)))
+            .filter(|(id, shard)| !says_nothing(id, shard))
             .collect();
         let mut behind = Vec::new();
         for &(id, shard) in &counted {

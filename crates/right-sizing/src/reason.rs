@@ -11,6 +11,69 @@ pub enum Reason {
         /// Pods that hold a lease.
         running: u32,
     },
+    /// Owners of leases that were believed at the first refresh are dead.
+    OwnersDead {
+        /// How many.
+        dead: u32,
+        /// The pods wished.
+        pods: u32,
+    },
+    /// Of some shards nothing is known yet: what runs stays.
+    Undecided {
+        /// Shards of which nothing is known.
+        undecided: u32,
+        /// Readable shards.
+        shards: u32,
+        /// The pods wished.
+        pods: u32,
+    },
+    /// Checkpoints stand, of whole pods or of a third of the shards: what ran stays.
+    Outage {
+        /// The pods wished.
+        pods: u32,
+        /// Shards whose checkpoint stands.
+        standing: u32,
+        /// Shards that have an owner and something unread.
+        unread: u32,
+        /// Since the first of them was last seen to move, in ms.
+        stands_ms: u64,
+        /// A pod of which nothing moves.
+        pod: Option<String>,
+        /// How many more such pods there are.
+        more_pods: usize,
+    },
+    /// The backlog of an outage is read.
+    BacklogRead {
+        /// The pods that ran before the outage, which are now wished.
+        pods: u32,
+        /// The pods that read it.
+        from: u32,
+    },
+    /// Nobody takes some shards: the pods hold as many leases as they may.
+    PodsFull {
+        /// Shards that nobody takes.
+        shards: u32,
+        /// The most shards that a pod holds.
+        per_pod: u32,
+        /// The pods wished.
+        pods: u32,
+    },
+    /// More pods were wished for shards that nobody takes, and took none.
+    NobodyTook {
+        /// Shards that nobody takes.
+        shards: u32,
+        /// The pods that were tried.
+        tried: u32,
+        /// The pods wished.
+        pods: u32,
+    },
+    /// On time, and a pod takes no more leases than it has.
+    LeaseLimit {
+        /// The pods wished.
+        pods: u32,
+        /// The most leases that a pod was seen to take.
+        limit: u32,
+    },
     /// Nothing is unread and nothing runs.
     NothingUnread {
         /// Wished when there is work again.
@@ -215,6 +278,15 @@ pub enum Note {
     MoreStanding {
         /// So many more.
         shards: usize,
+    },
+    /// Nobody takes these shards, more pods neither.
+    NobodyTakes {
+        /// The first of them, by id.
+        shard: String,
+        /// How many more there are.
+        more: usize,
+        /// The pods that did not take them.
+        pods: u32,
     },
     /// A shard falls behind on a pod of its own.
     TooBig {

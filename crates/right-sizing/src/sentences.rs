@@ -5,6 +5,7 @@ use std::fmt::{Display, Formatter, Result};
 use serde::{Serialize, Serializer};
 
 use crate::{
+    observation::Unknown,
     reason::{Note, Reason, Remedy},
     words::{count, decimal, shard, time},
 };
@@ -15,6 +16,85 @@ impl Display for Reason {
             Self::FirstLook { running: 0 } => write!(f, "first look: nothing runs, so 1 pod"),
             Self::FirstLook { running: 1 } => write!(f, "first look: 1 pod holds leases"),
             Self::FirstLook { running } => write!(f, "first look: {running} pods hold leases"),
+            Self::OwnersDead { dead, pods } => {
+                let dead = count(*dead, "owner");
+                write!(
+                    f,
+                    "{dead} of leases did not renew them: so {}",
+                    count(*pods, "pod")
+                )
+            }
+            Self::Undecided {
+                undecided,
+                shards,
+                pods,
+            } => write!(
+                f,
+                "{undecided} of {} not known yet to have unread records or none: at least {}",
+                if *shards == 1 {
+                    "1 shard is".into()
+                } else {
+                    format!("{shards} shards are")
+                },
+                count(*pods, "pod")
+            ),
+            Self::Outage {
+                pods,
+                standing,
+                unread,
+                stands_ms,
+                pod,
+                more_pods,
+            } => {
+                write!(
+                    f,
+                    "outage: {standing} of {} with unread records stand still for {}",
+                    count(*unread, "shard"),
+                    time(*stands_ms)
+                )?;
+                match (pod, more_pods) {
+                    (Some(pod), 0) => write!(f, ", all that {pod} has")?,
+                    (Some(pod), n) => write!(f, ", all that {pod} and {n} more have")?,
+                    (None, _) => {}
+                }
+                let stay = if *pods == 1 { "stays" } else { "stay" };
+                write!(f, ": {} {stay}", count(*pods, "pod"))
+            }
+            Self::BacklogRead { pods, from } => {
+                on_time(f, *from)?;
+                let pods = count(*pods, "pod");
+                write!(
+                    f,
+                    ", the backlog of the outage is read: {pods} as before it"
+                )
+            }
+            Self::PodsFull {
+                shards,
+                per_pod,
+                pods,
+            } => {
+                write!(
+                    f,
+                    "nobody takes {}, and no pod holds more than {per_pod}: they are full; so {}",
+                    count(*shards, "shard"),
+                    count(*pods, "pod")
+                )
+            }
+            Self::NobodyTook {
+                shards,
+                tried,
+                pods,
+            } => write!(
+                f,
+                "{} took none of {} without owner: back to {}",
+                count(*tried, "pod"),
+                count(*shards, "shard"),
+                count(*pods, "pod")
+            ),
+            Self::LeaseLimit { pods, limit } => {
+                on_time(f, *pods)?;
+                write!(f, ": a pod takes no more than {}", count(*limit, "lease"))
+            }
             Self::NothingUnread { pods } => {
                 write!(
                     f,
@@ -218,9 +298,42 @@ impl Display for Note {
             Self::MoreStanding { shards } => {
                 write!(f, "{shards} more checkpoints have not moved: left out")
             }
+            Self::NobodyTakes {
+                shard: id,
+                more,
+                pods,
+            } => {
+                write!(f, "{}", shard(id))?;
+                match more {
+                    0 => write!(f, " has")?,
+                    n => write!(f, " and {n} more have")?,
+                }
+                let pods = count(*pods, "pod");
+                write!(f, " no owner, and {pods} took none: not for want of pods")
+            }
             Self::TooBig { shard: id } => {
                 write!(f, "{} is too big for one pod: split it", shard(id))
             }
+        }
+    }
+}
+
+impl Display for Unknown {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        match self {
+            Self::NoneDecided { shards } => write!(
+                f,
+                "of none of {shards} readable shards is known whether it has unread records"
+            ),
+            Self::NothingUnread { undecided, shards } => write!(
+                f,
+                "of {undecided} of {shards} readable shards is not known whether they have unread \
+                 records, and the others have none"
+            ),
+            Self::Stale { stale, decided } => write!(
+                f,
+                "what is known of {stale} of {decided} readable shards is too old"
+            ),
         }
     }
 }

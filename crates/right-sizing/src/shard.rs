@@ -10,8 +10,12 @@ use crate::observation::ShardObservation;
 /// A new owner's shards say something about it from its first checkpoint on, at the latest after
 /// this.
 const SETTLE_MS: u64 = 60_000;
+/// New owners move a checkpoint within so much more than the threshold.
+const OWNERS_MS: u64 = 120_000;
 /// Checkpoint intervals are averaged over so many moves.
 const HOLDS: usize = 6;
+/// Nobody checkpoints more rarely than this on purpose.
+const HOLD_MOST_MS: u64 = 600_000;
 /// The positions that are kept.
 const SAMPLES: usize = 64;
 
@@ -24,6 +28,13 @@ pub(crate) struct ShardMemory {
     moved_ms: u64,
     /// When the owner changed.
     owned_ms: u64,
+    /// When it was first seen to have an owner with this checkpoint, whoever that was; none while
+    /// all is read.
+    unmoved_since_ms: Option<u64>,
+    /// When the checkpoint last moved.
+    last_move_ms: Option<u64>,
+    /// It was left out because its checkpoint stood.
+    pub(crate) stood: bool,
     /// From when on the positions describe the present owner; none while its first checkpoint is
     /// awaited.
     pub(crate) measured_from_ms: Option<u64>,
@@ -44,17 +55,24 @@ pub(crate) struct ShardMemory {
     pub(crate) read: bool,
     /// Closed and all read, but not at SHARD_END.
     pub(crate) drained: bool,
+    /// Nothing is known of its records yet.
+    pub(crate) undecided: bool,
+    /// Its row in the lease table cannot be read.
+    pub(crate) malformed: bool,
 }
 
 impl ShardMemory {
     /// Seen for the first time, at `at`. `settled`: what it shows describes its owner from now on;
     /// else only from the owner's first checkpoint on.
-    pub(crate) fn new(seen: &ShardObservation, at: u64, settled: bool) -> Self {
+    pub(crate) fn new(seen: &ShardObservation, at: u64, offset_ms: i64, settled: bool) -> Self {
         let mut memory = Self {
             owner: seen.owner.clone(),
             checkpoint: seen.checkpoint.clone(),
             moved_ms: at,
             owned_ms: at,
+            unmoved_since_ms: None,
+            last_move_ms: None,
+            stood: false,
             measured_from_ms: settled.then_some(at),
             unread_first_ms: None,
             refreshes: 0,
@@ -64,13 +82,15 @@ impl ShardMemory {
             seen_ms: at,
             read: false,
             drained: false,
+            undecided: false,
+            malformed: false,
         };
-        memory.observe(seen, at, false);
+        memory.observe(seen, at, offset_ms, false);
         memory
     }
 
     /// Takes in a further refresh. Returns whether the owner changed.
-    pub(crate) fn update(&mut self, seen: &ShardObservation, at: u64) -> bool {
+    pub(crate) fn update(&mut self, seen: &ShardObservation, at: u64, offset_ms: i64) -> bool {
         let handed_over = self.owner != seen.owner;
         if handed_over {
             self.owner.clone_from(&seen.owner);
@@ -79,41 +99,74 @@ impl ShardMemory {
             self.measured_from_ms = None;
             self.unread_first_ms = None;
         }
-        let moved = self.checkpoint != seen.checkpoint;
+        let is_first = self.undecided && !seen.undecided;
+        if is_first {
+            self.checkpoint.clone_from(&seen.checkpoint);
+            self.moved_ms = at;
+        }
+        let moved = !seen.undecided && self.checkpoint != seen.checkpoint;
         if moved {
             if let Some(first) = self.unread_first_ms {
-                self.holds
-                    .push_back((at.saturating_sub(first), self.refreshes));
-                if self.holds.len() > HOLDS {
-                    self.holds.pop_front();
-                }
+                self.note_hold(at.saturating_sub(first));
             }
             self.checkpoint.clone_from(&seen.checkpoint);
             self.moved_ms = at;
+            self.last_move_ms = Some(at);
+            self.unmoved_since_ms = None;
             self.unread_first_ms = None;
+            if self.stood {
+                // The time for which it stood says nothing of how fast it is read now.
+                self.stood = false;
+                self.samples.clear();
+            }
         }
         // A move seen together with the hand-over may be the last owner's.
-        self.observe(seen, at, moved);
+        self.observe(seen, at, offset_ms, moved);
         if handed_over {
             self.measured_from_ms = None;
         }
         handed_over
     }
 
-    fn observe(&mut self, seen: &ShardObservation, at: u64, moved: bool) {
-        let as_of = seen.as_of_ms.map_or(at, |as_of| as_of.min(at));
+    /// A checkpoint that stood far longer than those before stood for another reason than habit.
+    fn note_hold(&mut self, held_ms: u64) {
+        let longest = self.holds.iter().map(|(held, _)| *held).max();
+        let is_odd = self.holds.len() >= 2 && longest.is_some_and(|most| held_ms > 4 * most);
+        if self.stood && (is_odd || held_ms > HOLD_MOST_MS) {
+            return;
+        }
+        self.holds.push_back((held_ms, self.refreshes));
+        if self.holds.len() > HOLDS {
+            self.holds.pop_front();
+        }
+    }
+
+    fn observe(&mut self, seen: &ShardObservation, at: u64, offset_ms: i64, moved: bool) {
         self.read = moved;
+        self.undecided = seen.undecided;
+        self.malformed = seen.malformed;
+        if seen.undecided {
+            self.age_ms = None;
+            self.drained = false;
+            return;
+        }
+        let as_of = seen.as_of_ms.map_or(at, |as_of| as_of.min(at));
+        let aws_time = as_of.saturating_add_signed(offset_ms);
         self.drained = seen.drained;
         self.seen_ms = as_of;
         // The clocks may differ by seconds: a record from the future is new.
         self.age_ms = seen
             .unread_since_ms
-            .map(|since| as_of.saturating_sub(since));
+            .map(|since| aws_time.saturating_sub(since));
         let caught_up = self.age_ms.is_none();
         if caught_up {
             self.unread_first_ms = None;
+            self.unmoved_since_ms = None;
             self.moved_ms = at;
         } else {
+            if self.owner.is_some() {
+                self.unmoved_since_ms.get_or_insert(at);
+            }
             if self.unread_first_ms.is_none() {
                 self.unread_first_ms = Some(as_of);
                 self.refreshes = 0;
@@ -129,7 +182,7 @@ impl ShardMemory {
         }
         let fresh = self.samples.back().is_none_or(|(last, _)| as_of > *last);
         if fresh && (moved || caught_up || self.samples.is_empty()) {
-            let position = as_of - self.age_ms.unwrap_or(0);
+            let position = aws_time - self.age_ms.unwrap_or(0);
             self.samples.push_back((as_of, position));
             if self.samples.len() > SAMPLES {
                 self.samples.pop_front();
@@ -137,13 +190,56 @@ impl ShardMemory {
         }
     }
 
-    /// For how long the checkpoint has stood still under one living owner with something unread, in
-    /// ms.
-    pub(crate) fn stands_ms(&self, at: u64) -> u64 {
+    /// For how long the checkpoint is known to stand still under one living owner with something
+    /// unread, in ms. Probes that fail say nothing.
+    fn stands_ms(&self) -> u64 {
         match (&self.owner, self.age_ms) {
-            (Some(_), Some(_)) => at.saturating_sub(self.moved_ms),
+            (Some(_), Some(_)) => self.seen_ms.saturating_sub(self.moved_ms),
             _ => 0,
         }
+    }
+
+    /// The same under whatever owners, one after the other.
+    fn unmoved_ms(&self) -> u64 {
+        match (&self.owner, self.age_ms, self.unmoved_since_ms) {
+            (Some(_), Some(_), Some(since)) => self.seen_ms.saturating_sub(since),
+            _ => 0,
+        }
+    }
+
+    /// Whether it says nothing of capacity: with something unread its checkpoint stands for longer
+    /// than the threshold. That begins anew with a new owner, but owners that come and go without a
+    /// checkpoint do not either move it.
+    pub(crate) fn is_standing(&self, threshold_ms: u64) -> bool {
+        self.stands_ms() > threshold_ms || self.unmoved_ms() > threshold_ms + OWNERS_MS
+    }
+
+    /// Whether its checkpoint should have moved by now, so that it may be about to stand: how fast
+    /// it was read before says nothing then.
+    pub(crate) fn is_overdue(&self, threshold_ms: u64, interval_ms: u64) -> bool {
+        self.stands_ms() > (threshold_ms / 2).max(interval_ms * 3 / 2)
+    }
+
+    /// Since when the checkpoint stands.
+    pub(crate) fn standing_since_ms(&self) -> u64 {
+        self.unmoved_since_ms.unwrap_or(self.moved_ms)
+    }
+
+    /// Whether the checkpoint moved after that time.
+    pub(crate) fn moved_after(&self, time_ms: u64) -> bool {
+        self.last_move_ms.is_some_and(|moved| moved > time_ms)
+    }
+
+    /// Whether a probe has succeeded since that time.
+    pub(crate) fn is_seen_since(&self, time_ms: u64) -> bool {
+        self.seen_ms >= time_ms
+    }
+
+    /// Since when it has no owner although there is work for one; none: it has one, or none is
+    /// needed, or whether it has one is not known.
+    pub(crate) fn without_owner_since_ms(&self) -> Option<u64> {
+        let has_work = self.age_ms.is_some() || self.drained;
+        (has_work && self.owner.is_none() && !self.malformed).then_some(self.owned_ms)
     }
 
     /// How often the owner checkpoints, in ms, if that is seen; 0: at least at every refresh.

@@ -1,21 +1,24 @@
 //! The control law: from what is observed and what is remembered to the replicas wished.
 //!
 //! [`State::judge`] is the law, read from top to bottom. It has two ways to measure: `progress`, by
-//! how fast positions move, and `busy`, by what pods say of themselves. `digest` says what of an
-//! observation matters, `report` what else a decision shows.
+//! how fast positions move, and `busy`, by what pods say of themselves. Where neither tells
+//! anything `outage` and `orphans` decide. `digest` says what of an observation matters, `report`
+//! what else a decision shows.
 
 mod busy;
 mod digest;
+mod orphans;
+mod outage;
 mod progress;
 mod report;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use serde::{Deserialize, Serialize};
 
-use self::digest::Digest;
+use self::{digest::Digest, orphans::Orphans, outage::OutageMemory};
 use crate::{
-    decision::{Decision, Step},
+    decision::{Decision, Outage, Step},
     observation::{Observation, Settings},
     pod::{self, Pod},
     reason::Reason,
@@ -29,6 +32,8 @@ const MINUTE: u64 = 60 * SECOND;
 const DRAIN_MS: u64 = 300 * SECOND;
 /// After a wish for more, pods start and leases move before the next.
 const PAUSE_MS: u64 = 2 * MINUTE;
+/// AWS says its time in whole seconds: smaller differences are no news.
+const CLOCK_NOISE_MS: u64 = 1500;
 /// Nothing unread and nothing read for so long is idle; less is the gap between two records.
 const IDLE_MS: u64 = 2 * MINUTE;
 
@@ -40,6 +45,8 @@ pub struct State {
     last_ms: u64,
     /// The replicas wished; none before the first refresh.
     wish: Option<u32>,
+    /// The wish, while it is what was found at the first refresh.
+    first_wish: Option<u32>,
     /// When the wish last changed.
     wished_ms: u64,
     /// When a lease last changed hands.
@@ -53,6 +60,19 @@ pub struct State {
     /// The least that a pod was seen to carry, in thousandths of a shard, and until when that is
     /// remembered.
     carry: Option<(u64, u64)>,
+    /// An outage, until its backlog is read.
+    outage: Option<OutageMemory>,
+    orphans: Orphans,
+    /// Pods that were believed at the first refresh and have not renewed a lease since.
+    unconfirmed: BTreeSet<String>,
+    /// When a lease last changed hands, idle time or not.
+    lease_moved_ms: u64,
+    /// Refreshes since a lease changed hands or the wish changed.
+    unchanged_refreshes: u32,
+    /// The longest time between two renewals of a lease, in ms, as last said.
+    rhythm_ms: Option<u64>,
+    /// By how much AWS's clock is ahead of the observations', in ms.
+    clock_offset_ms: i64,
     /// How long a limit is remembered now, in ms; none: for the usual time.
     remember_ms: Option<u64>,
     shards: BTreeMap<String, ShardMemory>,
@@ -65,9 +85,15 @@ impl State {
         let at = seen.at_ms.max(self.last_ms);
         self.observe(seen, at);
         let digest = self.digest(settings, at);
-        let (step, reason) = self.judge(&digest, settings);
+        let outage = self.find_outage(&digest);
+        self.follow_orphans(&digest);
+        let overdue = self.overdue(&digest);
+        let orphans = overdue.len() as u32 + self.orphans.given_up();
+        let (step, reason) = self.judge(&digest, outage.as_ref(), overdue, settings);
         self.last_ms = at;
-        let replicas = self.wish.unwrap_or(1).max(1).min(digest.cap);
+        self.mark_standing(&digest);
+        let wish = self.wish.unwrap_or(1).max(1);
+        let replicas = digest.at_least(wish);
         Decision {
             at_ms: seen.at_ms,
             replicas,
@@ -80,23 +106,35 @@ impl State {
             running: digest.running,
             carry: self.carry.map(|(milli, _)| milli as f64 / 1000.0),
             checkpoint_interval_ms: digest.interval_ms,
+            outage,
+            orphans,
+            undecided: digest.undecided,
             shards: self.views(&digest),
         }
     }
 
     /// Brings the memories of shards and pods up to date.
     fn observe(&mut self, seen: &Observation, at: u64) {
+        self.unchanged_refreshes += 1;
+        self.rhythm_ms = seen.rhythm_ms.or(self.rhythm_ms);
+        if let Some(aws_ms) = seen.aws_ms {
+            let offset_ms = aws_ms.cast_signed() - seen.at_ms.cast_signed();
+            if offset_ms.abs_diff(self.clock_offset_ms) > CLOCK_NOISE_MS {
+                self.clock_offset_ms = offset_ms;
+            }
+        }
+        let offset_ms = self.clock_offset_ms;
         let before = self.shards.len();
         let ids: HashSet<_> = seen.shards.iter().map(|shard| shard.id.as_str()).collect();
         self.shards.retain(|id, _| ids.contains(id.as_str()));
         let mut resharded = self.shards.len() != before;
         for shard in &seen.shards {
             if let Some(memory) = self.shards.get_mut(&shard.id) {
-                if memory.update(shard, at) {
-                    self.handed_over_ms = at;
+                if memory.update(shard, at, offset_ms) {
+                    self.note_hand_over(at);
                 }
             } else {
-                let memory = ShardMemory::new(shard, at, self.wish.is_none());
+                let memory = ShardMemory::new(shard, at, offset_ms, self.wish.is_none());
                 self.shards.insert(shard.id.clone(), memory);
                 resharded = true;
             }
@@ -106,48 +144,111 @@ impl State {
             // The replicas stay what they are; what a pod carried was counted in other shards.
             self.carry = None;
             self.trial_from = None;
-            self.handed_over_ms = at;
+            self.note_hand_over(at);
         }
     }
 
+    fn note_hand_over(&mut self, at: u64) {
+        self.handed_over_ms = at;
+        self.lease_moved_ms = at;
+        self.unchanged_refreshes = 0;
+    }
+
     /// The control law.
-    fn judge(&mut self, digest: &Digest, settings: &Settings) -> (Step, Reason) {
+    fn judge(
+        &mut self,
+        digest: &Digest,
+        outage: Option<&Outage>,
+        overdue: BTreeSet<String>,
+        settings: &Settings,
+    ) -> (Step, Reason) {
         let Some(wish) = self.wish else {
             return self.take_what_runs(digest);
         };
         // After shards were merged the wish may be more than they allow.
         let wish = wish.min(digest.cap).max(1);
-        let calm = digest.lag_ms() <= digest.uneasy_ms();
+        let calm = digest.is_calm() && digest.undecided == 0;
         self.calm_since_ms = calm.then(|| self.calm_since_ms.unwrap_or(digest.at));
         self.remember_carry(digest);
         self.discount_idleness(digest, wish);
 
+        if let Some(decided) = self.dismiss_dead_owners(digest, wish) {
+            return decided;
+        }
+        if let Some(outage) = outage {
+            return self.sit_out(outage, digest, settings, wish);
+        }
+        self.end_outage();
         if let Some(decided) = self.end_failed_trial(digest, settings, wish) {
             return decided;
         }
-        if digest.is_late() {
-            return self.relieve_late(digest, settings, wish);
+        let of_late = digest
+            .is_late()
+            .then(|| self.relieve_late(digest, settings, wish));
+        if let Some((Step::Out, reason)) = of_late {
+            return (Step::Out, reason);
+        }
+        if let Some(decided) = self.relieve_full(&overdue, digest, settings, wish) {
+            return decided;
+        }
+        if digest.undecided > 0 {
+            return (Step::Hold, digest.undecided_reason(wish));
+        }
+        if let Some(decided) = of_late {
+            return decided;
         }
         if let Some(decided) = self.relieve_busy(digest, settings, wish) {
             return decided;
         }
-        if calm {
+        if calm && overdue.is_empty() {
             return self.reduce(digest, settings, wish);
         }
-        let (shard, lag_ms) = digest.worst.clone().unwrap_or_default();
-        (Step::Hold, Reason::Uneasy { shard, lag_ms })
+        (Step::Hold, digest.uneasy_reason(wish))
     }
 
     /// The first refresh: the pods that run are the memory.
     fn take_what_runs(&mut self, digest: &Digest) -> (Step, Reason) {
         let running = digest.running;
         self.wish = Some(running.max(1));
+        self.first_wish = self.wish;
         if running > 0 {
             // They may have come a moment ago. Where nothing runs, nothing has to settle.
             self.wished_ms = digest.at;
         }
-        self.handed_over_ms = digest.at;
-        (Step::First, Reason::FirstLook { running })
+        self.note_hand_over(digest.at);
+        let unconfirmed = self.pods.iter().filter(|(_, pod)| !pod.confirmed);
+        self.unconfirmed = unconfirmed.map(|(name, _)| name.clone()).collect();
+        let reason = if digest.undecided > 0 {
+            digest.undecided_reason(running.max(1))
+        } else {
+            Reason::FirstLook { running }
+        };
+        (Step::First, reason)
+    }
+
+    /// Owners of leases that were believed at the first refresh, and died before it: the pods that
+    /// live are the memory. Once the wish has changed, it says more than they do.
+    fn dismiss_dead_owners(&mut self, digest: &Digest, wish: u32) -> Option<(Step, Reason)> {
+        let unconfirmed = std::mem::take(&mut self.unconfirmed);
+        let (known, dead) = unconfirmed
+            .into_iter()
+            .partition::<BTreeSet<String>, _>(|name| self.pods.contains_key(name));
+        let is_confirmed = |name: &String| self.pods.get(name).is_some_and(|pod| pod.confirmed);
+        self.unconfirmed = known
+            .into_iter()
+            .filter(|name| !is_confirmed(name))
+            .collect();
+        let dead = dead.len() as u32;
+        if dead == 0 || self.first_wish != Some(wish) {
+            return None;
+        }
+        let pods = (wish - dead.min(wish)).max(1);
+        if pods == wish {
+            return None;
+        }
+        self.change_wish(pods, digest.at);
+        self.first_wish = Some(pods);
+        Some((Step::In, Reason::OwnersDead { dead, pods }))
     }
 
     /// Time without work is no evidence that the pods suffice: it does not count as quiet, and a
@@ -198,8 +299,15 @@ impl State {
             // The trial held.
             self.remember_ms = None;
         }
+        if let Some(decided) = self.return_from_outage(digest, wish) {
+            return decided;
+        }
         if wish == 1 {
             return hold(Reason::OnTime { pods: wish });
+        }
+        if self.exceeds_lease_limit(digest, settings, wish) {
+            let limit = self.orphans.limit().unwrap_or(0);
+            return hold(Reason::LeaseLimit { pods: wish, limit });
         }
         if self.every_pod_is_measured(digest.at) {
             self.reduce_by_busy(digest, settings, wish)
@@ -212,22 +320,40 @@ impl State {
     /// long for calm alone.
     fn quiet_left_ms(&self, digest: &Digest) -> u64 {
         let at = digest.at;
-        let quiet = if self.every_pod_is_measured(at) {
-            busy::QUIET_MS
-        } else {
+        let by_trial = !self.every_pod_is_measured(at);
+        let quiet = if by_trial && !self.is_recovering() {
             progress::QUIET_MS
+        } else {
+            busy::QUIET_MS
         };
         let calm_for = self.calm_since_ms.map_or(0, |since| at - since);
         let unchanged_for = at
             .saturating_sub(self.handed_over_ms)
             .min(at - self.wished_ms);
         let unchanged_left = quiet.saturating_sub(unchanged_for);
-        unchanged_left.max((quiet / 2).saturating_sub(calm_for))
+        let calm_left = (quiet / 2).saturating_sub(calm_for);
+        let left = unchanged_left.max(calm_left);
+        if by_trial {
+            left.max(self.refreshes_left_ms(unchanged_for))
+        } else {
+            left
+        }
+    }
+
+    /// In how long enough refreshes will have been calm for a trial, in ms. Who is looked at seldom
+    /// has shown less in the same time; more than twice the time is not waited for it.
+    fn refreshes_left_ms(&self, unchanged_for: u64) -> u64 {
+        let seen = u64::from(self.unchanged_refreshes.max(1));
+        let left = progress::QUIET_REFRESHES.saturating_sub(self.unchanged_refreshes);
+        let left_ms = u64::from(left) * unchanged_for / seen;
+        left_ms.min((2 * progress::QUIET_MS).saturating_sub(unchanged_for))
     }
 
     fn change_wish(&mut self, replicas: u32, at: u64) {
         self.wish = Some(replicas);
+        self.first_wish = None;
         self.wished_ms = at;
+        self.unchanged_refreshes = 0;
         self.calm_since_ms = None;
     }
 }

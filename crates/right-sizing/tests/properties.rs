@@ -15,9 +15,10 @@ fn shard() -> impl Strategy<Value = ShardObservation> {
         option::weighted(0.1, 0..40_000u64),
         option::weighted(0.3, prop_oneof![0.0..1.0f64, Just(f64::NAN), Just(7.0)]),
         prop::bool::weighted(0.05),
+        option::weighted(0.1, 0..4u32),
     )
         .prop_map(
-            |(id, owner, checkpoint, age, old, busy, drained)| ShardObservation {
+            |(id, owner, checkpoint, age, old, busy, drained, odd)| ShardObservation {
                 id: format!("shardId-{id:012}"),
                 owner: owner.map(|owner| format!("pod-{owner}")),
                 checkpoint: checkpoint.to_string(),
@@ -26,20 +27,36 @@ fn shard() -> impl Strategy<Value = ShardObservation> {
                 as_of_ms: old.map(|old| START_MS + old),
                 busy,
                 drained,
+                undecided: odd == Some(0),
+                unconfirmed: odd == Some(1),
+                malformed: odd == Some(2) && owner.is_none(),
             },
         )
 }
 
 fn hour() -> impl Strategy<Value = Vec<Observation>> {
-    vec((0..120_000u64, vec(shard(), 0..14)), 1..60).prop_map(|looks| {
+    vec(
+        (
+            0..120_000u64,
+            option::weighted(0.3, 0..80_000u64),
+            vec(shard(), 0..14),
+        ),
+        1..60,
+    )
+    .prop_map(|looks| {
         let mut at_ms = START_MS;
         looks
             .into_iter()
-            .map(|(later, mut shards)| {
+            .map(|(later, clock, mut shards)| {
                 at_ms += later;
                 shards.sort_by(|a, b| a.id.cmp(&b.id));
                 shards.dedup_by(|a, b| a.id == b.id);
-                Observation { at_ms, shards }
+                Observation {
+                    at_ms,
+                    aws_ms: clock.map(|clock| at_ms - 40_000 + clock),
+                    rhythm_ms: clock,
+                    shards,
+                }
             })
             .collect()
     })
@@ -58,7 +75,9 @@ proptest! {
             prop_assert!(decision.replicas <= most);
             prop_assert!(seen.shards.is_empty() || decision.replicas >= 1);
             prop_assert_eq!(decision.value, f64::from(decision.replicas * shard_count));
-            let unread = seen.shards.iter().any(|shard| shard.unread_since_ms.is_some() || shard.drained);
+            let decided = seen.shards.iter().filter(|shard| !shard.undecided);
+            let unread = decided.clone().any(|shard| shard.unread_since_ms.is_some() || shard.drained);
+            prop_assert_eq!(decision.undecided as usize, seen.shards.len() - decided.count());
             prop_assert!(decision.active || !unread);
             prop_assert!(!decision.reason.to_string().is_empty());
         }

@@ -54,6 +54,7 @@ impl Application {
         Observation {
             at_ms: self.at_ms,
             shards,
+            ..Observation::default()
         }
     }
 
@@ -415,6 +416,7 @@ fn no_readable_shard_is_no_replica() {
         &Observation {
             at_ms: START_MS,
             shards: vec![],
+            ..Observation::default()
         },
         &settings(),
     );

@@ -14,6 +14,7 @@ pub(super) fn observe(now: Timestamp, shards: &[ShardSnapshot]) -> Observation {
     Observation {
         at_ms: millis(now),
         shards: readable.map(observed).collect(),
+        ..Observation::default()
     }
 }
 
@@ -36,6 +37,7 @@ fn observed(shard: &ShardSnapshot) -> ShardObservation {
         as_of_ms: stale.and_then(|probe| probe.asked).map(millis),
         busy: live.and_then(|lease| lease.busy),
         drained: verdict == Some(&Verdict::Drained),
+        ..ShardObservation::default()
     }
 }
 

@@ -55,7 +55,11 @@ impl State {
         let limit = digest
             .busiest
             .map(|(holds, _, busy)| u64::from(holds) * AFTERWARDS_MILLI / busy.max(1));
-        let allowed = |per_pod: &u32| limit.is_none_or(|limit| u64::from(*per_pod) <= limit);
+        let lease_limit = self.orphans.limit();
+        let allowed = |per_pod: &u32| {
+            limit.is_none_or(|limit| u64::from(*per_pod) <= limit)
+                && lease_limit.is_none_or(|limit| *per_pod <= limit)
+        };
         let choices = next_per_pod(digest, settings, wish);
         let Some(per_pod) = choices.into_iter().find(allowed) else {
             return (Step::Hold, Reason::FewerTooBusy { pods: wish });

@@ -3,7 +3,12 @@
 use std::collections::BTreeSet;
 
 use super::{DRAIN_MS, SECOND, State};
-use crate::{observation::Settings, pod::Measured, shard::ShardMemory};
+use crate::{
+    observation::Settings,
+    pod::{Measured, Pod},
+    reason::Reason,
+    shard::ShardMemory,
+};
 
 /// Progress is watched for the threshold, but not longer than this unless checkpoints are rare.
 const SPAN_MOST_MS: u64 = 120 * SECOND;
@@ -18,18 +23,28 @@ pub(super) struct Digest {
     pub(super) cap: u32,
     /// Pods that hold a lease.
     pub(super) running: u32,
+    /// Of them, those that renewed a lease since the table is watched.
+    pub(super) confirmed: u32,
     /// Shards of the pod that has most.
     pub(super) fullest: u32,
+    /// Shards of which nothing is known yet.
+    pub(super) undecided: u32,
     /// The checkpoint interval, in ms; 0: not longer than a refresh.
     pub(super) interval_ms: u64,
     /// The threshold in effect, at least twice the checkpoint interval.
     pub(super) threshold_ms: u64,
     /// Further behind than this is late: the threshold without the checkpoint interval.
     pub(super) late_ms: u64,
-    /// The shard that is furthest behind of those that are not left out, and how far, in ms.
+    /// The shard that is furthest behind of those that have an owner and are not left out, and how
+    /// far, in ms.
     pub(super) worst: Option<(String, u64)>,
+    /// The same of the shards without owner.
+    pub(super) worst_free: Option<(String, u64)>,
     /// Shards whose checkpoint does not move although something is unread.
     pub(super) left_out: BTreeSet<String>,
+    /// At least a third of the shards is behind by more than a backlog that is gone in five
+    /// minutes.
+    broad_backlog: bool,
     /// Pods whose shards are behind.
     pub(super) measured: Vec<Measured>,
     /// The busiest pod with more than one shard: its shards, and how busy it is, in thousandths,
@@ -40,14 +55,56 @@ pub(super) struct Digest {
 }
 
 impl Digest {
-    /// How far the worst shard is behind, in ms.
+    /// How far the worst shard is behind, in ms, of those with an owner.
     pub(super) fn lag_ms(&self) -> u64 {
         self.worst.as_ref().map_or(0, |(_, lag)| *lag)
+    }
+
+    /// Whether no shard is far behind.
+    pub(super) fn is_calm(&self) -> bool {
+        let free_lag_ms = self.worst_free.as_ref().map_or(0, |(_, lag)| *lag);
+        self.lag_ms().max(free_lag_ms) <= self.uneasy_ms()
     }
 
     /// More than this is not calm. Half a threshold of it is the saw-tooth of checkpoints.
     pub(super) fn uneasy_ms(&self) -> u64 {
         self.late_ms * 2 / 3
+    }
+
+    /// The wish within what the shards allow; and while some are undecided, what runs as well.
+    pub(super) fn at_least(&self, wish: u32) -> u32 {
+        let wish = if self.undecided > 0 {
+            wish.max(self.running)
+        } else {
+            wish
+        };
+        wish.min(self.cap)
+    }
+
+    pub(super) fn undecided_reason(&self, wish: u32) -> Reason {
+        Reason::Undecided {
+            undecided: self.undecided,
+            shards: self.shards,
+            pods: self.at_least(wish),
+        }
+    }
+
+    /// Nothing with an owner is late, and still nothing can be tried.
+    pub(super) fn uneasy_reason(&self, wish: u32) -> Reason {
+        let owned = self.worst.clone().unwrap_or_default();
+        match self.worst_free.clone() {
+            Some((shard, lag_ms)) if lag_ms > self.late_ms => Reason::LateWithoutOwner {
+                shard,
+                lag_ms,
+                pods: wish,
+            },
+            free => {
+                let (lag_ms, shard) = free
+                    .map_or((0, String::new()), |(shard, lag_ms)| (lag_ms, shard))
+                    .max((owned.1, owned.0));
+                Reason::Uneasy { shard, lag_ms }
+            }
+        }
     }
 
     /// Whether something is late, or will be before a new pod could help.
@@ -61,7 +118,13 @@ impl Digest {
 
     /// The shards that a pod may have so that it also catches up, in thousandths.
     pub(super) fn allowed_milli(&self, pod: &Measured) -> u64 {
-        let excess = pod.lag_ms.saturating_sub(self.late_ms).min(DRAIN_MS);
+        let excess = pod.lag_ms.saturating_sub(self.late_ms);
+        // Of one shard's backlog half a pod's shards are enough to be rid of.
+        let excess = if self.broad_backlog {
+            excess
+        } else {
+            excess.min(DRAIN_MS)
+        };
         pod.carry_milli * DRAIN_MS / (DRAIN_MS + excess)
     }
 
@@ -80,44 +143,51 @@ impl State {
         let interval_ms = self.checkpoint_interval_ms();
         let threshold_ms = settings.lag_threshold_ms.max(1).max(2 * interval_ms);
         let late_ms = threshold_ms - interval_ms;
-        let standing = |shard: &ShardMemory| shard.stands_ms(at) > threshold_ms;
         let left_out: BTreeSet<String> = self
             .shards
             .iter()
-            .filter(|(_, shard)| standing(shard))
+            .filter(|(_, shard)| shard.is_standing(threshold_ms))
             .map(|(id, _)| id.clone())
             .collect();
+        let is_left_out = |id: &str| left_out.contains(id);
         let lag = |shard: &ShardMemory| shard.lag_ms(interval_ms);
-        let worst = self
-            .shards
-            .iter()
-            .filter(|(_, shard)| !standing(shard) && shard.age_ms.is_some())
-            .map(|(id, shard)| (lag(shard), id))
-            .max()
-            .map(|(lag, id)| (id.clone(), lag));
+        let behind = |has_owner: bool| {
+            self.shards.iter().filter(move |(_, shard)| {
+                shard.age_ms.is_some() && shard.owner.is_some() == has_owner && !shard.malformed
+            })
+        };
+        let counted = || behind(true).filter(|(id, _)| !is_left_out(id));
+        let free = behind(false).filter(|(id, _)| !self.orphans.are_given_up(id));
+        let far = counted().filter(|(_, shard)| lag(shard) > late_ms + DRAIN_MS);
         let span = settings
             .lag_threshold_ms
             .min(SPAN_MOST_MS)
             .max(2 * interval_ms);
-        let is_left_out = |id: &str| left_out.contains(id);
+        let says_nothing = |id: &str, shard: &ShardMemory| {
+            is_left_out(id) || shard.is_overdue(threshold_ms, interval_ms)
+        };
         let measured = self
             .pods
             .values()
-            .filter_map(|pod| pod.measure(&self.shards, is_left_out, lag, late_ms / 2, span))
+            .filter_map(|pod| pod.measure(&self.shards, says_nothing, lag, late_ms / 2, span))
             .collect();
         let pods = || self.pods.values();
-        let held = |pod: &crate::pod::Pod| pod.shards.len() as u32;
+        let held = |pod: &Pod| pod.shards.len() as u32;
         let shards = self.shards.len() as u32;
         Digest {
             at,
             shards,
             cap: shards.div_ceil(settings.shard_count.max(1)),
             running: self.pods.len() as u32,
+            confirmed: pods().filter(|pod| pod.confirmed).count() as u32,
             fullest: pods().map(held).max().unwrap_or(0),
+            undecided: self.shards.values().filter(|it| it.undecided).count() as u32,
             interval_ms,
             threshold_ms,
             late_ms,
-            worst,
+            worst: worst(counted(), lag),
+            worst_free: worst(free, lag),
+            broad_backlog: far.count() * 3 >= counted().count().max(1),
             measured,
             busiest: pods()
                 .filter(|pod| held(pod) > 1)
@@ -141,4 +211,13 @@ impl State {
         intervals.sort_unstable();
         intervals.get(intervals.len() / 2).copied().unwrap_or(0)
     }
+}
+
+/// The shard that is furthest behind, and how far.
+fn worst<'a>(
+    shards: impl Iterator<Item = (&'a String, &'a ShardMemory)>,
+    lag: impl Fn(&ShardMemory) -> u64,
+) -> Option<(String, u64)> {
+    let worst = shards.map(|(id, shard)| (lag(shard), id)).max();
+    worst.map(|(lag, id)| (id.clone(), lag))
 }

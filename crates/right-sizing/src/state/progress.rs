@@ -11,6 +11,8 @@ use crate::{
 
 /// Fewer pods are tried after so long without a lease moved or a wish changed.
 pub(super) const QUIET_MS: u64 = 10 * MINUTE;
+/// Fewer pods are tried after so many refreshes, too.
+pub(super) const QUIET_REFRESHES: u32 = 40;
 /// How long a pod's limit is remembered.
 const REMEMBER_MS: u64 = 20 * MINUTE;
 /// How long a pod's limit is remembered after trial upon trial that failed.
@@ -84,17 +86,6 @@ impl State {
         settings: &Settings,
         wish: u32,
     ) -> (Step, Reason) {
-        let (shard, lag_ms) = digest.worst.clone().unwrap_or_default();
-        let worst = self.shards.get(&shard);
-        if worst.is_some_and(|worst| worst.owner.is_none()) {
-            let pods = wish;
-            let reason = Reason::LateWithoutOwner {
-                shard,
-                lag_ms,
-                pods,
-            };
-            return (Step::Hold, reason);
-        }
         let Some(pod) = digest.tightest() else {
             return (Step::Hold, unmeasured(digest, wish));
         };
@@ -160,6 +151,7 @@ impl State {
         };
         let per_pod = choices
             .into_iter()
+            .filter(|per_pod| self.orphans.limit().is_none_or(|limit| *per_pod <= limit))
             .find(|per_pod| self.carry.is_none_or(|carry| carries(*per_pod, carry)));
         match (per_pod, self.carry) {
             (None, Some((carry_milli, until))) => {

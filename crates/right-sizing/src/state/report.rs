@@ -18,7 +18,7 @@ impl Digest {
 impl State {
     /// Whether there is work: something unread or, while pods run, something just read.
     pub(super) fn is_active(&self, digest: &Digest, settings: &Settings) -> bool {
-        let runs = digest.running > 0;
+        let runs = digest.confirmed > 0;
         let old_enough = |age| runs || age >= settings.activation_lag_threshold_ms;
         self.shards.values().any(|shard| {
             shard.drained || shard.age_ms.is_some_and(old_enough) || (runs && shard.read)
@@ -34,18 +34,20 @@ impl State {
                 used_ms: digest.threshold_ms,
             });
         }
-        notes.extend(digest.left_out.iter().take(NAMED).map(|id| {
-            Note::Standing {
-                shard: id.clone(),
-                stands_ms: self
-                    .shards
-                    .get(id)
-                    .map_or(0, |shard| shard.stands_ms(digest.at)),
-            }
+        let stands_ms = |id| {
+            let shard = self.shards.get(id);
+            shard.map_or(0, |shard| digest.at - shard.standing_since_ms())
+        };
+        notes.extend(digest.left_out.iter().take(NAMED).map(|id| Note::Standing {
+            shard: id.clone(),
+            stands_ms: stands_ms(id),
         }));
         if digest.left_out.len() > NAMED {
             let shards = digest.left_out.len() - NAMED;
             notes.push(Note::MoreStanding { shards });
+        }
+        if let Some(note) = self.orphans.note() {
+            notes.push(note);
         }
         notes.extend(digest.too_big().map(|pod| Note::TooBig {
             shard: pod.worst.clone(),
@@ -65,7 +67,7 @@ impl State {
                 owner: shard.owner.clone(),
                 age_ms: shard.age_ms,
                 progress: progress(id),
-                left_out: digest.left_out.contains(id),
+                left_out: digest.left_out.contains(id) || shard.malformed,
             })
             .collect()
     }

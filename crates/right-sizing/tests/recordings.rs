@@ -1,0 +1,294 @@
+//! Recordings of bad days, decided again, as they are and with variations: other pod names, a shard
+//! on each pod, owners that come and go, and a recovery after them.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{fs, path::Path};
+
+use right_sizing::{Decision, Observation, Reason, Recorded, State, Step};
+
+const START_MS: u64 = 1_764_100_000_000;
+/// In `outage` and `one-pod-stands` all is on time until then.
+const BROKEN_MS: u64 = START_MS + 1_200_000;
+
+fn recording(name: &str) -> Vec<Recorded> {
+    let file = format!("tests/recordings/{name}.jsonl");
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
+    let lines = text.lines();
+    lines
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+fn decide(recording: &[Recorded]) -> Vec<Decision> {
+    let mut state = State::default();
+    let lines = recording.iter();
+    lines
+        .map(|line| state.decide(&line.observation, &line.settings))
+        .collect()
+}
+
+/// Gives each shard the owner that `owner` says, by its number, its owner and the line's number.
+fn with_owners(
+    recording: &[Recorded],
+    owner: impl Fn(usize, &str, usize) -> String,
+) -> Vec<Recorded> {
+    let mut changed = recording.to_vec();
+    for (line, recorded) in changed.iter_mut().enumerate() {
+        for (number, shard) in recorded.observation.shards.iter_mut().enumerate() {
+            if let Some(name) = &mut shard.owner {
+                *name = owner(number, name, line);
+            }
+        }
+    }
+    changed
+}
+
+fn renamed(recording: &[Recorded]) -> Vec<Recorded> {
+    with_owners(recording, |_, owner, _| {
+        let (name, number) = owner.rsplit_once('-').unwrap();
+        format!("{name}-{}", (number.parse::<u32>().unwrap() + 1) % 3)
+    })
+}
+
+fn one_shard_a_pod(recording: &[Recorded]) -> Vec<Recorded> {
+    with_owners(recording, |number, _, _| format!("pod-{number}"))
+}
+
+/// Continues where the recording ends: all shards are held, and gain so much a second.
+fn then_recovers(recording: &mut Vec<Recorded>, gain: f64, refreshes: u32) {
+    let mut last = recording.last().unwrap().clone();
+    for refresh in 0..refreshes {
+        last.observation.at_ms += 30_000;
+        let at_ms = last.observation.at_ms;
+        for shard in &mut last.observation.shards {
+            shard.checkpoint = format!("recovered {refresh}");
+            let since = shard.unread_since_ms.unwrap() + (30_000.0 * gain) as u64;
+            shard.unread_since_ms = Some(since.min(at_ms - 2_000));
+        }
+        recording.push(last.clone());
+    }
+}
+
+#[test]
+fn in_an_outage_what_ran_stays_and_the_reason_says_outage() {
+    let plain = recording("outage");
+    let crash_loop = with_owners(&plain, |_, owner, line| {
+        if line < 40 {
+            owner.to_owned()
+        } else {
+            format!("{owner}-{}", line / 3)
+        }
+    });
+    let restarted = plain[60..].to_vec();
+    for (recording, pods) in [
+        (renamed(&plain), 3),
+        (one_shard_a_pod(&plain), 6),
+        (crash_loop, 3),
+        (restarted, 3),
+        (plain, 3),
+    ] {
+        // At first nobody can tell that they stand.
+        let first_ms = recording[0].observation.at_ms.max(BROKEN_MS);
+        for decision in decide(&recording) {
+            assert_eq!(decision.replicas, pods, "{}", decision.reason);
+            assert!(decision.active);
+            // Owners that change are given time to move a checkpoint.
+            if decision.at_ms > first_ms + 180_000 {
+                let outage = decision.outage.expect("an outage");
+                assert_eq!((outage.standing, outage.unread), (6, 6));
+                assert!(matches!(
+                    decision.reason,
+                    Reason::Outage { standing: 6, .. }
+                ));
+            }
+        }
+    }
+}
+
+#[test]
+fn the_outage_of_one_pod_names_it() {
+    let plain = recording("one-pod-stands");
+    for (recording, pod) in [(renamed(&plain), "pod-1"), (plain, "pod-0")] {
+        for decision in decide(&recording) {
+            assert_eq!(decision.replicas, 3, "{}", decision.reason);
+            if decision.at_ms > BROKEN_MS + 60_000 {
+                assert_eq!(decision.outage.unwrap().pods, [pod]);
+                assert_eq!(
+                    decision.reason.to_string().split(':').next(),
+                    Some("outage")
+                );
+                assert!(decision.reason.to_string().contains(pod));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_single_shard_that_stands_is_left_out_and_no_outage() {
+    let healthy = recording("one-pod-stands");
+    let before: Vec<_> = healthy[..40].to_vec();
+    for one_a_pod in [false, true] {
+        let mut stands = before.clone();
+        for _ in 0..60 {
+            let mut next = stands.last().unwrap().clone();
+            next.observation.at_ms += 30_000;
+            let at_ms = next.observation.at_ms;
+            for shard in next.observation.shards.iter_mut().skip(1) {
+                shard.checkpoint = at_ms.to_string();
+                shard.unread_since_ms = Some(at_ms - 4_000);
+            }
+            stands.push(next);
+        }
+        if one_a_pod {
+            stands = one_shard_a_pod(&stands);
+        }
+        let last = decide(&stands).pop().unwrap();
+        assert_eq!(last.outage, None, "{}", last.reason);
+        assert!(last.shards[0].left_out);
+        assert!(
+            last.notes[0]
+                .to_string()
+                .starts_with("shard 0's checkpoint has not moved for ")
+        );
+    }
+}
+
+#[test]
+fn the_backlog_of_an_outage_is_met_in_one_step_and_then_what_ran_is_enough() {
+    let plain = recording("outage");
+    for (mut recording, ran) in [(plain.clone(), 3), (renamed(&plain), 3)] {
+        let lines = recording.len();
+        then_recovers(&mut recording, 3.0, 150);
+        let decisions = decide(&recording);
+        let steps = decisions[lines..].iter().filter(|it| it.step == Step::Out);
+        let steps: Vec<_> = steps.map(|it| (it.at_ms, it.replicas)).collect();
+        let [(at_ms, 6)] = steps[..] else {
+            panic!("one step to a shard a pod, not {steps:?}");
+        };
+        let recovered_ms = recording[lines].observation.at_ms;
+        assert!(at_ms - recovered_ms <= 90_000);
+        let hour = decisions
+            .iter()
+            .take_while(|it| it.at_ms < recovered_ms + 3_600_000);
+        assert!(hour.into_iter().all(|it| it.replicas >= ran));
+    }
+}
+
+#[test]
+fn pods_that_are_full_get_company_in_one_step() {
+    let decisions = decide(&recording("pod-takes-five-of-twelve"));
+    let out = decisions.iter().find(|it| it.step == Step::Out).unwrap();
+    assert!(out.at_ms - START_MS <= 120_000);
+    assert_eq!(
+        (out.replicas, out.reason.to_string().as_str()),
+        (
+            3,
+            "nobody takes 7 shards, and no pod holds more than 5: they are full; so 3 pods"
+        )
+    );
+    // In the recording none comes: nobody takes them, and that is said.
+    let back = decisions.iter().find(|it| it.step == Step::In).unwrap();
+    assert_eq!(back.at_ms - out.at_ms, 180_000);
+    assert_eq!(
+        (back.replicas, back.reason.to_string().as_str()),
+        (
+            1,
+            "3 pods took none of 7 shards without owner: back to 1 pod"
+        )
+    );
+    let last = decisions.last().unwrap();
+    assert_eq!((last.replicas, last.orphans), (1, 7), "{}", last.reason);
+    assert_eq!(
+        last.notes.last().unwrap().to_string(),
+        "shard 5 and 6 more have no owner, and 3 pods took none: not for want of pods"
+    );
+}
+
+#[test]
+fn with_a_slow_rhythm_leases_are_waited_for() {
+    let mut slow = recording("pod-takes-five-of-twelve");
+    for line in &mut slow {
+        line.observation.rhythm_ms = Some(100_000);
+    }
+    let decisions = decide(&slow);
+    let out = decisions.iter().find(|it| it.step == Step::Out).unwrap();
+    assert_eq!(out.at_ms - START_MS, 315_000);
+    // Rows that cannot be read are not free to be taken.
+    for shard in slow
+        .iter_mut()
+        .flat_map(|line| &mut line.observation.shards)
+    {
+        shard.malformed = shard.owner.is_none();
+    }
+    let decisions = decide(&slow);
+    assert!(
+        decisions
+            .iter()
+            .all(|it| it.step != Step::Out && it.orphans == 0)
+    );
+}
+
+#[test]
+fn a_limit_of_leases_is_kept_to() {
+    let mut recording = recording("pod-takes-five-of-twelve");
+    recording.truncate(10);
+    let mut last = recording.last().unwrap().clone();
+    for _ in 0..100 {
+        last.observation.at_ms += 15_000;
+        let at_ms = last.observation.at_ms;
+        for (number, shard) in last.observation.shards.iter_mut().enumerate() {
+            shard.owner = Some(format!("pod-{}", number / 5));
+            shard.checkpoint = at_ms.to_string();
+            shard.unread_since_ms = Some(at_ms - 1_000);
+        }
+        recording.push(last.clone());
+    }
+    let last = decide(&recording).pop().unwrap();
+    assert_eq!(
+        (last.replicas, last.reason.to_string().as_str()),
+        (3, "on time with 3 pods: a pod takes no more than 5 leases")
+    );
+}
+
+#[test]
+fn a_shard_without_owner_does_not_hide_the_others() {
+    let orphan = recording("orphan-hides-the-others");
+    let mut without = orphan.clone();
+    for line in &mut without {
+        line.observation
+            .shards
+            .retain(|shard| shard.owner.is_some());
+    }
+    let outs = |recording| -> Vec<u64> {
+        let decisions = decide(recording);
+        let outs = decisions.into_iter().filter(|it| it.step == Step::Out);
+        outs.map(|it| it.at_ms).collect()
+    };
+    assert_eq!(outs(&orphan), outs(&without));
+    assert!(decide(&orphan).last().unwrap().replicas > 3);
+}
+
+#[test]
+fn ages_are_taken_against_awss_time() {
+    let ahead = recording("clock-ahead");
+    assert!(decide(&ahead).last().unwrap().replicas > 2, "the symptom");
+    // AWS says whole seconds.
+    for skew_ms in [35_000_i64, -35_000] {
+        let mut told = ahead.clone();
+        for (line, recorded) in told.iter_mut().enumerate() {
+            let Observation { at_ms, shards, .. } = &mut recorded.observation;
+            let aws_ms = *at_ms - 35_000;
+            *at_ms = aws_ms.saturating_add_signed(skew_ms);
+            // Not always at the same part of a second.
+            *at_ms += line as u64 * 137 % 1000;
+            let seconds = (aws_ms + line as u64 * 137 % 1000) / 1000;
+            assert!(shards.iter().all(|it| it.unread_since_ms <= Some(aws_ms)));
+            recorded.observation.aws_ms = Some(seconds * 1000);
+        }
+        for decision in decide(&told) {
+            assert!(decision.replicas <= 2, "{}", decision.reason);
+            assert!(decision.shards.iter().all(|it| it.age_ms < Some(5_000)));
+        }
+    }
+}
