@@ -1,0 +1,44 @@
+//! One call, held back, timed and named for what became of it.
+
+use std::{fmt, future::Future, time::Duration};
+
+use async_trait::async_trait;
+use aws_smithy_runtime_api::client::{orchestrator::HttpResponse, result::SdkError};
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use tokio::{sync::SemaphorePermit, time::Instant};
+
+use crate::{Failure, Service};
+
+/// What stands before every call of a [`Stream`](crate::Stream) or [`Table`](crate::Table), each
+/// page counting as one: it may hold a call back, and learns how it ended.
+#[async_trait]
+pub trait Gate: fmt::Debug + Send + Sync {
+    /// Waits for the call's turn, which lasts until the permit is dropped.
+    async fn turn(&self) -> Option<SemaphorePermit<'_>>;
+
+    /// The call has ended, after `took` from its turn on. Where credentials failed,
+    /// [`Failure::operation`] is what was asked in place of `operation`.
+    fn ended(&self, operation: &'static str, took: Duration, failure: Option<&Failure>);
+}
+
+/// Sends the request, in its turn.
+pub(crate) async fn call<T, E>(
+    gate: Option<&dyn Gate>,
+    service: Service,
+    operation: &'static str,
+    request: impl Future<Output = Result<T, SdkError<E, HttpResponse>>> + Send,
+) -> Result<T, Failure>
+where
+    T: Send,
+    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+{
+    let failed = |error| Failure::from_sdk(service, operation, error);
+    let Some(gate) = gate else {
+        return request.await.map_err(failed);
+    };
+    let _turn = gate.turn().await;
+    let started = Instant::now();
+    let answer = request.await.map_err(failed);
+    gate.ended(operation, started.elapsed(), answer.as_ref().err());
+    answer
+}

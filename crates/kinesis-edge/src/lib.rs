@@ -1,0 +1,31 @@
+#![doc = include_str!("../README.md")]
+//!
+//! ```text
+//! settings → connection → client ─┬─ stream ─┐
+//!                                 └─ table  ─┴─ call → failure ← codes, denial
+//! ```
+//! Values are plain: strings, bytes, integers, time stamps. Where more of DynamoDB is needed, its few value types are
+//! exported from here, so that users name this crate alone.
+
+mod call;
+mod codes;
+mod connection;
+mod denial;
+mod failure;
+mod settings;
+mod stream;
+mod table;
+
+pub use aws_credential_types::provider::SharedCredentialsProvider;
+pub use aws_sdk_dynamodb::{Client as DynamoDbClient, primitives::Blob, types::AttributeValue};
+pub use aws_sdk_kinesis::Client as KinesisClient;
+
+pub use self::{
+    call::Gate,
+    connection::Connection,
+    denial::{Denial, Policy},
+    failure::{Failure, Kind, Service},
+    settings::{ClientSettings, ConnectionSettings},
+    stream::{ChildShard, Page, Record, Shard, ShardFilter, StartFrom, Stream},
+    table::{Description, Item, Key, Table, Write, Written},
+};

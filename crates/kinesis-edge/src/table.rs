@@ -1,0 +1,332 @@
+//! One DynamoDB table: scans, reads and conditional writes, in DynamoDB's own expressions.
+
+use std::{collections::HashMap, error::Error as StdError, future::Future, sync::Arc};
+
+use aws_sdk_dynamodb::{
+    config::http::HttpResponse,
+    error::{ProvideErrorMetadata, SdkError},
+    operation::{delete_item::DeleteItemError, update_item::UpdateItemError},
+    types::{
+        AttributeDefinition, BillingMode, KeySchemaElement, KeyType, KeysAndAttributes,
+        ReturnValue, ReturnValuesOnConditionCheckFailure, ScalarAttributeType,
+    },
+};
+
+use crate::{AttributeValue, DynamoDbClient, Failure, Gate, Kind, Service, call::call};
+
+/// An item, or the key of one.
+pub type Item = HashMap<String, AttributeValue>;
+
+/// A table, as one client sees it. Cheap to make and to clone.
+#[derive(Clone, Debug)]
+pub struct Table {
+    client: DynamoDbClient,
+    name: String,
+    gate: Option<Arc<dyn Gate>>,
+}
+
+/// What a write changes, and on what condition.
+#[derive(Clone, Debug, Default)]
+pub struct Write {
+    change: Option<String>,
+    condition: Option<String>,
+    values: Option<Item>,
+}
+
+/// What became of a write.
+#[derive(Clone, Debug, PartialEq)]
+#[must_use]
+pub enum Written {
+    /// It is done. Of an update: the item as it is now.
+    Done(Option<Item>),
+    /// The condition did not hold. Of an update or a deletion: the item as it is, if there is one.
+    Refused(Option<Item>),
+}
+
+/// What DescribeTable says.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Description {
+    /// The table's status: `CREATING`, `ACTIVE`, `UPDATING`, `DELETING`, …
+    pub status: String,
+    /// The attributes of its key.
+    pub keys: Vec<Key>,
+}
+
+/// An attribute of a table's key.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Key {
+    /// Its name.
+    pub name: String,
+    /// `HASH` or `RANGE`.
+    pub role: String,
+    /// `S`, `N` or `B`.
+    pub r#type: String,
+}
+
+impl Write {
+    /// Changes nothing, on no condition.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What an update does: an update expression.
+    #[must_use]
+    pub fn change(mut self, expression: impl Into<String>) -> Self {
+        self.change = Some(expression.into());
+        self
+    }
+
+    /// Only if this condition expression holds.
+    #[must_use]
+    pub fn on(mut self, condition: impl Into<String>) -> Self {
+        self.condition = Some(condition.into());
+        self
+    }
+
+    /// What `name` (with its colon) stands for in both expressions.
+    #[must_use]
+    pub fn value(mut self, name: &str, value: AttributeValue) -> Self {
+        let values = self.values.get_or_insert_default();
+        values.insert(name.to_owned(), value);
+        self
+    }
+}
+
+impl Table {
+    /// The table of that name.
+    pub fn new(client: DynamoDbClient, name: impl Into<String>) -> Self {
+        Self {
+            client,
+            name: name.into(),
+            gate: None,
+        }
+    }
+
+    /// The same with a gate before each call.
+    #[must_use]
+    pub fn behind(self, gate: Arc<dyn Gate>) -> Self {
+        let gate = Some(gate);
+        Self { gate, ..self }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Hands every item to `row`, eventually consistent, all pages. `attributes`: those wanted;
+    /// none: all.
+    ///
+    /// # Errors
+    /// Whenever they are not known to be all; also when `most_pages` (of 1 MB) are not enough.
+    pub async fn scan(
+        &self,
+        attributes: &[&str],
+        most_pages: usize,
+        mut row: impl FnMut(&Item) + Send,
+    ) -> Result<(), Failure> {
+        const OPERATION: &str = "Scan";
+        // By alias: some attribute names are, or may become, words that DynamoDB reserves.
+        let names = attributes.iter().enumerate();
+        let names: HashMap<_, _> = names
+            .map(|(n, name)| (format!("#{n}"), (*name).to_owned()))
+            .collect();
+        let aliases: Vec<_> = names.keys().map(String::as_str).collect();
+        let projection = (!aliases.is_empty()).then(|| aliases.join(", "));
+        let names = (!names.is_empty()).then_some(names);
+        let mut start = None;
+        for _ in 0..most_pages {
+            let request = self
+                .client
+                .scan()
+                .table_name(&self.name)
+                .set_projection_expression(projection.clone())
+                .set_expression_attribute_names(names.clone())
+                .set_exclusive_start_key(start.take());
+            let answer = self.call(OPERATION, request.send()).await?;
+            let items = answer.items.as_deref();
+            let no_items = || senseless(OPERATION, "the answer has no Items");
+            items.ok_or_else(no_items)?.iter().for_each(&mut row);
+            start = answer.last_evaluated_key.filter(|key| !key.is_empty());
+            if start.is_none() {
+                return Ok(());
+            }
+        }
+        Err(senseless(OPERATION, "the scan of the table does not end"))
+    }
+
+    /// One item, consistent.
+    ///
+    /// # Errors
+    /// AWS says no, or nothing.
+    pub async fn get(&self, key: Item) -> Result<Option<Item>, Failure> {
+        let request = self.client.get_item().table_name(&self.name);
+        let request = request.set_key(Some(key)).consistent_read(true);
+        let answer = self.call("GetItem", request.send()).await?;
+        Ok(answer.item)
+    }
+
+    /// Those of up to 100 items that are there, consistent, in any order.
+    ///
+    /// # Errors
+    /// AWS says no, nothing, or tells of a part only.
+    pub async fn get_each(&self, keys: Vec<Item>) -> Result<Vec<Item>, Failure> {
+        const OPERATION: &str = "BatchGetItem";
+        let keys = KeysAndAttributes::builder()
+            .set_keys(Some(keys))
+            .consistent_read(true)
+            .build()
+            .expect("the keys are set");
+        let request = self.client.batch_get_item().request_items(&self.name, keys);
+        let answer = self.call(OPERATION, request.send()).await?;
+        if answer.unprocessed_keys.is_some_and(|keys| !keys.is_empty()) {
+            let message = "not all was read";
+            return Err(Failure::throttled(OPERATION, "UnprocessedKeys", message));
+        }
+        let found = answer
+            .responses
+            .and_then(|mut tables| tables.remove(&self.name));
+        Ok(found.unwrap_or_default())
+    }
+
+    /// Puts a whole item.
+    ///
+    /// # Errors
+    /// AWS says no for another reason than the condition, or nothing.
+    pub async fn put(&self, item: Item, write: Write) -> Result<Written, Failure> {
+        let request = self
+            .client
+            .put_item()
+            .table_name(&self.name)
+            .set_item(Some(item))
+            .set_condition_expression(write.condition)
+            .set_expression_attribute_values(write.values);
+        match self.call("PutItem", request.send()).await {
+            Ok(_) => Ok(Written::Done(None)),
+            Err(failure) if failure.kind == Kind::Condition => Ok(Written::Refused(None)),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Changes an item, or makes it.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    pub async fn update(&self, key: Item, write: Write) -> Result<Written, Failure> {
+        let request = self
+            .client
+            .update_item()
+            .table_name(&self.name)
+            .set_key(Some(key))
+            .set_update_expression(write.change)
+            .set_condition_expression(write.condition)
+            .set_expression_attribute_values(write.values)
+            .return_values(ReturnValue::AllNew)
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        match self.call("UpdateItem", request.send()).await {
+            Ok(answer) => Ok(Written::Done(answer.attributes)),
+            Err(failure) => match failure.service_error() {
+                Some(UpdateItemError::ConditionalCheckFailedException(refused)) => {
+                    Ok(Written::Refused(refused.item.clone()))
+                }
+                _ => Err(failure),
+            },
+        }
+    }
+
+    /// Deletes an item.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    pub async fn delete(&self, key: Item, write: Write) -> Result<Written, Failure> {
+        let request = self
+            .client
+            .delete_item()
+            .table_name(&self.name)
+            .set_key(Some(key))
+            .set_condition_expression(write.condition)
+            .set_expression_attribute_values(write.values)
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        match self.call("DeleteItem", request.send()).await {
+            Ok(_) => Ok(Written::Done(None)),
+            Err(failure) => match failure.service_error() {
+                Some(DeleteItemError::ConditionalCheckFailedException(refused)) => {
+                    Ok(Written::Refused(refused.item.clone()))
+                }
+                _ => Err(failure),
+            },
+        }
+    }
+
+    /// The table's status and key.
+    ///
+    /// # Errors
+    /// AWS says no, or nothing.
+    pub async fn describe(&self) -> Result<Description, Failure> {
+        const OPERATION: &str = "DescribeTable";
+        let request = self.client.describe_table().table_name(&self.name);
+        let answer = self.call(OPERATION, request.send()).await?;
+        let no_table = || senseless(OPERATION, "the answer has no Table");
+        let table = answer.table.ok_or_else(no_table)?;
+        let type_of = |name: &str| {
+            let mut definitions = table.attribute_definitions().iter();
+            let definition = definitions.find(|definition| definition.attribute_name() == name);
+            definition.map_or("", |definition| definition.attribute_type().as_str())
+        };
+        let keys = table.key_schema().iter().map(|key| Key {
+            name: key.attribute_name().to_owned(),
+            role: key.key_type().as_str().to_owned(),
+            r#type: type_of(key.attribute_name()).to_owned(),
+        });
+        let status = table
+            .table_status()
+            .map_or("ACTIVE", |status| status.as_str());
+        Ok(Description {
+            status: status.to_owned(),
+            keys: keys.collect(),
+        })
+    }
+
+    /// Makes the table, paid by request, with one key attribute of type S. `false`: there is one.
+    ///
+    /// # Errors
+    /// AWS says no for another reason, or nothing.
+    pub async fn create(&self, key: &str) -> Result<bool, Failure> {
+        let attribute = AttributeDefinition::builder()
+            .attribute_name(key)
+            .attribute_type(ScalarAttributeType::S)
+            .build();
+        let key = KeySchemaElement::builder()
+            .attribute_name(key)
+            .key_type(KeyType::Hash)
+            .build();
+        let request = self
+            .client
+            .create_table()
+            .table_name(&self.name)
+            .key_schema(key.expect("name and type are set"))
+            .attribute_definitions(attribute.expect("name and type are set"))
+            .billing_mode(BillingMode::PayPerRequest);
+        match self.call("CreateTable", request.send()).await {
+            Ok(_) => Ok(true),
+            Err(failure) if failure.kind == Kind::InUse => Ok(false),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    async fn call<T, E>(
+        &self,
+        operation: &'static str,
+        request: impl Future<Output = Result<T, SdkError<E, HttpResponse>>> + Send,
+    ) -> Result<T, Failure>
+    where
+        T: Send,
+        E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
+    {
+        call(self.gate.as_deref(), Service::DynamoDb, operation, request).await
+    }
+}
+
+fn senseless(operation: &'static str, message: &str) -> Failure {
+    Failure::senseless(Service::DynamoDb, operation, message)
+}

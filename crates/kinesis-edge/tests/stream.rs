@@ -1,0 +1,236 @@
+//! A stream over the wire: whole lists or errors, and what a gate sees.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use aws_credential_types::Credentials;
+use embedded_kinesis::{Config, EmbeddedKinesis, FOREVER, Fault};
+use kinesis_edge::{
+    ClientSettings, Connection, ConnectionSettings, Failure, Gate, Kind, Service, ShardFilter,
+    SharedCredentialsProvider, StartFrom, Stream,
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+    sync::{Semaphore, SemaphorePermit},
+};
+
+async fn connection() -> Connection {
+    let keys = Credentials::new("key", "secret", None, None, "test");
+    Connection::open(ConnectionSettings {
+        region: Some("us-east-1".to_owned()),
+        credentials: Some(SharedCredentialsProvider::new(keys)),
+        client: ClientSettings {
+            attempts: Some(1),
+            ..ClientSettings::default()
+        },
+        ..ConnectionSettings::default()
+    })
+    .await
+}
+
+async fn stream(endpoint: &str) -> Stream {
+    Stream::new(connection().await.kinesis(Some(endpoint)), "orders")
+}
+
+async fn embedded(shards: i32) -> EmbeddedKinesis {
+    let config = Config {
+        shard_limit: 20_000,
+        ..Config::default()
+    };
+    let kinesis = EmbeddedKinesis::start(config).await.expect("a server");
+    let client = connection().await.kinesis(Some(&kinesis.endpoint()));
+    let request = client.create_stream().stream_name("orders");
+    let created = request.shard_count(shards).send().await;
+    created.expect("created");
+    kinesis
+}
+
+/// One call at a time; after the first page of a list the next call fails.
+#[derive(Debug)]
+struct Recorder {
+    kinesis: EmbeddedKinesis,
+    turns: Semaphore,
+    ended: Mutex<Vec<(&'static str, Option<Kind>)>>,
+    fault: Fault,
+}
+
+#[async_trait]
+impl Gate for Recorder {
+    async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        self.turns.acquire().await.ok()
+    }
+
+    fn ended(&self, operation: &'static str, _: Duration, failure: Option<&Failure>) {
+        let mut ended = self.ended.lock().expect("no panic");
+        ended.push((operation, failure.map(|failure| failure.kind)));
+        if ended.len() == 1 {
+            let faults = self.kinesis.faults();
+            faults.inject("ListShards", self.fault.clone(), 1);
+        }
+    }
+}
+
+async fn list(fault: Fault) -> (Result<usize, Kind>, Vec<(&'static str, Option<Kind>)>) {
+    let recorder = Arc::new(Recorder {
+        kinesis: embedded(2_500).await,
+        turns: Semaphore::new(1),
+        ended: Mutex::default(),
+        fault,
+    });
+    let stream = stream(&recorder.kinesis.endpoint()).await;
+    let stream = stream.behind(Arc::clone(&recorder) as Arc<dyn Gate>);
+    let shards = stream.shards(ShardFilter::AtLatest).await;
+    let ended = recorder.ended.lock().expect("no panic").clone();
+    let shards = shards.map(|shards| shards.len());
+    (shards.map_err(|failure| failure.kind), ended)
+}
+
+#[tokio::test]
+async fn a_list_whose_token_expired_is_begun_anew() {
+    let (shards, ended) = list(Fault::aws("ExpiredNextTokenException", "expired")).await;
+    assert_eq!(shards, Ok(2_500), "each shard once");
+    let outcomes: Vec<_> = ended.iter().map(|(_, kind)| *kind).collect();
+    assert_eq!(outcomes, [None, Some(Kind::ExpiredToken), None, None, None]);
+}
+
+#[tokio::test]
+async fn a_list_that_lacks_a_page_is_none() {
+    let (shards, ended) = list(Fault::throttling()).await;
+    assert_eq!(shards, Err(Kind::Throttled));
+    assert_eq!(ended[1], ("ListShards", Some(Kind::Throttled)));
+    let (shards, _) = list(Fault::EmptyJson).await;
+    assert_eq!(shards, Err(Kind::Senseless), "no Shards are not none");
+}
+
+#[tokio::test]
+async fn tokens_that_always_expire_end_it() {
+    let kinesis = embedded(1).await;
+    let fault = Fault::aws("ExpiredNextTokenException", "expired");
+    kinesis.faults().inject("ListShards", fault, FOREVER);
+    let stream = stream(&kinesis.endpoint()).await;
+    let failure = stream.shards(ShardFilter::All).await.expect_err("no list");
+    assert_eq!(failure.kind, Kind::ExpiredToken);
+    assert_eq!(kinesis.count("ListShards"), 3);
+}
+
+/// Answers everything with the same body, one call a connection.
+async fn parrot(body: &'static str) -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&calls);
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let mut request = Vec::new();
+            // The body of every request ends so.
+            while !request.ends_with(b"}")
+                && socket.read_buf(&mut request).await.is_ok_and(|n| n > 0)
+            {}
+            counted.fetch_add(1, Ordering::Relaxed);
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            );
+            let _ = socket.write_all(answer.as_bytes()).await;
+        }
+    });
+    (format!("http://{address}"), calls)
+}
+
+#[tokio::test]
+async fn a_list_that_does_not_end_is_refused() {
+    let (endpoint, calls) = parrot(r#"{"Shards": [], "NextToken": "on and on"}"#).await;
+    let failure = stream(&endpoint).await.shards(ShardFilter::All).await;
+    let failure = failure.expect_err("no list");
+    assert_eq!(
+        (failure.kind, failure.service),
+        (Kind::Senseless, Service::Kinesis)
+    );
+    assert!(failure.to_string().contains("does not end"), "{failure}");
+    assert_eq!(calls.load(Ordering::Relaxed), 100);
+}
+
+#[tokio::test]
+async fn a_count_is_none_without_a_number() {
+    for body in ["{}", r#"{"StreamDescriptionSummary": {}}"#] {
+        let (endpoint, _) = parrot(body).await;
+        let count = stream(&endpoint).await.open_shard_count().await;
+        let failure = count.expect_err("no count");
+        assert_eq!(failure.kind, Kind::Unavailable, "{failure}");
+        assert!(failure.message.contains("OpenShardCount"), "{failure}");
+    }
+    let kinesis = embedded(3).await;
+    let stream = stream(&kinesis.endpoint()).await;
+    assert_eq!(stream.open_shard_count().await.expect("a count"), 3);
+    assert!(stream.try_list().await.is_ok());
+}
+
+#[tokio::test]
+async fn failures_say_which_call_and_carry_what_aws_said() {
+    let kinesis = embedded(1).await;
+    let stream = stream(&kinesis.endpoint()).await;
+    let shard = &stream.shards(ShardFilter::All).await.expect("a list")[0].id;
+    let from = StartFrom::<String>::TrimHorizon;
+    let iterator = stream.iterator(shard, &from).await.expect("an iterator");
+    let faults = kinesis.faults();
+    for (fault, kind, code) in [
+        (
+            Fault::access_denied(),
+            Kind::Denied,
+            "AccessDeniedException",
+        ),
+        (
+            Fault::expired_iterator(),
+            Kind::ExpiredIterator,
+            "ExpiredIteratorException",
+        ),
+        (
+            Fault::expired_token(),
+            Kind::ExpiredCredentials,
+            "ExpiredTokenException",
+        ),
+        (
+            Fault::internal_error(),
+            Kind::Unavailable,
+            "InternalFailure",
+        ),
+        (Fault::Status(503), Kind::Unavailable, "Http503"),
+        (Fault::Status(429), Kind::Throttled, "Http429"),
+        (Fault::Reset, Kind::Unavailable, "ConnectionFailed"),
+        (Fault::Garbage, Kind::Unavailable, "UnreadableAnswer"),
+        (Fault::EmptyJson, Kind::Senseless, "UnreadableAnswer"),
+    ] {
+        faults.inject("GetRecords", fault.clone(), 1);
+        let failure = stream.records(&iterator, 10).await.expect_err("a fault");
+        assert_eq!(
+            (failure.kind, failure.code.as_str()),
+            (kind, code),
+            "{fault:?}"
+        );
+        assert_eq!(
+            (failure.operation, failure.service),
+            ("GetRecords", Service::Kinesis)
+        );
+        let answered = matches!(fault, Fault::Aws { .. });
+        assert!(failure.request_id.is_some() || !answered, "{fault:?}");
+        assert_eq!(failure.denial.is_some(), kind == Kind::Denied);
+    }
+    let nobody = stream_without_server().await;
+    let failure = nobody.try_list().await.expect_err("nobody listens");
+    assert_eq!(
+        (failure.kind, failure.code.as_str()),
+        (Kind::Unavailable, "ConnectionFailed")
+    );
+    assert!(std::error::Error::source(&failure).is_some());
+}
+
+async fn stream_without_server() -> Stream {
+    stream("http://127.0.0.1:1").await
+}
