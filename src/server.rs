@@ -12,8 +12,8 @@ pub mod tls;
 use std::{future::Future, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use aws_credential_types::provider::SharedCredentialsProvider;
 use futures::{FutureExt as _, future::BoxFuture};
+use kinesis_edge::SharedCredentialsProvider;
 use tokio::{
     net::TcpListener,
     time::{sleep, timeout},

@@ -1,45 +1,38 @@
-//! The way to AWS: clients per identity, region and endpoint, timeouts, and the share of AWS's call quota.
+//! The way to AWS: connections per identity, region and endpoint, and the share of AWS's call quota.
 //!
-//! The scaler's own credentials come from the standard chain and are loaded with the first question, not at start. A client
-//! lives as long as somebody holds it: the watchers of one identity share it, and the last of them takes it away.
+//! The scaler's own credentials come from the standard chain and are loaded with the first question, not at start. A
+//! client lives as long as somebody holds it: the watchers of one identity share it, and the last of them takes it away.
 
 mod budget;
-mod classify;
+mod failure;
 mod rows;
 
 use std::{
     collections::HashMap,
-    future::Future,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
-use aws_config::{
-    BehaviorVersion, Region, SdkConfig, default_provider::credentials::DefaultCredentialsChain,
-    identity::IdentityCache, imds, provider_config::ProviderConfig, retry::RetryConfig,
-    sts::AssumeRoleProvider, timeout::TimeoutConfig,
+use async_trait::async_trait;
+use kinesis_edge::{
+    ClientSettings, Connection, ConnectionSettings, DynamoDbClient, Failure, Gate, KinesisClient,
+    SharedCredentialsProvider, Table,
 };
-use aws_sdk_kinesis::{
-    config::{HttpClient, SharedCredentialsProvider, http::HttpResponse},
-    error::{ProvideErrorMetadata, SdkError},
-};
-use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use tokio::{
-    sync::{OnceCell, Semaphore},
+    sync::{OnceCell, Semaphore, SemaphorePermit},
     time::Instant,
 };
 use url::Url;
 
-pub(crate) use self::{
-    budget::Budget,
-    classify::{Call, Failed, Resource},
-    rows::SharedRows,
-};
+pub(crate) use self::{budget::Budget, failure::Resource, rows::SharedRows};
 use crate::{
     config::AwsConfig,
     error::{SourceError, SourceErrorKind},
     metrics::Metrics,
-    trigger::{LeaseTable, Role, Source},
+    trigger::{LeaseTable, Role, Source, Stream},
 };
 
 /// Seen by whoever reads CloudTrail.
@@ -48,11 +41,16 @@ const SESSION_NAME: &str = "keda-kinesis-scaler";
 /// Calls under way for one identity, region and endpoint; the others queue, first come first served.
 const CALLS_IN_FLIGHT: usize = 64;
 
-/// DynamoDB endpoints of one identity that clients are kept for. There is one; a pattern in the policy may allow many.
+/// DynamoDB endpoints of one identity that clients are kept for. There is one; a pattern in the policy
+/// may allow many.
 const MOST_ENDPOINTS: usize = 16;
 
-/// How the credentials endpoint of an instance may keep us waiting, before we know that we have no credentials.
+/// How long the credentials endpoint of an instance may keep us waiting, before we know that we have
+/// no credentials.
 const IMDS_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// After a denial ListShards is not tried for this long.
+const DENIAL_HOLDS: Duration = Duration::from_secs(300);
 
 /// All that is needed to make clients, and the clients in use.
 #[derive(Debug)]
@@ -60,7 +58,7 @@ pub struct Aws {
     config: AwsConfig,
     credentials: Option<SharedCredentialsProvider>,
     metrics: Arc<Metrics>,
-    own: OnceCell<SdkConfig>,
+    own: OnceCell<Connection>,
     clients: Mutex<HashMap<ClientKey, Weak<Client>>>,
 }
 
@@ -73,12 +71,12 @@ struct ClientKey {
 }
 
 /// The SDK's clients of one identity in one region.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Sdk {
-    config: SdkConfig,
-    kinesis: aws_sdk_kinesis::Client,
+    connection: Connection,
+    kinesis: KinesisClient,
     /// By endpoint; `None`: AWS's own.
-    dynamodb: HashMap<Option<Url>, aws_sdk_dynamodb::Client>,
+    dynamodb: HashMap<Option<Url>, DynamoDbClient>,
 }
 
 /// The way to AWS for one identity, region and endpoint, with what its users share.
@@ -87,6 +85,8 @@ pub(crate) struct Client {
     key: ClientKey,
     aws: Arc<Aws>,
     sdk: tokio::sync::Mutex<Option<Sdk>>,
+    /// AWS does not accept the cached credentials, whatever they say of their expiry.
+    refused: AtomicBool,
     renewed: Mutex<Instant>,
     /// The share of the DescribeStreamSummary quota.
     pub(crate) budget: Budget,
@@ -95,9 +95,6 @@ pub(crate) struct Client {
     rows: Mutex<HashMap<LeaseTable, Weak<SharedRows>>>,
     list_shards_denied: Mutex<Option<Instant>>,
 }
-
-/// After a denial ListShards is not tried for this long.
-const DENIAL_HOLDS: Duration = Duration::from_secs(300);
 
 impl Aws {
     /// Nothing is loaded or asked yet. `credentials`: in place of the standard chain.
@@ -131,6 +128,7 @@ impl Aws {
             key: key.clone(),
             aws: Arc::clone(self),
             sdk: tokio::sync::Mutex::default(),
+            refused: AtomicBool::new(false),
             renewed: Mutex::new(Instant::now()),
             budget: Budget::new(self.config.calls_per_second),
             in_flight: Semaphore::new(CALLS_IN_FLIGHT),
@@ -141,91 +139,74 @@ impl Aws {
         client
     }
 
-    /// The scaler's own identity. `region` stands in where neither configuration nor environment names one.
-    async fn own(&self, region: &str) -> &SdkConfig {
-        let load = || async {
-            let region = self.config.region.as_deref().unwrap_or(region);
-            let region = Region::new(region.to_owned());
-            let http = aws_smithy_http_client::Builder::new()
-                .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
-                .build_https();
-            let credentials = match &self.credentials {
-                Some(credentials) => credentials.clone(),
-                None => standard_chain(&region, http.clone()).await,
-            };
-            let timeout = self.config.timeout;
-            aws_config::defaults(BehaviorVersion::latest())
-                .region(region)
-                // One for all clients: each would load the root certificates anew.
-                .http_client(http)
-                .credentials_provider(credentials)
+    /// The scaler's own identity. `region` stands in where neither configuration nor environment
+    /// names one.
+    async fn own(&self, region: &str) -> &Connection {
+        let timeout = self.config.timeout;
+        let settings = ConnectionSettings {
+            region: Some(self.config.region.as_deref().unwrap_or(region).to_owned()),
+            credentials: self.credentials.clone(),
+            instance_metadata_timeout: Some(IMDS_TIMEOUT),
+            proxies: false,
+            client: ClientSettings {
+                connect_timeout: Some(timeout.mul_f64(0.5)),
+                read_timeout: Some(timeout),
+                attempt_timeout: Some(timeout),
+                operation_timeout: Some(timeout),
                 // Attempts count against the quota, so whoever calls decides on another one.
-                .retry_config(RetryConfig::disabled())
-                .timeout_config(
-                    TimeoutConfig::builder()
-                        .connect_timeout(timeout.mul_f64(0.5))
-                        .read_timeout(timeout)
-                        .operation_attempt_timeout(timeout)
-                        .operation_timeout(timeout)
-                        .build(),
-                )
-                .load()
-                .await
+                attempts: Some(1),
+            },
         };
-        self.own.get_or_init(load).await
+        self.own.get_or_init(|| Connection::open(settings)).await
     }
 }
 
 impl Client {
-    /// The SDK's Kinesis client, made on first use.
-    pub(crate) async fn kinesis(&self) -> aws_sdk_kinesis::Client {
-        let mut sdk = self.sdk.lock().await;
-        match &*sdk {
-            Some(sdk) => sdk.kinesis.clone(),
-            None => sdk.insert(self.make().await).kinesis.clone(),
-        }
+    /// A stream by way of this client.
+    pub(crate) async fn stream(self: &Arc<Self>, stream: &Stream) -> kinesis_edge::Stream {
+        let kinesis = self.with(|sdk| sdk.kinesis.clone()).await;
+        let (Stream::Name(stream) | Stream::Arn(stream)) = stream;
+        kinesis_edge::Stream::new(kinesis, stream).behind(Arc::clone(self) as Arc<dyn Gate>)
     }
 
-    /// The SDK's DynamoDB client for that endpoint, made on first use. `None`: AWS's own.
-    pub(crate) async fn dynamodb(&self, endpoint: Option<&Url>) -> aws_sdk_dynamodb::Client {
-        let mut sdk = self.sdk.lock().await;
-        let sdk = match &mut *sdk {
-            Some(sdk) => sdk,
-            None => sdk.insert(self.make().await),
-        };
-        if sdk.dynamodb.len() >= MOST_ENDPOINTS {
-            sdk.dynamodb.clear();
-        }
-        let made = sdk.dynamodb.entry(endpoint.cloned()).or_insert_with(|| {
-            let mut config = aws_sdk_dynamodb::config::Builder::from(&sdk.config);
-            if let Some(endpoint) = endpoint {
-                config.set_endpoint_url(Some(endpoint.to_string()));
+    /// A lease table by way of this client.
+    pub(crate) async fn table(self: &Arc<Self>, table: &LeaseTable) -> Table {
+        let LeaseTable { endpoint, name } = table;
+        let make = |sdk: &mut Sdk| {
+            if sdk.dynamodb.len() >= MOST_ENDPOINTS {
+                sdk.dynamodb.clear();
             }
-            aws_sdk_dynamodb::Client::from_conf(config.build())
-        });
-        made.clone()
+            let made = sdk.dynamodb.entry(endpoint.clone());
+            let made =
+                made.or_insert_with(|| sdk.connection.dynamodb(endpoint.as_ref().map(Url::as_str)));
+            made.clone()
+        };
+        Table::new(self.with(make).await, name).behind(Arc::clone(self) as Arc<dyn Gate>)
     }
 
     /// The ARN of who asks.
     pub(crate) async fn identity(&self) -> Result<String, SourceError> {
-        drop(self.kinesis().await);
-        let config = self.sdk.lock().await.as_ref().map(|sdk| sdk.config.clone());
-        let config = config.expect("the Kinesis client was made");
-        let call = Call {
-            operation: "GetCallerIdentity",
-            resource: Resource::Identity,
-            region: self.region(),
-        };
-        let answer = aws_sdk_sts::Client::new(&config)
-            .get_caller_identity()
-            .send();
-        let answer = self
-            .attempt(call, answer)
-            .await
-            .map_err(|failed| failed.error)?;
-        answer
-            .arn
-            .ok_or_else(|| call.senseless("the answer has no Arn"))
+        let connection = self.with(|sdk| sdk.connection.clone()).await;
+        let caller = connection.caller(Some(self)).await;
+        caller.map_err(|failure| self.error(Resource::Identity, &failure))
+    }
+
+    /// What the failure is to the operator.
+    pub(crate) fn error(&self, resource: Resource<'_>, failure: &Failure) -> SourceError {
+        let ClientKey { role, region, .. } = &self.key;
+        failure::source_error(failure, resource, region, role.as_ref())
+    }
+
+    /// The SDK's clients, made on first use and after AWS refused their credentials.
+    async fn with<T>(&self, take: impl FnOnce(&mut Sdk) -> T) -> T {
+        let mut sdk = self.sdk.lock().await;
+        if self.refused.swap(false, Ordering::Relaxed) {
+            *sdk = None;
+        }
+        match &mut *sdk {
+            Some(sdk) => take(sdk),
+            None => take(sdk.insert(self.make().await)),
+        }
     }
 
     async fn make(&self) -> Sdk {
@@ -234,67 +215,25 @@ impl Client {
             region,
             endpoint,
         } = &self.key;
-        let own = self.aws.own(region).await;
-        let mut config = own
-            .to_builder()
-            .region(Region::new(region.clone()))
-            // Not the one that all clients of `own` share: see `renew`.
-            .identity_cache(IdentityCache::lazy().build());
-        if let Some(role) = role {
-            config.set_credentials_provider(Some(assume(role, region, own).await));
-        }
-        let config = config.build();
-        let mut kinesis = aws_sdk_kinesis::config::Builder::from(&config);
-        if let Some(endpoint) = endpoint {
-            kinesis.set_endpoint_url(Some(endpoint.to_string()));
+        let mut connection = self.aws.own(region).await.in_region(region);
+        if let Some(Role { arn, external_id }) = role {
+            let external_id = external_id.as_deref();
+            connection = connection.assume(arn, external_id, SESSION_NAME).await;
         }
         Sdk {
-            config,
-            kinesis: aws_sdk_kinesis::Client::from_conf(kinesis.build()),
+            kinesis: connection.kinesis(endpoint.as_ref().map(Url::as_str)),
             dynamodb: HashMap::new(),
+            connection,
         }
     }
 
-    /// Drops the cached credentials: AWS does not accept them, whatever they say of their expiry. Not more than once a refresh.
-    async fn renew(&self) {
-        let due = {
-            let mut renewed = lock(&self.renewed);
-            let due = renewed.elapsed() >= self.aws.config.refresh;
-            if due {
-                *renewed = Instant::now();
-            }
-            due
-        };
-        if due {
-            *self.sdk.lock().await = None;
+    /// Drops the cached credentials before the next call. Not more than once a refresh.
+    fn renew(&self) {
+        let mut renewed = lock(&self.renewed);
+        if renewed.elapsed() >= self.aws.config.refresh {
+            *renewed = Instant::now();
+            self.refused.store(true, Ordering::Relaxed);
         }
-    }
-
-    /// Makes one attempt at a call, counted and timed. Its time does not run before its turn has come.
-    pub(crate) async fn attempt<T, E>(
-        &self,
-        call: Call<'_>,
-        answer: impl Future<Output = Result<T, SdkError<E, HttpResponse>>> + Send,
-    ) -> Result<T, Failed>
-    where
-        T: Send,
-        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
-    {
-        let _turn = self.in_flight.acquire().await;
-        let started = Instant::now();
-        let answer = answer
-            .await
-            .map_err(|error| classify::failed(&error, &call, self.key.role.as_ref()));
-        let failed = answer.as_ref().err().map(|failed| &failed.error);
-        let outcome = failed.map(|error| error.kind);
-        // Where a role was refused, STS was asked and Kinesis was not.
-        let operation = failed.map_or(call.operation, |error| error.operation);
-        let metrics = &self.aws.metrics;
-        metrics.aws_call(operation, outcome, started.elapsed());
-        if outcome == Some(SourceErrorKind::Unauthenticated) {
-            self.renew().await;
-        }
-        answer
     }
 
     /// The rows of a lease table, shared with all sources that look into it.
@@ -309,14 +248,9 @@ impl Client {
         shared
     }
 
-    /// How often a source is call.
+    /// How often a source is fetched.
     pub(crate) fn refresh(&self) -> Duration {
         self.aws.config.refresh
-    }
-
-    /// The region call.
-    pub(crate) fn region(&self) -> &str {
-        &self.key.region
     }
 
     /// May ListShards be tried, as far as is known?
@@ -331,33 +265,22 @@ impl Client {
     }
 }
 
-async fn standard_chain(
-    region: &Region,
-    http: impl HttpClient + 'static,
-) -> SharedCredentialsProvider {
-    let imds = imds::Client::builder()
-        .connect_timeout(IMDS_TIMEOUT)
-        .read_timeout(IMDS_TIMEOUT)
-        .max_attempts(1)
-        .build();
-    let chain = DefaultCredentialsChain::builder()
-        .configure(ProviderConfig::default().with_http_client(http))
-        .region(region.clone())
-        .imds_client(imds)
-        .build()
-        .await;
-    SharedCredentialsProvider::new(chain)
-}
-
-async fn assume(role: &Role, region: &str, own: &SdkConfig) -> SharedCredentialsProvider {
-    let mut provider = AssumeRoleProvider::builder(&role.arn)
-        .configure(own)
-        .region(Region::new(region.to_owned()))
-        .session_name(SESSION_NAME);
-    if let Some(external_id) = &role.external_id {
-        provider = provider.external_id(external_id);
+/// Every attempt is counted and timed. Its time does not run before its turn has come.
+#[async_trait]
+impl Gate for Client {
+    async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        self.in_flight.acquire().await.ok()
     }
-    SharedCredentialsProvider::new(provider.build().await)
+
+    fn ended(&self, operation: &'static str, took: Duration, failure: Option<&Failure>) {
+        let outcome = failure.map(|failure| failure::kind(failure.kind));
+        // Where a role was refused, STS was asked and Kinesis was not.
+        let operation = failure.map_or(operation, |failure| failure.operation);
+        self.aws.metrics.aws_call(operation, outcome, took);
+        if outcome == Some(SourceErrorKind::Unauthenticated) {
+            self.renew();
+        }
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -1,7 +1,6 @@
 //! What AWS says of a source: the open shards of a stream, or the shards, leases and next records of an application.
 
 mod leases;
-mod list;
 mod open;
 mod records;
 
@@ -9,17 +8,20 @@ use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use kinesis_consumer::{kinesis::StartFrom, lease::Lease, sequence::SequenceNumber, shard::Shard};
+use kinesis_consumer::{
+    kinesis::{StartFrom, sdk::to_shard},
+    lease::Lease,
+    sequence::{InvalidSequenceNumber, SequenceNumber},
+    shard::Shard,
+};
+use kinesis_edge::{Failure, Service, ShardFilter};
 
 pub use self::open::OpenShards;
 use crate::{
     error::SourceError,
-    source::aws::{Aws, Call, Client, Resource, SharedRows},
+    source::aws::{Aws, Client, Resource, SharedRows},
     trigger::{LeaseTable, Source, Stream},
 };
-
-/// More pages than any stream or table has: an endpoint that never stops would keep us forever.
-const MOST_PAGES: usize = 100;
 
 /// What AWS tells of an application, as a seam: [`application`] asks AWS, tests script it.
 #[async_trait]
@@ -122,7 +124,13 @@ struct Application {
 #[async_trait]
 impl Reads for Application {
     async fn shards(&self) -> Result<Vec<Shard>, SourceError> {
-        list::shards(&self.client, &self.stream).await
+        let Self { client, stream, .. } = self;
+        let shards = client.stream(stream).await.shards(ShardFilter::All).await;
+        let shards = shards.and_then(|shards| {
+            let shards = shards.into_iter().map(to_shard).collect::<Result<_, _>>();
+            shards.map_err(|odd| senseless("ListShards", &odd))
+        });
+        shards.map_err(|failure| client.error(Resource::Stream(stream), &failure))
     }
 
     async fn leases(&self) -> Result<Option<Leases>, SourceError> {
@@ -138,10 +146,6 @@ impl Reads for Application {
     }
 }
 
-fn call<'a>(client: &'a Client, operation: &'static str, stream: &'a Stream) -> Call<'a> {
-    Call {
-        operation,
-        resource: Resource::Stream(stream),
-        region: client.region(),
-    }
+fn senseless(operation: &'static str, odd: &InvalidSequenceNumber) -> Failure {
+    Failure::senseless(Service::Kinesis, operation, &odd.to_string())
 }

@@ -6,34 +6,41 @@ use kinesis_consumer::{
     lease::Lease,
     lease_table::dynamodb::item::{self, PROJECTION, Parsed},
 };
+use kinesis_edge::{Failure, Kind, Service};
 
-use super::{Leases, MOST_PAGES};
+use super::Leases;
 use crate::{
-    error::{SourceError, SourceErrorKind, shortened},
-    source::aws::{Call, Client, Resource, SharedRows},
+    error::{SourceError, shortened},
+    source::aws::{Client, Resource, SharedRows},
     trigger::{LeaseTable, Stream},
 };
 
 /// Broken rows that are named.
 const MOST_NAMED: usize = 20;
 
+/// More pages (of 1 MB) than a lease table has: an endpoint that never stops would keep us forever.
+const MOST_PAGES: usize = 100;
+
+const OPERATION: &str = "Scan";
+
 pub(super) async fn leases(
-    client: &Client,
+    client: &Arc<Client>,
     stream: &Stream,
     table: &LeaseTable,
     shared: &SharedRows,
 ) -> Result<Option<Leases>, SourceError> {
-    let call = Call {
-        operation: "Scan",
-        resource: Resource::LeaseTable(&table.name),
-        region: client.region(),
-    };
+    let error = |failure| client.error(Resource::LeaseTable(&table.name), &failure);
     let rows = match shared.get(client.refresh().mul_f64(0.9)).await {
         Ok(rows) => rows,
         Err(turn) => {
-            let rows = match scan(client, call, table).await {
-                Err(error) if is_missing(&error) => return Ok(None),
-                rows => Arc::new(rows?),
+            let rows = match scan(client, table).await {
+                // As DynamoDB says it: another NotFound is the identity's.
+                Err(failure)
+                    if failure.kind == Kind::NotFound && failure.operation == OPERATION =>
+                {
+                    return Ok(None);
+                }
+                rows => Arc::new(rows.map_err(error)?),
             };
             turn.share(&rows);
             rows
@@ -44,51 +51,22 @@ pub(super) async fn leases(
         found.add(key, row, stream);
     }
     match found.nonsense() {
-        Some(message) => Err(call.senseless(&message)),
+        Some(message) => Err(error(Failure::senseless(
+            Service::DynamoDb,
+            OPERATION,
+            &message,
+        ))),
         None => Ok(Some(found)),
     }
 }
 
 /// All rows, all pages.
-async fn scan(
-    client: &Client,
-    call: Call<'_>,
-    table: &LeaseTable,
-) -> Result<Vec<(String, Parsed)>, SourceError> {
-    let dynamodb = client.dynamodb(table.endpoint.as_ref()).await;
-    // By alias: some attribute names are, or may become, words that DynamoDB reserves.
-    let names = PROJECTION.iter().enumerate();
-    let projection: Vec<_> = names.map(|(n, name)| (format!("#{n}"), *name)).collect();
-    let aliases: Vec<_> = projection.iter().map(|(alias, _)| alias.as_str()).collect();
+async fn scan(client: &Arc<Client>, table: &LeaseTable) -> Result<Vec<(String, Parsed)>, Failure> {
     let mut rows = Vec::new();
-    let mut start = None;
-    for _ in 0..MOST_PAGES {
-        let mut scan = dynamodb
-            .scan()
-            .table_name(&table.name)
-            .projection_expression(aliases.join(", "))
-            .set_exclusive_start_key(start.take());
-        for (alias, name) in &projection {
-            scan = scan.expression_attribute_names(alias, *name);
-        }
-        let answer = client.attempt(call, scan.send()).await;
-        let answer = answer.map_err(|failed| failed.error)?;
-        let page = answer.items.unwrap_or_default();
-        let parsed = page
-            .iter()
-            .map(|row| (item::key(row).to_owned(), item::parse(row)));
-        rows.extend(parsed);
-        start = answer.last_evaluated_key.filter(|key| !key.is_empty());
-        if start.is_none() {
-            return Ok(rows);
-        }
-    }
-    Err(call.senseless("the scan of the table does not end"))
-}
-
-/// No such table, as DynamoDB says it: another NotFound is the identity's or the endpoint's.
-fn is_missing(error: &SourceError) -> bool {
-    error.kind == SourceErrorKind::NotFound && error.operation == "Scan"
+    let row = |row: &item::Item| rows.push((item::key(row).to_owned(), item::parse(row)));
+    let table = client.table(table).await;
+    table.scan(&PROJECTION, MOST_PAGES, row).await?;
+    Ok(rows)
 }
 
 impl Leases {
@@ -150,8 +128,8 @@ impl Leases {
 
 #[cfg(test)]
 mod tests {
-    use aws_sdk_dynamodb::types::AttributeValue;
     use kinesis_consumer::lease_table::dynamodb::item::Item;
+    use kinesis_edge::AttributeValue;
 
     use super::*;
 

@@ -6,20 +6,11 @@
 
 use std::sync::Arc;
 
-use aws_sdk_kinesis::{
-    config::{
-        ConfigBag, Intercept, RuntimeComponents,
-        interceptors::AfterDeserializationInterceptorContextRef,
-    },
-    error::BoxError,
-    types::{Shard, ShardFilter, ShardFilterType},
-};
-use serde_json::Value;
+use kinesis_edge::{Failure, Kind, ShardFilter};
 
-use super::MOST_PAGES;
 use crate::{
     error::{SourceError, SourceErrorKind},
-    source::aws::{Call, Client, Failed, Resource},
+    source::aws::{Client, Resource},
     trigger::Stream,
 };
 
@@ -53,37 +44,22 @@ impl OpenShards {
         self.describe().await
     }
 
-    /// DescribeStreamSummary, for a call that was taken from the budget. A broken attempt is repeated once, budget permitting.
+    /// DescribeStreamSummary, for a call that was taken from the budget. A broken attempt is repeated
+    /// once, budget permitting.
     ///
     /// # Errors
     /// As [`count`](Self::count).
     pub async fn describe(&self) -> Result<i64, SourceError> {
-        match self.describe_once().await {
-            Err(failed) if failed.broken && self.client.budget.try_take() => {
-                self.describe_once().await
+        let is_broken =
+            |failure: &Failure| failure.kind == Kind::Unavailable && !failure.is_of_credentials();
+        let stream = self.client.stream(&self.stream).await;
+        match stream.open_shard_count().await {
+            Err(failure) if is_broken(&failure) && self.client.budget.try_take() => {
+                stream.open_shard_count().await
             }
             answer => answer,
         }
-        .map_err(|failed| failed.error)
-    }
-
-    async fn describe_once(&self) -> Result<i64, Failed> {
-        let call = self.call("DescribeStreamSummary");
-        let kinesis = self.client.kinesis().await;
-        let request = kinesis.describe_stream_summary();
-        let request = match &self.stream {
-            Stream::Name(name) => request.stream_name(name),
-            Stream::Arn(arn) => request.stream_arn(arn),
-        };
-        let request = request.customize().interceptor(CountIsThere);
-        let answer = self.client.attempt(call, request.send()).await?;
-        let count = answer
-            .stream_description_summary()
-            .map(|summary| i64::from(summary.open_shard_count()));
-        count.filter(|count| *count >= 0).ok_or_else(|| Failed {
-            error: call.senseless("OpenShardCount is no count"),
-            broken: false,
-        })
+        .map_err(|failure| self.error(&failure))
     }
 
     /// ListShards. `None`: not allowed, or throttled too, so there is nothing to report but what made us try.
@@ -106,79 +82,13 @@ impl OpenShards {
     /// # Errors
     /// As [`count`](Self::count).
     pub async fn list_all(&self) -> Result<i64, SourceError> {
-        let call = self.call("ListShards");
-        let mut open = 0;
-        let mut token: Option<String> = None;
-        for _ in 0..MOST_PAGES {
-            let kinesis = self.client.kinesis().await;
-            let request = kinesis.list_shards();
-            let request = match (token.take(), &self.stream) {
-                (Some(token), _) => request.next_token(token),
-                (None, Stream::Name(name)) => request.stream_name(name).shard_filter(at_latest()),
-                (None, Stream::Arn(arn)) => request.stream_arn(arn).shard_filter(at_latest()),
-            };
-            let request = request.max_results(10_000);
-            let answer = self.client.attempt(call, request.send()).await;
-            let answer = answer.map_err(|failed| failed.error)?;
-            let Some(shards) = answer.shards else {
-                return Err(call.senseless("the answer has no Shards"));
-            };
-            open += shards.iter().filter(|shard| is_open(shard)).count() as i64;
-            token = answer.next_token;
-            if token.is_none() {
-                return Ok(open);
-            }
-        }
-        Err(call.senseless("the list of shards does not end"))
+        let stream = self.client.stream(&self.stream).await;
+        let shards = stream.shards(ShardFilter::AtLatest).await;
+        let shards = shards.map_err(|failure| self.error(&failure))?;
+        Ok(shards.iter().filter(|shard| !shard.closed).count() as i64)
     }
 
-    fn call(&self, operation: &'static str) -> Call<'_> {
-        Call {
-            operation,
-            resource: Resource::Stream(&self.stream),
-            region: self.client.region(),
-        }
+    fn error(&self, failure: &Failure) -> SourceError {
+        self.client.error(Resource::Stream(&self.stream), failure)
     }
-}
-
-/// Refuses an answer without a count: the SDK would read it as 0.
-#[derive(Debug)]
-struct CountIsThere;
-
-impl Intercept for CountIsThere {
-    fn name(&self) -> &'static str {
-        "CountIsThere"
-    }
-
-    fn read_after_deserialization(
-        &self,
-        context: &AfterDeserializationInterceptorContextRef<'_>,
-        _: &RuntimeComponents,
-        _: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        let response = context.response();
-        let body = response.body().bytes().unwrap_or_default();
-        let is_there = || {
-            let answer = serde_json::from_slice::<Value>(body).ok()?;
-            let count = answer.pointer("/StreamDescriptionSummary/OpenShardCount")?;
-            count.is_number().then_some(())
-        };
-        if response.status().is_success() && is_there().is_none() {
-            return Err("the answer has no OpenShardCount".into());
-        }
-        Ok(())
-    }
-}
-
-fn at_latest() -> ShardFilter {
-    ShardFilter::builder()
-        .r#type(ShardFilterType::AtLatest)
-        .build()
-        .expect("the type is set")
-}
-
-fn is_open(shard: &Shard) -> bool {
-    shard
-        .sequence_number_range()
-        .is_none_or(|range| range.ending_sequence_number().is_none())
 }

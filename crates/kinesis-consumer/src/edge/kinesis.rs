@@ -3,7 +3,6 @@
 use std::fmt;
 
 use async_trait::async_trait;
-use jiff::Timestamp;
 
 use crate::model::{
     record::Record,
@@ -13,33 +12,10 @@ use crate::model::{
 
 pub mod sdk;
 
-/// Which shards `ListShards` shall tell.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum ShardFilter {
-    /// All within the retention period.
-    All,
-    /// Open at the trim horizon.
-    AtTrimHorizon,
-    /// Open now.
-    AtLatest,
-    /// Open at that time.
-    AtTimestamp(Timestamp),
-}
+pub use kinesis_edge::ShardFilter;
 
-/// Where to start reading.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum StartFrom {
-    /// The oldest record.
-    TrimHorizon,
-    /// Records that arrive from now on.
-    Latest,
-    /// The first record that arrived at or after that time.
-    AtTimestamp(Timestamp),
-    /// That very record (KCL resumes so, for the rest of an aggregate).
-    AtSequenceNumber(SequenceNumber),
-    /// The record after that one.
-    AfterSequenceNumber(SequenceNumber),
-}
+/// Where to start reading. KCL resumes at a sequence number for the rest of an aggregate.
+pub type StartFrom = kinesis_edge::StartFrom<SequenceNumber>;
 
 /// One answer of `GetRecords`.
 #[derive(Clone, Debug, Default)]

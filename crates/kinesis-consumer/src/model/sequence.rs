@@ -50,6 +50,12 @@ impl SequenceNumber {
     }
 }
 
+impl AsRef<str> for SequenceNumber {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
 impl TryFrom<String> for SequenceNumber {
     type Error = InvalidSequenceNumber;
 

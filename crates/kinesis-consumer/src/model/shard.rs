@@ -1,6 +1,6 @@
 //! Shards as `ListShards` and `GetRecords` tell them.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, ops::RangeInclusive};
 
 use crate::model::sequence::SequenceNumber;
 
@@ -14,6 +14,13 @@ pub struct HashRange {
     pub start: u128,
     /// The last hash key.
     pub end: u128,
+}
+
+impl From<RangeInclusive<u128>> for HashRange {
+    fn from(range: RangeInclusive<u128>) -> Self {
+        let (start, end) = range.into_inner();
+        Self { start, end }
+    }
 }
 
 /// A shard of the stream.

@@ -40,8 +40,8 @@ impl Worker {
     /// A worker over AWS clients.
     pub fn new(
         config: Config,
-        kinesis: aws_sdk_kinesis::Client,
-        dynamodb: aws_sdk_dynamodb::Client,
+        kinesis: kinesis_edge::KinesisClient,
+        dynamodb: kinesis_edge::DynamoDbClient,
         factory: Arc<dyn ProcessorFactory>,
     ) -> Self {
         let kinesis = SdkKinesis::new(kinesis, &config.stream);

@@ -2,10 +2,11 @@
 //!
 //! [`parse`] is for whoever scans a lease table without working on it, too: ask for the attributes of [`PROJECTION`].
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
-use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::Timestamp;
+use kinesis_edge::AttributeValue;
+pub use kinesis_edge::Item;
 
 use crate::model::{
     lease::{Lease, StreamIdentifier},
@@ -13,11 +14,9 @@ use crate::model::{
     shard::{HashRange, ShardId},
 };
 
-/// An item as the SDK has it.
-pub type Item = HashMap<String, AttributeValue>;
-
-/// All that [`parse`] needs to know who holds a lease, how far it is, whose child it is and how busy its holder. Without the hash range,
-/// the number of owner switches and the process, which nobody but a worker needs.
+/// All that [`parse`] needs to know who holds a lease, how far it is, whose child it is and how busy its
+/// holder is. Without the hash range, the number of owner switches and the process, which nobody but a
+/// worker needs.
 pub const PROJECTION: [&str; 15] = [
     "leaseKey",
     "leaseOwner",
