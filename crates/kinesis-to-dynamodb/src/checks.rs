@@ -1,10 +1,10 @@
 //! What would fail later, asked at the start: the stream, the table and its key, the rejects table and its key.
 
-use aws_sdk_dynamodb::types::{KeyType, ScalarAttributeType, TableDescription};
+use kinesis_edge::{Failure, Key, Kind};
 
 use crate::{
     Error, Settings,
-    aws::{Clients, Failure, Kind},
+    aws::Clients,
     error::Problem,
     fix,
     item::{KINESIS_POSITION, PROCESSED_BY},
@@ -30,31 +30,16 @@ pub(crate) async fn all(settings: &Settings, clients: &Clients) -> Result<String
 
 async fn stream(stream: &str, clients: &Clients) -> Result<(), Problem> {
     let region = &clients.region;
-    let (name, arn) = if stream.starts_with("arn:") {
-        (None, Some(stream))
-    } else {
-        (Some(stream), None)
-    };
     let short = stream.rsplit('/').next().unwrap_or(stream);
-    let answer = clients
-        .kinesis
-        .list_shards()
-        .set_stream_name(name.map(Into::into))
-        .set_stream_arn(arn.map(Into::into))
-        .max_results(1)
-        .send()
-        .await;
-    let Err(error) = answer else { return Ok(()) };
-    let being_made = error
-        .as_service_error()
-        .is_some_and(|error| error.is_resource_in_use_exception());
-    let failure = Failure::of("ListShards", &error);
+    let Err(failure) = clients.stream(stream).try_list().await else {
+        return Ok(());
+    };
     Err(match failure.kind {
         Kind::NotFound => Problem {
             what: format!("stream {stream} does not exist in {region} ({failure})"),
             fix: fix::create_stream(short, region),
         },
-        _ if being_made => Problem {
+        Kind::InUse => Problem {
             what: format!("stream {stream} is not ready yet ({failure})"),
             fix: fix::wait_for_stream(short, region),
         },
@@ -70,8 +55,8 @@ async fn stream(stream: &str, clients: &Clients) -> Result<(), Problem> {
 /// The name of the table's key attribute.
 pub(crate) async fn table(table: &str, clients: &Clients) -> Result<String, Problem> {
     let region = &clients.region;
-    let description = match describe(table, clients).await {
-        Ok(description) => description,
+    let keys = match clients.table(table).describe().await {
+        Ok(description) => description.keys,
         Err(failure) if failure.kind == Kind::NotFound => {
             return Err(Problem {
                 what: format!("table {table} does not exist in {region} ({failure})"),
@@ -87,16 +72,17 @@ pub(crate) async fn table(table: &str, clients: &Clients) -> Result<String, Prob
             ));
         }
     };
-    match keys(&description).as_slice() {
-        [(name, KeyType::Hash, ScalarAttributeType::S)]
-            if ![KINESIS_POSITION, PROCESSED_BY].contains(&name.as_str()) =>
+    match keys.as_slice() {
+        [key]
+            if is(key, "HASH", "S")
+                && ![KINESIS_POSITION, PROCESSED_BY].contains(&key.name.as_str()) =>
         {
-            Ok(name.clone())
+            Ok(key.name.clone())
         }
         _ => Err(Problem {
             what: format!(
                 "table {table} has the key {}: want one HASH key of type S, not named {KINESIS_POSITION} or {PROCESSED_BY}; use another table",
-                told(&description)
+                listed(&keys)
             ),
             fix: format!(
                 "{} (and TABLE_NAME={table}-2)",
@@ -109,8 +95,8 @@ pub(crate) async fn table(table: &str, clients: &Clients) -> Result<String, Prob
 async fn rejects_table(table: Option<&str>, clients: &Clients) -> Result<(), Problem> {
     let Some(table) = table else { return Ok(()) };
     let region = &clients.region;
-    let description = match describe(table, clients).await {
-        Ok(description) => description,
+    let mut keys = match clients.table(table).describe().await {
+        Ok(description) => description.keys,
         Err(failure) if failure.kind == Kind::NotFound => {
             return Err(Problem {
                 what: format!("rejects table {table} does not exist in {region} ({failure})"),
@@ -126,25 +112,17 @@ async fn rejects_table(table: Option<&str>, clients: &Clients) -> Result<(), Pro
             ));
         }
     };
-    let mut keys = keys(&description);
-    keys.sort_by_key(|(_, kind, _)| *kind != KeyType::Hash);
-    let wanted = [
-        ("record", KeyType::Hash, ScalarAttributeType::S),
-        ("part", KeyType::Range, ScalarAttributeType::N),
-    ];
-    if keys
-        .iter()
-        .map(|(name, kind, scalar)| (name.as_str(), kind, scalar))
-        .eq(wanted
-            .iter()
-            .map(|(name, kind, scalar)| (*name, kind, scalar)))
+    keys.sort_by(|a, b| a.role.cmp(&b.role));
+    if let [record, part] = keys.as_slice()
+        && (record.name == "record" && is(record, "HASH", "S"))
+        && (part.name == "part" && is(part, "RANGE", "N"))
     {
         return Ok(());
     }
     Err(Problem {
         what: format!(
             "rejects table {table} has the key {}: want record (HASH, S) and part (RANGE, N); use another table",
-            told(&description)
+            listed(&keys)
         ),
         fix: format!(
             "{} (and REJECTS_TABLE={table}-2)",
@@ -153,42 +131,13 @@ async fn rejects_table(table: Option<&str>, clients: &Clients) -> Result<(), Pro
     })
 }
 
-async fn describe(table: &str, clients: &Clients) -> Result<TableDescription, Failure> {
-    let answer = clients
-        .leases
-        .describe_table()
-        .table_name(table)
-        .send()
-        .await;
-    let answer = answer.map_err(|error| Failure::of("DescribeTable", &error))?;
-    Ok(answer
-        .table
-        .unwrap_or_else(|| TableDescription::builder().build()))
+fn is(key: &Key, role: &str, r#type: &str) -> bool {
+    key.role == role && key.r#type == r#type
 }
 
-/// Name, kind and type of each key attribute.
-fn keys(description: &TableDescription) -> Vec<(String, KeyType, ScalarAttributeType)> {
-    let definitions = description.attribute_definitions();
-    description
-        .key_schema()
-        .iter()
-        .filter_map(|key| {
-            let definition = definitions
-                .iter()
-                .find(|definition| definition.attribute_name() == key.attribute_name())?;
-            Some((
-                key.attribute_name().to_owned(),
-                key.key_type().clone(),
-                definition.attribute_type().clone(),
-            ))
-        })
-        .collect()
-}
-
-fn told(description: &TableDescription) -> String {
-    let keys = keys(description);
+fn listed(keys: &[Key]) -> String {
     keys.iter()
-        .map(|(name, kind, scalar)| format!("{name} ({kind}, {scalar})"))
+        .map(|Key { name, role, r#type }| format!("{name} ({role}, {type})"))
         .collect::<Vec<_>>()
         .join(" and ")
 }
@@ -197,13 +146,11 @@ fn told(description: &TableDescription) -> String {
 fn unusable(what: &str, failure: &Failure, actions: &[&str], resource: &str) -> Problem {
     Problem {
         what: format!("{what} cannot be used ({failure})"),
-        fix: match failure.kind {
-            Kind::Denied => fix::allow(actions, resource),
-            Kind::Credentials => fix::an_identity(),
-            _ => format!(
+        fix: fix::of_failure(failure, actions, resource).unwrap_or_else(|| {
+            format!(
                 "a network path from here to AWS; try it with: {}",
                 fix::WHO_AM_I
-            ),
-        },
+            )
+        }),
     }
 }

@@ -2,7 +2,9 @@
 
 use std::{fmt, net::SocketAddr};
 
-use crate::{aws::Failure, item::Rejected};
+use kinesis_edge::Failure;
+
+use crate::item::Rejected;
 
 /// Why the consumer cannot start, go on, or store a batch.
 #[derive(Debug, thiserror::Error)]

@@ -1,5 +1,7 @@
 //! The commands that mend what is missing, as they are told in errors. Pure.
 
+use kinesis_edge::{Failure, Kind};
+
 /// What the consumer does with its stream.
 pub(crate) const STREAM_ACTIONS: [&str; 3] = [
     "kinesis:ListShards",
@@ -60,11 +62,23 @@ pub(crate) fn allow(actions: &[&str], resource: &str) -> String {
     )
 }
 
+/// What mends a failure that is a matter of identity or permission; `None`: it is none.
+pub(crate) fn of_failure(failure: &Failure, actions: &[&str], resource: &str) -> Option<String> {
+    match failure.kind {
+        _ if failure.is_of_credentials() => Some(an_identity()),
+        Kind::Denied => Some(allow(actions, resource)),
+        Kind::NoCredentials | Kind::Unauthenticated | Kind::ExpiredCredentials => {
+            Some(an_identity())
+        }
+        _ => None,
+    }
+}
+
 /// Says who this process is to AWS.
 pub(crate) const WHO_AM_I: &str = "aws sts get-caller-identity";
 
 /// Gives this process an identity.
-pub(crate) fn an_identity() -> String {
+fn an_identity() -> String {
     format!(
         "a role for the pod's service account (IRSA or EKS Pod Identity); see who this process is with: {WHO_AM_I}"
     )

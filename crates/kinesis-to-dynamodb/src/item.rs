@@ -5,8 +5,8 @@
 
 use std::collections::HashMap;
 
-use aws_sdk_dynamodb::types::AttributeValue;
 use kinesis_consumer::{record::Record, sequence::Position};
+use kinesis_edge::AttributeValue;
 use serde_json::Value;
 
 use crate::number;

@@ -95,7 +95,7 @@ async fn consume(
     let region = clients.region;
     let mut config = settings.consumer();
     let processors = adapt(&mut config, Arc::new(processor::Factory(sink)));
-    let worker = Worker::new(config, clients.kinesis, clients.leases, processors).on_event(
+    let worker = Worker::new(config, clients.kinesis, clients.dynamodb, processors).on_event(
         Arc::new(move |event| {
             log::event(event);
             events.record(event);

@@ -6,12 +6,12 @@
 
 use std::sync::Arc;
 
-use aws_sdk_dynamodb::{primitives::Blob, types::AttributeValue};
 use kinesis_consumer::record::Record;
+use kinesis_edge::{AttributeValue, Blob, Table, Write};
 
 use crate::{
     Error, Settings,
-    aws::{Clients, Failure},
+    aws::Clients,
     fix,
     item::{Item, Rejected},
     metrics::Metrics,
@@ -26,17 +26,17 @@ const REASON_CHARS: usize = 1000;
 /// Where rejects of one stream go.
 #[derive(Debug)]
 pub(crate) struct Rejects {
-    table: Option<String>,
+    table: Option<Table>,
     stream: String,
     rejected_by: String,
-    clients: Clients,
+    region: String,
     metrics: Arc<Metrics>,
 }
 
 impl Rejects {
     pub(crate) fn new(settings: &Settings, clients: &Clients, metrics: Arc<Metrics>) -> Self {
         Self {
-            table: settings.rejects_table().map(Into::into),
+            table: settings.rejects_table().map(|table| clients.items(table)),
             stream: settings
                 .stream_name
                 .rsplit('/')
@@ -44,7 +44,7 @@ impl Rejects {
                 .unwrap_or_default()
                 .to_owned(),
             rejected_by: settings.instance_name(),
-            clients: clients.clone(),
+            region: clients.region.clone(),
             metrics,
         }
     }
@@ -58,28 +58,11 @@ impl Rejects {
     ) -> Result<(), Error> {
         if let Some(table) = &self.table {
             for part in self.parts(shard, record, reason) {
-                let request = self
-                    .clients
-                    .items
-                    .put_item()
-                    .table_name(table)
-                    .set_item(Some(part));
-                patiently(&self.metrics, || async {
-                    request
-                        .clone()
-                        .send()
-                        .await
-                        .map_err(|error| Failure::of("PutItem", &error))
-                })
-                .await
-                .map_err(|failure| {
-                    let region = &self.clients.region;
-                    failed(
-                        table,
-                        failure,
-                        region,
-                        &fix::create_rejects_table(table, region),
-                    )
+                let put = || table.put(part.clone(), Write::new());
+                let put = patiently(&self.metrics, put).await.map(drop);
+                put.map_err(|failure| {
+                    let create = fix::create_rejects_table(table.name(), &self.region);
+                    failed(table.name(), failure, &self.region, &create)
                 })?;
             }
         }
@@ -90,7 +73,7 @@ impl Rejects {
             sub_sequence_number = record.sub_sequence_number,
             bytes = record.data.len(),
             %reason,
-            kept_in = self.table.as_deref().unwrap_or("the stream alone"),
+            kept_in = self.table.as_ref().map_or("the stream alone", Table::name),
             "record rejected"
         );
         Ok(())

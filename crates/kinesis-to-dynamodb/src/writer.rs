@@ -6,12 +6,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use aws_sdk_dynamodb::types::AttributeValue;
 use backon::{ExponentialBuilder, Retryable as _};
+use kinesis_edge::{AttributeValue, Failure, Kind, Table, Write, Written};
 
 use crate::{
     Error, Settings,
-    aws::{Clients, Failure, Kind},
+    aws::Clients,
     checks,
     error::Problem,
     fix,
@@ -34,7 +34,7 @@ pub(crate) enum Put {
 #[derive(Debug)]
 pub(crate) struct Writer {
     clients: Clients,
-    table: String,
+    table: Table,
     key: String,
     metrics: Arc<Metrics>,
 }
@@ -48,7 +48,7 @@ impl Writer {
     ) -> Self {
         Self {
             clients: clients.clone(),
-            table: settings.table_name.clone(),
+            table: clients.items(&settings.table_name),
             key: key.to_owned(),
             metrics,
         }
@@ -60,46 +60,43 @@ impl Writer {
             .get(KINESIS_POSITION)
             .cloned()
             .unwrap_or(AttributeValue::Null(true));
-        let request = self
-            .clients
-            .items
-            .put_item()
-            .table_name(&self.table)
-            .set_item(Some(item))
-            .condition_expression(
-                "attribute_not_exists(kinesis_position) OR kinesis_position < :position",
-            )
-            .expression_attribute_values(":position", position);
-        let result = patiently(&self.metrics, || async {
-            request
-                .clone()
-                .send()
-                .await
-                .map_err(|error| Failure::of("PutItem", &error))
-        });
-        match result.await {
-            Ok(_) => Ok(Put::Stored),
-            Err(failure) => match failure.kind {
-                Kind::Condition => Ok(Put::Stale),
-                Kind::Invalid => self.refused(failure).await,
-                _ => Err(failed(
-                    &self.table,
+        let newer = Write::new()
+            .on("attribute_not_exists(kinesis_position) OR kinesis_position < :position")
+            .value(":position", position);
+        match patiently(&self.metrics, || {
+            self.table.put(item.clone(), newer.clone())
+        })
+        .await
+        {
+            Ok(Written::Done(_)) => Ok(Put::Stored),
+            Ok(Written::Refused(_)) => Ok(Put::Stale),
+            Err(failure) if failure.kind == Kind::Invalid => self.refused(failure).await,
+            Err(failure) => {
+                let create = fix::create_table(self.table.name(), &self.key, &self.clients.region);
+                Err(failed(
+                    self.table.name(),
                     failure,
                     &self.clients.region,
-                    &fix::create_table(&self.table, &self.key, &self.clients.region),
-                )),
-            },
+                    &create,
+                ))
+            }
         }
     }
 
     /// The item's own fault, such as a field that is an index's key and of another type? Or is the table another one by now?
     async fn refused(&self, failure: Failure) -> Result<Put, Error> {
-        match checks::table(&self.table, &self.clients).await {
-            Ok(key) if key == self.key => Ok(Put::Rejected(Rejected::Refused(failure.text))),
+        match checks::table(self.table.name(), &self.clients).await {
+            Ok(key) if key == self.key => {
+                let Failure { code, message, .. } = failure;
+                Ok(Put::Rejected(Rejected::Refused(format!(
+                    "{code}: {message}"
+                ))))
+            }
             Ok(key) => Err(Error::Write(Problem {
                 what: format!(
                     "table {} was made anew with the key {key} instead of {} ({failure})",
-                    self.table, self.key
+                    self.table.name(),
+                    self.key
                 ),
                 fix: "kubectl rollout restart deployment/<the consumer's>".to_owned(),
             })),
@@ -134,10 +131,15 @@ where
 pub(crate) fn failed(table: &str, failure: Failure, region: &str, create: &str) -> Error {
     let what = format!("cannot write to table {table} ({failure})");
     let fix = match failure.kind {
-        Kind::NotFound => create.to_owned(),
-        Kind::Denied => fix::allow(&fix::TABLE_ACTIONS, &fix::table_arn(table, region)),
-        Kind::Credentials => fix::an_identity(),
-        _ => return Error::Aws(failure),
+        Kind::NotFound => Some(create.to_owned()),
+        _ => fix::of_failure(
+            &failure,
+            &fix::TABLE_ACTIONS,
+            &fix::table_arn(table, region),
+        ),
     };
-    Error::Write(Problem { what, fix })
+    match fix {
+        Some(fix) => Error::Write(Problem { what, fix }),
+        None => Error::Aws(failure),
+    }
 }
