@@ -1,0 +1,139 @@
+//! A worker on this library with short timers that reports on standard output, line by line, as
+//! `java/src/main/java/Processor.java` does.
+
+#![expect(clippy::print_stdout, reason = "the test reads these lines")]
+
+use std::{fmt::Write as _, io::Write as _, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use aws_config::BehaviorVersion;
+use kinesis_consumer::{
+    checkpointer::{CheckpointError, Checkpointer},
+    config::{Config, InitialPosition},
+    processor::{ProcessorError, RecordProcessor},
+    record::{Batch, Record},
+    sequence::Checkpoint,
+    shard::ShardId,
+    worker::Worker,
+};
+
+/// Reports each record, then checkpoints.
+#[derive(Debug)]
+struct Reporter {
+    shard: ShardId,
+    /// Processes the first record of the batch's last aggregate, checkpoints there, and hangs.
+    halfway: bool,
+}
+
+#[async_trait]
+impl RecordProcessor for Reporter {
+    async fn initialize(&mut self, _: &Checkpoint) -> Result<(), ProcessorError> {
+        println!("started {}", self.shard);
+        Ok(())
+    }
+
+    async fn process_records(
+        &mut self,
+        batch: &Batch,
+        checkpointer: &Checkpointer,
+    ) -> Result<(), ProcessorError> {
+        let stop = inside_last_aggregate(&batch.records).filter(|_| self.halfway);
+        let processed = stop.map_or(&batch.records[..], |stop| &batch.records[..=stop]);
+        // In one write, and before the checkpoint: what a killed worker has checkpointed, it has
+        // reported.
+        let mut lines = String::new();
+        for record in processed {
+            let (sequence, sub) = (&record.sequence_number, record.sub_sequence_number);
+            let data = String::from_utf8_lossy(&record.data);
+            writeln!(lines, "record {} {sequence} {sub} {data}", self.shard)?;
+        }
+        std::io::stdout().write_all(lines.as_bytes())?;
+        let Some(stop) = stop else {
+            return self.checkpoint(checkpointer).await;
+        };
+        checkpointer
+            .checkpoint_at(&batch.records[stop].position())
+            .await?;
+        println!("halfway {}", self.shard);
+        std::future::pending().await
+    }
+
+    async fn lease_lost(&mut self) {
+        println!("lost {}", self.shard);
+    }
+
+    async fn shard_ended(&mut self, _: &Checkpointer) -> Result<(), ProcessorError> {
+        println!("ended {}", self.shard);
+        Ok(())
+    }
+
+    async fn shutdown_requested(
+        &mut self,
+        checkpointer: &Checkpointer,
+    ) -> Result<(), ProcessorError> {
+        self.checkpoint(checkpointer).await?;
+        println!("stopping {}", self.shard);
+        Ok(())
+    }
+}
+
+impl Reporter {
+    async fn checkpoint(&self, checkpointer: &Checkpointer) -> Result<(), ProcessorError> {
+        match checkpointer.checkpoint().await {
+            // Another worker has the lease: what was not checkpointed comes again there.
+            Err(CheckpointError::LeaseLost) => println!("late {}", self.shard),
+            written => written?,
+        }
+        Ok(())
+    }
+}
+
+/// The index of the first record of the last aggregate that has more than one.
+fn inside_last_aggregate(records: &[Record]) -> Option<usize> {
+    let is_followed = |pair: &[Record]| {
+        pair[0].aggregated
+            && pair[0].sub_sequence_number == 0
+            && pair[0].sequence_number == pair[1].sequence_number
+    };
+    records.windows(2).rposition(is_followed)
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_max_level(tracing_subscriber::filter::LevelFilter::INFO)
+        .init();
+    let aws = aws_config::load_defaults(BehaviorVersion::latest()).await;
+    let mut config = Config::new(
+        std::env::var("STREAM_NAME")?,
+        std::env::var("APPLICATION_NAME")?,
+        std::env::var("WORKER_ID")?,
+    );
+    config.initial_position = InitialPosition::TrimHorizon;
+    config.failover_time = Duration::from_millis(std::env::var("FAILOVER_MILLIS")?.parse()?);
+    config.scan_interval = Duration::from_secs(1);
+    config.peer_scan_interval = Duration::from_secs(1);
+    config.shard_sync_interval = Duration::from_secs(1);
+    config.idle_between_reads = Duration::from_millis(250);
+    config.parent_poll_interval = Duration::from_millis(500);
+    config.shutdown_deadline = Duration::from_secs(5);
+    let halfway = std::env::var_os("HALFWAY").is_some();
+    let factory = move |shard: &ShardId| {
+        let shard = shard.clone();
+        Box::new(Reporter { shard, halfway }) as Box<dyn RecordProcessor>
+    };
+    let mut terminated = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    let shutdown = async move {
+        terminated.recv().await;
+    };
+    let (kinesis, dynamodb) = (
+        aws_sdk_kinesis::Client::new(&aws),
+        aws_sdk_dynamodb::Client::new(&aws),
+    );
+    Worker::new(config, kinesis, dynamodb, Arc::new(factory))
+        .on_event(Arc::new(|event| eprintln!("{event:?}")))
+        .run(shutdown)
+        .await?;
+    Ok(())
+}

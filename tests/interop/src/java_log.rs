@@ -1,0 +1,102 @@
+//! What the Java KCL warns of. Each warning is known to be harmless, with the reason, or fails the
+//! scenario; and none of them may come again and again.
+
+use std::{collections::BTreeMap, path::Path};
+
+use anyhow::{Result, ensure};
+
+/// A harmless warning or error.
+struct Benign {
+    /// A part of the line: the class that logs it, and how the text begins.
+    part: &'static str,
+    /// Why it is harmless.
+    why: &'static str,
+    /// So many in one worker's log are still no loop.
+    most: usize,
+}
+
+const BENIGN: &[Benign] = &[
+    Benign {
+        part: "Worker - graceful shutdown takes too long",
+        why: "2.7.2 waits for the processors of finished shards until it deletes their leases",
+        most: 1,
+    },
+    Benign {
+        part: "ProcessTask - Cannot get the shard for this ProcessTask",
+        why: "a shard is new, and KCL's list of shards up to 30 s old",
+        most: 500,
+    },
+    Benign {
+        part: "WorkerMetricsSelector - Did not find an operating range metadata provider",
+        why: "3.5.1 finds no figures of this machine, and needs none before it leads",
+        most: 1,
+    },
+];
+
+/// Counts the harmless ones, by why they are harmless.
+///
+/// # Errors
+/// Others, or too many.
+pub(crate) fn judge(log: &Path) -> Result<BTreeMap<&'static str, usize>> {
+    let text = std::fs::read_to_string(log)?;
+    let mut counts = BTreeMap::new();
+    let mut others: BTreeMap<String, usize> = BTreeMap::new();
+    for line in entries(&text) {
+        match BENIGN.iter().find(|it| line.contains(it.part)) {
+            Some(benign) => *counts.entry(benign.why).or_default() += 1,
+            None => *others.entry(signature(&line)).or_default() += 1,
+        }
+    }
+    ensure!(
+        others.is_empty(),
+        "{}: not known to be harmless: {others:#?}",
+        log.display()
+    );
+    for benign in BENIGN {
+        let count = counts.get(benign.why).copied().unwrap_or_default();
+        ensure!(
+            count <= benign.most,
+            "{}: {count} times {:?}: a loop",
+            log.display(),
+            benign.part
+        );
+    }
+    Ok(counts)
+}
+
+/// Warnings and errors, each with the first line of its exception.
+fn entries(text: &str) -> Vec<String> {
+    let mut entries: Vec<String> = Vec::new();
+    let mut wanted = false;
+    for line in text.lines() {
+        let starts = line.contains(" INFO ") || line.contains(" WARN ") || line.contains(" ERROR ");
+        if starts {
+            wanted = !line.contains(" INFO ");
+            if wanted {
+                entries.push(line.to_owned());
+            }
+        } else if let Some(entry) = entries.last_mut()
+            && wanted
+            && !line.starts_with("\tat ")
+            && !entry.contains(" | ")
+        {
+            *entry += " | ";
+            *entry += line;
+        }
+    }
+    entries
+}
+
+/// The line without what differs from one time to the next.
+fn signature(line: &str) -> String {
+    let mut text = String::new();
+    let from = line.find(" WARN ").or_else(|| line.find(" ERROR "));
+    for character in line[from.unwrap_or(0)..].chars() {
+        if !character.is_ascii_digit() {
+            text.push(character);
+        } else if !text.ends_with('#') {
+            text.push('#');
+        }
+    }
+    text
+}

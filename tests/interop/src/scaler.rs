@@ -1,0 +1,157 @@
+//! The scaler's verdicts beside those of a walk over the stream.
+
+use std::{collections::BTreeMap, io::Write as _};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::Value;
+use tokio::{
+    process::Command,
+    time::{Duration, Instant, sleep, timeout},
+};
+
+use crate::{
+    PATIENCE,
+    checkpoint::Checkpoint,
+    leases::{LeaseTable, Leases},
+    process::binary,
+    services::Services,
+    stream::{Shard, Stream},
+};
+
+/// Emulators are no endpoints of AWS.
+const CONFIG: &str = "policy: [{namespaces: ['*'], endpoints: ['http://127.0.0.1:*']}]\n";
+
+/// Each shard, and the scaler's word for what the application has to do with it.
+type Verdicts = BTreeMap<String, &'static str>;
+
+/// The words of verdicts under which a worker has something to do, so that KEDA scales from zero.
+const ACTIVE: [&str; 2] = ["unread", "drained"];
+
+/// Asks `check` until neither stream nor lease table moved meanwhile, and compares.
+pub(crate) async fn verify(services: &Services, stream: &Stream, table: &LeaseTable) -> Result<()> {
+    let begin = Instant::now();
+    loop {
+        let before = (walk(stream, &table.now()).await?, table.now());
+        let report = check(services, &stream.name).await?;
+        // The table is watched with a delay of some milliseconds.
+        sleep(Duration::from_millis(200)).await;
+        let after = (walk(stream, &table.now()).await?, table.now());
+        if before == after {
+            return compare(&report, &after.0).with_context(|| {
+                format!("leases: {:#?}\nthe scaler's report: {report:#}", after.1)
+            });
+        }
+        ensure!(begin.elapsed() < PATIENCE, "the leases never stand still");
+    }
+}
+
+fn compare(report: &Value, walked: &Verdicts) -> Result<()> {
+    let application = &report["application"];
+    let shards = application["shards"].as_array().context("shards")?;
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let told: BTreeMap<_, _> = shards
+        .iter()
+        .map(|shard| (text(&shard["id"]), text(&shard["state"])))
+        .collect();
+    let walked_text: BTreeMap<_, _> = walked
+        .iter()
+        .map(|(id, state)| (id.clone(), (*state).to_owned()))
+        .collect();
+    ensure!(
+        told == walked_text,
+        "the scaler says {told:?}, a walk over the stream {walked:?}"
+    );
+    let count = |of: &[&str]| walked.values().filter(|it| of.contains(it)).count();
+    let readable = count(&["unread", "drained", "caughtUp"]);
+    ensure!(
+        application["readable"] == readable,
+        "{readable} are readable: {application:#}"
+    );
+    let unread = count(&["unread"]);
+    ensure!(
+        application["unread"] == unread,
+        "{unread} are unread: {application:#}"
+    );
+    let active = count(&ACTIVE) > 0;
+    ensure!(
+        report["told"]["active"] == active,
+        "active should be {active}: {:#}",
+        report["told"]
+    );
+    Ok(())
+}
+
+/// What the stream and the leases say, by KCL's rules and nothing of ours.
+async fn walk(stream: &Stream, leases: &Leases) -> Result<Verdicts> {
+    let shards = stream.shards().await?;
+    let mut verdicts = Verdicts::new();
+    for shard in shards.values() {
+        let checkpoint = match leases.get(&shard.id) {
+            Some(lease) => lease.checkpoint.clone(),
+            None if !has_a_lease_below(&shards, leases, &shard.id) => {
+                Checkpoint::parse("TRIM_HORIZON", 0)?
+            }
+            None => {
+                verdicts.insert(shard.id.clone(), "notWanted");
+                continue;
+            }
+        };
+        let verdict = if checkpoint.is_shard_end() {
+            "finished"
+        } else if shard.parents.iter().any(|it| holds_up(&shards, leases, it)) {
+            "waits"
+        } else {
+            let places = stream.walk(&shard.id).await?;
+            match places.last() {
+                Some(last) if *last > checkpoint => "unread",
+                _ if shard.closed => "drained",
+                _ => "caughtUp",
+            }
+        };
+        verdicts.insert(shard.id.clone(), verdict);
+    }
+    Ok(verdicts)
+}
+
+/// Is a lease there of what came of the shard? Then its own was deleted.
+fn has_a_lease_below(shards: &BTreeMap<String, Shard>, leases: &Leases, id: &str) -> bool {
+    let mut children = shards.values().filter(|it| it.parents.contains(id));
+    children.any(|it| leases.contains_key(&it.id) || has_a_lease_below(shards, leases, &it.id))
+}
+
+/// Is a parent, of those that the stream still knows, not at its end?
+fn holds_up(shards: &BTreeMap<String, Shard>, leases: &Leases, parent: &str) -> bool {
+    match (shards.get(parent), leases.get(parent)) {
+        (None, _) => false,
+        (_, Some(lease)) => !lease.checkpoint.is_shard_end(),
+        (_, None) => !has_a_lease_below(shards, leases, parent),
+    }
+}
+
+/// What `check` finds out about a trigger on lag.
+async fn check(services: &Services, stream: &str) -> Result<Value> {
+    let mut config = tempfile::NamedTempFile::new()?;
+    config.write_all(CONFIG.as_bytes())?;
+    let (kinesis, dynamodb) = (services.kinesis_endpoint(), &services.dynamodb_endpoint);
+    let mut command = Command::new(binary("keda-kinesis-scaler")?);
+    command.args(["check", "-o", "json", "--config"]).arg(config.path());
+    for pair in [
+        &format!("streamName={stream}"),
+        &format!("applicationName={stream}"),
+        "awsRegion=us-east-1",
+        "scaleOn=lag",
+        "shardCount=1",
+        &format!("awsEndpoint={kinesis}"),
+        &format!("leaseTableEndpoint={dynamodb}"),
+    ] {
+        command.args(["--set", pair]);
+    }
+    let asked = command.env_clear().envs(services.environment());
+    let asked = asked.kill_on_drop(true).output();
+    let output = timeout(PATIENCE, asked).await.context("check hangs")??;
+    if !output.status.success() {
+        bail!("check: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    let report: Value = serde_json::from_slice(&output.stdout)?;
+    Ok(report["triggers"][0].clone())
+}

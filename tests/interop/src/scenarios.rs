@@ -1,0 +1,223 @@
+//! What is tried. Records trickle all along but where a scenario says otherwise; every scenario
+//! ends with [`World::close`], which judges.
+
+use std::path::Path;
+
+use anyhow::{Result, ensure};
+
+use crate::{
+    process::{Kcl, Side},
+    world::{Outcome, World},
+};
+
+/// Shards of a new stream.
+const SHARDS: usize = 4;
+
+/// A scenario, without the version of the KCL.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Scenario {
+    /// One starts on an empty table, the other joins, and they share.
+    Starts(Start),
+    /// They share, then one ends.
+    Ends(Start, End),
+    /// A split and a merge while they share.
+    Reshard,
+    /// One works alone and is killed inside an aggregate, the other goes on alone, and back.
+    TakesOver(Start),
+}
+
+/// Who is meant.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Start {
+    Java,
+    Rust,
+}
+
+/// How a worker ends.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum End {
+    /// SIGTERM.
+    Terminate,
+    /// `kill -9`.
+    Kill,
+}
+
+/// All, by name.
+pub(crate) const ALL: [(&str, Scenario); 9] = [
+    ("java-first", Scenario::Starts(Start::Java)),
+    ("rust-first", Scenario::Starts(Start::Rust)),
+    ("term-java", Scenario::Ends(Start::Java, End::Terminate)),
+    ("term-rust", Scenario::Ends(Start::Rust, End::Terminate)),
+    ("kill-java", Scenario::Ends(Start::Java, End::Kill)),
+    ("kill-rust", Scenario::Ends(Start::Rust, End::Kill)),
+    ("reshard", Scenario::Reshard),
+    ("java-takes-over", Scenario::TakesOver(Start::Java)),
+    ("rust-takes-over", Scenario::TakesOver(Start::Rust)),
+];
+
+impl Start {
+    fn side(self, kcl: Kcl) -> Side {
+        match self {
+            Self::Java => Side::Java(kcl),
+            Self::Rust => Side::Rust,
+        }
+    }
+
+    fn other(self) -> Self {
+        match self {
+            Self::Java => Self::Rust,
+            Self::Rust => Self::Java,
+        }
+    }
+}
+
+/// Runs one.
+pub(crate) async fn run(scenario: Scenario, kcl: Kcl, logs: &Path) -> Result<Outcome> {
+    let mut world = World::start(logs, i32::try_from(SHARDS)?).await?;
+    let played = match scenario {
+        Scenario::Starts(first) => starts(&mut world, first, kcl).await,
+        Scenario::Ends(who, how) => ends(&mut world, who, how, kcl).await,
+        Scenario::Reshard => reshard(&mut world, kcl).await,
+        Scenario::TakesOver(who) => takes_over(&mut world, who, kcl).await,
+    };
+    let history = world.table.clone();
+    let outcome = match played {
+        Ok(()) => world.close().await,
+        Err(error) => Err(error),
+    };
+    outcome.map_err(|error| {
+        let history = history.history().join("\n  ");
+        error.context(format!("leases:\n  {history}\nlogs: {}", logs.display()))
+    })
+}
+
+async fn starts(world: &mut World, first: Start, kcl: Kcl) -> Result<()> {
+    world.trickle();
+    let one = world.run(first.side(kcl))?;
+    world.until_hold(&[(one, SHARDS)]).await?;
+    world.until_flows(&[one]).await?;
+    let two = world.run(first.other().side(kcl))?;
+    world.until_hold(&[(one, SHARDS / 2), (two, SHARDS / 2)]).await?;
+    world.until_shared(&[one, two]).await?;
+    world.still().await?;
+    world.verify_scaler().await
+}
+
+/// We start, for Java takes up to half a minute to believe that a table is empty.
+async fn share(world: &mut World, kcl: Kcl) -> Result<(usize, usize)> {
+    world.trickle();
+    let rust = world.run(Side::Rust)?;
+    world.until_hold(&[(rust, SHARDS)]).await?;
+    let java = world.run(Side::Java(kcl))?;
+    let half = SHARDS / 2;
+    world.until_hold(&[(rust, half), (java, half)]).await?;
+    world.until_shared(&[rust, java]).await?;
+    Ok((rust, java))
+}
+
+async fn ends(world: &mut World, who: Start, how: End, kcl: Kcl) -> Result<()> {
+    let (rust, java) = share(world, kcl).await?;
+    let (ends, stays) = match who {
+        Start::Java => (java, rust),
+        Start::Rust => (rust, java),
+    };
+    match how {
+        End::Terminate => world.terminate(ends).await?,
+        End::Kill => world.kill(ends).await?,
+    }
+    world.until_hold(&[(stays, SHARDS)]).await?;
+    world.until_flows(&[stays]).await?;
+    // And comes back under another name.
+    let again = world.run(who.side(kcl))?;
+    world.until_hold(&[(stays, SHARDS / 2), (again, SHARDS / 2)]).await?;
+    world.until_shared(&[stays, again]).await
+}
+
+async fn reshard(world: &mut World, kcl: Kcl) -> Result<()> {
+    let (rust, java) = share(world, kcl).await?;
+    // One shard of each worker is split: the first and the third, or two others.
+    for number in [rust, java] {
+        let held = world.held(number);
+        let open = world.stream.open().await?;
+        let shard = open.iter().find(|shard| held.contains(&shard.id));
+        world.stream.split(shard.expect("it holds two")).await?;
+    }
+    until_resharded(world).await?;
+    world.until_flows(&[rust, java]).await?;
+    world.still().await?;
+    world.verify_scaler().await?;
+    world.trickle();
+    // Six shards, two of them whole: merges of whatever two neighbours, so of different holders too.
+    for _ in 0..2 {
+        let open = world.stream.open().await?;
+        world.stream.merge(&open[1], &open[2]).await?;
+        until_resharded(world).await?;
+    }
+    world.until_flows(&[rust, java]).await
+}
+
+/// Every closed shard is at its end, and every open one is held by somebody.
+async fn until_resharded(world: &mut World) -> Result<()> {
+    let shards = world.stream.shards().await?;
+    world
+        .until("the reshard is worked through", |world| {
+            let leases = world.table.now();
+            let is_done = |shard: &crate::stream::Shard| match leases.get(&shard.id) {
+                Some(lease) if shard.closed => lease.checkpoint.is_shard_end(),
+                Some(lease) => lease.owner.is_some(),
+                // Finished leases are deleted in the end.
+                None => shard.closed,
+            };
+            Ok(shards.values().all(is_done))
+        })
+        .await
+}
+
+async fn takes_over(world: &mut World, who: Start, kcl: Kcl) -> Result<()> {
+    let (before, after) = (who.other().side(kcl), who.side(kcl));
+    // The one works alone, and sees a split through.
+    world.trickle();
+    let one = world.run(before)?;
+    world.until_hold(&[(one, SHARDS)]).await?;
+    let open = world.stream.open().await?;
+    world.stream.split(&open[0]).await?;
+    until_resharded(world).await?;
+    world.until_flows(&[one]).await?;
+    world.still().await?;
+    world.terminate(one).await?;
+    world.verify_scaler().await?;
+
+    // It goes on and is killed inside an aggregate of each shard, with a checkpoint there.
+    let open = world.stream.open().await?;
+    let halfway = world.put_into(&open, 2).await?;
+    let killed = world.run_halfway(before)?;
+    world
+        .until("it stands inside an aggregate of each shard", |world| {
+            Ok(world.ledger.said(killed, "halfway").len() == open.len())
+        })
+        .await?;
+    world.kill(killed).await?;
+    // More, and a merge, while nobody works.
+    world.put_into(&open[1..], 1).await?;
+    world.stream.merge(&open[2], &open[3]).await?;
+    world.put_into(&world.stream.open().await?, 1).await?;
+    world.verify_scaler().await?;
+
+    // The other goes on alone, right there: what is checkpointed does not come again.
+    let two = world.run(after)?;
+    world.still().await?;
+    until_resharded(world).await?;
+    for record in &halfway {
+        let readings = world.ledger.readings(record);
+        ensure!(readings.len() == 1, "{record} came again: {readings:?}");
+        let by = if readings[0].sub == 0 { killed } else { two };
+        ensure!(readings[0].worker == by, "{record}: {readings:?}, not {by}");
+    }
+    world.terminate(two).await?;
+    world.verify_scaler().await?;
+
+    // And back.
+    world.trickle();
+    let three = world.run(before)?;
+    world.until_flows(&[three]).await
+}

@@ -1,0 +1,266 @@
+//! What a scenario has: emulators, a stream, a lease table, workers, and the account of it all.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use tokio::{
+    sync::{oneshot, watch},
+    task::JoinHandle,
+    time::{Instant, MissedTickBehavior, interval, timeout},
+};
+
+use crate::{
+    PATIENCE, java_log,
+    leases::LeaseTable,
+    ledger::Ledger,
+    process::{Side, Worker},
+    scaler,
+    services::Services,
+    stream::{Shard, Stream},
+};
+
+/// Plain records of one put, beside an aggregate, while records trickle.
+const TRICKLE: usize = 4;
+
+/// A scenario's world.
+#[derive(Debug)]
+pub(crate) struct World {
+    services: Services,
+    pub(crate) stream: Stream,
+    pub(crate) table: Arc<LeaseTable>,
+    pub(crate) ledger: Arc<Ledger>,
+    workers: Vec<Worker>,
+    /// Records that trickle, until the sender is dropped.
+    trickle: Option<(oneshot::Sender<()>, JoinHandle<Result<()>>)>,
+    logs: PathBuf,
+    verified: usize,
+}
+
+/// What came of a scenario.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    /// Records that were put, and processed.
+    pub(crate) records: usize,
+    /// Times that a record was processed once more.
+    pub(crate) again: usize,
+    /// Times that a lease went to another worker.
+    pub(crate) moves: usize,
+    /// Times that the scaler was compared with a walk over the stream.
+    pub(crate) verified: usize,
+    /// Harmless warnings in the Java logs: why, how many.
+    pub(crate) warnings: BTreeMap<&'static str, usize>,
+}
+
+impl World {
+    /// A stream of so many shards; no lease table.
+    pub(crate) async fn start(logs: &Path, shards: i32) -> Result<Self> {
+        std::fs::create_dir_all(logs)?;
+        let database = dynoxide::Database::memory()?;
+        let services = Services::start(database.clone()).await?;
+        let ledger = Arc::new(Ledger::new());
+        let kinesis = services.kinesis.clone();
+        let stream = Stream::create(kinesis, "orders", shards, Arc::clone(&ledger)).await?;
+        Ok(Self {
+            services,
+            table: LeaseTable::watch(database, stream.name.clone()),
+            stream,
+            ledger,
+            workers: Vec::new(),
+            trickle: None,
+            logs: logs.to_owned(),
+            verified: 0,
+        })
+    }
+
+    /// Starts a worker; returns its number.
+    pub(crate) fn run(&mut self, side: Side) -> Result<usize> {
+        self.run_worker(side, false)
+    }
+
+    /// Starts a worker that stops inside an aggregate, with a checkpoint there.
+    pub(crate) fn run_halfway(&mut self, side: Side) -> Result<usize> {
+        self.run_worker(side, true)
+    }
+
+    fn run_worker(&mut self, side: Side, halfway: bool) -> Result<usize> {
+        let number = self.workers.len();
+        let mut environment = self.services.environment();
+        // The stream, the application and its lease table have one name.
+        environment.push(("STREAM_NAME", self.stream.name.clone()));
+        environment.push(("APPLICATION_NAME", self.stream.name.clone()));
+        let account = (&self.ledger, &*self.logs);
+        let worker = Worker::start(side, number, &environment, halfway, account)?;
+        self.workers.push(worker);
+        Ok(number)
+    }
+
+    /// A few records every 100 ms, until [`Self::still`].
+    pub(crate) fn trickle(&mut self) {
+        let stream = self.stream.clone();
+        let (stop, mut stopped) = oneshot::channel();
+        let trickle = tokio::spawn(async move {
+            let mut ticks = interval(Duration::from_millis(100));
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                // Between puts: what is put half stands in the ledger and nowhere else.
+                tokio::select! {
+                    _ = &mut stopped => return Ok(()),
+                    _ = ticks.tick() => {}
+                }
+                stream.put(None, TRICKLE).await?;
+            }
+        });
+        self.trickle = Some((stop, trickle));
+    }
+
+    /// No more records, and all there are processed.
+    pub(crate) async fn still(&mut self) -> Result<()> {
+        if let Some((stop, trickle)) = self.trickle.take() {
+            drop(stop);
+            trickle.await?.context("a put failed")?;
+        }
+        self.until("every record is processed", |world| {
+            Ok(world.ledger.missing().is_empty())
+        })
+        .await
+    }
+
+    /// Waits until it is so; fails when a worker ends by itself.
+    pub(crate) async fn until(
+        &mut self,
+        what: &str,
+        mut is_so: impl FnMut(&Self) -> Result<bool>,
+    ) -> Result<()> {
+        let (mut ledger, mut leases) = (self.ledger.changes(), self.table.changes());
+        let waiting = async {
+            while !is_so(self)? {
+                for worker in &mut self.workers {
+                    worker.must_run()?;
+                }
+                any_change(&mut ledger, &mut leases).await;
+            }
+            anyhow::Ok(())
+        };
+        match timeout(PATIENCE, waiting).await {
+            Ok(done) => done.with_context(|| format!("until {what}")),
+            Err(_) => bail!("waited {PATIENCE:?} in vain until {what}"),
+        }
+    }
+
+    /// Waits until the workers hold so many unfinished leases.
+    pub(crate) async fn until_hold(&mut self, wanted: &[(usize, usize)]) -> Result<()> {
+        let named: Vec<_> = wanted
+            .iter()
+            .map(|(worker, leases)| (self.workers[*worker].name.clone(), *leases))
+            .collect();
+        self.until(&format!("the workers hold {named:?} leases"), |world| {
+            let mut all = named.iter();
+            Ok(all.all(|(name, leases)| world.table.held_by(name).len() == *leases))
+        })
+        .await
+    }
+
+    /// Waits until records that are put from now on were processed, of each open shard some, by
+    /// these workers together.
+    pub(crate) async fn until_flows(&mut self, workers: &[usize]) -> Result<()> {
+        let open = self.stream.open().await?;
+        let open: BTreeSet<_> = open.into_iter().map(|shard| shard.id).collect();
+        let since = Instant::now();
+        self.until(&format!("all is processed by {workers:?}"), |world| {
+            let read = workers.iter().map(|it| world.ledger.read_since(*it, since));
+            let read: BTreeSet<_> = read.flatten().collect();
+            Ok(read.is_superset(&open))
+        })
+        .await
+    }
+
+    /// The same, and each of them has processed some.
+    pub(crate) async fn until_shared(&mut self, workers: &[usize]) -> Result<()> {
+        let since = Instant::now();
+        self.until_flows(workers).await?;
+        self.until(&format!("each of {workers:?} processes"), |world| {
+            let mut each = workers.iter();
+            Ok(each.all(|it| !world.ledger.read_since(*it, since).is_empty()))
+        })
+        .await
+    }
+
+    /// The unfinished leases of a worker.
+    pub(crate) fn held(&self, worker: usize) -> BTreeSet<String> {
+        self.table.held_by(&self.workers[worker].name)
+    }
+
+    /// SIGTERM.
+    pub(crate) async fn terminate(&mut self, worker: usize) -> Result<()> {
+        self.workers[worker].terminate().await
+    }
+
+    /// `kill -9`.
+    pub(crate) async fn kill(&mut self, worker: usize) -> Result<()> {
+        self.workers[worker].kill().await
+    }
+
+    /// Puts some records and an aggregate into each of these shards, the aggregate last.
+    pub(crate) async fn put_into(&self, shards: &[Shard], plain: usize) -> Result<Vec<String>> {
+        let mut put = Vec::new();
+        for shard in shards {
+            put.extend(self.stream.put(Some(shard), plain).await?);
+        }
+        Ok(put)
+    }
+
+    /// The scaler says of every shard what a walk over the stream says.
+    pub(crate) async fn verify_scaler(&mut self) -> Result<()> {
+        scaler::verify(&self.services, &self.stream, &self.table).await?;
+        self.verified += 1;
+        Ok(())
+    }
+
+    /// Ends all workers and judges.
+    pub(crate) async fn close(mut self) -> Result<Outcome> {
+        self.still().await?;
+        for worker in &mut self.workers {
+            if !worker.is_over() {
+                worker.terminate().await?;
+            }
+        }
+        let totals = self.ledger.close()?;
+        let odd = self.ledger.odd();
+        ensure!(odd.len() <= self.workers.len(), "odd lines: {odd:?}");
+        self.verify_scaler().await?;
+        // Backlog that nobody works on, in some shards.
+        let open = self.stream.open().await?;
+        self.put_into(&open[..open.len() / 2], 1).await?;
+        self.verify_scaler().await?;
+        let moves = self.table.close()?;
+        let mut warnings = BTreeMap::new();
+        for worker in &self.workers {
+            if let Side::Java(_) = worker.side {
+                for (why, count) in java_log::judge(&worker.log)? {
+                    *warnings.entry(why).or_default() += count;
+                }
+            }
+        }
+        Ok(Outcome {
+            records: totals.put,
+            again: totals.again,
+            moves,
+            verified: self.verified,
+            warnings,
+        })
+    }
+}
+
+async fn any_change(one: &mut watch::Receiver<()>, other: &mut watch::Receiver<()>) {
+    tokio::select! {
+        _ = one.changed() => {}
+        _ = other.changed() => {}
+        // Also processes that end.
+        () = tokio::time::sleep(Duration::from_secs(1)) => {}
+    }
+}
