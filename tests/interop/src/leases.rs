@@ -164,7 +164,8 @@ impl State {
         let sub = item["checkpointSubSequenceNumber"]["N"].as_str();
         let checkpoint = Checkpoint::parse(checkpoint, sub.unwrap_or("0").parse()?)?;
         if deleted {
-            self.history.push(format!("{seconds:7.2} s  {key}: deleted at {checkpoint}"));
+            self.history
+                .push(format!("{seconds:7.2} s  {key}: deleted at {checkpoint}"));
             self.leases.remove(&key);
             self.deleted.insert(key, checkpoint);
             return Ok(());

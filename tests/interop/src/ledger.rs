@@ -84,12 +84,16 @@ impl Ledger {
             ["record", shard, _, sub, carried] if carried.len() == data(0).len() => {
                 let (shard, sub) = (shard.to_owned(), sub.parse().unwrap_or(u64::MAX));
                 let at = Instant::now();
-                inner.read.entry(carried.to_owned()).or_default().push(Read {
-                    worker,
-                    shard,
-                    sub,
-                    at,
-                });
+                inner
+                    .read
+                    .entry(carried.to_owned())
+                    .or_default()
+                    .push(Read {
+                        worker,
+                        shard,
+                        sub,
+                        at,
+                    });
             }
             [what, shard] if what != "record" && shard.starts_with("shardId-") => {
                 let (what, shard) = (what.to_owned(), shard.to_owned());
@@ -140,7 +144,11 @@ impl Ledger {
         let missing = self.missing();
         ensure!(missing.is_empty(), "never processed: {missing:?}");
         let inner = self.inner();
-        let invented: Vec<_> = inner.read.keys().filter(|it| !inner.put.contains(*it)).collect();
+        let invented: Vec<_> = inner
+            .read
+            .keys()
+            .filter(|it| !inner.put.contains(*it))
+            .collect();
         ensure!(invented.is_empty(), "processed, never put: {invented:?}");
         let again = inner.read.values().map(|it| it.len() - 1).sum();
         Ok(Totals {

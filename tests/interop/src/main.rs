@@ -61,14 +61,20 @@ async fn main() -> Result<ExitCode> {
         let seconds = begin.elapsed().as_secs();
         if let Err(error) = &outcome {
             let causes: Vec<_> = error.chain().map(ToString::to_string).collect();
-            eprintln!("{} failed after {seconds} s: {}", run.name, causes.join("\n"));
+            eprintln!(
+                "{} failed after {seconds} s: {}",
+                run.name,
+                causes.join("\n")
+            );
             failed += 1;
         }
         let row = row(&run.name, seconds, &outcome);
         println!("{row}");
         rows.push(row);
     }
-    println!("\n| scenario | result | s | records | again | lease moves | scaler checks | Java warnings |");
+    println!(
+        "\n| scenario | result | s | records | again | lease moves | scaler checks | Java warnings |"
+    );
     println!("|---|---|---|---|---|---|---|---|");
     for row in rows {
         println!("{row}");
@@ -118,7 +124,9 @@ fn row(name: &str, seconds: u64, outcome: &Result<Outcome>) -> String {
                 .map(|(why, count)| format!("{count} × {why}"))
                 .collect();
             let warnings = warnings.join("; ");
-            format!("| {name} | ok | {seconds} | {records} | {again} | {moves} | {verified} | {warnings} |")
+            format!(
+                "| {name} | ok | {seconds} | {records} | {again} | {moves} | {verified} | {warnings} |"
+            )
         }
         Err(_) => format!("| {name} | FAILED | {seconds} | | | | | |"),
     }

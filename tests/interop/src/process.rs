@@ -183,7 +183,10 @@ fn java(kcl: Kcl) -> Result<Command> {
         .arg("-Dorg.slf4j.simpleLogger.showDateTime=true")
         .arg("-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS")
         .arg("-cp")
-        .arg(format!("{0}/kcl-worker.jar:{0}/dependency/*", built.display()))
+        .arg(format!(
+            "{0}/kcl-worker.jar:{0}/dependency/*",
+            built.display()
+        ))
         .arg("Worker");
     Ok(command)
 }

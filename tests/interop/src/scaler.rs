@@ -134,7 +134,9 @@ async fn check(services: &Services, stream: &str) -> Result<Value> {
     config.write_all(CONFIG.as_bytes())?;
     let (kinesis, dynamodb) = (services.kinesis_endpoint(), &services.dynamodb_endpoint);
     let mut command = Command::new(binary("keda-kinesis-scaler")?);
-    command.args(["check", "-o", "json", "--config"]).arg(config.path());
+    command
+        .args(["check", "-o", "json", "--config"])
+        .arg(config.path());
     for pair in [
         &format!("streamName={stream}"),
         &format!("applicationName={stream}"),

@@ -97,7 +97,9 @@ async fn starts(world: &mut World, first: Start, kcl: Kcl) -> Result<()> {
     world.until_hold(&[(one, SHARDS)]).await?;
     world.until_flows(&[one]).await?;
     let two = world.run(first.other().side(kcl))?;
-    world.until_hold(&[(one, SHARDS / 2), (two, SHARDS / 2)]).await?;
+    world
+        .until_hold(&[(one, SHARDS / 2), (two, SHARDS / 2)])
+        .await?;
     world.until_shared(&[one, two]).await?;
     world.still().await?;
     world.verify_scaler().await
@@ -129,7 +131,9 @@ async fn ends(world: &mut World, who: Start, how: End, kcl: Kcl) -> Result<()> {
     world.until_flows(&[stays]).await?;
     // And comes back under another name.
     let again = world.run(who.side(kcl))?;
-    world.until_hold(&[(stays, SHARDS / 2), (again, SHARDS / 2)]).await?;
+    world
+        .until_hold(&[(stays, SHARDS / 2), (again, SHARDS / 2)])
+        .await?;
     world.until_shared(&[stays, again]).await
 }
 

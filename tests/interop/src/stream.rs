@@ -113,7 +113,10 @@ impl Stream {
         let middle = start + (end - start) / 2;
         let split = self.client.split_shard().stream_name(&self.name);
         let split = split.shard_to_split(&shard.id);
-        split.new_starting_hash_key(middle.to_string()).send().await?;
+        split
+            .new_starting_hash_key(middle.to_string())
+            .send()
+            .await?;
         self.is_active().await
     }
 

@@ -115,7 +115,6 @@ async fn main() -> anyhow::Result<()> {
     config.scan_interval = Duration::from_secs(1);
     config.peer_scan_interval = Duration::from_secs(1);
     config.shard_sync_interval = Duration::from_secs(1);
-    config.idle_between_reads = Duration::from_millis(250);
     config.parent_poll_interval = Duration::from_millis(500);
     config.shutdown_deadline = Duration::from_secs(5);
     let halfway = std::env::var_os("HALFWAY").is_some();

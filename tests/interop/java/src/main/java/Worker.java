@@ -51,7 +51,7 @@ public final class Worker {
                 .leasesRecoveryAuditorExecutionFrequencyMillis(2_000);
         Version.configure(coordinator, leases);
         var polling = new PollingConfig(stream, kinesis);
-        polling.idleTimeBetweenReadsInMillis(250);
+        polling.idleTimeBetweenReadsInMillis(1_000);
         var scheduler = new Scheduler(configs.checkpointConfig(), coordinator, leases, configs.lifecycleConfig(),
                 configs.metricsConfig().metricsFactory(new NullMetricsFactory()), configs.processorConfig(),
                 configs.retrievalConfig().retrievalSpecificConfig(polling));
