@@ -18,16 +18,15 @@ mod services;
 mod stream;
 mod world;
 
-use std::{
-    path::Path,
-    process::ExitCode,
-    time::{Duration, Instant},
-};
+use std::{path::Path, process::ExitCode, time::Duration};
 
 use anyhow::{Result, bail};
 use process::Kcl;
 use scenarios::{ALL, Scenario};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::Instant,
+};
 use world::Outcome;
 
 /// How long anything may take: the timers are seconds, but the machine may be busy.

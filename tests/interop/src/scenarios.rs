@@ -1,7 +1,7 @@
 //! What is tried. Records trickle all along but where a scenario says otherwise; every scenario
 //! ends with [`World::close`], which judges.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use anyhow::{Result, ensure};
 
@@ -80,7 +80,7 @@ pub(crate) async fn run(scenario: Scenario, kcl: Kcl, logs: &Path) -> Result<Out
         Scenario::Reshard => reshard(&mut world, kcl).await,
         Scenario::TakesOver(who) => takes_over(&mut world, who, kcl).await,
     };
-    let history = world.table.clone();
+    let history = Arc::clone(&world.table);
     let outcome = match played {
         Ok(()) => world.close().await,
         Err(error) => Err(error),
@@ -151,7 +151,7 @@ async fn reshard(world: &mut World, kcl: Kcl) -> Result<()> {
     world.still().await?;
     world.verify_scaler().await?;
     world.trickle();
-    // Six shards, two of them whole: merges of whatever two neighbours, so of different holders too.
+    // Neighbours in the middle, whoever holds them, and then what came of them with the next.
     for _ in 0..2 {
         let open = world.stream.open().await?;
         world.stream.merge(&open[1], &open[2]).await?;
