@@ -97,6 +97,20 @@ impl SourceErrorKind {
         }
     }
 
+    /// An error of this kind, for unit tests.
+    #[cfg(test)]
+    pub(crate) fn example(self) -> SourceError {
+        SourceError {
+            kind: self,
+            operation: "GetRecords",
+            resource: "stream orders".to_owned(),
+            region: "eu-west-1".to_owned(),
+            code: format!("{self:?}Exception"),
+            message: "no".to_owned(),
+            hint: "Try again".to_owned(),
+        }
+    }
+
     /// Does asking again soon make no sense? Such an error, seen twice, does not wait for `maxStale`.
     pub fn is_permanent(self) -> bool {
         matches!(self, Self::NotFound | Self::AccessDenied)
@@ -114,6 +128,29 @@ impl Error {
             Self::Source(error) => error.kind.code(),
             Self::Exhausted(_) => Code::ResourceExhausted,
         }
+    }
+}
+
+/// A gRPC code as the gRPC specification writes it, `NOT_FOUND`: in metrics and in `/explain`.
+pub fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
     }
 }
 

@@ -17,7 +17,7 @@ use prometheus_client::{
 };
 use tonic::Code;
 
-use crate::error::SourceErrorKind;
+use crate::error::{SourceErrorKind, code_name};
 
 /// All metrics of one server.
 #[derive(Debug)]
@@ -89,21 +89,6 @@ struct ShardLabels {
     shard: String,
 }
 
-/// How often looking for an unread record brought what, since the application is watched.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Probes {
-    /// A record.
-    pub record: u64,
-    /// An empty page.
-    pub empty: u64,
-    /// The end of a closed shard.
-    pub end: u64,
-    /// The shard's readers had used up its quota.
-    pub throttled: u64,
-    /// No answer of use.
-    pub failed: u64,
-}
-
 /// One application, as a scrape shows it.
 #[derive(Clone, Debug, Default)]
 pub struct ApplicationGauges {
@@ -126,8 +111,8 @@ pub struct Unread {
     pub shards: usize,
     /// The age of the oldest of them, zero where all is read.
     pub oldest: Duration,
-    /// How shards were looked into.
-    pub probes: Probes,
+    /// How often a probe of a shard brought what.
+    pub probes: [(&'static str, u64); 5],
     /// The age of each shard's oldest, where it has one, if that is to be shown.
     pub by_shard: Vec<(String, Duration)>,
 }
@@ -251,7 +236,7 @@ impl Metrics {
 
     /// One answered RPC.
     pub fn rpc(&self, method: &'static str, code: Code, took: Duration) {
-        let code = code_label(code);
+        let code = code_name(code);
         self.rpcs.get_or_create(&RpcLabels { method, code }).inc();
         self.rpc_seconds
             .get_or_create(&MethodLabels { method })
@@ -265,7 +250,7 @@ impl Metrics {
         failed: Option<SourceErrorKind>,
         took: Duration,
     ) {
-        let outcome = code_label(failed.map_or(Code::Ok, SourceErrorKind::code));
+        let outcome = code_name(failed.map_or(Code::Ok, SourceErrorKind::code));
         let labels = AwsLabels { operation, outcome };
         self.aws_calls.get_or_create(&labels).inc();
         self.aws_seconds
@@ -296,7 +281,7 @@ impl Metrics {
                 shard,
             };
             let probed = unread.as_ref().map(|unread| unread.probes);
-            for (outcome, count) in probed.into_iter().flat_map(Probes::by_outcome) {
+            for (outcome, count) in probed.into_iter().flatten() {
                 let labels = ProbeLabels {
                     stream: stream.clone(),
                     region: region.clone(),
@@ -360,50 +345,8 @@ impl Metrics {
     }
 }
 
-impl Probes {
-    fn by_outcome(self) -> [(&'static str, u64); 5] {
-        let Self {
-            record,
-            empty,
-            end,
-            throttled,
-            failed,
-        } = self;
-        [
-            ("record", record),
-            ("empty", empty),
-            ("end", end),
-            ("throttled", throttled),
-            ("failed", failed),
-        ]
-    }
-}
-
 impl Default for Metrics {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-/// A gRPC code in the words of the gRPC specification.
-fn code_label(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
     }
 }

@@ -31,16 +31,27 @@ pub(crate) fn is_table_name(text: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
 }
 
-/// `45s`, `1m30s`; a bare number is seconds. At most a week: the longest that a lag is worth looking at.
+/// A duration as people write it: `15s`, `1m30s`, `500ms`.
 pub(crate) fn duration(text: &str) -> Option<Duration> {
+    humantime::parse_duration(text).ok()
+}
+
+/// The same, written: `1m 30s`.
+pub(crate) fn duration_text(duration: Duration) -> String {
+    humantime::format_duration(duration).to_string()
+}
+
+/// A record's age: `45s`, `1m30s`; a bare number is seconds. At most a week, the longest lag that is
+/// worth a threshold.
+pub(crate) fn age(text: &str) -> Option<Duration> {
     const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
     let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    let duration = if plain {
+    let age = if plain {
         Duration::from_secs(text.parse().ok()?)
     } else {
-        humantime::parse_duration(text).ok()?
+        duration(text)?
     };
-    (duration <= LONGEST).then_some(duration)
+    (age <= LONGEST).then_some(age)
 }
 
 /// Does this look like a region: `eu-west-1`, `us-gov-east-1`, `us-isob-east-1`? New ones need no new version.

@@ -1,5 +1,6 @@
-//! What people and tools read: the journal, `/explain`, and `check`.
+//! What people and tools read: `/explain`, its journal, `check`, and what a scrape shows of applications.
 
 pub(crate) mod check;
 pub mod explain;
+pub mod gauges;
 pub mod journal;

@@ -27,12 +27,12 @@ use tracing::{info, warn};
 use self::limits::Bounded;
 use crate::{
     config::Config,
-    decision::memories::Recorder,
+    decision::record::Recorder,
     metrics::Metrics,
     proto::{FILE_DESCRIPTOR_SET, external_scaler_server::ExternalScalerServer},
     report::journal::Journal,
     server::{admin::Admin, rpcs::Scaler, tls::Tls},
-    source::{aws::Aws, fetch},
+    source::aws::Aws,
     trigger::policy::Policy,
     watch::{Pace, Watchers},
 };
@@ -128,10 +128,7 @@ pub async fn serve_tuned(
     let aws = Aws::new(aws, tuning.credentials.clone(), Arc::clone(&metrics));
     let recorder = tuning.record.clone().map(Recorder::new).transpose()?;
     let recorder = recorder.map(Arc::new);
-    let watchers = Watchers::new(pace, move |source| {
-        fetch::fetcher(&aws, recorder.as_ref(), source)
-    });
-    let watchers = Arc::new(watchers);
+    let watchers = Arc::new(Watchers::new(pace, aws, recorder));
     let journal = Arc::new(Journal::default());
     let scaler = Scaler {
         default_region,

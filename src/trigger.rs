@@ -124,28 +124,44 @@ const STATIC_CREDENTIALS: &[&str] = &[
 /// What one trigger asks for.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Trigger {
-    /// Where the number comes from.
-    pub source: Source,
-    /// What of it is counted.
+    /// The stream.
+    pub stream: StreamSource,
+    /// What is counted: of the stream alone, or of an application's work on it.
     pub scale_on: ScaleOn,
     /// The target: shards per replica. At least 1.
     pub shard_count: i64,
 }
 
 /// What is counted, and from when on that makes the trigger active.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ScaleOn {
     /// The open shards of the stream.
     OpenShards {
         /// Active when the value is strictly greater.
         activation: i64,
     },
+    /// The work of an application on the stream.
+    Application(Work),
+}
+
+/// The work of an application, and how it is measured.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Work {
+    /// The application's lease table.
+    pub table: LeaseTable,
+    /// What an application without leases is worth.
+    pub on_missing_table: OnMissingTable,
+    /// What of the work is counted.
+    pub measure: Measure,
+}
+
+/// What of an application's work is counted, and from when on that makes the trigger active.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Measure {
     /// The shards that the application can work on now.
     ReadableShards {
         /// Active when the value is strictly greater.
         activation: i64,
-        /// What an application without leases is worth.
-        on_missing_table: OnMissingTable,
     },
     /// The replicas that keep every record younger than the threshold, times `shardCount`.
     Lag {
@@ -153,12 +169,11 @@ pub enum ScaleOn {
         threshold: Duration,
         /// Active when a record at least this old is unread.
         activation: Duration,
-        /// What an application without leases is worth.
-        on_missing_table: OnMissingTable,
     },
 }
 
-/// `onMissingTable`: what an application is worth whose lease table is absent or empty, so that nobody knows how far it got.
+/// `onMissingTable`: what an application is worth whose lease table is absent or empty, so that
+/// nobody knows how far it got.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum OnMissingTable {
     /// One replica, which makes the table.
@@ -169,9 +184,10 @@ pub enum OnMissingTable {
     Error,
 }
 
-/// One thing to watch. Triggers with equal sources share one watcher, whatever their thresholds.
+/// A stream, with where it is asked about and by whom. Triggers with equal sources share one
+/// watcher, whatever their thresholds.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub struct Source {
+pub struct StreamSource {
     /// The stream.
     pub stream: Stream,
     /// The region that is asked.
@@ -180,8 +196,15 @@ pub struct Source {
     pub endpoint: Option<Url>,
     /// The role to assume for it; `None`: the scaler's own identity.
     pub role: Option<Role>,
-    /// The application's lease table, where its work is asked about and not only the stream.
-    pub lease_table: Option<LeaseTable>,
+}
+
+/// An application's work on a stream, which its lease table tells of. A watcher of its own.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct ApplicationSource {
+    /// The stream.
+    pub stream: StreamSource,
+    /// The application's lease table.
+    pub table: LeaseTable,
 }
 
 /// A lease table in DynamoDB, in the region and account of the identity that asks.
@@ -222,24 +245,14 @@ impl Trigger {
     ) -> Result<Self, Error> {
         let mut metadata = Metadata::new(metadata);
         metadata.refuse_static_credentials(STATIC_CREDENTIALS);
-        let what = metadata.scale_on();
+        let mode = metadata.mode();
         let shard_count = metadata.whole_number("shardCount", 2, 1);
-        let scale_on = metadata.keys_of(what);
-        let lease_table = metadata.lease_table(scale_on);
-        let stream = metadata.stream();
-        let region = metadata.region(stream.as_ref(), default_region);
-        let endpoint = metadata.endpoint("awsEndpoint");
-        let role = metadata.role();
+        let scale_on = metadata.scale_on(mode);
+        let stream = metadata.stream_source(default_region);
         let wrong = metadata.into_wrong();
-        match (stream, region) {
-            (Some(stream), Some(region)) if wrong.is_empty() => Ok(Self {
-                source: Source {
-                    stream,
-                    region,
-                    endpoint,
-                    role,
-                    lease_table,
-                },
+        match (stream, scale_on) {
+            (Some(stream), Some(scale_on)) if wrong.is_empty() => Ok(Self {
+                stream,
                 scale_on,
                 shard_count,
             }),
@@ -247,13 +260,31 @@ impl Trigger {
         }
     }
 
+    /// The lease table, where an application's work is counted.
+    pub fn lease_table(&self) -> Option<&LeaseTable> {
+        match &self.scale_on {
+            ScaleOn::OpenShards { .. } => None,
+            ScaleOn::Application(work) => Some(&work.table),
+        }
+    }
+
     /// The metric's name, as KEDA's built-in scaler has it: `aws-kinesis-` and the stream's name, with `/ . : % ( )` as `-`.
     pub fn metric_name(&self) -> String {
-        let name = self.source.stream.name();
+        let name = self.stream.stream.name();
         format!(
             "aws-kinesis-{}",
             name.replace(['/', '.', ':', '%', '(', ')'], "-")
         )
+    }
+}
+
+impl Work {
+    /// The application that works so on a stream.
+    pub fn application(&self, stream: &StreamSource) -> ApplicationSource {
+        ApplicationSource {
+            stream: stream.clone(),
+            table: self.table.clone(),
+        }
     }
 }
 

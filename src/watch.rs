@@ -1,54 +1,58 @@
-//! One watcher per source: a task that asks AWS at its own pace and publishes what it learns; RPCs only read.
+//! One watcher per source: a task that asks AWS at its own pace, decides, and publishes both; RPCs only
+//! read.
 //!
 //! ```text
-//! first request ─▶ asking ─▶ answered ─┬─ refresh ± 10 % ─▶ asking …
-//!                     │                └─ nobody asked for long ─▶ ended
-//!                     └─▶ failed ── backoff, at most refresh ─▶ asking …
+//! first request ─▶ fetching ─▶ answered ─┬─ refresh ± 10 % ─▶ fetching …
+//!                     │                  └─ nobody asked for long ─▶ ended
+//!                     └─▶ failed ── backoff, at most refresh ─▶ fetching …
 //! ```
-//! The table is bounded. When it is full, who holds more than a fair share gets no more, and who holds less takes the place
-//! of the largest holder's longest unasked source.
 
+mod decider;
 mod demand;
+mod question;
 mod state;
+mod table;
 mod task;
 #[cfg(test)]
 mod tests;
 
 use std::{
-    collections::HashMap,
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
+use right_sizing::Settings;
 use tokio::{
-    sync::watch,
-    task::JoinHandle,
+    sync::watch::{self, Receiver},
     time::{Instant, timeout_at},
 };
 
-use self::demand::Demand;
-pub use self::state::State;
+use self::{decider::Decider, demand::Demand, question::Question, table::Task};
+pub use self::{
+    question::Subscription,
+    state::{Snapshot, State},
+    table::{Table, Watched, Watcher},
+};
 use crate::{
     config::AwsConfig,
-    error::{Error, shortened},
-    metrics::WatcherCounts,
-    source::{
-        fetch::Fetch,
-        snapshot::{Application, Snapshot},
+    decision::{
+        answer::Answer,
+        memories::{Memories, settings},
+        record::Recorder,
     },
-    trigger::{ScaleOn, Source, Trigger},
+    error::Error,
+    metrics::WatcherCounts,
+    source::{fetch::Fetchers, snapshot::ApplicationSnapshot},
+    trigger::{ApplicationSource, ScaleOn, Trigger},
 };
-
-/// Makes the fetcher on a source, without asking anything yet.
-pub type Open = dyn Fn(&Source) -> Box<dyn Fetch> + Send + Sync;
 
 /// How often, how long, how many.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
-    /// Between two questions to AWS about one source.
+    /// Between two fetches of one source.
     pub refresh: Duration,
-    /// Between two looks for a first record where all is read, while a push stream waits for it.
+    /// Between two fetches for a first record where all is read, while a push stream waits for it.
     pub idle_refresh: Duration,
     /// How long the last good answer may stand in for a failed refresh.
     pub max_stale: Duration,
@@ -76,63 +80,42 @@ impl From<&AwsConfig> for Pace {
 /// All watchers. Dropping it ends them.
 pub struct Watchers {
     pace: Pace,
-    open: Box<Open>,
+    fetchers: Box<dyn Fetchers>,
+    recorder: Option<Arc<Recorder>>,
     table: Arc<Mutex<Table>>,
 }
 
-/// The watched sources.
-#[derive(Default)]
-struct Table {
-    watchers: HashMap<Source, Watcher>,
-    /// Sources by the namespace that asked first.
-    shares: HashMap<String, usize>,
-}
-
-/// A watcher as the table knows it. Dropping it ends its task.
-struct Watcher {
-    namespace: String,
-    state: watch::Receiver<State>,
-    demand: Arc<Demand>,
-    task: JoinHandle<()>,
-}
-
-/// A look at one source that keeps its watcher alive.
-#[derive(Debug)]
-pub struct Subscription {
-    state: watch::Receiver<State>,
-    demand: Arc<Demand>,
-    lag: bool,
-    pace: Pace,
-}
+/// The channel of a source's watcher, and where questions about the source are counted.
+type Channel<S> = (Receiver<State<S>>, Arc<Demand>);
 
 impl Watchers {
-    /// None yet.
+    /// None yet. `recorder`: where what lag is decided from is recorded, if anywhere.
     pub fn new(
         pace: Pace,
-        open: impl Fn(&Source) -> Box<dyn Fetch> + Send + Sync + 'static,
+        fetchers: impl Fetchers + 'static,
+        recorder: Option<Arc<Recorder>>,
     ) -> Self {
         Self {
             pace,
-            open: Box::new(open),
+            fetchers: Box::new(fetchers),
+            recorder,
             table: Arc::default(),
         }
     }
 
-    /// What a trigger's source looked like last; waits for a first look, but not long.
+    /// The answer for a trigger; waits for a first fetch of its source, but not long.
     ///
     /// # Errors
-    /// [`Error::NotYet`] while there is no answer, [`Error::Source`] when AWS fails for too long, [`Error::Exhausted`].
-    pub async fn snapshot(&self, namespace: &str, trigger: &Trigger) -> Result<Snapshot, Error> {
-        let Trigger { source, .. } = trigger;
-        let lag = wants_lag(trigger);
-        let (mut state, _) = self.ask(namespace, source, lag)?;
+    /// [`Error::NotYet`] while there is no answer, [`Error::Source`] when AWS fails for too long,
+    /// [`Error::NoLeases`], [`Error::Exhausted`].
+    pub async fn answer(&self, namespace: &str, trigger: &Trigger) -> Result<Answer, Error> {
+        let (mut question, _) = self.ask(namespace, trigger)?;
         let give_up = Instant::now() + self.pace.first_answer;
         loop {
-            let verdict = state.borrow_and_update().verdict(source, lag, &self.pace);
-            match verdict {
-                Some(verdict) => return verdict,
-                None if matches!(timeout_at(give_up, state.changed()).await, Ok(Ok(()))) => {}
-                None => return Err(state::not_yet(source)),
+            match question.answer(&self.pace) {
+                Some(answer) => return answer,
+                None if matches!(timeout_at(give_up, question.changed()).await, Ok(Ok(()))) => {}
+                None => return Err(question.not_yet()),
             }
         }
     }
@@ -142,34 +125,29 @@ impl Watchers {
     /// # Errors
     /// [`Error::Exhausted`].
     pub fn subscribe(&self, namespace: &str, trigger: &Trigger) -> Result<Subscription, Error> {
-        let lag = wants_lag(trigger);
-        let (state, demand) = self.ask(namespace, &trigger.source, lag)?;
-        demand.follow(lag);
-        Ok(Subscription {
-            state,
+        let (question, demand) = self.ask(namespace, trigger)?;
+        Ok(Subscription::new(
+            question,
             demand,
-            lag,
-            pace: self.pace,
-        })
+            settings(trigger),
+            self.pace,
+        ))
     }
 
-    /// What is known of a source now, without asking for it; `None`: it is not watched, or not known yet.
-    pub fn known(&self, source: &Source) -> Option<State> {
+    /// What is known of a source now, without asking for it; `None`: it is not watched.
+    pub fn known<W: Watched>(&self, source: &W) -> Option<State<W::Snapshot>> {
         let table = lock(&self.table);
-        table
-            .watchers
-            .get(source)
-            .map(|watcher| watcher.state.borrow().clone())
+        let watcher = W::watchers(&table).get(source)?;
+        let state = watcher.state.borrow().clone();
+        Some(state)
     }
 
     /// What is known of every application now.
-    pub fn applications(&self) -> Vec<(Source, Arc<Application>)> {
+    pub fn applications(&self) -> Vec<(ApplicationSource, Arc<ApplicationSnapshot>)> {
         let table = lock(&self.table);
-        let known = table.watchers.iter().filter_map(|(source, watcher)| {
-            match watcher.state.borrow().standing(&self.pace) {
-                Some(Snapshot::Application(application)) => Some((source.clone(), application)),
-                _ => None,
-            }
+        let known = table.applications.iter().filter_map(|(source, watcher)| {
+            let state = watcher.state.borrow();
+            Some((source.clone(), Arc::clone(state.standing(&self.pace)?)))
         });
         known.collect()
     }
@@ -182,135 +160,99 @@ impl Watchers {
     /// How the watchers could answer now.
     pub fn counts(&self) -> WatcherCounts {
         let mut counts = WatcherCounts::default();
-        for watcher in lock(&self.table).watchers.values() {
+        let table = lock(&self.table);
+        for watcher in table.streams.values() {
+            watcher.state.borrow().count(&self.pace, &mut counts);
+        }
+        for watcher in table.applications.values() {
             watcher.state.borrow().count(&self.pace, &mut counts);
         }
         counts
     }
 
+    /// A trigger's question to the watcher of its source.
+    fn ask(&self, namespace: &str, trigger: &Trigger) -> Result<(Question, Arc<Demand>), Error> {
+        let Trigger {
+            stream,
+            scale_on,
+            shard_count,
+        } = trigger;
+        match scale_on {
+            ScaleOn::OpenShards { activation } => {
+                let (state, demand) = self.channel(namespace, stream, None)?;
+                let question = Question::OpenShards {
+                    stream: stream.clone(),
+                    activation: *activation,
+                    state,
+                };
+                Ok((question, demand))
+            }
+            ScaleOn::Application(work) => {
+                let application = work.application(stream);
+                let (state, demand) = self.channel(namespace, &application, settings(trigger))?;
+                let question = Question::Application {
+                    application,
+                    work: work.clone(),
+                    shard_count: *shard_count,
+                    state,
+                };
+                Ok((question, demand))
+            }
+        }
+    }
+
     /// The watcher of a source, started if there is none, noted as asked now.
-    fn ask(
+    fn channel<W: Watched>(
         &self,
         namespace: &str,
-        source: &Source,
-        lag: bool,
-    ) -> Result<(watch::Receiver<State>, Arc<Demand>), Error> {
+        source: &W,
+        settings: Option<Settings>,
+    ) -> Result<Channel<W::Snapshot>, Error> {
         let mut table = lock(&self.table);
-        if let Some(watcher) = table.watchers.get_mut(source) {
-            if watcher.task.is_finished() {
+        if let Some(watcher) = W::watchers_mut(&mut table).get_mut(source) {
+            if watcher.task.0.is_finished() {
                 // It panicked: an ended one is not in the table. What it learned still holds.
                 let state = watcher.state.borrow().clone();
-                let (state, task) = self.start(source, &watcher.demand, Some(state));
-                (watcher.state, watcher.task) = (state, task);
+                (watcher.state, watcher.task) = self.start(source, &watcher.demand, Some(state));
             }
-            watcher.demand.now(lag);
+            watcher.demand.ask(settings);
             return Ok((watcher.state.clone(), Arc::clone(&watcher.demand)));
         }
         table.make_room(namespace, self.pace.sources)?;
-        let demand = Arc::new(Demand::new(lag));
+        let demand = Arc::new(Demand::new(settings));
         let (state, task) = self.start(source, &demand, None);
         let watcher = Watcher {
-            namespace: namespace.to_owned(),
             state: state.clone(),
-            demand: Arc::clone(&demand),
             task,
+            namespace: namespace.to_owned(),
+            demand: Arc::clone(&demand),
         };
         table.insert(source.clone(), watcher);
         Ok((state, demand))
     }
 
-    fn start(
+    /// `again`: what a watcher that panicked knew.
+    fn start<W: Watched>(
         &self,
-        source: &Source,
+        source: &W,
         demand: &Arc<Demand>,
-        again: Option<State>,
-    ) -> (watch::Receiver<State>, JoinHandle<()>) {
+        again: Option<State<W::Snapshot>>,
+    ) -> (Receiver<State<W::Snapshot>>, Task) {
         let panicked = again.is_some();
         let (sender, receiver) = watch::channel(again.unwrap_or_default());
         let watch = task::Watch {
-            source: source.clone(),
-            fetch: (self.open)(source),
+            decider: Decider {
+                source: source.clone(),
+                demand: Arc::clone(demand),
+                memories: Memories::default(),
+                recorder: self.recorder.clone(),
+                state: sender,
+            },
             pace: self.pace,
-            demand: Arc::clone(demand),
             table: Arc::downgrade(&self.table),
-            state: sender,
         };
-        (receiver, tokio::spawn(watch.run(panicked)))
-    }
-}
-
-impl Subscription {
-    /// What the source looked like last, where that is good enough to answer an RPC with.
-    pub fn snapshot(&mut self) -> Option<Snapshot> {
-        self.state.borrow_and_update().standing(&self.pace)
-    }
-
-    /// Waits until something changed.
-    ///
-    /// # Errors
-    /// The watcher is gone: subscribe again.
-    pub async fn changed(&mut self) -> Result<(), watch::error::RecvError> {
-        self.state.changed().await
-    }
-}
-
-impl Drop for Subscription {
-    fn drop(&mut self) {
-        self.demand.unfollow(self.lag);
-    }
-}
-
-impl Drop for Watcher {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-impl Table {
-    /// Lets `namespace` have one source more.
-    fn make_room(&mut self, namespace: &str, most: usize) -> Result<(), Error> {
-        if self.watchers.len() < most {
-            return Ok(());
-        }
-        let held = self.shares.get(namespace).copied().unwrap_or(0);
-        let namespaces = self.shares.len() + usize::from(held == 0);
-        let fair = most / namespaces.max(1);
-        let largest = self.shares.iter().max_by_key(|(_, count)| **count);
-        let longest_unasked = largest.filter(|_| held < fair).and_then(|(largest, _)| {
-            let its = self
-                .watchers
-                .iter()
-                .filter(|(_, watcher)| watcher.namespace == *largest);
-            its.min_by_key(|(_, watcher)| watcher.demand.last())
-                .map(|(source, _)| source.clone())
-        });
-        match longest_unasked {
-            Some(source) => {
-                self.remove(&source);
-                Ok(())
-            }
-            None => Err(Error::Exhausted(format!(
-                "this scaler watches {most} sources already, {held} of them for namespace {:?}, whose fair share is {fair}: delete ScaledObjects that are not needed, or run another scaler",
-                shortened(namespace)
-            ))),
-        }
-    }
-
-    fn insert(&mut self, source: Source, watcher: Watcher) {
-        *self.shares.entry(watcher.namespace.clone()).or_default() += 1;
-        self.watchers.insert(source, watcher);
-    }
-
-    fn remove(&mut self, source: &Source) {
-        let Some(watcher) = self.watchers.remove(source) else {
-            return;
-        };
-        if let Some(share) = self.shares.get_mut(&watcher.namespace) {
-            *share -= 1;
-            if *share == 0 {
-                self.shares.remove(&watcher.namespace);
-            }
-        }
+        let fetcher = source.fetcher(&*self.fetchers);
+        (receiver, Task(tokio::spawn(watch.run(fetcher, panicked))))
     }
 }
 
@@ -320,10 +262,6 @@ impl fmt::Debug for Watchers {
             .field("pace", &self.pace)
             .finish_non_exhaustive()
     }
-}
-
-fn wants_lag(trigger: &Trigger) -> bool {
-    matches!(trigger.scale_on, ScaleOn::Lag { .. })
 }
 
 fn lock(table: &Mutex<Table>) -> MutexGuard<'_, Table> {

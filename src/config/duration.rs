@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
 
+use crate::names;
+
 /// Reads a duration of `MIN` to `MAX` milliseconds.
 pub(super) fn within<'de, const MIN: u64, const MAX: u64, D: Deserializer<'de>>(
     deserializer: D,
@@ -17,12 +19,9 @@ pub(super) fn within<'de, const MIN: u64, const MAX: u64, D: Deserializer<'de>>(
             written(max)
         )
     };
-    let duration = humantime::parse_duration(&text).map_err(|_| D::Error::custom(wanted()))?;
-    if (min..=max).contains(&duration) {
-        Ok(duration)
-    } else {
-        Err(D::Error::custom(wanted()))
-    }
+    names::duration(&text)
+        .filter(|duration| (min..=max).contains(duration))
+        .ok_or_else(|| D::Error::custom(wanted()))
 }
 
 pub(super) fn serialize<S: Serializer>(
@@ -33,7 +32,5 @@ pub(super) fn serialize<S: Serializer>(
 }
 
 fn written(duration: Duration) -> String {
-    humantime::format_duration(duration)
-        .to_string()
-        .replace(' ', "")
+    names::duration_text(duration).replace(' ', "")
 }

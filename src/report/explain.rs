@@ -1,11 +1,15 @@
-//! `/explain`: for every ScaledObject that asked lately, what was asked, what AWS said, and why KEDA is told what it is told.
+//! `/explain`: for every ScaledObject that asked lately, what it asked, what AWS said, and why KEDA
+//! gets the answer that it gets.
 //!
-//! [`index`] and [`object`] gather values, [`page`] draws them for a browser, and as JSON they are for tools.
+//! [`index`] and [`object`] gather values, [`page`] draws them for a browser, and as JSON they are for
+//! tools. Both only read: no watcher starts, and nothing is decided that is remembered.
 
 mod chart;
 mod html;
 pub mod page;
 pub mod shards;
+#[cfg(test)]
+mod tests;
 pub mod view;
 
 use std::sync::Arc;
@@ -20,11 +24,11 @@ pub use self::{
     view::{Index, Object},
 };
 use crate::{
-    decision::answer::answer,
+    decision::answer::{Answer, Question, answer_application, answer_open_shards},
     error::Error,
     report::journal::{Asker, Entry, Journal},
-    source::snapshot::Snapshot,
-    watch::Watchers,
+    trigger::{ScaleOn, Trigger},
+    watch::{Snapshot, State, Watchers},
 };
 
 /// The moment of which things are shown.
@@ -67,25 +71,65 @@ pub fn object(journal: &Journal, watchers: &Watchers, asker: &Asker) -> Option<O
 }
 
 fn trigger(now: &Now, watchers: &Watchers, entry: &Entry) -> TriggerView {
-    let Entry { trigger, .. } = entry;
     let pace = watchers.pace();
-    let state = watchers.known(&trigger.source).unwrap_or_default();
-    let snapshot = state.standing(pace);
-    let answer = match (&snapshot, state.failure()) {
-        (Some(snapshot), _) => Some(answer(trigger, snapshot, pace.max_stale)),
-        (None, Some(error)) => Some(Err(Error::Source(Arc::clone(error)))),
-        (None, None) => None,
+    let Trigger {
+        stream,
+        scale_on,
+        shard_count,
+    } = &entry.trigger;
+    let (answer, source) = match scale_on {
+        ScaleOn::OpenShards { activation } => {
+            let state = watchers.known(stream).unwrap_or_default();
+            let snapshot = state.standing(pace);
+            let answer = snapshot.map(|seen| Ok(answer_open_shards(seen, *activation)));
+            let source = SourceView {
+                open_shards: snapshot.map(|seen| seen.open_shards),
+                ..SourceView::new(now, &state)
+            };
+            (answer.or_else(|| failed(&state)), source)
+        }
+        ScaleOn::Application(work) => {
+            let state = watchers.known(&work.application(stream));
+            let state = state.unwrap_or_default();
+            let question = Question {
+                stream,
+                work,
+                shard_count: *shard_count,
+                max_stale: pace.max_stale,
+            };
+            let seen = state.standing(pace).map(|snapshot| {
+                let answer = answer_application(&question, snapshot, state.decisions());
+                let application = shards::application(snapshot, &answer, now);
+                (answer, application)
+            });
+            let (answer, application) = seen.unzip();
+            let source = SourceView {
+                application,
+                ..SourceView::new(now, &state)
+            };
+            (answer.or_else(|| failed(&state)), source)
+        }
     };
     let last = || entry.answers.back().map(|last| last.answer.clone());
     let answer = answer
         .or_else(last)
         .unwrap_or_else(|| Err(Error::NotYet("AWS has not been asked yet".to_owned())));
-    let source = SourceView {
-        last_good_seconds_ago: state.last_good().map(|at| now.seconds_since(at)),
-        failure: state.failure().map(ToString::to_string),
-        ..SourceView::from_snapshot(now, snapshot.as_ref(), answer.as_ref().ok())
-    };
     TriggerView::new(now, entry, &answer, source)
+}
+
+fn failed<S: Snapshot>(state: &State<S>) -> Option<Result<Answer, Error>> {
+    let error = state.failure()?;
+    Some(Err(Error::Source(Arc::clone(error))))
+}
+
+impl SourceView {
+    fn new<S: Snapshot>(now: &Now, state: &State<S>) -> Self {
+        Self {
+            last_good_seconds_ago: state.last_good().map(|at| now.seconds_since(at)),
+            failure: state.failure().map(ToString::to_string),
+            ..Self::default()
+        }
+    }
 }
 
 /// By both clocks.
@@ -93,29 +137,5 @@ pub fn now() -> Now {
     Now {
         time: Timestamp::now(),
         at: Instant::now(),
-    }
-}
-
-impl SourceView {
-    /// What a look at the source found.
-    pub fn from_snapshot(
-        now: &Now,
-        snapshot: Option<&Snapshot>,
-        answer: Option<&crate::decision::answer::Answer>,
-    ) -> Self {
-        match snapshot {
-            None => Self::default(),
-            Some(Snapshot::OpenShards(count)) => Self {
-                open_shards: Some(*count),
-                ..Self::default()
-            },
-            Some(Snapshot::Application(application)) => {
-                let decision = answer.and_then(|answer| answer.decision.as_deref());
-                Self {
-                    application: Some(shards::application(application, decision, now)),
-                    ..Self::default()
-                }
-            }
-        }
     }
 }

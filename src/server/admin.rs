@@ -26,6 +26,7 @@ use crate::{
     metrics::Metrics,
     report::{
         explain,
+        gauges::gauges,
         journal::{Asker, Journal},
     },
     watch::Watchers,
@@ -72,12 +73,10 @@ pub async fn serve(
 async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
     let now = Timestamp::now();
     let applications = admin.watchers.applications();
-    let gauges = applications
+    let all = applications
         .iter()
-        .map(|(source, application)| application.gauges(source, now, admin.per_shard));
-    let text = admin
-        .metrics
-        .encode(admin.watchers.counts(), gauges.collect());
+        .map(|(source, application)| gauges(source, application, now, admin.per_shard));
+    let text = admin.metrics.encode(admin.watchers.counts(), all.collect());
     ([(CONTENT_TYPE, OPENMETRICS)], text)
 }
 

@@ -1,6 +1,8 @@
-//! The five RPCs of KEDA's external scaler: metadata in, policy, then a look at the source's watcher.
+//! The five RPCs of KEDA's external scaler: metadata in, policy, then the answer of the source's
+//! watcher.
 //!
-//! GetMetricSpec and StreamMetricSpec depend on the metadata alone: KEDA's `fallback` needs a spec while AWS is down.
+//! GetMetricSpec and StreamMetricSpec depend on the metadata alone: KEDA's `fallback` needs a spec
+//! while AWS is down.
 
 mod push;
 
@@ -13,7 +15,7 @@ use tonic::{Code, Request, Response, Status};
 
 use self::push::{Activity, OpenStream};
 use crate::{
-    decision::answer::{Answer, answer},
+    decision::answer::Answer,
     error::{Error, Wrong, shortened},
     metrics::Metrics,
     proto::{
@@ -40,7 +42,7 @@ pub struct Scaler {
     pub policy: Policy,
     /// What is known of the sources.
     pub watchers: Arc<Watchers>,
-    /// What each ScaledObject was told, for `/explain`.
+    /// What each ScaledObject was answered, for `/explain`.
     pub journal: Arc<Journal>,
     /// Where RPCs are counted.
     pub metrics: Arc<Metrics>,
@@ -131,7 +133,8 @@ impl ExternalScaler for Scaler {
         let object = request.into_inner();
         let answer = async {
             let spec = metric_spec(&self.trigger(object)?.1);
-            // The spec follows from the metadata, which KEDA sends anew when they change: there is never a second one.
+            // The spec follows from the metadata, which KEDA sends anew when they change: there is
+            // never a second one.
             let open = OpenStream::new(&self.metrics);
             let draining = self.draining.clone();
             let end = stream::once(async move {
@@ -146,8 +149,8 @@ impl ExternalScaler for Scaler {
 }
 
 impl Scaler {
-    /// Who asks and the trigger, if the trigger is right and the namespace may have it. Pure. Nothing else of the request is
-    /// kept while it waits.
+    /// Who asks and the trigger, if the trigger is right and the namespace may have it. Pure. Nothing
+    /// else of the request is kept while it waits.
     fn trigger(&self, object: ScaledObjectRef) -> Result<(Asker, Trigger), Error> {
         let metadata: &HashMap<_, _> = &object.scaler_metadata;
         if metadata.len() > MOST_KEYS {
@@ -166,7 +169,7 @@ impl Scaler {
             }]));
         }
         let trigger = Trigger::parse(metadata, self.default_region.as_deref())?;
-        self.policy.check(&object.namespace, &trigger.source)?;
+        self.policy.check(&object.namespace, &trigger)?;
         let asker = Asker {
             namespace: object.namespace,
             name: shortened(&object.name).into_owned(),
@@ -176,9 +179,7 @@ impl Scaler {
 
     /// Value and activity, and a note of them for `/explain`.
     async fn answer(&self, asker: &Asker, trigger: &Trigger) -> Result<Answer, Error> {
-        let snapshot = self.watchers.snapshot(&asker.namespace, trigger).await;
-        let max_stale = self.watchers.pace().max_stale;
-        let answer = snapshot.and_then(|snapshot| answer(trigger, &snapshot, max_stale));
+        let answer = self.watchers.answer(&asker.namespace, trigger).await;
         self.journal.note(asker, trigger, &answer);
         answer
     }
@@ -199,7 +200,8 @@ impl Scaler {
     }
 }
 
-// KEDA before 2.17 reads the deprecated integers only, and later ones read them wherever the float is not above 0.
+// KEDA before 2.17 reads the deprecated integers only, and later ones read them wherever the float is
+// not above 0.
 #[expect(deprecated, reason = "both fields are always filled")]
 fn metric_spec(trigger: &Trigger) -> GetMetricSpecResponse {
     GetMetricSpecResponse {

@@ -32,7 +32,7 @@ use crate::{
     config::AwsConfig,
     error::{SourceError, SourceErrorKind},
     metrics::Metrics,
-    trigger::{LeaseTable, Role, Source, Stream},
+    trigger::{LeaseTable, Role, Stream, StreamSource},
 };
 
 /// Seen by whoever reads CloudTrail.
@@ -113,7 +113,7 @@ impl Aws {
     }
 
     /// The client for a source, shared with all sources of the same identity, region and endpoint.
-    pub(crate) fn client(self: &Arc<Self>, source: &Source) -> Arc<Client> {
+    pub(crate) fn client(self: &Arc<Self>, source: &StreamSource) -> Arc<Client> {
         let key = ClientKey {
             role: source.role.clone(),
             region: source.region.clone(),

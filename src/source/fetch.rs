@@ -1,7 +1,6 @@
-//! Eyes on sources: each asks AWS about one of them, and remembers from look to look what it needs to.
+//! Fetches: each fetcher asks AWS about one source, and remembers from fetch to fetch what it needs.
 
 mod application;
-mod observation;
 mod probing;
 #[cfg(test)]
 mod tests;
@@ -9,57 +8,73 @@ mod tests;
 use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
+use tokio::time::Instant;
 
 pub use self::application::ApplicationFetcher;
 use crate::{
-    decision::memories::Recorder,
     error::SourceError,
     source::{
         aws::Aws,
         shards::{self, OpenShards},
-        snapshot::Snapshot,
+        snapshot::{ApplicationSnapshot, StreamSnapshot},
     },
-    trigger::Source,
+    trigger::{ApplicationSource, StreamSource},
 };
 
 /// Asks AWS about one source.
 #[async_trait]
 pub trait Fetch: fmt::Debug + Send {
+    /// What is known afterwards.
+    type Snapshot;
+
     /// What AWS says now.
     ///
     /// # Errors
     /// Whenever it is not known for certain. Never a partial answer, never a made-up zero.
-    async fn fetch(&mut self, request: FetchRequest) -> Result<Snapshot, SourceError>;
+    async fn fetch(&mut self, request: FetchRequest) -> Result<Self::Snapshot, SourceError>;
 }
 
-/// How much of a source is request.
+/// How much of a source to fetch.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct FetchRequest {
-    /// The age of what is unread, too.
+    /// Of an application: the age of what is unread, too.
     pub lag: bool,
-    /// Only what may have changed within seconds: has a record arrived where all was read?
+    /// Only what may change within seconds: has a record arrived where all was read?
     pub quick: bool,
 }
 
-/// The fetcher on a source. Asks nothing yet. `recorder`: where what is decided from lag is recorded, if anywhere.
-pub fn fetcher(
-    aws: &Arc<Aws>,
-    recorder: Option<&Arc<Recorder>>,
-    source: &Source,
-) -> Box<dyn Fetch> {
-    match &source.lease_table {
-        None => Box::new(shards::open_shards(aws, source)),
-        Some(table) => Box::new(ApplicationFetcher::new(
-            source.clone(),
-            shards::application(aws, source, table),
-            recorder.cloned(),
-        )),
+/// Fetches the open shards of a stream.
+pub type StreamFetch = Box<dyn Fetch<Snapshot = StreamSnapshot>>;
+
+/// Fetches the work of an application.
+pub type ApplicationFetch = Box<dyn Fetch<Snapshot = Arc<ApplicationSnapshot>>>;
+
+/// Makes the fetchers of sources, which ask nothing yet.
+pub trait Fetchers: Send + Sync {
+    /// For the open shards of a stream.
+    fn stream(&self, source: &StreamSource) -> StreamFetch;
+    /// For the work of an application.
+    fn application(&self, source: &ApplicationSource) -> ApplicationFetch;
+}
+
+impl Fetchers for Arc<Aws> {
+    fn stream(&self, source: &StreamSource) -> StreamFetch {
+        Box::new(shards::open_shards(self, source))
+    }
+
+    fn application(&self, source: &ApplicationSource) -> ApplicationFetch {
+        let reads = shards::application(self, source);
+        Box::new(ApplicationFetcher::new(source.clone(), reads))
     }
 }
 
 #[async_trait]
 impl Fetch for OpenShards {
-    async fn fetch(&mut self, _: FetchRequest) -> Result<Snapshot, SourceError> {
-        self.count().await.map(Snapshot::OpenShards)
+    type Snapshot = StreamSnapshot;
+
+    async fn fetch(&mut self, _: FetchRequest) -> Result<StreamSnapshot, SourceError> {
+        let open_shards = self.count().await?;
+        let at = Instant::now();
+        Ok(StreamSnapshot { at, open_shards })
     }
 }

@@ -20,7 +20,7 @@ pub use self::open::OpenShards;
 use crate::{
     error::SourceError,
     source::aws::{Aws, Client, Resource, SharedRows},
-    trigger::{LeaseTable, Source, Stream},
+    trigger::{ApplicationSource, LeaseTable, Stream, StreamSource},
 };
 
 /// What AWS tells of an application, as a seam: [`application`] asks AWS, tests script it.
@@ -95,7 +95,7 @@ pub enum ReadError {
 }
 
 /// The way to the open shards of a source. Asks nothing yet.
-pub fn open_shards(aws: &Arc<Aws>, source: &Source) -> OpenShards {
+pub fn open_shards(aws: &Arc<Aws>, source: &StreamSource) -> OpenShards {
     OpenShards {
         client: aws.client(source),
         stream: source.stream.clone(),
@@ -103,12 +103,13 @@ pub fn open_shards(aws: &Arc<Aws>, source: &Source) -> OpenShards {
 }
 
 /// The way to an application's shards, leases and records. Asks nothing yet.
-pub fn application(aws: &Arc<Aws>, source: &Source, table: &LeaseTable) -> Arc<dyn Reads> {
-    let client = aws.client(source);
+pub fn application(aws: &Arc<Aws>, source: &ApplicationSource) -> Arc<dyn Reads> {
+    let ApplicationSource { stream, table } = source;
+    let client = aws.client(stream);
     Arc::new(Application {
         rows: client.rows(table),
         client,
-        stream: source.stream.clone(),
+        stream: stream.stream.clone(),
         table: table.clone(),
     })
 }

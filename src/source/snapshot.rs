@@ -1,32 +1,29 @@
-//! What is known of a source at one moment. Values; `look` makes them, RPCs and `/explain` read them.
+//! What is known of a source at one moment: values. Fetchers make them; decisions, RPCs and `/explain`
+//! read them.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+#[cfg(test)]
+pub(crate) mod examples;
+
+use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use kinesis_consumer::{sequence::Checkpoint, shard_sync::Readability};
-use right_sizing::Observation;
 use tokio::time::Instant;
 
-use crate::{
-    decision::memories::RightSize,
-    error::SourceError,
-    metrics::{ApplicationGauges, Probes, Unread},
-    source::probe::Verdict,
-    trigger::Source,
-};
+use super::{failure::Failure, probe::Verdict};
 
-/// What is known of a source.
-#[derive(Clone, Debug)]
-pub enum Snapshot {
-    /// The open shards of a stream.
-    OpenShards(i64),
-    /// The work of an application.
-    Application(Arc<Application>),
+/// What is known of a stream.
+#[derive(Clone, Copy, Debug)]
+pub struct StreamSnapshot {
+    /// When AWS said it.
+    pub at: Instant,
+    /// The open shards.
+    pub open_shards: i64,
 }
 
-/// The work of an application on one stream.
+/// What is known of the work of an application on one stream.
 #[derive(Clone, Debug)]
-pub struct Application {
+pub struct ApplicationSnapshot {
     /// When shards and leases were read.
     pub at: Instant,
     /// The same in wall time, of this machine's clock.
@@ -35,7 +32,7 @@ pub struct Application {
     pub table: Table,
     /// Every shard within the retention period, as ListShards has them.
     pub shards: Vec<ShardSnapshot>,
-    /// What is known of records that nobody has checkpointed; `None`: nobody wanted to know.
+    /// What is known of records that nobody has checkpointed; `None`: nobody asked for it.
     pub lag: Option<Lag>,
 }
 
@@ -70,7 +67,7 @@ pub struct ShardSnapshot {
     pub lease: Option<LeaseSnapshot>,
     /// May the application read it now?
     pub readability: Readability,
-    /// What was found after the checkpoint, where it was looked for.
+    /// What is there after the checkpoint, where the shard was probed.
     pub probe: Option<ProbeSnapshot>,
 }
 
@@ -79,11 +76,11 @@ pub struct ShardSnapshot {
 pub struct LeaseSnapshot {
     /// Who holds it.
     pub owner: Option<String>,
-    /// Does the holder still renew it? Not known of one seen for the first time: then it is believed.
+    /// Does the holder still renew it? One seen for the first time is believed to.
     pub live: bool,
     /// How far the application is.
     pub checkpoint: Checkpoint,
-    /// How much of the time its holder works on it, 0 to 1, where the holder tells.
+    /// The share of its time that the holder works on it, 0 to 1, where the table says so.
     pub busy: Option<f64>,
 }
 
@@ -94,7 +91,7 @@ pub struct ProbeSnapshot {
     pub verdict: Option<Verdict>,
     /// The checkpoint that the verdict is about.
     pub about: Option<Checkpoint>,
-    /// The last look brought none, so this one is of `asked`.
+    /// Is the verdict of `asked`, because later probes brought none?
     pub stale: bool,
     /// Why, or what is in the way of one, in words.
     pub why: String,
@@ -102,104 +99,87 @@ pub struct ProbeSnapshot {
     pub asked: Option<Timestamp>,
 }
 
-/// Of the application's records.
+/// What is known of the application's unread records.
 #[derive(Clone, Debug)]
 pub struct Lag {
+    /// When the shards were last probed, in wall time of this machine's clock.
+    pub time: Timestamp,
     /// Readable shards without a verdict yet.
     pub undecided: usize,
-    /// Are some of them in the middle of empty pages, so that asking again soon is worth it?
+    /// Is a shard in the middle of empty pages, so that fetching again soon is worth it?
     pub under_way: bool,
-    /// What the decision is made from; `None` while a shard is undecided.
-    pub observation: Option<Observation>,
-    /// How shards could not be looked into, other than by throttling.
-    pub failure: Option<LagFailure>,
-    /// How shards were looked into, since the application is watched.
+    /// The longest-standing failure of a probe; throttling is none.
+    pub failure: Option<Failure>,
+    /// Outcomes of all probes since the application is watched.
     pub probes: Probes,
-    /// Turns lag into replicas, with a memory for each threshold.
-    pub right_size: Arc<RightSize>,
 }
 
-/// Shards could not be looked into.
-#[derive(Clone, Debug)]
-pub struct LagFailure {
-    /// Why, at the last look.
-    pub error: Arc<SourceError>,
-    /// Since when it is so.
-    pub since: Instant,
-    /// Looks in a row.
-    pub in_a_row: u32,
+/// How often a probe for an unread record brought what, since the application is watched.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Probes {
+    /// A record.
+    pub record: u64,
+    /// An empty page.
+    pub empty: u64,
+    /// The end of a closed shard.
+    pub end: u64,
+    /// The shard's readers had used up its quota.
+    pub throttled: u64,
+    /// No answer of use.
+    pub failed: u64,
 }
 
-impl Snapshot {
-    /// What the log follows: which number, and the number.
-    pub fn headline(&self) -> (&'static str, i64) {
-        match self {
-            Self::OpenShards(count) => ("open shards", *count),
-            Self::Application(application) => {
-                let readable = application.readable().count();
-                (
-                    "readable shards",
-                    i64::try_from(readable).unwrap_or(i64::MAX),
-                )
-            }
-        }
+impl Probes {
+    /// Each count with the name of its outcome.
+    pub fn by_outcome(self) -> [(&'static str, u64); 5] {
+        let Self {
+            record,
+            empty,
+            end,
+            throttled,
+            failed,
+        } = self;
+        [
+            ("record", record),
+            ("empty", empty),
+            ("end", end),
+            ("throttled", throttled),
+            ("failed", failed),
+        ]
     }
 }
 
-impl Application {
+impl ApplicationSnapshot {
     /// The shards that the application can work on now.
     pub fn readable(&self) -> impl Iterator<Item = &ShardSnapshot> {
         self.shards.iter().filter(|shard| shard.is_readable())
     }
 
-    /// Are there no leases, so that nobody knows how far the application got?
-    pub fn is_new(&self) -> bool {
-        !matches!(self.table, Table::Read { leases: 1.., .. })
+    /// How many shards the application can work on now.
+    pub fn readable_count(&self) -> i64 {
+        i64::try_from(self.readable().count()).unwrap_or(i64::MAX)
     }
 
-    /// The readable shards as a scrape shows them, `now` in wall time; `by_shard`: each of them, too.
-    pub fn gauges(&self, source: &Source, now: Timestamp, by_shard: bool) -> ApplicationGauges {
-        let ages = || {
-            self.readable().filter_map(|shard| {
-                let verdict = shard.probe.as_ref()?.verdict.as_ref()?;
-                let age = match verdict {
-                    Verdict::Unread { since, .. } => now.duration_since(*since),
-                    Verdict::CaughtUp | Verdict::Drained => return None,
-                };
-                // The clocks may differ by seconds.
-                Some((&shard.id, age.try_into().unwrap_or(Duration::ZERO)))
-            })
-        };
-        // Never a partial number.
-        let known = |lag: &&Lag| lag.observation.is_some() && !self.is_new();
-        let unread = self.lag.as_ref().filter(known).map(|lag| Unread {
-            shards: ages().count(),
-            oldest: ages().map(|(_, age)| age).max().unwrap_or_default(),
-            probes: lag.probes,
-            by_shard: ages()
-                .filter(|_| by_shard)
-                .map(|(id, age)| (id.clone(), age))
-                .collect(),
-        });
-        ApplicationGauges {
-            stream: source.stream.to_string(),
-            region: source.region.clone(),
-            lease_table: source
-                .lease_table
-                .as_ref()
-                .map_or_else(String::new, |table| table.name.clone()),
-            readable: self.readable().count(),
-            unread,
+    /// Are there no leases, so that nobody knows how far the application got?
+    pub fn is_new(&self) -> bool {
+        match self.table {
+            Table::Missing => true,
+            Table::Read { leases, .. } => leases == 0,
         }
+    }
+
+    /// What is known of unread records, where it is known of every readable shard.
+    pub fn decided_lag(&self) -> Option<&Lag> {
+        let lag = self.lag.as_ref()?;
+        (lag.undecided == 0 && !self.is_new()).then_some(lag)
     }
 
     /// Is everything read and checkpointed, as far as is known?
     pub fn is_idle(&self) -> bool {
         self.lag.is_some()
-            && self.readable().all(|shard| {
-                let probe = shard.probe.as_ref();
-                probe.and_then(|probe| probe.verdict.as_ref()) == Some(&Verdict::CaughtUp)
-            })
+            && self
+                .readable()
+                .all(|shard| shard.verdict() == Some(&Verdict::CaughtUp))
     }
 }
 
@@ -207,5 +187,18 @@ impl ShardSnapshot {
     /// Can the application work on it now?
     pub fn is_readable(&self) -> bool {
         matches!(self.readability, Readability::Readable { .. })
+    }
+
+    /// The last verdict on what is there after its checkpoint.
+    pub fn verdict(&self) -> Option<&Verdict> {
+        self.probe.as_ref()?.verdict.as_ref()
+    }
+
+    /// Since when its oldest unread record is there.
+    pub fn unread_since(&self) -> Option<Timestamp> {
+        match self.verdict()? {
+            Verdict::Unread { since, .. } => Some(*since),
+            Verdict::CaughtUp | Verdict::Drained => None,
+        }
     }
 }

@@ -4,7 +4,10 @@ use std::{collections::HashMap, time::Duration};
 
 use url::Url;
 
-use super::{KEYS, LeaseTable, OnMissingTable, Role, ScaleOn, Stream};
+use super::{
+    KEYS, LeaseTable, Measure, OnMissingTable, Role, ScaleOn, Stream, StreamSource, Work,
+    understood::Mode,
+};
 use crate::{
     error::{Wrong, shortened},
     names,
@@ -39,19 +42,19 @@ impl<'a> Metadata<'a> {
     }
 
     /// `scaleOn`; a wrong one gives the default, which nobody will see.
-    pub(super) fn scale_on(&mut self) -> &'static str {
-        const ALL: [&str; 3] = ["openShards", "readableShards", "lag"];
+    pub(super) fn mode(&mut self) -> Mode {
         let Some(value) = self.value("scaleOn") else {
-            return ALL[0];
+            return Mode::OpenShards;
         };
-        let known = ALL.into_iter().find(|known| *known == value);
-        known
+        Mode::ALL
+            .into_iter()
+            .find(|mode| mode.name() == value)
             .or_else(|| self.wrong("scaleOn", value, "openShards, readableShards or lag"))
-            .unwrap_or(ALL[0])
+            .unwrap_or(Mode::OpenShards)
     }
 
-    /// The keys that go with `scaleOn`, and none that go with another.
-    pub(super) fn keys_of(&mut self, scale_on: &str) -> ScaleOn {
+    /// The keys that go with `scaleOn`, and none that go with another. `None`: one is wrong.
+    pub(super) fn scale_on(&mut self, mode: Mode) -> Option<ScaleOn> {
         const OF_A_LEASE_TABLE: &[&str] = &[
             "applicationName",
             "leaseTable",
@@ -59,36 +62,40 @@ impl<'a> Metadata<'a> {
             "leaseTableEndpoint",
         ];
         const OF_LAG: &[&str] = &["lagThreshold", "activationLagThreshold"];
-        match scale_on {
-            "lag" => {
-                self.refuse(
-                    &["activationShardCount"],
-                    "activationLagThreshold with scaleOn lag: it is a record's age that activates",
-                );
-                ScaleOn::Lag {
-                    threshold: self.duration("lagThreshold", 30, 1),
-                    activation: self.duration("activationLagThreshold", 0, 0),
-                    on_missing_table: self.on_missing_table(),
-                }
-            }
-            "readableShards" => {
-                self.refuse(OF_LAG, "scaleOn lag with it");
-                ScaleOn::ReadableShards {
-                    activation: self.activation_shard_count(),
-                    on_missing_table: self.on_missing_table(),
-                }
-            }
-            _ => {
+        let measure = match mode {
+            Mode::OpenShards => {
                 self.refuse(
                     OF_A_LEASE_TABLE,
                     "scaleOn readableShards or lag with it, or no such key: openShards asks about the stream alone",
                 );
                 self.refuse(OF_LAG, "scaleOn lag with it");
-                ScaleOn::OpenShards {
+                let activation = self.activation_shard_count();
+                return Some(ScaleOn::OpenShards { activation });
+            }
+            Mode::ReadableShards => {
+                self.refuse(OF_LAG, "scaleOn lag with it");
+                Measure::ReadableShards {
                     activation: self.activation_shard_count(),
                 }
             }
-        }
+            Mode::Lag => {
+                self.refuse(
+                    &["activationShardCount"],
+                    "activationLagThreshold with scaleOn lag: it is a record's age that activates",
+                );
+                Measure::Lag {
+                    threshold: self.duration("lagThreshold", 30, 1),
+                    activation: self.duration("activationLagThreshold", 0, 0),
+                }
+            }
+        };
+        let on_missing_table = self.on_missing_table();
+        let table = self.lease_table()?;
+        Some(ScaleOn::Application(Work {
+            table,
+            on_missing_table,
+            measure,
+        }))
     }
 
     /// Below 0 the trigger is always active: the built-in scaler has it so, and KEDA copes.
@@ -115,18 +122,15 @@ impl<'a> Metadata<'a> {
         };
         let want =
             || format!("a duration from {min}s to 7d, such as 45s or 2m, or a number of seconds");
-        names::duration(value)
+        names::age(value)
             .filter(|duration| *duration >= Duration::from_secs(min))
             .or_else(|| self.wrong(key, value, want()))
             .unwrap_or(default)
     }
 
-    /// The table of the application that `scale_on` asks about.
-    pub(super) fn lease_table(&mut self, scale_on: ScaleOn) -> Option<LeaseTable> {
+    /// The table of the application that `scaleOn` asks about.
+    fn lease_table(&mut self) -> Option<LeaseTable> {
         const TABLE: &str = "3 to 255 of the characters a-z A-Z 0-9 _ . -, as DynamoDB has it";
-        if matches!(scale_on, ScaleOn::OpenShards { .. }) {
-            return None;
-        }
         let endpoint = self.endpoint("leaseTableEndpoint");
         let Some(application) = self.value("applicationName") else {
             return self.unsaid(
@@ -170,7 +174,21 @@ impl<'a> Metadata<'a> {
             .unwrap_or(default)
     }
 
-    pub(super) fn stream(&mut self) -> Option<Stream> {
+    /// The stream with its region, endpoint and role. `None`: one is wrong.
+    pub(super) fn stream_source(&mut self, default_region: Option<&str>) -> Option<StreamSource> {
+        let stream = self.stream();
+        let region = self.region(stream.as_ref(), default_region);
+        let endpoint = self.endpoint("awsEndpoint");
+        let role = self.role();
+        Some(StreamSource {
+            stream: stream?,
+            region: region?,
+            endpoint,
+            role,
+        })
+    }
+
+    fn stream(&mut self) -> Option<Stream> {
         const ARN: &str = "a stream's ARN, arn:aws:kinesis:REGION:ACCOUNT:stream/NAME";
         const NAME: &str = "1 to 128 of the characters a-z A-Z 0-9 _ . -";
         match (self.value("streamName"), self.value("streamArn")) {
@@ -192,11 +210,7 @@ impl<'a> Metadata<'a> {
     }
 
     /// The trigger's region, else the ARN's, else the scaler's.
-    pub(super) fn region(
-        &mut self,
-        stream: Option<&Stream>,
-        default: Option<&str>,
-    ) -> Option<String> {
+    fn region(&mut self, stream: Option<&Stream>, default: Option<&str>) -> Option<String> {
         const MISSING: &str =
             "the stream's region, such as eu-west-1: neither the trigger nor the scaler has one";
         let of_arn = match stream {
@@ -222,7 +236,7 @@ impl<'a> Metadata<'a> {
         }
     }
 
-    pub(super) fn endpoint(&mut self, key: &'static str) -> Option<Url> {
+    fn endpoint(&mut self, key: &'static str) -> Option<Url> {
         const WANT: &str = "an http or https URL with a host and no user, query or fragment, such as https://kinesis.example.com:4566";
         let value = self.value(key)?;
         names::endpoint(value).or_else(|| {
@@ -235,7 +249,7 @@ impl<'a> Metadata<'a> {
         })
     }
 
-    pub(super) fn role(&mut self) -> Option<Role> {
+    fn role(&mut self) -> Option<Role> {
         const EXTERNAL_ID: &str = "2 to 1224 of the characters a-z A-Z 0-9 _ + = , . @ : / -";
         let external_id = self.value("awsExternalId");
         let Some(arn) = self.value("awsRoleArn") else {

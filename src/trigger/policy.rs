@@ -1,14 +1,16 @@
-//! What a namespace may ask for, judged on every RPC before anything else is done with the trigger. Pure.
+//! What a namespace may ask for, judged on every RPC before anything else is done with the trigger.
+//! Pure.
 //!
-//! Metadata comes from whoever may write a ScaledObject, or reach the port: an endpoint would get signed requests, and a
-//! role may be another team's. So both need a rule that allows them. A role's or stream's `*` crosses `/` and `:`, as in IAM.
+//! Metadata comes from whoever may write a ScaledObject, or reach the port: an endpoint would get signed
+//! requests, and a role may be another team's. So both need a rule that allows them. A role's or
+//! stream's `*` crosses `/` and `:`, as in IAM.
 
 use std::fmt;
 
 use crate::{
     config::{Rule, pattern},
     error::{Error, shortened},
-    trigger::{Source, Stream},
+    trigger::{Stream, Trigger},
 };
 
 /// The rules of the configuration.
@@ -23,12 +25,13 @@ impl Policy {
         Self { rules }
     }
 
-    /// May a trigger of this namespace have this source?
+    /// May this namespace have such a trigger?
     ///
     /// # Errors
-    /// [`Error::Refused`], one line for each refused value: the value, the rule that decided, and what configuration would
-    /// allow it. What else a rule allows is not told.
-    pub fn check(&self, namespace: &str, source: &Source) -> Result<(), Error> {
+    /// [`Error::Refused`], one line for each refused value: the value, the rule that decided, and the
+    /// configuration that would allow it. What else a rule allows stays unsaid.
+    pub fn check(&self, namespace: &str, trigger: &Trigger) -> Result<(), Error> {
+        let source = &trigger.stream;
         let matching = self
             .rules
             .iter()
@@ -64,17 +67,17 @@ impl Policy {
                 refuse("awsRoleArn", &role.arn, "roles");
             }
         }
-        let table = source.lease_table.as_ref();
+        let table = trigger.lease_table();
         if let Some(table) = table
             && let Some(patterns) = rule.and_then(|rule| rule.tables.as_ref())
             && !any(patterns, &table.name)
         {
             refuse("leaseTable", &table.name, "tables");
         }
-        let of_table = table.and_then(|table| table.endpoint.as_ref());
+        let table_endpoint = table.and_then(|table| table.endpoint.as_ref());
         for (key, endpoint) in [
             ("awsEndpoint", source.endpoint.as_ref()),
-            ("leaseTableEndpoint", of_table),
+            ("leaseTableEndpoint", table_endpoint),
         ] {
             let Some(endpoint) = endpoint else { continue };
             let allowed = rule.and_then(|rule| rule.endpoints.as_ref());

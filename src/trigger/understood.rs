@@ -1,8 +1,10 @@
-//! A trigger's metadata as understood: the keys that we know, with their values, also those that hold by default.
+//! A trigger's metadata as understood: the keys that we know, with their values, also those that hold
+//! by default.
 
 use serde::Serialize;
 
-use super::{OnMissingTable, Role, ScaleOn, Source, Stream, Trigger};
+use super::{Measure, OnMissingTable, Role, ScaleOn, Stream, StreamSource, Trigger};
+use crate::names;
 
 /// A metadata key and its value, as understood.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
@@ -13,74 +15,90 @@ pub struct Pair {
     pub value: String,
 }
 
-/// The value of `scaleOn`.
-pub fn scale_on(trigger: &Trigger) -> &'static str {
-    match trigger.scale_on {
-        ScaleOn::OpenShards { .. } => "openShards",
-        ScaleOn::ReadableShards { .. } => "readableShards",
-        ScaleOn::Lag { .. } => "lag",
+/// `scaleOn`: what is counted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Mode {
+    /// The open shards of a stream.
+    OpenShards,
+    /// The shards that an application can work on now.
+    ReadableShards,
+    /// The replicas that an application's lag deserves.
+    Lag,
+}
+
+impl Mode {
+    /// Every mode; the first is the default.
+    pub const ALL: [Self; 3] = [Self::OpenShards, Self::ReadableShards, Self::Lag];
+
+    /// The mode of a trigger.
+    pub fn of_trigger(trigger: &Trigger) -> Self {
+        match &trigger.scale_on {
+            ScaleOn::OpenShards { .. } => Self::OpenShards,
+            ScaleOn::Application(work) => match work.measure {
+                Measure::ReadableShards { .. } => Self::ReadableShards,
+                Measure::Lag { .. } => Self::Lag,
+            },
+        }
+    }
+
+    /// As the trigger's metadata name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::OpenShards => "openShards",
+            Self::ReadableShards => "readableShards",
+            Self::Lag => "lag",
+        }
     }
 }
 
-/// Every key that holds, with its value as understood. An external id is said to be there, never shown.
+/// Every key that holds, with its value as understood. An external id is said to be there, never
+/// shown.
 pub fn understood(trigger: &Trigger) -> Vec<Pair> {
     let mut keys = Vec::new();
     let mut is = |key, value: String| keys.push(Pair { key, value });
-    let Source {
+    let StreamSource {
         stream,
         region,
         endpoint,
         role,
-        lease_table,
-    } = &trigger.source;
+    } = &trigger.stream;
     match stream {
         Stream::Name(name) => is("streamName", name.clone()),
         Stream::Arn(arn) => is("streamArn", arn.clone()),
     }
     is("awsRegion", region.clone());
-    is("scaleOn", scale_on(trigger).to_owned());
+    is("scaleOn", Mode::of_trigger(trigger).name().to_owned());
     is("shardCount", trigger.shard_count.to_string());
-    let on_missing = match trigger.scale_on {
-        ScaleOn::OpenShards { activation } => {
-            is("activationShardCount", activation.to_string());
-            None
+    let mut table_endpoint = None;
+    match &trigger.scale_on {
+        ScaleOn::OpenShards { activation } => is("activationShardCount", activation.to_string()),
+        ScaleOn::Application(work) => {
+            match work.measure {
+                Measure::ReadableShards { activation } => {
+                    is("activationShardCount", activation.to_string());
+                }
+                Measure::Lag {
+                    threshold,
+                    activation,
+                } => {
+                    is("lagThreshold", names::duration_text(threshold));
+                    is("activationLagThreshold", names::duration_text(activation));
+                }
+            }
+            is("leaseTable", work.table.name.clone());
+            let word = match work.on_missing_table {
+                OnMissingTable::Activate => "activate",
+                OnMissingTable::Idle => "idle",
+                OnMissingTable::Error => "error",
+            };
+            is("onMissingTable", word.to_owned());
+            table_endpoint = work.table.endpoint.as_ref();
         }
-        ScaleOn::ReadableShards {
-            activation,
-            on_missing_table,
-        } => {
-            is("activationShardCount", activation.to_string());
-            Some(on_missing_table)
-        }
-        ScaleOn::Lag {
-            threshold,
-            activation,
-            on_missing_table,
-        } => {
-            let duration = |it| humantime::format_duration(it).to_string();
-            is("lagThreshold", duration(threshold));
-            is("activationLagThreshold", duration(activation));
-            Some(on_missing_table)
-        }
-    };
-    if let Some(table) = lease_table {
-        is("leaseTable", table.name.clone());
-    }
-    if let Some(on_missing) = on_missing {
-        let word = match on_missing {
-            OnMissingTable::Activate => "activate",
-            OnMissingTable::Idle => "idle",
-            OnMissingTable::Error => "error",
-        };
-        is("onMissingTable", word.to_owned());
     }
     if let Some(endpoint) = endpoint {
         is("awsEndpoint", endpoint.to_string());
     }
-    let of_table = lease_table
-        .as_ref()
-        .and_then(|table| table.endpoint.as_ref());
-    if let Some(endpoint) = of_table {
+    if let Some(endpoint) = table_endpoint {
         is("leaseTableEndpoint", endpoint.to_string());
     }
     if let Some(Role { arn, external_id }) = role {

@@ -1,8 +1,10 @@
 //! Watchers over one scripted source. Longer than other files, because all of these tell their story over it.
 
+mod lag;
+
 use std::{
     collections::VecDeque,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use async_trait::async_trait;
@@ -12,8 +14,11 @@ use tonic::Code;
 use super::*;
 use crate::{
     error::{SourceError, SourceErrorKind},
-    source::{fetch::FetchRequest, snapshot::Snapshot},
-    trigger::Stream,
+    source::{
+        fetch::{ApplicationFetch, Fetch, FetchRequest, Fetchers, StreamFetch},
+        snapshot::StreamSnapshot,
+    },
+    trigger::{ApplicationSource, Stream, StreamSource},
 };
 
 /// What AWS does when it is asked.
@@ -48,13 +53,15 @@ impl Scripted {
         let mut pace = Pace::from(&AwsConfig::default());
         change(&mut pace);
         let this = self.clone();
-        Watchers::new(pace, move |_| Box::new(this.clone()))
+        Watchers::new(pace, this, None)
     }
 }
 
 #[async_trait]
 impl Fetch for Scripted {
-    async fn fetch(&mut self, _: FetchRequest) -> Result<Snapshot, SourceError> {
+    type Snapshot = StreamSnapshot;
+
+    async fn fetch(&mut self, _: FetchRequest) -> Result<StreamSnapshot, SourceError> {
         self.asked.fetch_add(1, Ordering::Relaxed);
         let says = {
             let mut script = self.script.lock().unwrap();
@@ -65,58 +72,61 @@ impl Fetch for Scripted {
             }
         };
         match says {
-            Says::Count(count) => Ok(Snapshot::OpenShards(count)),
-            Says::Fails(kind) => Err(failure(kind)),
+            Says::Count(count) => Ok(seen(count)),
+            Says::Fails(kind) => Err(kind.example()),
             Says::Late(late, count) => {
                 sleep(late).await;
-                Ok(Snapshot::OpenShards(count))
+                Ok(seen(count))
             }
             Says::Panics => panic!("a bug"),
         }
     }
 }
 
-fn failure(kind: SourceErrorKind) -> SourceError {
-    SourceError {
-        kind,
-        operation: "DescribeStreamSummary",
-        resource: "stream orders".to_owned(),
-        region: "eu-west-1".to_owned(),
-        code: format!("{kind:?}Exception"),
-        message: "no".to_owned(),
-        hint: "Try again".to_owned(),
+impl Fetchers for Scripted {
+    fn stream(&self, _: &StreamSource) -> StreamFetch {
+        Box::new(self.clone())
+    }
+
+    fn application(&self, source: &ApplicationSource) -> ApplicationFetch {
+        panic!("nobody asks for {source:?}")
     }
 }
 
-fn source(name: &str) -> Source {
-    Source {
+fn seen(open_shards: i64) -> StreamSnapshot {
+    StreamSnapshot {
+        at: Instant::now(),
+        open_shards,
+    }
+}
+
+fn source(name: &str) -> StreamSource {
+    StreamSource {
         stream: Stream::Name(name.to_owned()),
         region: "eu-west-1".to_owned(),
         endpoint: None,
         role: None,
-        lease_table: None,
     }
 }
 
-fn trigger(source: &Source) -> Trigger {
+fn trigger(source: &StreamSource) -> Trigger {
     Trigger {
-        source: source.clone(),
+        stream: source.clone(),
         scale_on: ScaleOn::OpenShards { activation: 0 },
         shard_count: 2,
     }
 }
 
 impl Watchers {
-    async fn open_shards(&self, namespace: &str, source: &Source) -> Result<i64, Error> {
-        self.snapshot(namespace, &trigger(source))
-            .await
-            .map(|snapshot| snapshot.headline().1)
+    async fn open_shards(&self, namespace: &str, source: &StreamSource) -> Result<i64, Error> {
+        let answer = self.answer(namespace, &trigger(source)).await?;
+        Ok(answer.value)
     }
 }
 
 impl Subscription {
     fn open_shards(&mut self) -> Option<i64> {
-        self.snapshot().map(|snapshot| snapshot.headline().1)
+        self.answer().map(|answer| answer.value)
     }
 }
 
@@ -391,7 +401,7 @@ async fn a_full_table_is_shared_fairly() {
         Code::ResourceExhausted,
         "more than a fair share"
     );
-    let held = |name: &str| lock(&watchers.table).watchers.contains_key(&source(name));
+    let held = |name: &str| lock(&watchers.table).streams.contains_key(&source(name));
     assert_eq!(
         [held("g0"), held("g1"), held("g2"), held("g3")],
         [false, false, true, true],
@@ -417,7 +427,7 @@ async fn a_role_has_a_watcher_of_its_own() {
         external_id: Some(external_id.to_owned()),
     };
     for role in [None, Some(role("1")), Some(role("2"))] {
-        let source = Source {
+        let source = StreamSource {
             role,
             ..source("orders")
         };
@@ -448,11 +458,11 @@ async fn a_follower_hears_of_changes_only() {
 
 #[tokio::test(start_paused = true)]
 async fn the_life_of_a_push_stream_is_no_pause_between_questions() {
-    let asked = Demand::new(false);
-    asked.follow(false);
+    let demand = Demand::new(None);
+    demand.follow(None);
     pass(MINUTE * 60 * 24).await;
-    asked.now(false);
-    asked.unfollow(false);
+    demand.ask(None);
+    demand.unfollow(None);
     pass(MINUTE * 11).await;
-    assert!(asked.is_idle(MINUTE * 10));
+    assert!(demand.is_idle(MINUTE * 10));
 }

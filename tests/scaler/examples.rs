@@ -64,7 +64,7 @@ fn every_scaled_object_is_accepted() {
             let parsed = Trigger::parse(&metadata, None)
                 .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
             policy
-                .check(namespace, &parsed.source)
+                .check(namespace, &parsed)
                 .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
             seen.push(trigger["type"].as_str().unwrap().to_owned());
         }

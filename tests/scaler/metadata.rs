@@ -4,7 +4,7 @@ use std::{collections::HashMap, fs, path::Path, time::Duration};
 
 use keda_kinesis_scaler::{
     error::Error,
-    trigger::{KEYS, OnMissingTable, Role, ScaleOn, Stream, Trigger},
+    trigger::{KEYS, Measure, OnMissingTable, Role, ScaleOn, Stream, Trigger},
 };
 use proptest::prelude::*;
 use rstest::rstest;
@@ -37,22 +37,27 @@ fn defaults() {
     let trigger = trigger(&[]).unwrap();
     assert_eq!(trigger.shard_count, 2);
     assert_eq!(trigger.scale_on, ScaleOn::OpenShards { activation: 0 });
-    assert_eq!(trigger.source.lease_table, None);
-    assert_eq!(trigger.source.stream, Stream::Name("orders".to_owned()));
-    assert_eq!(trigger.source.region, "us-east-1");
-    assert_eq!((trigger.source.endpoint, trigger.source.role), (None, None));
+    assert_eq!(trigger.lease_table(), None);
+    assert_eq!(trigger.stream.stream, Stream::Name("orders".to_owned()));
+    assert_eq!(trigger.stream.region, "us-east-1");
+    assert_eq!((trigger.stream.endpoint, trigger.stream.role), (None, None));
 }
 
 #[test]
 fn lag_defaults() {
     let trigger = trigger(&[("scaleOn", "lag"), ("applicationName", "billing")]).unwrap();
-    let want = ScaleOn::Lag {
+    let ScaleOn::Application(work) = trigger.scale_on else {
+        panic!("{trigger:?}")
+    };
+    let want = Measure::Lag {
         threshold: Duration::from_secs(30),
         activation: Duration::ZERO,
-        on_missing_table: OnMissingTable::Activate,
     };
-    assert_eq!(trigger.scale_on, want);
-    let table = trigger.source.lease_table.unwrap();
+    assert_eq!(
+        (work.measure, work.on_missing_table),
+        (want, OnMissingTable::Activate)
+    );
+    let table = work.table;
     assert_eq!((table.name.as_str(), table.endpoint), ("billing", None));
 }
 
@@ -68,13 +73,18 @@ fn everything_of_an_application() {
         ("onMissingTable", "idle"),
     ])
     .unwrap();
-    let want = ScaleOn::Lag {
+    let ScaleOn::Application(work) = trigger.scale_on else {
+        panic!("{trigger:?}")
+    };
+    let want = Measure::Lag {
         threshold: Duration::from_secs(90),
         activation: Duration::from_secs(5),
-        on_missing_table: OnMissingTable::Idle,
     };
-    assert_eq!(trigger.scale_on, want);
-    let table = trigger.source.lease_table.unwrap();
+    assert_eq!(
+        (work.measure, work.on_missing_table),
+        (want, OnMissingTable::Idle)
+    );
+    let table = work.table;
     assert_eq!(table.name, "billing-leases");
     assert_eq!(table.endpoint.unwrap().as_str(), "http://127.0.0.1:8000/");
 }
@@ -99,17 +109,17 @@ fn everything() {
     .unwrap();
     assert_eq!(trigger.shard_count, 3);
     assert_eq!(trigger.scale_on, ScaleOn::OpenShards { activation: -1 });
-    assert_eq!(trigger.source.stream, Stream::Arn(ARN.to_owned()));
-    assert_eq!(trigger.source.stream.name(), "orders");
+    assert_eq!(trigger.stream.stream, Stream::Arn(ARN.to_owned()));
+    assert_eq!(trigger.stream.stream.name(), "orders");
     assert_eq!(
-        trigger.source.endpoint.unwrap().as_str(),
+        trigger.stream.endpoint.unwrap().as_str(),
         "https://kinesis.example.com/"
     );
     let wanted = Role {
         arn: role.to_owned(),
         external_id: Some("team-a/7".to_owned()),
     };
-    assert_eq!(trigger.source.role, Some(wanted));
+    assert_eq!(trigger.stream.role, Some(wanted));
 }
 
 #[rstest]
@@ -119,7 +129,7 @@ fn everything() {
 #[case::the_arns_alone(&[("streamArn", ARN)], None, "eu-west-1")]
 #[case::blank_is_absent(&[("streamName", "orders"), ("awsRegion", " ")], Some("us-east-1"), "us-east-1")]
 fn regions(#[case] pairs: &[(&str, &str)], #[case] default: Option<&str>, #[case] wanted: &str) {
-    assert_eq!(parse(pairs, default).unwrap().source.region, wanted);
+    assert_eq!(parse(pairs, default).unwrap().stream.region, wanted);
 }
 
 #[rstest]

@@ -3,7 +3,7 @@
 use keda_kinesis_scaler::{
     config::{Config, Rule},
     error::Error,
-    trigger::{Source, Trigger, policy::Policy},
+    trigger::{Trigger, policy::Policy},
 };
 use rstest::rstest;
 use tonic::Code;
@@ -30,12 +30,12 @@ fn policy() -> Policy {
     Policy::new(Config::parse(RULES, "test").unwrap().policy)
 }
 
-fn source(pairs: &[(&str, &str)]) -> Source {
+fn trigger(pairs: &[(&str, &str)]) -> Trigger {
     let metadata = pairs
         .iter()
         .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
         .collect();
-    Trigger::parse(&metadata, Some("eu-west-1")).unwrap().source
+    Trigger::parse(&metadata, Some("eu-west-1")).unwrap()
 }
 
 #[rstest]
@@ -64,7 +64,7 @@ fn source(pairs: &[(&str, &str)]) -> Source {
 #[case::no_rule_no_endpoint("elsewhere", &[("streamName", "payments"), ("awsEndpoint", "http://127.0.0.1:1")], false)]
 #[case::empty_namespace("", &[("streamName", "payments"), ("awsRoleArn", ROLE)], false)]
 fn rules(#[case] namespace: &str, #[case] pairs: &[(&str, &str)], #[case] allowed: bool) {
-    let verdict = policy().check(namespace, &source(pairs));
+    let verdict = policy().check(namespace, &trigger(pairs));
     assert_eq!(verdict.is_ok(), allowed, "{verdict:?}");
 }
 
@@ -80,18 +80,18 @@ fn a_name_is_matched_by_name_patterns_and_an_arn_by_arn_patterns(
     }]);
     assert_eq!(
         policy
-            .check("a", &source(&[("streamName", "orders")]))
+            .check("a", &trigger(&[("streamName", "orders")]))
             .is_ok(),
         pattern == "*"
     );
     assert_eq!(
-        policy.check("a", &source(&[("streamArn", ARN)])).is_ok(),
+        policy.check("a", &trigger(&[("streamArn", ARN)])).is_ok(),
         pattern == "arn:*"
     );
 }
 
 fn refusal(namespace: &str, pairs: &[(&str, &str)]) -> String {
-    let error = policy().check(namespace, &source(pairs)).unwrap_err();
+    let error = policy().check(namespace, &trigger(pairs)).unwrap_err();
     assert!(matches!(error, Error::Refused(_)) && error.code() == Code::PermissionDenied);
     error.to_string()
 }
@@ -129,7 +129,7 @@ fn without_a_rule_the_refusal_gives_one_that_works() {
         );
         let (_, yaml) = line.split_once("scaler's config: ").unwrap();
         let policy = Policy::new(Config::parse(yaml, "advice").unwrap().policy);
-        policy.check("elsewhere", &source(&pairs)).unwrap();
+        policy.check("elsewhere", &trigger(&pairs)).unwrap();
     }
 }
 

@@ -287,7 +287,7 @@ async fn start_scaler(
 pub async fn scaler_main() -> Result<()> {
     let log = fmt::layer().with_ansi(false).with_writer(std::io::stderr);
     let decided =
-        Targets::new().with_target("keda_kinesis_scaler::decision::memories", LevelFilter::INFO);
+        Targets::new().with_target("keda_kinesis_scaler::watch::decider", LevelFilter::INFO);
     let decisions = fmt::layer().json().flatten_event(true);
     tracing_subscriber::registry()
         .with(log.with_filter(LevelFilter::INFO))

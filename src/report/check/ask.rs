@@ -12,21 +12,27 @@ use super::{
 };
 use crate::{
     config::Config,
-    decision::answer::{Answer, answer},
+    decision::{
+        answer::{Answer, Question, answer_application, answer_open_shards},
+        memories::Decisions,
+    },
     error::{Error, SourceError, SourceErrorKind},
     metrics::Metrics,
     report::explain::{self, view::AnswerView},
     source::{
         aws::Aws,
-        fetch::{self, FetchRequest},
+        fetch::{FetchRequest, Fetchers as _},
         shards::{self, ReadError},
-        snapshot::Snapshot,
+        snapshot::ApplicationSnapshot,
     },
-    trigger::{KEYS, ScaleOn, Source, Stream, Trigger, policy::Policy, understood::understood},
+    trigger::{
+        KEYS, Measure, ScaleOn, Stream, StreamSource, Trigger, Work, policy::Policy,
+        understood::understood,
+    },
 };
 
-/// Looks at a shard behind empty pages, one a second, before it is left undecided.
-const LOOKS: usize = 30;
+/// Fetches of shards behind empty pages, one a second, before they are left undecided.
+const FETCHES: usize = 30;
 
 /// Everything about one trigger.
 pub(super) async fn ask(written: Written, config: &Config) -> TriggerReport {
@@ -75,41 +81,56 @@ async fn find_answer(written: &Written, config: &Config, seen: &mut Seen) -> Res
         .collect();
     seen.metric_name = Some(trigger.metric_name());
     seen.target = Some(trigger.shard_count);
-    Policy::new(config.policy.clone()).check(&written.namespace, &trigger.source)?;
+    Policy::new(config.policy.clone()).check(&written.namespace, &trigger)?;
 
     let aws = Aws::new(config.aws.clone(), None, Arc::new(Metrics::new()));
-    let identity = aws.client(&trigger.source).identity().await;
-    let arns = Arns::new(&trigger.source, identity.as_deref().ok());
+    let stream = &trigger.stream;
+    let identity = aws.client(stream).identity().await;
+    let arns = Arns::new(&trigger, identity.as_deref().ok());
     seen.identity = Some(identity.unwrap_or_else(|error| format!("unknown: {error}")));
     try_calls(&aws, &trigger, &arns, &mut seen.permissions).await;
 
-    let snapshot = see(&aws, &trigger).await?;
-    let answer = answer(&trigger, &snapshot, Duration::ZERO);
-    // Also of an error: what was seen says why.
-    if let Snapshot::Application(application) = &snapshot {
-        let decision = answer.as_ref().ok().and_then(|it| it.decision.as_deref());
-        seen.application = Some(explain::shards::application(
-            application,
-            decision,
-            &explain::now(),
-        ));
+    match &trigger.scale_on {
+        ScaleOn::OpenShards { activation } => {
+            let fetched = aws.stream(stream).fetch(FetchRequest::default()).await;
+            let snapshot = fetched.map_err(Arc::new)?;
+            Ok(answer_open_shards(&snapshot, *activation))
+        }
+        ScaleOn::Application(work) => {
+            let snapshot = fetch_application(&aws, stream, work).await?;
+            let question = Question {
+                stream,
+                work,
+                shard_count: trigger.shard_count,
+                max_stale: Duration::ZERO,
+            };
+            let answer = answer_application(&question, &snapshot, &Decisions::default());
+            // Also beside an error: what was seen says why.
+            let now = explain::now();
+            seen.application = Some(explain::shards::application(&snapshot, &answer, &now));
+            answer
+        }
     }
-    answer
 }
 
-/// Looks as a watcher does, until every shard has a verdict.
-async fn see(aws: &Arc<Aws>, trigger: &Trigger) -> Result<Snapshot, Error> {
-    let mut fetcher = fetch::fetcher(aws, None, &trigger.source);
+/// Fetches as a watcher does, until every shard has a verdict.
+async fn fetch_application(
+    aws: &Arc<Aws>,
+    stream: &StreamSource,
+    work: &Work,
+) -> Result<Arc<ApplicationSnapshot>, Error> {
+    let mut fetcher = aws.application(&work.application(stream));
     let mut request = FetchRequest {
-        lag: matches!(trigger.scale_on, ScaleOn::Lag { .. }),
+        lag: match work.measure {
+            Measure::ReadableShards { .. } => false,
+            Measure::Lag { .. } => true,
+        },
         quick: false,
     };
-    for _ in 1..LOOKS {
+    for _ in 1..FETCHES {
         let snapshot = fetcher.fetch(request).await.map_err(Arc::new)?;
-        match &snapshot {
-            Snapshot::Application(application)
-                if application.lag.as_ref().is_some_and(|lag| lag.under_way) => {}
-            _ => return Ok(snapshot),
+        if !snapshot.lag.as_ref().is_some_and(|lag| lag.under_way) {
+            return Ok(snapshot);
         }
         request.quick = true;
         sleep(Duration::from_secs(1)).await;
@@ -118,7 +139,7 @@ async fn see(aws: &Arc<Aws>, trigger: &Trigger) -> Result<Snapshot, Error> {
 }
 
 async fn try_calls(aws: &Arc<Aws>, trigger: &Trigger, arns: &Arns, tried: &mut Vec<Permission>) {
-    let source = &trigger.source;
+    let stream = &trigger.stream;
     let mut note = |action: &str, resource: &str, error: Option<&SourceError>| {
         let denied = error.is_some_and(|error| error.kind == SourceErrorKind::AccessDenied);
         tried.push(Permission {
@@ -128,27 +149,31 @@ async fn try_calls(aws: &Arc<Aws>, trigger: &Trigger, arns: &Arns, tried: &mut V
             statement: denied.then(|| arns.statement(action, resource)),
         });
     };
-    let Some(table) = &source.lease_table else {
-        let open = shards::open_shards(aws, source);
-        note(
-            "kinesis:DescribeStreamSummary",
-            &arns.stream,
-            open.describe().await.err().as_ref(),
-        );
-        note(
-            "kinesis:ListShards",
-            &arns.stream,
-            open.list_all().await.err().as_ref(),
-        );
-        return;
+    let work = match &trigger.scale_on {
+        ScaleOn::OpenShards { .. } => {
+            let open = shards::open_shards(aws, stream);
+            note(
+                "kinesis:DescribeStreamSummary",
+                &arns.stream,
+                open.describe().await.err().as_ref(),
+            );
+            note(
+                "kinesis:ListShards",
+                &arns.stream,
+                open.list_all().await.err().as_ref(),
+            );
+            return;
+        }
+        ScaleOn::Application(work) => work,
     };
-    let reads = shards::application(aws, source, table);
+    let reads = shards::application(aws, &work.application(stream));
     let leases = reads.leases().await;
     note("dynamodb:Scan", &arns.table, leases.as_ref().err());
     let listed = reads.shards().await;
     note("kinesis:ListShards", &arns.stream, listed.as_ref().err());
-    let (ScaleOn::Lag { .. }, Ok(listed)) = (trigger.scale_on, listed) else {
-        return;
+    let listed = match (work.measure, listed) {
+        (Measure::Lag { .. }, Ok(listed)) => listed,
+        (Measure::Lag { .. } | Measure::ReadableShards { .. }, _) => return,
     };
     let Some(any) = listed.iter().find(|shard| !shard.closed) else {
         return;
@@ -184,17 +209,17 @@ struct Arns {
 }
 
 impl Arns {
-    fn new(source: &Source, identity: Option<&str>) -> Self {
+    fn new(trigger: &Trigger, identity: Option<&str>) -> Self {
         let identity: Vec<_> = identity.unwrap_or_default().split(':').collect();
         let partition = identity.get(1).copied().unwrap_or("aws");
         let account = identity.get(4).copied().unwrap_or("*");
-        let region = &source.region;
+        let region = &trigger.stream.region;
         let arn = |service: &str, resource: String| {
             format!("arn:{partition}:{service}:{region}:{account}:{resource}")
         };
-        let table = source.lease_table.as_ref().map_or("", |table| &table.name);
+        let table = trigger.lease_table().map_or("", |table| &table.name);
         Self {
-            stream: match &source.stream {
+            stream: match &trigger.stream.stream {
                 Stream::Arn(arn) => arn.clone(),
                 Stream::Name(name) => arn("kinesis", format!("stream/{name}")),
             },

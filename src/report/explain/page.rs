@@ -97,7 +97,7 @@ fn card(trigger: &TriggerView) -> Markup {
             (aws(trigger))
             div.charts { (charts(trigger)) }
             @if let Some(application) = application {
-                (shards::table(application, threshold(trigger)))
+                (shards::table(application, trigger.lag_threshold_ms))
             }
             h3 { "The trigger, as understood" }
             table.keys {
@@ -217,7 +217,7 @@ fn charts(trigger: &TriggerView) -> Markup {
         @if of_lag {
             (chart("Replicas", vec![line("wished", replicas), line("running", |it| Some(decided(it)?.running.into()))], whole).draw())
             (Chart {
-                level: threshold(trigger).map(|it| ("lagThreshold", it as f64)),
+                level: trigger.lag_threshold_ms.map(|it| ("lagThreshold", it as f64)),
                 ..chart("Age of the oldest unread record", vec![line("oldest", oldest)], |ms| time(ms as u64))
             }.draw())
             (chart("Shards per replica", vec![line("wished", |it| Some(decided(it)?.shards_per_replica.into()))], whole).draw())
@@ -253,13 +253,6 @@ fn replicas(answered: &AnsweredView) -> Option<f64> {
 fn oldest(answered: &AnsweredView) -> Option<f64> {
     decided(answered)?;
     Some(answered.oldest_unread_ms.unwrap_or(0) as f64)
-}
-
-/// `lagThreshold` in ms.
-fn threshold(trigger: &TriggerView) -> Option<u64> {
-    let text = trigger.key("lagThreshold")?;
-    let threshold = humantime::parse_duration(text).ok()?;
-    u64::try_from(threshold.as_millis()).ok()
 }
 
 fn answers(answers: &[AnsweredView]) -> Markup {

@@ -3,13 +3,15 @@
 use std::cmp::Reverse;
 
 use kinesis_consumer::shard_sync::Readability;
-use right_sizing::{Decision, ShardView as DecidedShard};
+use right_sizing::ShardView as DecidedShard;
 use serde::Serialize;
 
 use super::Now;
+use crate::decision::answer::Answer;
+use crate::error::Error;
 use crate::source::{
     probe::Verdict,
-    snapshot::{Application, ShardSnapshot, Table},
+    snapshot::{ApplicationSnapshot, ShardSnapshot, Table},
 };
 
 /// The work of an application on one stream.
@@ -116,13 +118,14 @@ impl ShardState {
     }
 }
 
-/// What is known of an application. `decision`: what was made of it, where lag was looked at.
+/// What is known of an application, and what the answer says of its shards.
 pub fn application(
-    application: &Application,
-    decision: Option<&Decision>,
+    application: &ApplicationSnapshot,
+    answer: &Result<Answer, Error>,
     now: &Now,
 ) -> ApplicationView {
     // By id, as `right_sizing` has them.
+    let decision = answer.as_ref().ok().and_then(|it| it.decision.as_ref());
     let mut decided: Vec<_> = decision.iter().flat_map(|it| &it.shards).collect();
     decided.sort_by(|one, other| one.id.cmp(&other.id));
     let of = |id: &str| {
@@ -179,9 +182,8 @@ fn table(table: &Table) -> (String, Vec<(String, String)>) {
 
 fn view(shard: &ShardSnapshot, decided: Option<&DecidedShard>, now: &Now) -> ShardView {
     let probe = shard.probe.as_ref();
-    let verdict = probe.and_then(|probe| probe.verdict.as_ref());
     let (state, why) = match (&shard.readability, probe) {
-        (Readability::Readable { .. }, Some(probe)) => (state(verdict), probe.why.clone()),
+        (Readability::Readable { .. }, Some(probe)) => (state(shard.verdict()), probe.why.clone()),
         (Readability::Readable { start }, None) => {
             (ShardState::Readable, can_be_read(start.as_ref()))
         }
@@ -196,14 +198,11 @@ fn view(shard: &ShardSnapshot, decided: Option<&DecidedShard>, now: &Now) -> Sha
             "no lease, and none to come: the application is past it".to_owned(),
         ),
     };
-    let age_ms = match verdict {
-        Some(Verdict::Unread { since, .. }) => {
-            let age = now.time.as_millisecond() - since.as_millisecond();
-            // The clocks may differ by seconds.
-            Some(u64::try_from(age).unwrap_or(0))
-        }
-        _ => None,
-    };
+    let age_ms = shard.unread_since().map(|since| {
+        let age = now.time.as_millisecond() - since.as_millisecond();
+        // The clocks may differ by seconds.
+        u64::try_from(age).unwrap_or(0)
+    });
     let lease = shard.lease.as_ref().map(|lease| LeaseView {
         owner: lease.owner.clone(),
         live: lease.live,

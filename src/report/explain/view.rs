@@ -5,12 +5,12 @@ use serde::Serialize;
 
 use super::{Now, shards::ApplicationView};
 use crate::{
-    decision::answer::Answer,
-    error::Error,
+    decision::{answer::Answer, memories::settings},
+    error::{Error, code_name},
     report::journal::{Answered, Asker, Entry},
     trigger::{
         Trigger,
-        understood::{Pair, scale_on, understood},
+        understood::{Mode, Pair, understood},
     },
 };
 
@@ -71,6 +71,9 @@ pub struct Object {
 pub struct TriggerView {
     /// What it asks for, as understood: every key that holds, also by default.
     pub metadata: Vec<Pair>,
+    /// `lagThreshold`, which the charts compare with.
+    #[serde(skip)]
+    pub lag_threshold_ms: Option<u64>,
     /// When it was last asked for.
     pub asked_seconds_ago: u64,
     /// What KEDA is told now.
@@ -191,8 +194,8 @@ impl Short {
     fn new(now: &Now, entry: &Entry) -> Self {
         let last = entry.answers.back();
         Self {
-            stream: entry.trigger.source.stream.to_string(),
-            scale_on: scale_on(&entry.trigger),
+            stream: entry.trigger.stream.stream.to_string(),
+            scale_on: Mode::of_trigger(&entry.trigger).name(),
             asked_seconds_ago: now.seconds_since(entry.asked),
             answer: last.map(|last| AnswerView::new(&last.answer, entry.trigger.shard_count)),
         }
@@ -215,17 +218,12 @@ impl TriggerView {
         };
         Self {
             metadata: understood(trigger),
+            lag_threshold_ms: settings(trigger).map(|settings| settings.lag_threshold_ms),
             asked_seconds_ago: now.seconds_since(entry.asked),
             keda: Keda::new(trigger, answer),
             source,
             answers: entry.answers.iter().map(view).collect(),
         }
-    }
-
-    /// The value of a key as understood.
-    pub fn key(&self, name: &str) -> Option<&str> {
-        let found = self.metadata.iter().find(|key| key.key == name);
-        found.map(|key| key.value.as_str())
     }
 }
 
@@ -252,7 +250,7 @@ impl AnswerView {
                 decision: answer.decision.as_deref().map(DecisionView::new),
             },
             Err(error) => Self::Error {
-                code: code_name(error),
+                code: code_name(error.code()).to_owned(),
                 error: error.to_string(),
             },
         }
@@ -277,16 +275,4 @@ impl DecisionView {
 fn replicas(value: i64, target: i64) -> i64 {
     let (whole, rest) = (value / target, value % target);
     whole + i64::from(rest > 0)
-}
-
-/// As gRPC writes it: `NOT_FOUND`.
-fn code_name(error: &Error) -> String {
-    let mut name = String::new();
-    for c in format!("{:?}", error.code()).chars() {
-        if c.is_ascii_uppercase() && !name.is_empty() {
-            name.push('_');
-        }
-        name.push(c.to_ascii_uppercase());
-    }
-    name
 }

@@ -1,7 +1,8 @@
 //! StreamIsActive: the state at once, then changes, and now and then `true` again.
 //!
-//! KEDA acts on `true` only, and drops one that comes before it is ready, hence the repeat. While AWS fails the stream is
-//! silent but open: KEDA's pause before it reconnects grows with every error and is reset by a clean end only.
+//! KEDA acts on `true` only, and drops one that comes before it is ready, hence the repeat. While AWS
+//! fails the stream is silent but open: KEDA's pause before it reconnects grows with every error and is
+//! reset by a clean end only.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,7 +11,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::Scaler;
 use crate::{
-    decision::answer,
     error::Error,
     metrics::Metrics,
     trigger::Trigger,
@@ -69,11 +69,7 @@ impl Activity {
 
     async fn next_state(&mut self) -> bool {
         loop {
-            let max_stale = self.watchers.pace().max_stale;
-            let answer = self.subscription.snapshot();
-            let answer = answer
-                .and_then(|snapshot| answer::answer(&self.trigger, &snapshot, max_stale).ok());
-            let active = answer.map(|answer| answer.active);
+            let active = self.subscription.answer().map(|answer| answer.active);
             let due = Instant::now() >= self.repeat_at;
             if due {
                 self.repeat_at = Instant::now() + self.repeat;

@@ -1,7 +1,8 @@
-//! Looks at the work of one application: its shards, its leases, and whether a record is there after each checkpoint.
+//! Fetches the work of one application: its shards, its leases, and whether a record is there after
+//! each checkpoint.
 //!
-//! Kind to the application: at most one GetRecords for each shard and refresh, with a limit of 1. A shard with an unread record is asked
-//! again only when its checkpoint has moved.
+//! Kind to the application: at most one GetRecords for each shard and refresh, with a limit of 1. A
+//! shard with an unread record is asked again only when its checkpoint has moved.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -16,36 +17,35 @@ use kinesis_consumer::{
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::{Fetch, FetchRequest, observation, probing::Probing};
+use super::{Fetch, FetchRequest, probing::Probing};
 use crate::{
-    decision::memories::{Recorder, RightSize},
     error::{SourceError, SourceErrorKind},
     source::{
         shards::Reads,
-        snapshot::{Application, Lag, LeaseSnapshot, ShardSnapshot, Snapshot, Table},
+        snapshot::{ApplicationSnapshot, Lag, LeaseSnapshot, ShardSnapshot, Table},
     },
-    trigger::Source,
+    trigger::{ApplicationSource, StreamSource},
 };
 
-/// A lease whose counter stands still for so long has no live holder. KCL renews three times within the failover time, 10 s by default.
+/// A lease whose counter stands still for so long has no live holder. KCL renews three times within
+/// the failover time, 10 s by default.
 const RENEWED_WITHIN: Duration = Duration::from_secs(45);
 
-/// The fetcher on one application, with what it remembers from look to look.
+/// The fetcher of one application, with what it remembers from fetch to fetch.
 #[derive(Debug)]
 pub struct ApplicationFetcher {
-    source: Source,
+    source: ApplicationSource,
     reads: Arc<dyn Reads>,
-    right_size: Arc<RightSize>,
     listed: Option<Listed>,
     probing: Probing,
     heartbeats: HashMap<String, Heartbeat>,
-    /// Broken rows told in the log.
+    /// Broken rows that the log named last.
     malformed: Vec<(String, String)>,
-    /// Lists in a row that spoke of an older stream of this name.
+    /// Lists in a row that showed an older stream of this name.
     older: u32,
 }
 
-/// What shards and leases were at the last whole look.
+/// Shards and leases at the last whole fetch.
 #[derive(Debug)]
 struct Listed {
     at: Instant,
@@ -66,10 +66,9 @@ struct Heartbeat {
 }
 
 impl ApplicationFetcher {
-    /// Nothing looked at yet.
-    pub fn new(source: Source, reads: Arc<dyn Reads>, recorder: Option<Arc<Recorder>>) -> Self {
+    /// Nothing fetched yet.
+    pub fn new(source: ApplicationSource, reads: Arc<dyn Reads>) -> Self {
         Self {
-            right_size: Arc::new(RightSize::new(source.clone(), recorder)),
             source,
             reads,
             listed: None,
@@ -83,14 +82,16 @@ impl ApplicationFetcher {
 
 #[async_trait]
 impl Fetch for ApplicationFetcher {
-    async fn fetch(&mut self, request: FetchRequest) -> Result<Snapshot, SourceError> {
+    type Snapshot = Arc<ApplicationSnapshot>;
+
+    async fn fetch(&mut self, request: FetchRequest) -> Result<Self::Snapshot, SourceError> {
         if !request.quick || self.listed.is_none() {
             self.list().await?;
         }
         if request.lag && self.listed.as_ref().is_some_and(|listed| !listed.is_new()) {
-            self.probing.fetch(self.reads.as_ref(), request.quick).await;
+            self.probing.probe(self.reads.as_ref(), request.quick).await;
         }
-        Ok(Snapshot::Application(Arc::new(self.snapshot(request.lag))))
+        Ok(Arc::new(self.snapshot(request.lag)))
     }
 }
 
@@ -162,9 +163,9 @@ impl ApplicationFetcher {
         self.probing.follow(readable);
     }
 
-    fn snapshot(&self, lag: bool) -> Application {
-        let listed = self.listed.as_ref().expect("a look lists first");
-        let shards: Vec<_> = listed
+    fn snapshot(&self, lag: bool) -> ApplicationSnapshot {
+        let listed = self.listed.as_ref().expect("a fetch lists first");
+        let shards = listed
             .shards
             .iter()
             .map(|shard| ShardSnapshot {
@@ -185,45 +186,36 @@ impl ApplicationFetcher {
                 probe: lag.then(|| self.probing.snapshot(&shard.id)).flatten(),
             })
             .collect();
-        let undecided = self.probing.undecided();
-        let lag = lag.then(|| Lag {
-            undecided,
-            under_way: self.probing.is_under_way(),
-            failure: self.probing.failure(),
-            probes: self.probing.counts(),
-            observation: (undecided == 0).then(|| observation::observe(Timestamp::now(), &shards)),
-            right_size: Arc::clone(&self.right_size),
-        });
-        if let Some(observation) = lag.as_ref().and_then(|lag| lag.observation.as_ref())
-            && !listed.is_new()
-        {
-            self.right_size.observe(observation);
-        }
-        Application {
+        ApplicationSnapshot {
             at: listed.at,
             time: listed.time,
             table: listed.table.clone(),
             shards,
-            lag,
+            lag: lag.then(|| Lag {
+                time: Timestamp::now(),
+                undecided: self.probing.undecided(),
+                under_way: self.probing.is_under_way(),
+                failure: self.probing.failure(),
+                probes: self.probing.counts(),
+            }),
         }
     }
 
-    /// Names broken rows in the log, when there are others than before.
+    /// Names broken rows in the log, once, and again when there are others.
     fn log_malformed(&mut self, malformed: &[(String, String)]) {
         if self.malformed == malformed {
             return;
         }
-        let Source { stream, region, .. } = &self.source;
-        let table = self.source.lease_table.as_ref();
-        let table = table.map(|table| table.name.as_str());
+        let StreamSource { stream, region, .. } = &self.source.stream;
+        let table = &self.source.table.name;
         for (key, reason) in malformed {
             warn!(%stream, region, table, key, reason, "a row of the lease table is left out");
         }
         self.malformed = malformed.to_vec();
     }
 
-    /// A shard whose lease was finished, or is ahead, before the stream began: it was deleted and made anew. One list may lag behind a
-    /// reshard, two in a row do not.
+    /// A shard whose lease was finished, or is ahead, before the stream began: the stream was deleted
+    /// and made anew. One list may lag behind a reshard, two in a row do not.
     fn of_an_older_stream(&mut self, shards: &[Shard], leases: &[Lease]) -> Option<String> {
         let shard = open_but_finished(leases, shards).or_else(|| recreated(leases, shards));
         self.older = if shard.is_some() { self.older + 1 } else { 0 };
@@ -235,15 +227,15 @@ impl ApplicationFetcher {
         SourceError {
             kind: SourceErrorKind::Unavailable,
             operation: "ListShards",
-            resource: format!("stream {}", self.source.stream),
-            region: self.source.region.clone(),
+            resource: format!("stream {}", self.source.stream.stream),
+            region: self.source.stream.region.clone(),
             code: code.to_owned(),
             message: message.to_owned(),
             hint: hint.to_owned(),
         }
     }
 
-    /// As of the last list: a quick look knows no more.
+    /// As of the last list: a quick fetch knows no more.
     fn is_live(&self, listed: &Listed, lease: &Lease) -> bool {
         let moved = self
             .heartbeats

@@ -1,11 +1,8 @@
-//! Looks into the readable shards of one application: which of them now, how many at a time, for how long.
+//! Probes the readable shards of one application: which of them now, how many at a time, how long.
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
@@ -15,31 +12,32 @@ use kinesis_consumer::{lease::Lease, sequence::Checkpoint};
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
-    error::{SourceError, SourceErrorKind},
-    metrics::Probes,
+    error::SourceErrorKind,
     source::{
+        failure::Failure,
         probe::{Next, Probe},
         shards::{Peek, ReadError, Reads},
-        snapshot::{LagFailure, ProbeSnapshot},
+        snapshot::{ProbeSnapshot, Probes},
     },
 };
 
-/// Shards looked into at a time. A page is one record, but that may have 10 MiB.
+/// Shards probed at a time. A page is one record, but that may have 10 MiB.
 const AT_A_TIME: usize = 16;
 
-/// The probing of one look ends after this; a shard that was not asked by then keeps its verdict.
+/// The probing of one fetch ends after this; a shard that was not asked by then keeps its verdict.
 const DEADLINE: Duration = Duration::from_secs(15);
 
 /// Iterators live for 5 minutes; nobody counts on the last of them.
 const ITERATOR_LIVES: Duration = Duration::from_secs(240);
 
-/// A quick look asks a shard again after this, whoever wants it however often: its readers have 5 calls a second with us.
+/// A quick fetch asks a shard again after this, however often it is asked for: the shard's readers
+/// share 5 calls a second with us.
 const AGAIN: Duration = Duration::from_millis(4_500);
 
-/// The same of a shard without a verdict.
+/// The same for a shard without a verdict.
 const AGAIN_UNDECIDED: Duration = Duration::from_millis(900);
 
-/// The readable shards, as far as they were looked into.
+/// The readable shards, as far as they were probed.
 #[derive(Debug, Default)]
 pub(super) struct Probing {
     shards: HashMap<String, ProbedShard>,
@@ -53,14 +51,15 @@ struct ProbedShard {
     tried: Option<Instant>,
     /// When the last page came.
     page: Option<(Instant, Timestamp)>,
-    /// How it could not be looked into since, other than by throttling.
-    failure: Option<LagFailure>,
+    /// How its probes fail since the last page; throttling is no failure.
+    failure: Option<Failure>,
 }
 
 type Outcome = Result<Peek, ReadError>;
 
 impl Probing {
-    /// Goes on with these shards, told of where they are: id, lease, where one without a lease starts, is it closed?
+    /// Goes on with these shards: id, lease, where a shard without a lease will be started, is it
+    /// closed?
     pub(super) fn follow<'a>(
         &mut self,
         readable: impl Iterator<Item = (&'a str, Option<&'a Lease>, Option<&'a Checkpoint>, bool)>,
@@ -84,7 +83,7 @@ impl Probing {
     }
 
     /// Asks what is worth asking, one page a shard.
-    pub(super) async fn fetch(&mut self, reads: &dyn Reads, quick: bool) {
+    pub(super) async fn probe(&mut self, reads: &dyn Reads, quick: bool) {
         let due = self.due(quick);
         let denied = AtomicBool::new(false);
         let mut answers = stream::iter(due)
@@ -112,7 +111,7 @@ impl Probing {
         }
     }
 
-    /// The longest unasked first, so that nobody is left out for ever when time runs out.
+    /// What to ask, the longest unasked first: no shard is left out for ever when time runs out.
     fn due(&mut self, quick: bool) -> Vec<(String, Probe, Next)> {
         let now = Timestamp::now();
         let mut due = Vec::new();
@@ -152,8 +151,8 @@ impl Probing {
         self.shards.values().any(|shard| shard.probe.is_under_way())
     }
 
-    /// Of the shards that cannot be looked into, the one of the longest time.
-    pub(super) fn failure(&self) -> Option<LagFailure> {
+    /// The longest-standing failure of a shard.
+    pub(super) fn failure(&self) -> Option<Failure> {
         let failures = self
             .shards
             .values()
@@ -161,7 +160,7 @@ impl Probing {
         failures.min_by_key(|failure| failure.since).cloned()
     }
 
-    /// How it went so far.
+    /// The outcomes so far.
     pub(super) fn counts(&self) -> Probes {
         self.counts
     }
@@ -190,18 +189,11 @@ impl ProbedShard {
                 self.page = Some((at, now));
                 self.failure = None;
             }
-            Err(ReadError::Failed(error)) => self.fail(error, at),
+            Err(ReadError::Failed(error)) => {
+                self.failure = Some(Failure::after(self.failure.take(), *error));
+            }
             Err(_) => {}
         }
-    }
-
-    fn fail(&mut self, error: Box<SourceError>, at: Instant) {
-        let before = self.failure.take();
-        self.failure = Some(LagFailure {
-            since: before.as_ref().map_or(at, |before| before.since),
-            in_a_row: before.map_or(1, |before| before.in_a_row.saturating_add(1)),
-            error: Arc::from(error),
-        });
     }
 }
 

@@ -27,7 +27,7 @@ use crate::{
     source::{
         probe::Verdict,
         shards::{Leases, Peek, ReadError, Reads},
-        snapshot::Application,
+        snapshot::ApplicationSnapshot,
     },
     trigger::{LeaseTable, Stream},
 };
@@ -129,17 +129,19 @@ impl Fake {
     }
 
     fn fetcher(&self) -> ApplicationFetcher {
-        let source = Source {
-            stream: Stream::Name("orders".to_owned()),
-            region: "eu-west-1".to_owned(),
-            endpoint: None,
-            role: None,
-            lease_table: Some(LeaseTable {
+        let source = ApplicationSource {
+            stream: StreamSource {
+                stream: Stream::Name("orders".to_owned()),
+                region: "eu-west-1".to_owned(),
+                endpoint: None,
+                role: None,
+            },
+            table: LeaseTable {
                 name: "billing".to_owned(),
                 endpoint: None,
-            }),
+            },
         };
-        ApplicationFetcher::new(source, Arc::new(self.clone()), None)
+        ApplicationFetcher::new(source, Arc::new(self.clone()))
     }
 
     /// What was asked since the last time: shards looked into.
@@ -217,19 +219,19 @@ const QUICK: FetchRequest = FetchRequest {
     quick: true,
 };
 
-async fn fetch(fetcher: &mut ApplicationFetcher, request: FetchRequest) -> Arc<Application> {
-    match fetcher.fetch(request).await.unwrap() {
-        Snapshot::Application(application) => application,
-        Snapshot::OpenShards(_) => panic!("not an application"),
-    }
+async fn fetch(
+    fetcher: &mut ApplicationFetcher,
+    request: FetchRequest,
+) -> Arc<ApplicationSnapshot> {
+    fetcher.fetch(request).await.unwrap()
 }
 
-fn verdict(application: &Application, id: &str) -> Option<Verdict> {
+fn verdict(application: &ApplicationSnapshot, id: &str) -> Option<Verdict> {
     let shard = application.shards.iter().find(|shard| shard.id == id);
     shard.unwrap().probe.as_ref()?.verdict.clone()
 }
 
-fn readable(application: &Application) -> Vec<&str> {
+fn readable(application: &ApplicationSnapshot) -> Vec<&str> {
     application
         .readable()
         .map(|shard| shard.id.as_str())
@@ -295,12 +297,9 @@ async fn what_was_found_unread_is_as_fresh_as_its_checkpoint() {
     let mut fetcher = fake.fetcher();
     for _ in 0..50 {
         let seen = fetch(&mut fetcher, LAG).await;
-        let lag = seen.lag.as_ref().unwrap();
-        let observed = &lag.observation.as_ref().unwrap().shards[0];
-        assert_eq!(
-            (observed.unread_since_ms, observed.as_of_ms),
-            (Some(time(5).as_millisecond() as u64), None)
-        );
+        let shard = &seen.shards[0];
+        let stale = shard.probe.as_ref().unwrap().stale;
+        assert_eq!((shard.unread_since(), stale), (Some(time(5)), false));
         advance(Duration::from_secs(60)).await;
     }
     assert_eq!(fake.peeked(), ["0"]);
@@ -371,8 +370,11 @@ async fn a_throttled_shard_keeps_its_verdict() {
     assert_eq!(verdict(&seen, "0"), Some(Verdict::CaughtUp));
     let lag = seen.lag.as_ref().unwrap();
     assert!(lag.failure.is_none(), "the shard is busy, that is all");
-    let observed = &lag.observation.as_ref().unwrap().shards[0];
-    assert!(observed.as_of_ms.is_some(), "and the verdict is of then");
+    let probe = seen.shards[0].probe.as_ref().unwrap();
+    assert!(
+        probe.stale && probe.asked.is_some(),
+        "and the verdict is of then"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -382,7 +384,7 @@ async fn a_first_look_that_is_throttled_leaves_the_shard_undecided() {
     let mut fetcher = fake.fetcher();
     let seen = fetch(&mut fetcher, LAG).await;
     let lag = seen.lag.as_ref().unwrap();
-    assert_eq!((lag.undecided, lag.observation.is_none()), (2, true));
+    assert_eq!((lag.undecided, seen.decided_lag().is_none()), (2, true));
     fake.world().fails = None;
     let seen = fetch(&mut fetcher, LAG).await;
     assert_eq!(seen.lag.as_ref().unwrap().undecided, 0);
@@ -393,15 +395,9 @@ async fn a_denial_is_told_with_how_long_it_lasts() {
     let fake = Fake::new(&["0"]);
     let mut fetcher = fake.fetcher();
     fetch(&mut fetcher, LAG).await;
-    fake.world().fails = Some(ReadError::Failed(Box::new(SourceError {
-        kind: SourceErrorKind::AccessDenied,
-        operation: "GetRecords",
-        resource: "stream orders".to_owned(),
-        region: "eu-west-1".to_owned(),
-        code: "AccessDeniedException".to_owned(),
-        message: "no".to_owned(),
-        hint: "Allow it".to_owned(),
-    })));
+    fake.world().fails = Some(ReadError::Failed(Box::new(
+        SourceErrorKind::AccessDenied.example(),
+    )));
     for times in 1..4 {
         let seen = fetch(&mut fetcher, LAG).await;
         let failure = seen.lag.as_ref().unwrap().failure.as_ref().unwrap();
@@ -423,15 +419,9 @@ async fn a_failure_now_here_now_there_is_none_of_the_whole() {
     let mut fetcher = fake.fetcher();
     let failing = |shard: &str| {
         fake.world().fails_for = Some(shard.to_owned());
-        fake.world().fails = Some(ReadError::Failed(Box::new(SourceError {
-            kind: SourceErrorKind::Timeout,
-            operation: "GetRecords",
-            resource: "stream orders".to_owned(),
-            region: "eu-west-1".to_owned(),
-            code: "Timeout".to_owned(),
-            message: "no".to_owned(),
-            hint: "Wait".to_owned(),
-        })));
+        fake.world().fails = Some(ReadError::Failed(Box::new(
+            SourceErrorKind::Timeout.example(),
+        )));
     };
     for shard in ["0", "1", "0", "1", "0"] {
         failing(shard);
@@ -470,9 +460,10 @@ async fn leases_of_an_older_stream_of_the_same_name_are_told() {
 async fn a_holder_whose_counter_stands_still_is_no_holder() {
     let fake = Fake::new(&["0", "1"]);
     let mut fetcher = fake.fetcher();
-    let owners = |seen: &Application| -> Vec<Option<String>> {
-        let observation = seen.lag.as_ref().unwrap().observation.clone().unwrap();
-        observation.shards.into_iter().map(|it| it.owner).collect()
+    let owners = |seen: &ApplicationSnapshot| -> Vec<Option<String>> {
+        let leases = seen.shards.iter().map(|shard| shard.lease.as_ref());
+        let live = leases.map(|lease| lease.filter(|lease| lease.live));
+        live.map(|lease| lease?.owner.clone()).collect()
     };
     let pod = Some("pod".to_owned());
     let seen = fetch(&mut fetcher, LAG).await;

@@ -70,6 +70,7 @@ fn lagging(shards: u64, text: &str) -> Object {
                     value: "1m".to_owned(),
                 },
             ],
+            lag_threshold_ms: Some(60_000),
             asked_seconds_ago: 1,
             keda: Keda {
                 metric_name: text.to_owned(),

@@ -227,7 +227,7 @@ impl Story {
 }
 
 /// What a look says of a shard. Whether its checkpoint has expired is `probe`'s business.
-fn seen(application: &Application, id: &str) -> Option<Found> {
+fn seen(application: &ApplicationSnapshot, id: &str) -> Option<Found> {
     verdict(application, id).map(|verdict| match verdict {
         Verdict::Unread { since, .. } => Found::Unread(since),
         Verdict::CaughtUp => Found::CaughtUp,
@@ -235,7 +235,7 @@ fn seen(application: &Application, id: &str) -> Option<Found> {
     })
 }
 
-fn agree(seen_now: &Application, story: &Story) -> TestCaseResult {
+fn agree(seen_now: &ApplicationSnapshot, story: &Story) -> TestCaseResult {
     let want: Vec<_> = story.listed().filter(|it| story.is_readable(it)).collect();
     let ids: Vec<_> = want.iter().map(|shard| shard.id.as_str()).collect();
     prop_assert_eq!(readable(seen_now), ids, "of {:#?}", story);
@@ -248,18 +248,21 @@ fn agree(seen_now: &Application, story: &Story) -> TestCaseResult {
         let text = format!("{} of {story:#?}", shard.id);
         prop_assert_eq!(seen(seen_now, &shard.id), Some(found), "{}", text);
     }
-    let observed = seen_now.lag.as_ref().unwrap().observation.as_ref();
-    let observed: Vec<_> = observed
-        .unwrap()
-        .shards
-        .iter()
-        .map(|shard| (shard.unread_since_ms, shard.drained, shard.as_of_ms))
-        .collect();
-    let counted = want.iter().map(|shard| match story.found(shard) {
-        Found::Unread(since) => (Some(since.as_millisecond() as u64), false, None),
-        found => (None, found == Found::Drained, None),
+    prop_assert!(seen_now.decided_lag().is_some());
+    let readable = seen_now.readable();
+    let probed = readable.map(|shard| {
+        let stale = shard.probe.as_ref().is_some_and(|probe| probe.stale);
+        (
+            shard.unread_since(),
+            shard.verdict() == Some(&Verdict::Drained),
+            stale,
+        )
     });
-    prop_assert_eq!(observed, counted.collect::<Vec<_>>());
+    let counted = want.iter().map(|shard| match story.found(shard) {
+        Found::Unread(since) => (Some(since), false, false),
+        found => (None, found == Found::Drained, false),
+    });
+    prop_assert_eq!(probed.collect::<Vec<_>>(), counted.collect::<Vec<_>>());
     let all_read = want.iter().all(|it| story.found(it) == Found::CaughtUp);
     prop_assert_eq!(seen_now.is_idle(), all_read);
     Ok(())

@@ -1,5 +1,5 @@
-//! Writes what decisions are made from, for `keda-kinesis-scaler replay`. A file for each application and settings, a line for each
-//! refresh; never a record's data, which the scaler does not keep.
+//! Writes what decisions are made from, for `keda-kinesis-scaler replay`. A file for each application
+//! and settings, a line for each refresh; never a record's data, which the scaler does not keep.
 
 use std::{
     collections::HashMap,
@@ -14,7 +14,7 @@ use anyhow::Context as _;
 use right_sizing::{Observation, Recorded, Settings};
 use tracing::warn;
 
-use crate::trigger::Source;
+use crate::trigger::{LeaseTable, StreamSource};
 
 /// Lines that wait for the disk. When it cannot keep up, lines are left out: decisions do not wait.
 const WAITING: usize = 256;
@@ -47,7 +47,13 @@ impl Recorder {
     }
 
     /// One refresh, as it is decided with these settings.
-    pub(super) fn record(&self, source: &Source, settings: Settings, observation: &Observation) {
+    pub(crate) fn record(
+        &self,
+        source: &StreamSource,
+        table: &LeaseTable,
+        settings: Settings,
+        observation: &Observation,
+    ) {
         let recorded = Recorded {
             settings,
             observation: observation.clone(),
@@ -56,11 +62,11 @@ impl Recorder {
             return;
         };
         text.push(b'\n');
-        let table = source.lease_table.as_ref().map_or("", |table| &table.name);
         let file = format!(
-            "{}.{}.{table}.{}ms.{}.jsonl",
+            "{}.{}.{}.{}ms.{}.jsonl",
             source.region,
             source.stream.name(),
+            table.name,
             settings.lag_threshold_ms,
             settings.shard_count
         );

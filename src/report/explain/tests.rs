@@ -1,0 +1,130 @@
+//! `/explain` only reads.
+
+use std::{fs, path::Path, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use tempfile::TempDir;
+
+use super::*;
+use crate::{
+    config::AwsConfig,
+    decision::record::Recorder,
+    error::SourceError,
+    source::{
+        fetch::{ApplicationFetch, Fetch, FetchRequest, Fetchers, StreamFetch},
+        snapshot::{
+            ApplicationSnapshot,
+            examples::{caught_up, lag_trigger, source},
+        },
+    },
+    trigger::{ApplicationSource, LeaseTable, StreamSource},
+    watch::Pace,
+};
+
+/// An application that is caught up.
+#[derive(Debug)]
+struct CaughtUp;
+
+impl Fetchers for CaughtUp {
+    fn stream(&self, source: &StreamSource) -> StreamFetch {
+        panic!("nobody asks for {source:?}")
+    }
+
+    fn application(&self, _: &ApplicationSource) -> ApplicationFetch {
+        Box::new(Self)
+    }
+}
+
+#[async_trait]
+impl Fetch for CaughtUp {
+    type Snapshot = Arc<ApplicationSnapshot>;
+
+    async fn fetch(&mut self, _: FetchRequest) -> Result<Self::Snapshot, SourceError> {
+        Ok(Arc::new(caught_up(2, &[])))
+    }
+}
+
+/// What was recorded until now: the recorder writes one line after the other, and this adds the last.
+fn recorded(recorder: &Recorder, directory: &Path) -> Vec<String> {
+    let settings = right_sizing::Settings::new(1, 1);
+    let last = LeaseTable {
+        name: "last".to_owned(),
+        endpoint: None,
+    };
+    recorder.record(&source().stream, &last, settings, &Default::default());
+    loop {
+        let read = |entry: std::io::Result<fs::DirEntry>| fs::read_to_string(entry.unwrap().path());
+        let files: Vec<_> = fs::read_dir(directory)
+            .unwrap()
+            .map(|it| read(it).unwrap())
+            .collect();
+        let is_last =
+            |text: &String| text.contains("\"lagThresholdMs\":1,") && text.ends_with('\n');
+        if files.iter().any(is_last) {
+            for entry in fs::read_dir(directory)
+                .unwrap()
+                .map(|it| it.unwrap().path())
+            {
+                if entry.to_str().unwrap().contains(".last.") {
+                    fs::remove_file(entry).unwrap();
+                }
+            }
+            return files.into_iter().filter(|it| !is_last(it)).collect();
+        }
+        std::thread::yield_now();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn explaining_and_asking_again_change_nothing() {
+    let directory = TempDir::new().unwrap();
+    let recorder = Arc::new(Recorder::new(directory.path().to_owned()).unwrap());
+    let pace = Pace::from(&AwsConfig::default());
+    let watchers = Watchers::new(pace, CaughtUp, Some(Arc::clone(&recorder)));
+    let journal = Journal::default();
+    let asker = Asker {
+        namespace: "shop".to_owned(),
+        name: "billing".to_owned(),
+    };
+    let trigger = lag_trigger(30);
+    let ask = async || {
+        let answer = watchers.answer("shop", &trigger).await;
+        journal.note(&asker, &trigger, &answer);
+    };
+    // What the watcher remembers, what it recorded, and what the journal has.
+    let state = || {
+        let known = watchers.known(&source()).unwrap();
+        let memories: Vec<_> = known.decisions().settings().copied().collect();
+        let answers: Vec<_> = journal
+            .entries_of(&asker)
+            .iter()
+            .map(|it| it.answers.len())
+            .collect();
+        (memories, recorded(&recorder, directory.path()), answers)
+    };
+    ask().await;
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let before = state();
+    assert_eq!(
+        (before.0.len(), before.1.len(), before.2.as_slice()),
+        (1, 1, &[1][..])
+    );
+
+    for _ in 0..3 {
+        assert_eq!(index(&journal).scaled_objects.len(), 1);
+        assert!(object(&journal, &watchers, &asker).is_some());
+        ask().await;
+    }
+    // A trigger that the watcher was not asked with: as after an hour, or a restart.
+    let unknown = Trigger {
+        shard_count: 2,
+        ..trigger.clone()
+    };
+    journal.note(&asker, &unknown, &Err(Error::NotYet("not yet".to_owned())));
+    let explained = object(&journal, &watchers, &asker).unwrap();
+    assert_eq!(explained.triggers.len(), 2);
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let after = state();
+    assert_eq!((after.0, after.1), (before.0, before.1));
+    assert_eq!(after.2, [1, 1]);
+}

@@ -1,0 +1,89 @@
+//! Snapshots and errors for unit tests.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use kinesis_consumer::shard_sync::Readability;
+use tokio::time::Instant;
+
+use super::{ApplicationSnapshot, Lag, ProbeSnapshot, Probes, ShardSnapshot, Table};
+use crate::{
+    error::SourceErrorKind,
+    source::{failure::Failure, probe::Verdict},
+    trigger::{
+        ApplicationSource, LeaseTable, Measure, OnMissingTable, ScaleOn, Stream, StreamSource,
+        Trigger, Work,
+    },
+};
+
+/// The application `billing` on the stream `orders`.
+pub(crate) fn source() -> ApplicationSource {
+    ApplicationSource {
+        stream: StreamSource {
+            stream: Stream::Name("orders".to_owned()),
+            region: "eu-west-1".to_owned(),
+            endpoint: None,
+            role: None,
+        },
+        table: LeaseTable {
+            name: "billing".to_owned(),
+            endpoint: None,
+        },
+    }
+}
+
+/// A trigger on the lag of that application.
+pub(crate) fn lag_trigger(threshold_seconds: u64) -> Trigger {
+    let ApplicationSource { stream, table } = source();
+    Trigger {
+        stream,
+        scale_on: ScaleOn::Application(Work {
+            table,
+            on_missing_table: OnMissingTable::Activate,
+            measure: Measure::Lag {
+                threshold: std::time::Duration::from_secs(threshold_seconds),
+                activation: std::time::Duration::ZERO,
+            },
+        }),
+        shard_count: 1,
+    }
+}
+
+/// Caught up with so many readable shards, and these failures of probes since.
+pub(crate) fn caught_up(shards: usize, failures: &[SourceErrorKind]) -> ApplicationSnapshot {
+    let time = Timestamp::now();
+    let shard = |number| ShardSnapshot {
+        id: format!("shardId-{number:012}"),
+        closed: false,
+        parents: BTreeSet::new(),
+        lease: None,
+        readability: Readability::Readable { start: None },
+        probe: Some(ProbeSnapshot {
+            verdict: Some(Verdict::CaughtUp),
+            about: None,
+            stale: !failures.is_empty(),
+            why: "nothing after the checkpoint".to_owned(),
+            asked: Some(time),
+        }),
+    };
+    ApplicationSnapshot {
+        at: Instant::now(),
+        time,
+        table: Table::Read {
+            leases: shards,
+            unlisted: 0,
+            others: 0,
+            malformed: Vec::new(),
+        },
+        shards: (0..shards).map(shard).collect(),
+        lag: Some(Lag {
+            time,
+            undecided: 0,
+            under_way: false,
+            failure: failures.iter().fold(None, |before, kind| {
+                Some(Failure::after(before, kind.example()))
+            }),
+            probes: Probes::default(),
+        }),
+    }
+}

@@ -1,0 +1,119 @@
+//! Decides, with a memory for each distinct settings that are asked with, and publishes.
+
+use std::{future::Future, pin::pin, sync::Arc};
+
+use right_sizing::{Decision, Observation, Settings, Step};
+use tokio::sync::watch;
+use tracing::info;
+
+use super::{
+    demand::Demand,
+    state::{Snapshot, State},
+    table::Watched,
+};
+use crate::{
+    decision::{
+        memories::{Decisions, Memories},
+        observe,
+        record::Recorder,
+    },
+    trigger::StreamSource,
+};
+
+/// What a watcher knows and remembers, beside its fetcher: it decides also while that fetches.
+pub(super) struct Decider<W: Watched> {
+    pub(super) source: W,
+    pub(super) demand: Arc<Demand>,
+    pub(super) memories: Memories,
+    pub(super) recorder: Option<Arc<Recorder>>,
+    pub(super) state: watch::Sender<State<W::Snapshot>>,
+}
+
+impl<W: Watched> Decider<W> {
+    /// Waits for `end`; meanwhile decides for those who ask with new settings.
+    pub(super) async fn meanwhile<T>(&mut self, end: impl Future<Output = T>) -> T {
+        let demand = Arc::clone(&self.demand);
+        let mut end = pin!(end);
+        loop {
+            tokio::select! {
+                biased;
+                ended = &mut end => return ended,
+                () = demand.settings.notified() => self.decide_for_new(),
+            }
+        }
+    }
+
+    fn decide_for_new(&mut self) {
+        let State {
+            last_good,
+            decisions,
+            ..
+        } = self.state.borrow().clone();
+        if let Some(snapshot) = last_good {
+            let decisions = self.decide(&snapshot, &decisions, false);
+            self.state.send_modify(|state| state.decisions = decisions);
+        }
+    }
+
+    /// Decides with all settings that are asked with; those in `before` only if `anew`.
+    pub(super) fn decide(
+        &mut self,
+        snapshot: &W::Snapshot,
+        before: &Decisions,
+        anew: bool,
+    ) -> Decisions {
+        let Some(observation) = snapshot.application().and_then(observe) else {
+            return before.clone();
+        };
+        let all = self.demand.settings();
+        self.memories.keep(&all);
+        all.into_iter()
+            .map(|settings| {
+                let known = before.get(&settings);
+                let decision = match known {
+                    Some(known) if !anew => Arc::clone(known),
+                    _ => self.decide_with(settings, &observation, known),
+                };
+                (settings, decision)
+            })
+            .collect()
+    }
+
+    fn decide_with(
+        &mut self,
+        settings: Settings,
+        observation: &Observation,
+        before: Option<&Arc<Decision>>,
+    ) -> Arc<Decision> {
+        if let (Some(recorder), Some(table)) = (&self.recorder, self.source.table()) {
+            recorder.record(self.source.stream(), table, settings, observation);
+        }
+        let decision = self.memories.decide(settings, observation);
+        let is_news = |before: &Arc<Decision>| {
+            (before.replicas, before.active) != (decision.replicas, decision.active)
+        };
+        if before.is_none_or(is_news) {
+            self.log(&decision);
+        }
+        decision
+    }
+
+    fn log(&self, decision: &Decision) {
+        let StreamSource { stream, region, .. } = self.source.stream();
+        let table = self.table_name();
+        let Decision {
+            replicas,
+            active,
+            reason,
+            running,
+            step,
+            ..
+        } = decision;
+        let tried = matches!(step, Step::In | Step::Back);
+        info!(%stream, region, table, replicas, active, running, tried, "{reason}");
+    }
+
+    pub(super) fn table_name(&self) -> Option<&str> {
+        self.source.table().map(|table| table.name.as_str())
+    }
+}
