@@ -1,4 +1,5 @@
-//! The command line: flags, then the configuration they change, then sockets, signals and the server.
+//! The command line: flags, then the configuration they change, then sockets, signals and the
+//! server.
 
 use std::{
     env,
@@ -39,7 +40,8 @@ pub struct Args {
 enum Command {
     /// Serve KEDA's questions over gRPC until SIGTERM or SIGINT.
     ///
-    /// AWS credentials come from the standard chain: environment, profile, IRSA web identity, EKS Pod Identity, IMDSv2.
+    /// AWS credentials come from the standard chain: environment, profile, IRSA web identity, EKS
+    /// Pod Identity, IMDSv2.
     Serve(Box<Serve>),
     /// Ask a scaler for its health over gRPC. Exit code 0: it serves.
     Health(Health),
@@ -61,7 +63,8 @@ struct Serve {
     #[arg(long, env = "SCALER_LISTEN", value_name = "ADDR")]
     listen: Option<SocketAddr>,
 
-    /// Where metrics and health are served over HTTP [default: the file's `admin`, else 0.0.0.0:9090].
+    /// Where metrics and health are served over HTTP [default: the file's `admin`, else
+    /// 0.0.0.0:9090].
     #[arg(long, env = "SCALER_ADMIN", value_name = "ADDR")]
     admin: Option<SocketAddr>,
 
@@ -75,11 +78,13 @@ struct Serve {
     )]
     log_format: LogFormat,
 
-    /// What is logged: error, warn, info, debug or trace, for the scaler alone; or directives, such as info,h2=debug.
+    /// What is logged: error, warn, info, debug or trace, for the scaler alone; or directives, such
+    /// as info,h2=debug.
     #[arg(long, env = "RUST_LOG", value_name = "LEVEL", value_parser = telemetry::filter, default_value = "info")]
     log_level: EnvFilter,
 
-    /// Record what decisions about lag are made from, in a file for each application: see `replay`. They grow until they are deleted.
+    /// Record what decisions about lag are made from, in a file for each application: see `replay`.
+    /// They grow until they are deleted.
     #[arg(long, env = "SCALER_RECORD", value_name = "DIR")]
     record: Option<PathBuf>,
 
@@ -88,7 +93,7 @@ struct Serve {
     print_config: bool,
 }
 
-/// Reads the process's arguments and does what they say.
+/// Reads the command line and runs the command.
 ///
 /// # Errors
 /// The configuration is wrong, an address cannot be listened on, or the server fails.
@@ -172,7 +177,8 @@ async fn listen(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
     })
 }
 
-/// Cancelled by SIGTERM, which Kubernetes sends, or SIGINT. The second signal ends the process at once.
+/// Cancelled by SIGTERM, which Kubernetes sends, or SIGINT. The second signal ends the process at
+/// once.
 fn first_signal() -> anyhow::Result<CancellationToken> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;

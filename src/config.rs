@@ -1,4 +1,5 @@
-//! The configuration file. Every key has a default; unknown keys, wrong types and bad durations stop the start.
+//! The configuration file. Every key has a default; unknown keys, wrong types and bad durations
+//! stop the start.
 
 mod duration;
 pub mod pattern;
@@ -31,10 +32,12 @@ pub struct Config {
     pub aws: AwsConfig,
     /// TLS of the gRPC port; `None`: plain text.
     pub tls: Option<TlsConfig>,
-    /// The first rule whose namespaces match decides; none matches: own identity, any stream, no role, no endpoint.
+    /// Who may ask for what: the first rule whose namespaces match decides. Where none matches, a
+    /// trigger may name any stream, but no role and no endpoint.
     #[serde(deserialize_with = "or_default")]
     pub policy: Vec<Rule>,
-    /// Are ages shown shard by shard in `/metrics`, too? Streams may have thousands of shards. Default false.
+    /// Shows the age of each shard's oldest unread record in `/metrics`, too. Streams may have
+    /// thousands of shards. Default false.
     pub per_shard_metrics: bool,
     /// How long calls in flight may take after SIGTERM, up to one hour. Default 20 s.
     #[serde(
@@ -48,16 +51,18 @@ pub struct Config {
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct AwsConfig {
-    /// The region for triggers that name none. The `AWS_REGION` environment variable stands in where the file has none.
+    /// The region for triggers that name none. The `AWS_REGION` environment variable stands in
+    /// where the file has none.
     #[serde(deserialize_with = "region")]
     pub region: Option<String>,
-    /// How often a watched source is asked: 10 ms to one day. Default 15 s.
+    /// Time between two fetches of a watched source: 10 ms to one day. Default 15 s.
     #[serde(
         deserialize_with = "duration::within::<10, 86_400_000, _>",
         serialize_with = "duration::serialize"
     )]
     pub refresh: Duration,
-    /// How long the last good answer may stand in for a failed refresh, up to one day; 0: not at all. Default 60 s.
+    /// How long the last good answer may stand in for a failed refresh, up to one day; 0: not at
+    /// all. Default 60 s.
     #[serde(
         deserialize_with = "duration::within::<0, 86_400_000, _>",
         serialize_with = "duration::serialize"
@@ -69,7 +74,8 @@ pub struct AwsConfig {
         serialize_with = "duration::serialize"
     )]
     pub timeout: Duration,
-    /// DescribeStreamSummary calls a second for each identity, region and endpoint; at least 1. Default 5.
+    /// DescribeStreamSummary calls a second for each identity, region and endpoint; at least 1.
+    /// Default 5.
     #[serde(deserialize_with = "at_least_one")]
     pub calls_per_second: u32,
 }
@@ -85,8 +91,8 @@ pub struct TlsConfig {
     /// Clients must show a certificate that one of these signed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_ca: Option<PathBuf>,
-    /// Of those clients, only the ones with such a DNS name or URI among their certificate's subject alternative names; `*` stands
-    /// for any text. `None`: all of them.
+    /// Serve only clients whose certificate has such a DNS name or URI among its subject
+    /// alternative names; `*` stands for any text. `None`: every client that `client_ca` signed.
     #[serde(
         default,
         deserialize_with = "some_names",
@@ -95,16 +101,16 @@ pub struct TlsConfig {
     pub client_allowed_sans: Option<Vec<String>>,
 }
 
-/// What some namespaces may ask for. In every pattern `*` stands for any text. A list left out (`None`): as with no rule;
-/// empty: none.
+/// What some namespaces may ask for. In every pattern `*` stands for any text. A list left out
+/// (`None`): as with no rule; empty: none.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Rule {
     /// Namespaces that the rule is for.
     #[serde(deserialize_with = "some_namespaces")]
     pub namespaces: Vec<String>,
-    /// Streams. Patterns that start with `arn:` are for triggers with `streamArn`, all others for those with `streamName`,
-    /// which means a stream in the asking identity's own account.
+    /// Streams. Patterns that start with `arn:` are for triggers with `streamArn`, all others for
+    /// those with `streamName`, which means a stream in the asking identity's own account.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub streams: Option<Vec<String>>,
     /// Lease tables.
@@ -148,7 +154,8 @@ impl Config {
     /// Reads a YAML file.
     ///
     /// # Errors
-    /// The file cannot be read, or something in it is wrong: the error names file, line, column and what is wanted.
+    /// The file cannot be read, or something in it is wrong: the error names file, line and column,
+    /// and says what would be right.
     pub fn load(path: impl AsRef<Path>) -> anyhow::Result<Self> {
         let path = path.as_ref();
         let text = std::fs::read_to_string(path)

@@ -1,10 +1,11 @@
-//! What can go wrong, named for what the operator must do, and the one table from that to gRPC codes.
+//! What can go wrong, named for what the operator must do, and the one table from that to gRPC
+//! codes.
 
 use std::{borrow::Cow, fmt, sync::Arc};
 
 use tonic::{Code, Status};
 
-/// One trigger metadata key that is wrong. Printed as one line: key, value, what is wanted.
+/// One trigger metadata key that is wrong. Printed as one line: key, value, what would be right.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Wrong {
     /// The metadata key, as KEDA sent it.
@@ -36,18 +37,18 @@ pub enum Error {
     /// The source gave no answer yet; asking goes on.
     #[error("{0}")]
     NotYet(String),
-    /// The application has no leases, and the trigger wants that to be told.
+    /// The application has no leases, and the trigger has `onMissingTable: error`.
     #[error("{0}")]
     NoLeases(String),
     /// AWS failed, and the last good answer, if any, is too old to stand in.
     #[error(transparent)]
     Source(#[from] Arc<SourceError>),
-    /// The scaler is at a limit of its own (watchers).
+    /// The scaler watches as many sources as it may.
     #[error("{0}")]
     Exhausted(String),
 }
 
-/// How an AWS call failed, by what is to be done about it.
+/// How an AWS call failed, by what the operator can do about it.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum SourceErrorKind {
     /// The stream (or lease table) does not exist.
@@ -56,7 +57,7 @@ pub enum SourceErrorKind {
     AccessDenied,
     /// No credentials, or credentials that AWS does not know or that have expired.
     Unauthenticated,
-    /// AWS, or our own share of its quota, says slower.
+    /// Throttled by AWS.
     Throttled,
     /// No answer in time.
     Timeout,
@@ -111,7 +112,8 @@ impl SourceErrorKind {
         }
     }
 
-    /// Does asking again soon make no sense? Such an error, seen twice, does not wait for `maxStale`.
+    /// Is it an error that asking again soon does not mend? Seen twice in a row it is answered at
+    /// once, before `maxStale` is over.
     pub fn is_permanent(self) -> bool {
         matches!(self, Self::NotFound | Self::AccessDenied)
     }
@@ -163,7 +165,8 @@ impl From<Error> for Status {
 /// The longest part of somebody else's text that an error repeats, in characters.
 const LONGEST_ECHO: usize = 80;
 
-/// Text of a user, cut to a length fit for an event or a log line. Print it with `{:?}`, which escapes control characters.
+/// Text of a user, cut to a length fit for an event or a log line. Print it with `{:?}`, which
+/// escapes control characters.
 pub fn shortened(text: &str) -> Cow<'_, str> {
     match text.char_indices().nth(LONGEST_ECHO) {
         Some((cut, _)) => Cow::Owned(format!("{}…", &text[..cut])),

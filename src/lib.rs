@@ -1,6 +1,6 @@
 //! A KEDA external scaler for AWS Kinesis.
 //!
-//! Imports go one way; ARCHITECTURE.md has the order, and tests/architecture.rs checks it.
+//! Imports go one way; ARCHITECTURE.md has the order, and tests/architecture checks it.
 
 pub mod args;
 pub mod config;

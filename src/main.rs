@@ -13,7 +13,8 @@ async fn main() -> ExitCode {
     match run().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // A line for the user; a returned error would bring a backtrace wherever RUST_BACKTRACE is set.
+            // A line for the user; a returned error would bring a backtrace wherever RUST_BACKTRACE
+            // is set.
             let _ = writeln!(io::stderr(), "error: {error:#}");
             ExitCode::FAILURE
         }

@@ -1,4 +1,5 @@
-//! What Prometheus is told. A plain struct that owns its registry; labels come from small fixed sets, never from clients.
+//! Prometheus metrics: a plain struct that owns its registry. Labels come from small fixed sets or
+//! from watched sources, never straight from clients.
 
 use std::{
     sync::{Mutex, PoisonError, atomic::AtomicU64},
@@ -113,7 +114,8 @@ pub struct Unread {
     pub oldest: Duration,
     /// How often a probe of a shard brought what.
     pub probes: [(&'static str, u64); 5],
-    /// The age of each shard's oldest, where it has one, if that is to be shown.
+    /// The age of each shard's oldest unread record, where it has one; empty unless shards are
+    /// shown one by one.
     pub by_shard: Vec<(String, Duration)>,
 }
 
@@ -234,7 +236,7 @@ impl Metrics {
         this
     }
 
-    /// One answered RPC.
+    /// Counts one answered RPC.
     pub fn rpc(&self, method: &'static str, code: Code, took: Duration) {
         let code = code_name(code);
         self.rpcs.get_or_create(&RpcLabels { method, code }).inc();
@@ -243,7 +245,7 @@ impl Metrics {
             .observe(took.as_secs_f64());
     }
 
-    /// One attempt at an AWS call; `failed` is how, or `None` where it went well.
+    /// Counts one attempt at an AWS call; `failed`: how it failed, `None` where it succeeded.
     pub fn aws_call(
         &self,
         operation: &'static str,
@@ -258,7 +260,7 @@ impl Metrics {
             .observe(took.as_secs_f64());
     }
 
-    /// The applications as they are now; those of the scrape before are forgotten.
+    /// Sets the gauges of the applications as they are now, and removes those of earlier scrapes.
     fn applications(&self, applications: Vec<ApplicationGauges>) {
         self.readable_shards.clear();
         self.unread_shards.clear();
@@ -317,7 +319,7 @@ impl Metrics {
 
     /// The text of a scrape.
     pub fn encode(&self, counts: WatcherCounts, applications: Vec<ApplicationGauges>) -> String {
-        // Two scrapes at once would take each other's gauges away.
+        // Two scrapes at once would remove each other's gauges.
         let _one = self.scrape.lock().unwrap_or_else(PoisonError::into_inner);
         self.applications(applications);
         let WatcherCounts {

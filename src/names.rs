@@ -1,13 +1,15 @@
-//! How AWS writes numbers, names and ARNs. Each function says what is wrong in words for the user, or whether it is right.
+//! How AWS writes numbers, names and ARNs, and how people write durations. Each function parses a
+//! text, or says whether it is valid.
 
 use std::time::Duration;
 
 use url::Url;
 
-/// Longer is no ARN, name or endpoint of anybody; a bound for what is kept.
+/// The longest ARN, name or endpoint that is kept, in bytes. No valid one is longer.
 const LONGEST_URL: usize = 1024;
 
-/// A whole number as Go's JSON reads an int64: no sign but `-`, no leading zeros, no fraction, no exponent.
+/// A whole number as Go's JSON reads an int64: no sign but `-`, no leading zeros, no fraction, no
+/// exponent.
 pub(crate) fn whole_number(text: &str) -> Option<i64> {
     let digits = text.strip_prefix('-').unwrap_or(text);
     let canonical = digits == "0" || !digits.starts_with('0');
@@ -41,8 +43,8 @@ pub(crate) fn duration_text(duration: Duration) -> String {
     humantime::format_duration(duration).to_string()
 }
 
-/// A record's age: `45s`, `1m30s`; a bare number is seconds. At most a week, the longest lag that is
-/// worth a threshold.
+/// A record's age: `45s`, `1m30s`; a bare number is seconds. At most a week, the longest lag that
+/// is worth a threshold.
 pub(crate) fn age(text: &str) -> Option<Duration> {
     const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
     let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
@@ -54,7 +56,8 @@ pub(crate) fn age(text: &str) -> Option<Duration> {
     (age <= LONGEST).then_some(age)
 }
 
-/// Does this look like a region: `eu-west-1`, `us-gov-east-1`, `us-isob-east-1`? New ones need no new version.
+/// Does this look like a region: `eu-west-1`, `us-gov-east-1`, `us-isob-east-1`? New ones need no
+/// new version.
 pub(crate) fn is_region(text: &str) -> bool {
     let words = |words: &[&str]| {
         words
@@ -75,7 +78,8 @@ pub(crate) fn is_region(text: &str) -> bool {
     }
 }
 
-/// The region of a stream's ARN, or what the text is instead, in words that follow "this is".
+/// The region of a stream's ARN. The error says what the text is instead, in words that follow
+/// "this is".
 pub(crate) fn stream_arn_region(text: &str) -> Result<&str, String> {
     let arn = Arn::parse(text).ok_or("no ARN")?;
     if arn.service != "kinesis" {
@@ -133,7 +137,8 @@ pub(crate) fn is_external_id(text: &str) -> bool {
 
 /// An endpoint that requests can be sent to: http or https, a host, and no more than a path.
 pub(crate) fn endpoint(text: &str) -> Option<Url> {
-    // The WHATWG parser forgives "http:host", backslashes, and line breaks within; an endpoint should read as what it is.
+    // The WHATWG parser accepts "http:host", backslashes, and line breaks within; an endpoint
+    // should look like what it is.
     let plain =
         text.len() <= LONGEST_URL && text.bytes().all(|b| b.is_ascii_graphic() && b != b'\\');
     let has_scheme = text.split_once("://").is_some_and(|(scheme, rest)| {

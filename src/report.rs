@@ -1,4 +1,5 @@
-//! What people and tools read: `/explain`, its journal, `check`, and what a scrape shows of applications.
+//! What people and tools read: `/explain`, its journal, `check`, and what a scrape shows of
+//! applications.
 
 pub(crate) mod check;
 pub mod explain;

@@ -1,6 +1,8 @@
-//! The gRPC server: what it serves, the limits that keep one client from hurting the others, and how it shuts down.
+//! The gRPC server: what it serves, the limits that keep one client from hurting the others, and
+//! how it shuts down.
 //!
-//! Streams on a connection are not limited: KEDA puts every poll and every push stream of the operator on one.
+//! Streams on a connection are not limited: KEDA puts every poll and every push stream of the
+//! operator on one.
 
 mod accept;
 pub mod admin;
@@ -43,7 +45,7 @@ const LONGEST_MESSAGE: usize = 256 * 1024;
 /// The longest headers of a request.
 const LONGEST_HEADERS: u32 = 16 * 1024;
 
-/// Calls that one connection may have waiting for an answer; open push streams do not count.
+/// Calls that one connection may have in flight; open push streams do not count.
 const CALLS_IN_FLIGHT: usize = 1_024;
 
 /// No call takes that long, unless the client is slow to send it.
@@ -54,12 +56,12 @@ const LAME_DUCK: Duration = Duration::from_millis(300);
 
 type Service = ExternalScalerServer<Scaler>;
 
-/// What no user needs to change, and tests and embedders may.
+/// Settings for tests and embedders, which no user needs to change.
 #[derive(Clone, Debug)]
 pub struct Tuning {
     /// The scaler's own identity; `None`: from the standard chain.
     pub credentials: Option<SharedCredentialsProvider>,
-    /// Of the watchers; `None`: as the configuration has it.
+    /// The pace of the watchers; `None`: as the configuration has it.
     pub pace: Option<Pace>,
     /// Between HTTP/2 pings, by which a client that died silently is noticed.
     pub keepalive_interval: Duration,
@@ -67,7 +69,7 @@ pub struct Tuning {
     pub keepalive_timeout: Duration,
     /// How often StreamIsActive repeats `true` while it holds.
     pub repeat: Duration,
-    /// A directory to record in what decisions about lag are made from.
+    /// A directory for recordings of what decisions about lag are made from.
     pub record: Option<PathBuf>,
 }
 
@@ -84,8 +86,8 @@ impl Default for Tuning {
     }
 }
 
-/// Serves until `shutdown`, then drains: health says NOT_SERVING, push streams end with OK, calls in flight finish, at most
-/// for `config.grace`.
+/// Serves until `shutdown`, then drains: health says NOT_SERVING, push streams end with OK, calls
+/// in flight finish, at most for `config.grace`.
 ///
 /// # Errors
 /// The TLS files make no sense, or a listener fails.
@@ -168,7 +170,8 @@ pub async fn serve_tuned(
             health.set_service_status(service, status).await;
         }
         sleep(lame_duck).await;
-        // Health watches would hold their connections open; they end once they were told.
+        // Open health watches would keep their connections: they end once they have sent
+        // NOT_SERVING.
         let mut health = health;
         for service in ["", Service::NAME] {
             health.clear_service_status(service).await;

@@ -30,8 +30,8 @@ pub fn init(format: LogFormat, filter: EnvFilter) -> anyhow::Result<()> {
     started.map_err(|error| anyhow::anyhow!("cannot start logging: {error}"))
 }
 
-/// Reads a level, which is ours alone (libraries warn only, and `aws_config` not of a refused role, which we tell once and it
-/// at each refresh), or directives such as `info,h2=debug`.
+/// Reads a level, which is ours alone (libraries warn only, and `aws_config` not of a refused role,
+/// which we tell once and it at each refresh), or directives such as `info,h2=debug`.
 ///
 /// # Errors
 /// The text is neither; the error says what is wanted.

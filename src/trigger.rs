@@ -1,7 +1,8 @@
 //! Trigger metadata of a ScaledObject, parsed and checked. Pure: no AWS, no policy.
 //!
-//! Values are trimmed of Unicode white space and an empty one counts as absent, as KEDA's built-in scaler has it. A key
-//! that is not in [`KEYS`] is never looked at, kept or echoed: KEDA hands over a `…FromEnv` key with the secret itself.
+//! Values are trimmed of Unicode white space and an empty one counts as absent, as KEDA's built-in
+//! scaler has it. A key that is not in [`KEYS`] is never read, kept or echoed: KEDA hands over a
+//! `…FromEnv` key with the secret itself.
 
 mod metadata;
 pub mod policy;
@@ -180,7 +181,7 @@ pub enum OnMissingTable {
     Activate,
     /// None.
     Idle,
-    /// KEDA is told that it is missing.
+    /// An error.
     Error,
 }
 
@@ -235,7 +236,8 @@ pub struct Role {
 }
 
 impl Trigger {
-    /// Reads the metadata of one trigger; `default_region` is the region for triggers that name none.
+    /// Reads the metadata of one trigger; `default_region` is the region for triggers that name
+    /// none.
     ///
     /// # Errors
     /// [`Error::InvalidMetadata`] with everything that is wrong, not only the first.
@@ -268,7 +270,8 @@ impl Trigger {
         }
     }
 
-    /// The metric's name, as KEDA's built-in scaler has it: `aws-kinesis-` and the stream's name, with `/ . : % ( )` as `-`.
+    /// The metric's name, as KEDA's built-in scaler has it: `aws-kinesis-` and the stream's name,
+    /// with `/ . : % ( )` as `-`.
     pub fn metric_name(&self) -> String {
         let name = self.stream.stream.name();
         format!(

@@ -1,5 +1,5 @@
-//! One watcher per source: a task that asks AWS at its own pace, decides, and publishes both; RPCs only
-//! read.
+//! One watcher per source: a task that asks AWS at its own pace, decides, and publishes both; RPCs
+//! only read.
 //!
 //! ```text
 //! first request ─▶ fetching ─▶ answered ─┬─ refresh ± 10 % ─▶ fetching …

@@ -1,4 +1,5 @@
-//! Patterns of the policy: `*` stands for any text, also for none. Everything else stands for itself.
+//! Patterns of the policy: `*` stands for any text, also for none. Everything else stands for
+//! itself.
 
 use std::{fmt, str::FromStr};
 
@@ -15,7 +16,7 @@ pub fn matches(pattern: &str, text: &str) -> bool {
     let Some(last) = parts.next_back() else {
         return rest.is_empty();
     };
-    // Each part where it comes first leaves the most for those after it.
+    // Matching each part at its first occurrence leaves the most text for the parts after it.
     for part in parts {
         let Some((_, after)) = rest.split_once(part) else {
             return false;
@@ -25,9 +26,11 @@ pub fn matches(pattern: &str, text: &str) -> bool {
     rest.ends_with(last)
 }
 
-/// Endpoints: `http://127.0.0.1:*`, `https://*.example.com`. Scheme, host and port are compared, never the text.
+/// Endpoints: `http://127.0.0.1:*`, `https://*.example.com`. Scheme, host and port are compared,
+/// never the text.
 ///
-/// `*` may stand for the port or for any part of the host. Without a port the scheme's own is meant. Paths are not looked at.
+/// `*` may stand for the port or for any part of the host. Without a port the scheme's own is
+/// meant. Paths do not matter.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct EndpointPattern {
@@ -62,7 +65,7 @@ impl FromStr for EndpointPattern {
             Some(pattern) => (true, pattern),
             None => (false, text),
         };
-        // The same reading as the endpoint's, so that 127.1 and 127.0.0.1, or a capital, make no difference.
+        // Parsed as endpoints are, so that 127.1 equals 127.0.0.1, and case makes no difference.
         let url = crate::names::endpoint(pattern)
             .filter(|url| url.path() == "/")
             .ok_or_else(wanted)?;

@@ -48,8 +48,8 @@ pub fn answer_open_shards(snapshot: &StreamSnapshot, activation: i64) -> Answer 
     answer_count(snapshot.open_shards, activation, "open shards")
 }
 
-/// The answer for an application's work. With settings that `decisions` lack it is the first decision
-/// of a memory that begins with this snapshot.
+/// The answer for an application's work. With settings that `decisions` lack it is the first
+/// decision of a memory that begins with this snapshot.
 ///
 /// # Errors
 /// The snapshot does not say it for certain: never a partial count, never a made-up zero.

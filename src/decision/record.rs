@@ -1,5 +1,6 @@
-//! Writes what decisions are made from, for `keda-kinesis-scaler replay`. A file for each application
-//! and settings, a line for each refresh; never a record's data, which the scaler does not keep.
+//! Writes what decisions are made from, for `keda-kinesis-scaler replay`. A file for each
+//! application and settings, a line for each refresh; never a record's data, which the scaler does
+//! not keep.
 
 use std::{
     collections::HashMap,
@@ -16,7 +17,8 @@ use tracing::warn;
 
 use crate::trigger::{LeaseTable, StreamSource};
 
-/// Lines that wait for the disk. When it cannot keep up, lines are left out: decisions do not wait.
+/// Lines that wait for the disk. When it cannot keep up, further lines are dropped: decisions do
+/// not wait.
 const WAITING: usize = 256;
 
 /// Where refreshes are recorded.
@@ -39,7 +41,7 @@ impl Recorder {
         let cannot = || format!("cannot record into {}", directory.display());
         fs::create_dir_all(&directory).with_context(cannot)?;
         let (lines, received) = sync_channel(WAITING);
-        // Files block; a thread of its own is what tokio would use for them, too.
+        // Writing files blocks; tokio would use a thread for it, too.
         thread::Builder::new()
             .name("recorder".to_owned())
             .spawn(move || write(&directory, &received))?;

@@ -13,7 +13,8 @@ use right_sizing::{Decision, replay};
 /// Decide a recording again, as after a restart of the scaler.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Replay {
-    /// A file of `serve --record DIR`: JSON lines, `{"settings": …, "observation": …}`, oldest first.
+    /// A file of `serve --record DIR`: JSON lines, `{"settings": …, "observation": …}`, oldest
+    /// first.
     file: PathBuf,
 
     /// How decisions are printed.
@@ -49,7 +50,7 @@ impl Replay {
                     .and_then(|()| out.write_all(b"\n")),
             };
             match printed {
-                // Whoever reads has seen enough.
+                // The reader of the pipe has ended, as `head` does.
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
                 printed => printed?,
             }

@@ -1,4 +1,5 @@
-//! `check`: what KEDA would be told, before a ScaledObject is applied. Asks AWS as the scaler would, with the identity at hand.
+//! `check`: what KEDA would be told about a ScaledObject, before it is applied. Asks AWS as the
+//! scaler would, with the identity at hand. No watcher starts, and nothing is recorded.
 
 mod ask;
 mod manifest;
@@ -16,7 +17,8 @@ use anyhow::{Context as _, bail};
 use self::report::Report;
 use crate::config::Config;
 
-/// Say what KEDA would be told of a ScaledObject, before it is applied. Exit code 0: an answer for each of its triggers.
+/// Say what KEDA would be told of a ScaledObject, before it is applied. Exit code 0: an answer for
+/// each of its triggers.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "AWS is asked with the credentials at hand (the standard chain): to try the scaler's own, run it in the scaler's pod."

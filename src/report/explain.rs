@@ -31,7 +31,7 @@ use crate::{
     watch::{Snapshot, State, Watchers},
 };
 
-/// The moment of which things are shown.
+/// The moment that a page or a report shows.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
     /// Wall time.
@@ -60,7 +60,8 @@ pub fn object(journal: &Journal, watchers: &Watchers, asker: &Asker) -> Option<O
         .iter()
         .map(|entry| trigger(&now, watchers, entry))
         .collect();
-    // One whose metadata were changed since is remembered below the one that is asked for now.
+    // The journal still has triggers whose metadata were changed since: they stand below the
+    // current one.
     triggers.sort_by_key(|trigger| trigger.asked_seconds_ago);
     (!triggers.is_empty()).then(|| Object {
         namespace: asker.namespace.clone(),
@@ -132,7 +133,7 @@ impl SourceView {
     }
 }
 
-/// By both clocks.
+/// The present moment, by both clocks.
 pub fn now() -> Now {
     Now {
         time: Timestamp::now(),

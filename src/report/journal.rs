@@ -1,4 +1,4 @@
-//! What each ScaledObject was told lately, and why: the memory of `/explain`.
+//! The answers that each ScaledObject got in the last hour, and why: the memory of `/explain`.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -12,19 +12,21 @@ use tokio::time::Instant;
 
 use crate::{decision::answer::Answer, error::Error, trigger::Trigger};
 
-/// ScaledObjects remembered. The one not asked for the longest time makes room.
+/// The most ScaledObjects remembered. The one that did not ask for the longest time makes room.
 const MOST: usize = 5_000;
 
-/// Triggers remembered of one ScaledObject: whoever reaches the port can ask for ever new ones.
+/// The most triggers remembered of one ScaledObject: whoever reaches the port can ask for ever new
+/// ones.
 const MOST_TRIGGERS: usize = 20;
 
-/// Answers are remembered for so long.
+/// How long answers are remembered.
 const REMEMBERED: Duration = Duration::from_secs(3600);
 
-/// What a decision says while something is unread is remembered anew so often.
+/// While something is unread, a decision's sentence changes with every refresh: one is remembered
+/// so often.
 const ANEW: Duration = Duration::from_secs(60);
 
-/// Answers remembered of one trigger: only those that differ from the one before are, so this is many changes in an hour.
+/// The most answers remembered of one trigger. Only those that differ from the one before are.
 const MOST_ANSWERS: usize = 240;
 
 /// The ScaledObject that an RPC came for.
@@ -36,7 +38,7 @@ pub struct Asker {
     pub name: String,
 }
 
-/// All that was told.
+/// The answers of all ScaledObjects.
 #[derive(Debug, Default)]
 pub struct Journal {
     entries: Mutex<HashMap<Asker, Vec<Entry>>>,
@@ -47,27 +49,27 @@ pub struct Journal {
 pub struct Entry {
     /// What it asks for: the keys that we know, parsed.
     pub trigger: Trigger,
-    /// When it was last asked.
+    /// When it last asked.
     pub asked: Instant,
-    /// What it was told, oldest first. Equal answers in a row are one, from the first of them on.
+    /// Its answers, oldest first. Equal answers in a row are one, from the first of them on.
     pub answers: VecDeque<Answered>,
 }
 
 /// An answer, or why there was none.
 #[derive(Clone, Debug)]
 pub struct Answered {
-    /// When it was first told.
+    /// When it was first given.
     pub since: Timestamp,
     /// The same, by the monotonic clock.
     pub at: Instant,
-    /// The answer; of a decision without the single shards.
+    /// The answer. A decision in it has no shards.
     pub answer: Result<Answer, Error>,
-    /// The age of the oldest unread record then, in ms, where that was looked at.
+    /// The age of the oldest unread record then, in milliseconds, where lag was measured.
     pub oldest_ms: Option<u64>,
 }
 
 impl Journal {
-    /// Notes what a trigger was told.
+    /// Notes the answer that a trigger got.
     pub fn note(&self, asker: &Asker, trigger: &Trigger, answer: &Result<Answer, Error>) {
         let now = Instant::now();
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
@@ -97,7 +99,8 @@ impl Journal {
         entry.note(now, answer);
     }
 
-    /// The triggers of every ScaledObject that asked lately, with the last answer alone, by namespace and name.
+    /// The triggers of every ScaledObject that asked lately, each with its last answer only, by
+    /// namespace and name.
     pub fn latest(&self) -> Vec<(Asker, Vec<Entry>)> {
         let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         let last = |entry: &Entry| Entry {
@@ -117,7 +120,7 @@ impl Journal {
         all
     }
 
-    /// The triggers of one ScaledObject with all that they were told lately. None: it did not ask.
+    /// The triggers of one ScaledObject with all their answers. Empty: it did not ask lately.
     pub fn entries_of(&self, asker: &Asker) -> Vec<Entry> {
         let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         let its = entries.get(asker).map_or(&[][..], Vec::as_slice);
@@ -156,7 +159,7 @@ impl Answered {
         let mut oldest_ms = None;
         if let Some(decision) = decision {
             oldest_ms = decision.shards.iter().filter_map(|it| it.age_ms).max();
-            // Thousands of them, many times an hour.
+            // There may be thousands of shards, and many answers an hour.
             let mut without_shards = Decision::clone(decision);
             without_shards.shards = Vec::new();
             *decision = Arc::new(without_shards);
@@ -169,7 +172,7 @@ impl Answered {
         }
     }
 
-    /// Is it the same to KEDA and to the reader?
+    /// Would KEDA and a reader of `/explain` see no difference?
     fn is_same(&self, next: &Self) -> bool {
         let key = |answer: &Answer| {
             let running = answer.decision.as_ref().map(|it| it.running);
@@ -177,7 +180,7 @@ impl Answered {
         };
         match (&self.answer, &next.answer) {
             (Ok(one), Ok(other)) => {
-                // While something is unread, what a decision says changes with every age in it.
+                // While something is unread, a decision's sentence changes with every age in it.
                 let is_quiet = self.oldest_ms.is_none() && next.oldest_ms.is_none();
                 let says_the_same = is_quiet && one.reason == other.reason;
                 let is_soon = next.at.saturating_duration_since(self.at) < ANEW;

@@ -13,13 +13,13 @@ use tracing::{debug, warn};
 
 use crate::server::tls::Tls;
 
-/// A client that takes longer over its handshake is let go.
+/// The longest TLS handshake; a slower client is disconnected.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
-/// After the system refused a connection, as when file descriptors ran out.
+/// The pause after the system refused a connection, as when file descriptors ran out.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Handshakes that may be done before the server takes them.
+/// Connections that may wait, after their handshake, for the server to take them.
 const QUEUE: usize = 16;
 
 /// The listener closes when the stream is dropped.
@@ -35,7 +35,7 @@ pub(super) fn plain(listener: TcpListener) -> ReceiverStream<io::Result<TcpStrea
     ReceiverStream::new(receiver)
 }
 
-/// As [`plain`]; a slow handshake holds nobody up.
+/// As [`plain`], with TLS; a slow handshake delays no other connection.
 pub(super) fn tls(
     listener: TcpListener,
     tls: Tls,

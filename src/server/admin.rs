@@ -43,7 +43,7 @@ pub struct Admin {
     pub watchers: Arc<Watchers>,
     /// For `/explain`.
     pub journal: Arc<Journal>,
-    /// For `/metrics`: ages shard by shard, too.
+    /// Shows the age of each shard's oldest unread record in `/metrics`, too.
     pub per_shard: bool,
     /// When cancelled, no longer ready.
     pub draining: CancellationToken,
@@ -109,7 +109,7 @@ async fn explained(
     }
 }
 
-/// `?format=json`: for tools. Else a page.
+/// With `?format=json` a value for tools, else a page.
 fn shown<T: Serialize>(query: Option<&str>, view: &T, page: fn(&T) -> String) -> Response {
     let pairs = url::form_urlencoded::parse(query.unwrap_or_default().as_bytes());
     let json = pairs

@@ -1,4 +1,5 @@
-//! Asks a scaler for its health, as KEDA would reach it: by name, over gRPC, with TLS and a client certificate where there are some.
+//! Asks a scaler for its health, as KEDA would reach it: by name, over gRPC, with TLS and a client
+//! certificate where there are some.
 
 use std::{fs, io::Write as _, path::PathBuf, time::Duration};
 
@@ -13,7 +14,7 @@ use tonic_health::pb::{
 
 use crate::{proto::external_scaler_server::ExternalScalerServer, server::rpcs::Scaler};
 
-/// For connection and answer together.
+/// The longest time for connection and answer together.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Whom to ask, and how.
@@ -37,7 +38,7 @@ pub(crate) struct Health {
 }
 
 impl Health {
-    /// Prints SERVING, or fails with what is in the way.
+    /// Prints SERVING, or fails with the reason.
     pub(crate) async fn run(self) -> anyhow::Result<()> {
         let status = tokio::time::timeout(PATIENCE, self.ask())
             .await

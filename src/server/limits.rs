@@ -1,7 +1,8 @@
-//! What clients may make the scaler hold while they send.
+//! Limits on the memory that requests hold while they are being received.
 //!
-//! Requests of an ordinary size are always taken. What goes beyond it, of all requests that are being received, has one
-//! bound together: whoever sends many long requests at once, or never ends them, is refused, and nobody else.
+//! Requests of an ordinary size are always accepted. The bytes beyond that size, of all requests
+//! together, have one bound: whoever sends many long requests at once, or never ends them, is
+//! refused, and nobody else.
 
 use std::{
     pin::Pin,
@@ -19,10 +20,10 @@ use tonic::{
     server::NamedService,
 };
 
-/// What is not counted of each request.
+/// Bytes of each request that are exempt from the shared limit.
 const ORDINARY: usize = 8 * 1024;
 
-/// What all requests together may have beyond it.
+/// The shared limit: bytes beyond the exempt ones, of all requests together.
 const TOGETHER: usize = 16 * 1024 * 1024;
 
 /// A gRPC service whose requests are bounded together.

@@ -149,8 +149,8 @@ impl ExternalScaler for Scaler {
 }
 
 impl Scaler {
-    /// Who asks and the trigger, if the trigger is right and the namespace may have it. Pure. Nothing
-    /// else of the request is kept while it waits.
+    /// Who asks and the trigger, if the trigger is right and the namespace may have it. Pure.
+    /// Nothing else of the request is kept while it waits.
     fn trigger(&self, object: ScaledObjectRef) -> Result<(Asker, Trigger), Error> {
         let metadata: &HashMap<_, _> = &object.scaler_metadata;
         if metadata.len() > MOST_KEYS {
@@ -200,8 +200,8 @@ impl Scaler {
     }
 }
 
-// KEDA before 2.17 reads the deprecated integers only, and later ones read them wherever the float is
-// not above 0.
+// KEDA before 2.17 reads the deprecated integers only, and later ones read them wherever the float
+// is not above 0.
 #[expect(deprecated, reason = "both fields are always filled")]
 fn metric_spec(trigger: &Trigger) -> GetMetricSpecResponse {
     GetMetricSpecResponse {

@@ -1,5 +1,6 @@
-//! TLS of the gRPC port. The files are read for each connection, so that a renewed certificate needs no restart; KEDA opens
-//! few connections. Files that make no sense, as in the middle of a renewal, leave the last good ones in force.
+//! TLS of the gRPC port. The files are read for each connection, so that a renewed certificate
+//! needs no restart; KEDA opens few connections. Files that cannot be used, as in the middle of a
+//! renewal, leave the last good ones in force.
 
 mod allowed_sans;
 
@@ -31,7 +32,7 @@ pub(crate) struct Tls {
     good: Mutex<(Pem, Arc<ServerConfig>)>,
 }
 
-/// The files as they were read.
+/// The contents of the files.
 #[derive(Eq, PartialEq)]
 struct Pem {
     cert: Vec<u8>,

@@ -1,7 +1,9 @@
-//! The way to AWS: connections per identity, region and endpoint, and the share of AWS's call quota.
+//! The way to AWS: connections per identity, region and endpoint, and the share of AWS's call
+//! quota.
 //!
-//! The scaler's own credentials come from the standard chain and are loaded with the first question, not at start. A
-//! client lives as long as somebody holds it: the watchers of one identity share it, and the last of them takes it away.
+//! The scaler's own credentials come from the standard chain and are loaded with the first
+//! question, not at start. A client lives as long as somebody holds it: the watchers of one
+//! identity share it, and the last of them takes it away.
 
 mod budget;
 mod failure;
@@ -35,18 +37,19 @@ use crate::{
     trigger::{LeaseTable, Role, Stream, StreamSource},
 };
 
-/// Seen by whoever reads CloudTrail.
+/// The name of role sessions, as CloudTrail shows it.
 const SESSION_NAME: &str = "keda-kinesis-scaler";
 
-/// Calls under way for one identity, region and endpoint; the others queue, first come first served.
+/// Calls under way for one identity, region and endpoint; the others queue, first come first
+/// served.
 const CALLS_IN_FLIGHT: usize = 64;
 
-/// DynamoDB endpoints of one identity that clients are kept for. There is one; a pattern in the policy
-/// may allow many.
+/// DynamoDB endpoints of one identity that clients are kept for. There is one; a pattern in the
+/// policy may allow many.
 const MOST_ENDPOINTS: usize = 16;
 
-/// How long the credentials endpoint of an instance may keep us waiting, before we know that we have
-/// no credentials.
+/// How long the credentials endpoint of an instance may keep us waiting, before we know that we
+/// have no credentials.
 const IMDS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// After a denial ListShards is not tried for this long.
@@ -153,7 +156,8 @@ impl Aws {
                 read_timeout: Some(timeout),
                 attempt_timeout: Some(timeout),
                 operation_timeout: Some(timeout),
-                // Attempts count against the quota, so whoever calls decides on another one.
+                // Each attempt counts against the quota, so callers decide whether to repeat a
+                // call.
                 attempts: Some(1),
             },
         };
@@ -184,7 +188,7 @@ impl Client {
         Table::new(self.with(make).await, name).behind(Arc::clone(self) as Arc<dyn Gate>)
     }
 
-    /// The ARN of who asks.
+    /// The ARN of the identity that asks.
     pub(crate) async fn identity(&self) -> Result<String, SourceError> {
         let connection = self.with(|sdk| sdk.connection.clone()).await;
         let caller = connection.caller(Some(self)).await;

@@ -1,4 +1,5 @@
-//! Fetches: each fetcher asks AWS about one source, and remembers from fetch to fetch what it needs.
+//! Fetches: each fetcher asks AWS about one source, and remembers from fetch to fetch what it
+//! needs.
 
 mod application;
 mod probing;

@@ -1,7 +1,9 @@
-//! Is there a record after a shard's checkpoint, and since when? Pure: `look` asks, this says what and concludes.
+//! Is there a record after a shard's checkpoint, and since when? Pure: says what to ask next, and
+//! concludes from the answers.
 //!
-//! A record that is there decides, never MillisBehindLatest alone: it is 0 too when the one record of a page is the last, and stays
-//! high for ever where an old checkpoint meets an idle stream. Empty pages are followed as long as they lead somewhere.
+//! A record that is there decides, never MillisBehindLatest alone: it is 0 too when the one record
+//! of a page is the last, and stays high for ever where an old checkpoint meets an idle stream.
+//! Empty pages are followed as long as they lead somewhere.
 
 use jiff::{SignedDuration, Timestamp};
 use kinesis_consumer::{kinesis::StartFrom, lease::Lease, sequence::Checkpoint};
@@ -11,10 +13,12 @@ use crate::source::shards::{Peek, ReadError};
 #[cfg(test)]
 mod tests;
 
-/// Empty pages in a row that brought us no nearer to the tip, before they are taken for all there is.
+/// Empty pages in a row that brought us no nearer to the tip, before they are taken for all there
+/// is.
 const PINNED: u32 = 5;
 
-/// An empty page must bring us this much nearer to the tip, in milliseconds, to count as leading somewhere.
+/// An empty page must bring us this much nearer to the tip, in milliseconds, to count as leading
+/// somewhere.
 const NEARER: i64 = 1_000;
 
 /// What is there after the checkpoint.
@@ -24,19 +28,22 @@ pub enum Verdict {
     Unread {
         /// When the oldest one arrived.
         since: Timestamp,
-        /// The checkpoint is older than the retention period: records may be lost to the application.
+        /// The checkpoint is older than the retention period: records may be lost to the
+        /// application.
         expired: bool,
     },
     /// Nothing.
     CaughtUp,
-    /// Nothing, and nothing will come: the shard is closed, and somebody must write SHARD_END. One unit of work.
+    /// Nothing, and nothing will come: the shard is closed, and somebody must write SHARD_END. One
+    /// unit of work.
     Drained,
 }
 
-/// The least that a stream keeps its records. One that was found unread may be gone after it, and nobody would ever checkpoint it.
+/// The least that a stream keeps its records. A record found unread may expire after this time, and
+/// then no checkpoint ever passes it.
 const LEAST_RETENTION: SignedDuration = SignedDuration::from_hours(24);
 
-/// One shard, as far as it was looked into.
+/// One shard, as far as it was probed.
 #[derive(Clone, Debug)]
 pub struct Probe {
     position: Position,
@@ -60,7 +67,8 @@ enum Where {
     Checkpoint,
     /// At the oldest record: empty pages after the checkpoint led nowhere, as far as this iterator.
     HorizonAfterEmptyPages(String),
-    /// At the oldest record: Kinesis takes the checkpoint for none of this shard's, or for older than what it keeps.
+    /// At the oldest record: Kinesis takes the checkpoint for none of this shard's, or for older
+    /// than what it keeps.
     HorizonAfterRefusal,
 }
 
@@ -96,7 +104,8 @@ impl Probe {
         }
     }
 
-    /// What shards and leases say now. A moved checkpoint calls for a new look; until then the last verdict holds.
+    /// What shards and leases say now. A moved checkpoint calls for a new probe; until then the
+    /// last verdict holds.
     pub fn follow(&mut self, lease: Option<&Lease>, start: Option<&Checkpoint>, closed: bool) {
         let position = Position::of(lease, start);
         if position != self.position {
@@ -120,7 +129,7 @@ impl Probe {
         self.about.as_ref().map(|about| &about.checkpoint)
     }
 
-    /// Is the verdict older than the last look, because that brought none?
+    /// Is the verdict older than the last probe, because that brought none?
     pub fn is_stale(&self) -> bool {
         self.is_outdated() || self.in_the_way.is_some()
     }
@@ -150,12 +159,14 @@ impl Probe {
             latest_since,
         } = &self.position;
         match (checkpoint, latest_since) {
-            // The time is in the application's configuration only. From the oldest record on it may look like more, never like less.
+            // Only the application's configuration has the time. Reading from the oldest record on
+            // may report too much, never too little.
             (Checkpoint::TrimHorizon | Checkpoint::AtTimestamp, _) => {
                 Some(Next::From(StartFrom::TrimHorizon))
             }
             (Checkpoint::Latest, Some(since)) => Some(Next::From(StartFrom::AtTimestamp(*since))),
-            // The remainder of an aggregate is left to the workers: they resume at its sequence number.
+            // The remainder of an aggregate is left to the workers: they resume at its sequence
+            // number.
             (Checkpoint::At(position), _) => Some(Next::From(StartFrom::AfterSequenceNumber(
                 position.sequence_number.clone(),
             ))),
@@ -167,12 +178,12 @@ impl Probe {
         }
     }
 
-    /// The iterator at hand is too old to be used: the next look starts at the checkpoint.
+    /// The iterator at hand is too old to be used: the next probe starts at the checkpoint.
     pub fn forget_iterator(&mut self) {
         self.begin(Where::Checkpoint);
     }
 
-    /// A new walk.
+    /// Starts a new walk along pages.
     fn begin(&mut self, from: Where) {
         self.from = from;
         self.iterator = None;
@@ -180,12 +191,14 @@ impl Probe {
         self.pinned = 0;
     }
 
-    /// Is this shard in the middle of empty pages, without any verdict? Then it is worth asking again soon.
+    /// Is this shard in the middle of empty pages, without any verdict? Then it is worth asking
+    /// again soon.
     pub fn is_under_way(&self) -> bool {
         self.verdict.is_none() && self.iterator.is_some()
     }
 
-    /// What asking for an iterator from the checkpoint brought. `true`: it was refused, ask [`Probe::ask`] again at once.
+    /// What asking for an iterator from the checkpoint brought. `true`: it was refused, ask
+    /// [`Probe::ask`] again at once.
     pub fn no_iterator(&mut self, error: &ReadError) -> bool {
         if matches!(error, ReadError::InvalidPosition) && self.from == Where::Checkpoint {
             self.begin(Where::HorizonAfterRefusal);
@@ -225,12 +238,13 @@ impl Probe {
                     _ => false,
                 };
                 match std::mem::replace(&mut self.from, Where::Checkpoint) {
-                    // The checkpoint is within what the stream keeps, and pages after it were empty: on with those.
+                    // The checkpoint is within what the stream keeps, and pages after it were
+                    // empty: on with those.
                     Where::HorizonAfterEmptyPages(next) if is_read => {
                         self.conclude(Verdict::CaughtUp);
                         self.iterator = Some(next);
                     }
-                    // Nobody has looked after the checkpoint.
+                    // Records after the checkpoint were not probed yet.
                     Where::HorizonAfterRefusal if is_read => {
                         self.begin(Where::Checkpoint);
                         self.in_the_way = Some(
@@ -268,7 +282,7 @@ impl Probe {
             Where::Checkpoint if is_a_record => self.begin(Where::HorizonAfterEmptyPages(next)),
             from => {
                 self.conclude(Verdict::CaughtUp);
-                // Whatever comes after this gap: the walk goes on, a page a refresh.
+                // Records may follow this gap: the walk goes on, a page a refresh.
                 self.iterator = Some(match from {
                     Where::HorizonAfterEmptyPages(after_checkpoint) => after_checkpoint,
                     Where::Checkpoint | Where::HorizonAfterRefusal => next,

@@ -1,4 +1,5 @@
-//! What AWS says of a source: the open shards of a stream, or the shards, leases and next records of an application.
+//! What AWS says of a source: the open shards of a stream, or the shards, leases and next records
+//! of an application.
 
 mod leases;
 mod open;
@@ -23,7 +24,7 @@ use crate::{
     trigger::{ApplicationSource, LeaseTable, Stream, StreamSource},
 };
 
-/// What AWS tells of an application, as a seam: [`application`] asks AWS, tests script it.
+/// Reads of an application, as a seam: [`application`] asks AWS, tests script the answers.
 #[async_trait]
 pub trait Reads: fmt::Debug + Send + Sync {
     /// All shards within the retention period, all pages.
@@ -62,24 +63,24 @@ pub struct Leases {
     pub others: usize,
     /// Of a multi-stream table: the accounts of streams of this name.
     pub accounts: Vec<String>,
-    /// How many rows are no leases although they should be.
+    /// Broken rows: leases that cannot be read.
     pub broken: usize,
-    /// Of them some, at most: key and what is wrong.
+    /// Some of the broken rows: key and what is wrong.
     pub malformed: Vec<(String, String)>,
 }
 
 /// One answer of GetRecords with a limit of 1. Nothing of the record's data is kept.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Peek {
-    /// The record's place and when it arrived.
+    /// The record's sequence number and when it arrived.
     pub record: Option<(SequenceNumber, Option<Timestamp>)>,
-    /// Where to go on; `None`: the closed shard's end.
+    /// The iterator of the next page; `None`: the end of a closed shard.
     pub next_iterator: Option<String>,
-    /// How far behind the tip the page's end is.
+    /// How far the page's end is behind the tip, in milliseconds.
     pub millis_behind_latest: i64,
 }
 
-/// Why a shard could not be looked into.
+/// Why a probe of a shard failed.
 #[derive(Clone, Debug)]
 pub enum ReadError {
     /// The shard's read quota is used up by its readers.
@@ -90,7 +91,7 @@ pub enum ReadError {
     InvalidPosition,
     /// The shard is gone.
     Gone,
-    /// All else.
+    /// Any other failure.
     Failed(Box<SourceError>),
 }
 

@@ -1,5 +1,5 @@
-//! What is known of a source at one moment: values. Fetchers make them; decisions, RPCs and `/explain`
-//! read them.
+//! What is known of a source at one moment: values. Fetchers make them; decisions, RPCs and
+//! `/explain` read them.
 
 #[cfg(test)]
 pub(crate) mod examples;

@@ -114,7 +114,8 @@ impl<'a> Metadata<'a> {
         }
     }
 
-    /// A duration of at least `min` seconds; a bare number is seconds. A wrong one gives the default, which nobody will see.
+    /// A duration of at least `min` seconds; a bare number is seconds. A wrong one gives the
+    /// default, which nobody will see.
     fn duration(&mut self, key: &'static str, default: u64, min: u64) -> Duration {
         let default = Duration::from_secs(default);
         let Some(value) = self.value(key) else {

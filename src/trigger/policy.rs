@@ -1,9 +1,9 @@
 //! What a namespace may ask for, judged on every RPC before anything else is done with the trigger.
 //! Pure.
 //!
-//! Metadata comes from whoever may write a ScaledObject, or reach the port: an endpoint would get signed
-//! requests, and a role may be another team's. So both need a rule that allows them. A role's or
-//! stream's `*` crosses `/` and `:`, as in IAM.
+//! Metadata comes from whoever may write a ScaledObject, or reach the port: an endpoint would get
+//! signed requests, and a role may be another team's. So both need a rule that allows them. A
+//! role's or stream's `*` crosses `/` and `:`, as in IAM.
 
 use std::fmt;
 
@@ -102,7 +102,8 @@ fn any<'a>(patterns: impl IntoIterator<Item = &'a String>, text: &str) -> bool {
         .any(|pattern| pattern::matches(pattern, text))
 }
 
-/// A name is of the asking identity's own account, whichever that is: patterns for ARNs say nothing of it.
+/// A name is of the asking identity's own account, whichever that is: patterns for ARNs say nothing
+/// of it.
 fn any_name(patterns: &[String], name: &str) -> bool {
     any(
         patterns

@@ -1,5 +1,5 @@
-//! A trigger's metadata as understood: the keys that we know, with their values, also those that hold
-//! by default.
+//! A trigger's metadata as understood: the keys that we know, with their values, also those that
+//! hold by default.
 
 use serde::Serialize;
 

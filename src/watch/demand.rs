@@ -11,8 +11,8 @@ use tokio::{sync::Notify, time::Instant};
 /// A source is watched for at least three intervals of whoever asks about it.
 const INTERVALS: u32 = 3;
 
-/// Settings that one application is decided with at a time. ScaledObjects rarely share an application,
-/// let alone differ about it.
+/// Settings that one application is decided with at a time. ScaledObjects rarely share an
+/// application, let alone differ about it.
 const MOST_SETTINGS: usize = 16;
 
 /// Settings that nobody asked with for this long make room for others.
@@ -24,8 +24,8 @@ const FORGOTTEN_SETTINGS: Duration = Duration::from_secs(3600);
 #[derive(Debug)]
 pub(super) struct Demand {
     seen: Mutex<Seen>,
-    /// Lag is asked for which nobody asked for before, or a first push stream waits for it: fetch at
-    /// once.
+    /// Lag is asked for which nobody asked for before, or a first push stream waits for it: fetch
+    /// at once.
     pub(super) more: Notify,
     /// Somebody asks with new settings: decide at once.
     pub(super) settings: Notify,
@@ -180,8 +180,8 @@ impl Demand {
         seen.lag.get_or_insert_with(Interest::new)
     }
 
-    /// `None`: somebody asks with ever new settings. He gets a first decision each time, and the others
-    /// keep their memories.
+    /// `None`: somebody asks with ever new settings. He gets a first decision each time, and the
+    /// others keep their memories.
     fn ask_with<'a>(&self, seen: &'a mut Seen, settings: Settings) -> Option<&'a mut Interest> {
         let all = &mut seen.settings;
         let at = match all.iter().position(|(its, _)| *its == settings) {

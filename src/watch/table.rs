@@ -1,5 +1,6 @@
 //! The watched sources. The table is bounded: when it is full, whoever holds more than a fair share
-//! gets no more, and whoever holds less takes the place of the largest holder's longest unasked source.
+//! gets no more, and whoever holds less takes the place of the largest holder's longest unasked
+//! source.
 
 use std::{collections::HashMap, fmt, hash::Hash, sync::Arc};
 

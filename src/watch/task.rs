@@ -101,8 +101,8 @@ impl<W: Watched> Watch<W> {
         doubled.min(self.pace.refresh)
     }
 
-    /// Leaves the table, if nobody asked for long. Whoever asks takes the same lock, so nobody is left
-    /// without a watcher.
+    /// Leaves the table, if nobody asked for long. Whoever asks takes the same lock, so nobody is
+    /// left without a watcher.
     fn end_if_idle(&self) -> bool {
         let Some(table) = self.table.upgrade() else {
             return true;

@@ -1,4 +1,5 @@
-//! Watchers over one scripted source. Longer than other files, because all of these tell their story over it.
+//! Watchers over one scripted source. Longer than other files, because all of these tell their
+//! story over it.
 
 mod lag;
 

@@ -1,4 +1,4 @@
-//! Asks what the scaler would ask, call by call, so that each permission shows.
+//! Makes the calls that the scaler would make, one by one, so that each permission shows.
 
 use std::{sync::Arc, time::Duration};
 
@@ -194,7 +194,8 @@ async fn try_calls(aws: &Arc<Aws>, trigger: &Trigger, arns: &Arns, tried: &mut V
     }
 }
 
-/// Throttling and the like show that the call is allowed.
+/// The failure that a permission is judged by. Throttling and the like show that the call is
+/// allowed.
 fn failed(error: Option<&ReadError>) -> Option<&SourceError> {
     match error {
         Some(ReadError::Failed(error)) => Some(error),
@@ -202,7 +203,7 @@ fn failed(error: Option<&ReadError>) -> Option<&SourceError> {
     }
 }
 
-/// Resources as policies name them.
+/// The stream and the lease table as policies name them.
 struct Arns {
     stream: String,
     table: String,

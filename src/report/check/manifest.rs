@@ -37,7 +37,8 @@ pub(super) fn parse_pairs(pairs: &[String]) -> anyhow::Result<Vec<Written>> {
     }])
 }
 
-/// The triggers of a manifest that this scaler would be asked about, and the built-in's, which it can stand in for.
+/// The triggers of a manifest that KEDA would ask this scaler about, and those of KEDA's built-in
+/// scaler, which this one can replace.
 pub(super) fn parse_manifest(text: &str) -> anyhow::Result<Vec<Written>> {
     let documents: Vec<Value> =
         serde_yaml::from_multiple(text).map_err(|error| anyhow::anyhow!("no YAML: {error}"))?;
@@ -84,7 +85,7 @@ pub(super) fn parse_manifest(text: &str) -> anyhow::Result<Vec<Written>> {
     Ok(found)
 }
 
-/// KEDA takes nothing but text.
+/// Metadata as text: KEDA refuses a ScaledObject with any other value.
 fn texts(metadata: &Value) -> anyhow::Result<HashMap<String, String>> {
     let Some(metadata) = metadata.as_object() else {
         bail!("want keys and values");

@@ -1,4 +1,5 @@
-//! Step charts as SVG: a value holds until the next one. Lines differ by dashes and labels too, not by colour alone.
+//! Step charts as SVG: a value holds until the next one. Lines differ by dashes and labels too, not
+//! by colour alone.
 
 use maud::{Markup, html};
 
@@ -10,7 +11,7 @@ const RIGHT: f64 = 96.0;
 const TOP: f64 = 10.0;
 const BOTTOM: f64 = 24.0;
 
-/// An hour is drawn, or less where less is known.
+/// The time that is drawn, in seconds: an hour, or less where less is known.
 const LONGEST: u64 = 3_600;
 const SHORTEST: u64 = 60;
 
@@ -25,7 +26,7 @@ pub(super) struct Line {
 pub(super) struct Chart<'a> {
     pub(super) title: &'a str,
     pub(super) lines: Vec<Line>,
-    /// A level to compare with.
+    /// A horizontal line to compare with: its name and its value.
     pub(super) level: Option<(&'a str, f64)>,
     /// How a value is written.
     pub(super) unit: fn(f64) -> String,
@@ -109,7 +110,8 @@ fn path(
     data
 }
 
-/// The lines' names beside their ends, pushed apart where they would cover each other: (line, name, height).
+/// The lines' names beside their ends, pushed apart where they would cover each other: (line, name,
+/// height).
 fn labels(lines: &[Line], y: impl Fn(f64) -> f64) -> Vec<(usize, &'static str, f64)> {
     const APART: f64 = 14.0;
     let ends = lines.iter().enumerate();
@@ -158,7 +160,7 @@ fn moment(ago: u64) -> String {
     }
 }
 
-/// Tenths are enough.
+/// Rounds to tenths, which are enough in a drawing.
 fn at(value: f64) -> f64 {
     (value * 10.0).round() / 10.0
 }

@@ -1,9 +1,10 @@
-//! What every page has: head, style, and small things. Text is escaped by `maud`, wherever it comes from.
+//! What every page has: head, style, and how numbers are written. `maud` escapes all text.
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use url::Url;
 
-/// No script, no foreign content, no frame around it: names in it come from whoever can reach the gRPC port.
+/// No script, no foreign content, no frame around the page: names in it come from whoever can reach
+/// the gRPC port.
 pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 const STYLE: &str = include_str!("style.css");
@@ -30,7 +31,7 @@ pub(super) fn document(title: &str, body: &Markup) -> String {
     .into_string()
 }
 
-/// The page of one ScaledObject. `None`: a name that no URL's path can have.
+/// The address of a ScaledObject's page. `None`: the name cannot stand in a URL's path.
 pub(super) fn link(namespace: &str, name: &str) -> Option<String> {
     let mut url = Url::parse("http://scaler/explain").ok()?;
     url.path_segments_mut().ok()?.push(namespace).push(name);
@@ -57,7 +58,7 @@ pub(crate) fn time(ms: u64) -> String {
     }
 }
 
-/// A sequence number has 56 digits, of which few tell one from another.
+/// A checkpoint cut to its first and last digits: a sequence number has 56, few of which differ.
 pub(crate) fn shortened(checkpoint: &str) -> String {
     let digits = checkpoint.len() > 24 && checkpoint.is_ascii();
     match digits {

@@ -1,4 +1,5 @@
-//! The pages for browsers: one with a line for every ScaledObject, one for each of them. Bounded, whatever is watched.
+//! The pages for browsers: one with a line for every ScaledObject, and one for each of them. Their
+//! size is bounded.
 
 mod shards;
 #[cfg(test)]
@@ -12,10 +13,10 @@ use super::{
     view::{AnswerView, AnsweredView, DecisionView, Index, Object, Short, TriggerView},
 };
 
-/// ScaledObjects on the page of all. The JSON has every one.
+/// The most ScaledObjects on the page of all. The JSON has every one.
 const MOST_LINES: usize = 1_000;
 
-/// Answers in words; the charts have every one.
+/// The most answers in the table. The charts have every one.
 const MOST_ANSWERS: usize = 30;
 
 /// The page of all ScaledObjects.
@@ -188,7 +189,7 @@ fn aws(trigger: &TriggerView) -> Markup {
 
 fn charts(trigger: &TriggerView) -> Markup {
     let until = trigger.asked_seconds_ago;
-    // The journal has an age a minute: what holds now ends every line.
+    // The journal keeps an age a minute, so the present values are added as the last points.
     let application = trigger.source.application.as_ref();
     let present = AnsweredView {
         since: String::new(),
@@ -249,7 +250,8 @@ fn replicas(answered: &AnsweredView) -> Option<f64> {
     }
 }
 
-/// Nothing unread is an age of 0, where it was looked at.
+/// The age of the oldest unread record, 0 where nothing is unread; `None` where lag was not
+/// measured.
 fn oldest(answered: &AnsweredView) -> Option<f64> {
     decided(answered)?;
     Some(answered.oldest_unread_ms.unwrap_or(0) as f64)

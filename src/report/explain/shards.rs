@@ -1,4 +1,5 @@
-//! Every shard of an application with what is known of it, and why. The worst come first.
+//! Every shard of an application with what is known of it, and why. Shards with the oldest unread
+//! records come first.
 
 use std::cmp::Reverse;
 
@@ -26,13 +27,13 @@ pub struct ApplicationView {
     pub malformed: Vec<(String, String)>,
     /// Shards that the application can read now.
     pub readable: usize,
-    /// Of them: those with unread records, and those of which nothing is known yet. `None`: not looked for.
+    /// Readable shards with unread records. `None`: lag is not measured.
     pub unread: Option<usize>,
-    /// See `unread`.
+    /// Readable shards without a verdict yet. `None`: lag is not measured.
     pub undecided: Option<usize>,
     /// The age of the oldest unread record.
     pub oldest_unread_ms: Option<u64>,
-    /// Why shards could not be looked into at the last refresh, if so.
+    /// The longest-standing failure of a probe, if there is one.
     pub failure: Option<String>,
     /// Every shard, the worst first.
     pub shards: Vec<ShardView>,
@@ -48,7 +49,7 @@ pub struct ShardView {
     pub closed: bool,
     /// The shards that it was made of.
     pub parents: Vec<String>,
-    /// The verdict.
+    /// What the shard is to the application.
     pub state: ShardState,
     /// Why.
     pub why: String,
@@ -56,13 +57,13 @@ pub struct ShardView {
     pub age_ms: Option<u64>,
     /// Its lease, where the table has one.
     pub lease: Option<LeaseView>,
-    /// When it was last asked.
+    /// When its last page came.
     pub asked: Option<String>,
-    /// Did the last look bring nothing, so that the verdict is of `asked`?
+    /// Is the verdict of `asked`, because later probes brought none?
     pub stale: bool,
-    /// Seconds of position gained per second, while it is behind.
+    /// Seconds of position gained per second, while the shard is behind.
     pub progress: Option<f64>,
-    /// Its checkpoint does not move, so it says nothing of capacity.
+    /// Is it left out of the decision, because its checkpoint does not move?
     pub left_out: bool,
 }
 
@@ -76,7 +77,7 @@ pub struct LeaseView {
     pub live: bool,
     /// How far the application is.
     pub checkpoint: String,
-    /// How much of its time the holder works on it, 0 to 1, where it tells.
+    /// The share of its time that the holder works on it, 0 to 1, where the table says so.
     pub busy: Option<f64>,
 }
 
@@ -90,11 +91,11 @@ pub enum ShardState {
     Undecided,
     /// Closed and read; SHARD_END is yet to be written.
     Drained,
-    /// A worker can read it now; nobody looked for unread records.
+    /// A worker can read it now; lag is not measured.
     Readable,
     /// Nothing after the checkpoint.
     CaughtUp,
-    /// Only after its parents.
+    /// A worker reads it only after its parents.
     Waits,
     /// At SHARD_END.
     Finished,

@@ -1,6 +1,11 @@
 //! `/explain` only reads.
 
-use std::{fs, path::Path, sync::Arc, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use tempfile::TempDir;
@@ -44,32 +49,23 @@ impl Fetch for CaughtUp {
     }
 }
 
-/// What was recorded until now: the recorder writes one line after the other, and this adds the last.
-fn recorded(recorder: &Recorder, directory: &Path) -> Vec<String> {
-    let settings = right_sizing::Settings::new(1, 1);
-    let last = LeaseTable {
-        name: "last".to_owned(),
+/// What was recorded until now. The recorder writes one line after the other, so the `marks`-th
+/// line of another table is waited for.
+fn recorded(recorder: &Recorder, directory: &Path, marks: usize) -> Vec<String> {
+    let table = LeaseTable {
+        name: "mark".to_owned(),
         endpoint: None,
     };
-    recorder.record(&source().stream, &last, settings, &Default::default());
+    let settings = right_sizing::Settings::new(1, 1);
+    recorder.record(&source().stream, &table, settings, &Default::default());
     loop {
-        let read = |entry: std::io::Result<fs::DirEntry>| fs::read_to_string(entry.unwrap().path());
-        let files: Vec<_> = fs::read_dir(directory)
-            .unwrap()
-            .map(|it| read(it).unwrap())
-            .collect();
-        let is_last =
-            |text: &String| text.contains("\"lagThresholdMs\":1,") && text.ends_with('\n');
-        if files.iter().any(is_last) {
-            for entry in fs::read_dir(directory)
-                .unwrap()
-                .map(|it| it.unwrap().path())
-            {
-                if entry.to_str().unwrap().contains(".last.") {
-                    fs::remove_file(entry).unwrap();
-                }
-            }
-            return files.into_iter().filter(|it| !is_last(it)).collect();
+        let files = fs::read_dir(directory).unwrap();
+        let (mark, others): (Vec<_>, Vec<_>) = files
+            .map(|file| file.unwrap().path())
+            .partition(|path| path.to_str().unwrap().contains(".mark."));
+        let read = |path: &PathBuf| fs::read_to_string(path).unwrap();
+        if mark.iter().any(|path| read(path).lines().count() == marks) {
+            return others.iter().map(read).collect();
         }
         std::thread::yield_now();
     }
@@ -92,7 +88,7 @@ async fn explaining_and_asking_again_change_nothing() {
         journal.note(&asker, &trigger, &answer);
     };
     // What the watcher remembers, what it recorded, and what the journal has.
-    let state = || {
+    let state = |marks| {
         let known = watchers.known(&source()).unwrap();
         let memories: Vec<_> = known.decisions().settings().copied().collect();
         let answers: Vec<_> = journal
@@ -100,11 +96,15 @@ async fn explaining_and_asking_again_change_nothing() {
             .iter()
             .map(|it| it.answers.len())
             .collect();
-        (memories, recorded(&recorder, directory.path()), answers)
+        (
+            memories,
+            recorded(&recorder, directory.path(), marks),
+            answers,
+        )
     };
     ask().await;
     tokio::time::sleep(Duration::from_millis(1)).await;
-    let before = state();
+    let before = state(1);
     assert_eq!(
         (before.0.len(), before.1.len(), before.2.as_slice()),
         (1, 1, &[1][..])
@@ -124,7 +124,7 @@ async fn explaining_and_asking_again_change_nothing() {
     let explained = object(&journal, &watchers, &asker).unwrap();
     assert_eq!(explained.triggers.len(), 2);
     tokio::time::sleep(Duration::from_millis(1)).await;
-    let after = state();
+    let after = state(2);
     assert_eq!((after.0, after.1), (before.0, before.1));
     assert_eq!(after.2, [1, 1]);
 }

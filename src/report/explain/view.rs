@@ -18,7 +18,7 @@ use crate::{
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Index {
-    /// Of when this is.
+    /// The moment shown, in UTC.
     pub at: String,
     /// By namespace and name.
     pub scaled_objects: Vec<Line>,
@@ -42,11 +42,11 @@ pub struct Line {
 pub struct Short {
     /// The stream, by name or ARN.
     pub stream: String,
-    /// What of it is counted.
+    /// Its `scaleOn`.
     pub scale_on: &'static str,
     /// When it was last asked for.
     pub asked_seconds_ago: u64,
-    /// What it was told last.
+    /// Its last answer.
     #[serde(flatten)]
     pub answer: Option<AnswerView>,
 }
@@ -59,7 +59,7 @@ pub struct Object {
     pub namespace: String,
     /// Its name.
     pub name: String,
-    /// Of when this is.
+    /// The moment shown, in UTC.
     pub at: String,
     /// Its triggers: the one asked for last comes first.
     pub triggers: Vec<TriggerView>,
@@ -76,15 +76,15 @@ pub struct TriggerView {
     pub lag_threshold_ms: Option<u64>,
     /// When it was last asked for.
     pub asked_seconds_ago: u64,
-    /// What KEDA is told now.
+    /// The answer that KEDA gets now.
     pub keda: Keda,
-    /// What AWS said.
+    /// What is known of the source.
     pub source: SourceView,
     /// The answers of the last hour, oldest first; equal ones in a row are one.
     pub answers: Vec<AnsweredView>,
 }
 
-/// What KEDA is told of a trigger.
+/// What KEDA gets for a trigger.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Keda {
@@ -124,7 +124,7 @@ pub enum AnswerView {
     },
 }
 
-/// How lag became replicas: a [`Decision`] without its shards, which are shown with what else is known of them.
+/// How lag became replicas: a [`Decision`] without its shards, which [`ApplicationView`] shows.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DecisionView {
@@ -138,9 +138,9 @@ pub struct DecisionView {
     pub running: u32,
     /// Shards per replica.
     pub shards_per_replica: u32,
-    /// How many shards a pod was last seen to carry at most.
+    /// The most shards that a pod was seen to carry, while that is remembered.
     pub carry: Option<f64>,
-    /// How often the application seems to checkpoint.
+    /// The time between checkpoints, as observed, in milliseconds.
     pub checkpoint_interval_ms: u64,
 }
 
@@ -148,25 +148,25 @@ pub struct DecisionView {
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AnsweredView {
-    /// When it was first told.
+    /// When it was first given, in UTC.
     pub since: String,
     /// The same, in seconds before now.
     pub seconds_ago: u64,
-    /// The age of the oldest unread record then, where that was looked at.
+    /// The age of the oldest unread record then, where lag was measured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oldest_unread_ms: Option<u64>,
-    /// What was told.
+    /// The answer.
     #[serde(flatten)]
     pub answer: AnswerView,
 }
 
-/// What AWS said.
+/// What is known of the source.
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SourceView {
     /// When AWS last gave a good answer.
     pub last_good_seconds_ago: Option<u64>,
-    /// How the last question failed, if it did.
+    /// How the last fetch failed, if it did.
     pub failure: Option<String>,
     /// The stream's open shards, where only they are counted.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -228,7 +228,7 @@ impl TriggerView {
 }
 
 impl Keda {
-    /// What KEDA is told of this trigger.
+    /// What KEDA gets for this trigger.
     pub fn new(trigger: &Trigger, answer: &Result<Answer, Error>) -> Self {
         Self {
             metric_name: trigger.metric_name(),
@@ -239,7 +239,7 @@ impl Keda {
 }
 
 impl AnswerView {
-    /// An answer, of which so much makes a replica, or an error.
+    /// An answer or an error; `target`: the value per replica.
     pub fn new(answer: &Result<Answer, Error>, target: i64) -> Self {
         match answer {
             Ok(answer) => Self::Answer {
@@ -271,7 +271,7 @@ impl DecisionView {
     }
 }
 
-/// As the HPA reckons with AverageValue.
+/// The replicas of a value, as the HPA computes them for AverageValue: rounded up.
 fn replicas(value: i64, target: i64) -> i64 {
     let (whole, rest) = (value / target, value % target);
     whole + i64::from(rest > 0)

@@ -1,8 +1,8 @@
 //! StreamIsActive: the state at once, then changes, and now and then `true` again.
 //!
-//! KEDA acts on `true` only, and drops one that comes before it is ready, hence the repeat. While AWS
-//! fails the stream is silent but open: KEDA's pause before it reconnects grows with every error and is
-//! reset by a clean end only.
+//! KEDA acts on `true` only, and drops one that comes before it is ready, hence the repeat. While
+//! AWS fails the stream is silent but open: KEDA's pause before it reconnects grows with every
+//! error and is reset by a clean end only.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,7 +17,7 @@ use crate::{
     watch::{Subscription, Watchers},
 };
 
-/// Before a watcher that went away is asked for again.
+/// The pause before subscribing again after a watcher ended.
 const PAUSE: Duration = Duration::from_secs(1);
 
 pub(super) struct Activity {
@@ -32,7 +32,7 @@ pub(super) struct Activity {
     _open: OpenStream,
 }
 
-/// Counted while it lives.
+/// Counts as an open push stream while it lives.
 pub(super) struct OpenStream(Arc<Metrics>);
 
 impl Activity {
@@ -42,7 +42,7 @@ impl Activity {
         trigger: Trigger,
     ) -> Result<Self, Error> {
         let subscription = scaler.watchers.subscribe(&namespace, &trigger)?;
-        // Spread once, constant from then on.
+        // ± 10 %, drawn once per stream, so that streams opened together do not repeat together.
         let repeat = scaler.repeat.mul_f64(0.9 + 0.2 * fastrand::f64());
         Ok(Self {
             watchers: Arc::clone(&scaler.watchers),
@@ -91,7 +91,7 @@ impl Activity {
         }
     }
 
-    /// The watcher is gone, by a panic or to make room.
+    /// Subscribes again: the watcher ended, by a panic or to make room.
     async fn subscribe_again(&mut self) {
         loop {
             sleep(PAUSE).await;

@@ -1,4 +1,4 @@
-//! Of the clients with a certificate that the authority signed, only those with an allowed name.
+//! Admits clients whose certificate the authority signed and whose name is allowed.
 
 use std::sync::Arc;
 
@@ -13,11 +13,12 @@ use webpki::EndEntityCert;
 
 use crate::{config::pattern, error::shortened};
 
-/// The authority's verifier, and then a look at the certificate's subject alternative names (DNS names and URIs).
+/// The authority's verifier, then a check of the certificate's subject alternative names (DNS names
+/// and URIs).
 #[derive(Debug)]
 pub(super) struct AllowedSans {
     pub(super) authority: Arc<dyn ClientCertVerifier>,
-    /// Patterns, of which one name of the certificate must match one.
+    /// Patterns: at least one name of the certificate must match at least one of them.
     pub(super) patterns: Vec<String>,
 }
 
@@ -31,7 +32,7 @@ impl AllowedSans {
                 .chain(certificate.valid_uri_names())
         };
         let allowed = |name: &str| {
-            // DNS names differ in case at will.
+            // DNS names are compared without case.
             let name = name.to_ascii_lowercase();
             let mut patterns = self.patterns.iter();
             patterns.any(|pattern| pattern::matches(&pattern.to_ascii_lowercase(), &name))

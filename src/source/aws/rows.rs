@@ -1,4 +1,5 @@
-//! The rows of a lease table that several streams share, so that it is scanned once and not once for each of them.
+//! The rows of a lease table that several streams share, so that it is scanned once and not once
+//! for each of them.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,7 +9,8 @@ use tokio::{
     time::Instant,
 };
 
-/// What the last scan found, for whoever comes soon after. Held while scanning: the next one finds what this one found.
+/// What the last scan found, for whoever comes soon after. Held while scanning: the next one finds
+/// what this one found.
 #[derive(Debug, Default)]
 pub(crate) struct SharedRows(Mutex<Option<(Instant, Rows)>>);
 
@@ -30,7 +32,8 @@ impl SharedRows {
 }
 
 impl Turn<'_> {
-    /// Leaves them to the others, if there may be others: only a multi-stream application's table is scanned for several sources.
+    /// Leaves them to the others, if there may be others: only a multi-stream application's table
+    /// is scanned for several sources.
     pub(crate) fn share(mut self, rows: &Rows) {
         let is_shared = |(_, row): &(String, Parsed)| {
             matches!(

@@ -98,7 +98,8 @@ impl Fetch for ApplicationFetcher {
 impl ApplicationFetcher {
     /// Shards and leases, whole.
     async fn list(&mut self) -> Result<(), SourceError> {
-        // In this order: the children of whatever is finished by now are in the list that comes after it.
+        // In this order: the children of whatever is finished by now are in the list that comes
+        // after it.
         let found = self.reads.leases().await?;
         let shards = self.reads.shards().await?;
         let (at, time) = (Instant::now(), Timestamp::now());
@@ -214,15 +215,15 @@ impl ApplicationFetcher {
         self.malformed = malformed.to_vec();
     }
 
-    /// A shard whose lease was finished, or is ahead, before the stream began: the stream was deleted
-    /// and made anew. One list may lag behind a reshard, two in a row do not.
+    /// A shard whose lease was finished, or is ahead, before the stream began: the stream was
+    /// deleted and made anew. One list may lag behind a reshard, two in a row do not.
     fn of_an_older_stream(&mut self, shards: &[Shard], leases: &[Lease]) -> Option<String> {
         let shard = open_but_finished(leases, shards).or_else(|| recreated(leases, shards));
         self.older = if shard.is_some() { self.older + 1 } else { 0 };
         shard.filter(|_| self.older >= 2)
     }
 
-    /// An answer that AWS gave and that makes no sense together.
+    /// Answers of AWS that contradict each other.
     fn failure(&self, code: &str, message: &str, hint: &str) -> SourceError {
         SourceError {
             kind: SourceErrorKind::Unavailable,
@@ -251,7 +252,7 @@ impl Listed {
     }
 }
 
-/// When each lease's counter last moved, as far as was seen.
+/// When each lease's counter was last seen to move.
 fn heartbeats(
     mut before: HashMap<String, Heartbeat>,
     leases: &[Lease],

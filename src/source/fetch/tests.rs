@@ -144,7 +144,7 @@ impl Fake {
         ApplicationFetcher::new(source, Arc::new(self.clone()))
     }
 
-    /// What was asked since the last time: shards looked into.
+    /// Shards that were probed since the last call.
     fn peeked(&self) -> Vec<String> {
         let mut peeks = std::mem::take(&mut self.world().peeks);
         peeks.sort();

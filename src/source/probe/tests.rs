@@ -1,4 +1,5 @@
-//! Every row of what may be found after a checkpoint, by table; and a shard's life against a brute-force model.
+//! Every row of what may be found after a checkpoint, by table; and a shard's life against a
+//! brute-force model.
 
 use std::collections::BTreeSet;
 
@@ -353,7 +354,8 @@ fn a_record_without_an_arrival_time_is_new() {
     assert_eq!(probe.verdict().cloned(), unread(NOW));
 }
 
-/// A shard that holds these records, and answers like Kinesis: a page goes over so many places, full or not.
+/// A shard that holds these records, and answers like Kinesis: a page goes over so many places,
+/// full or not.
 #[derive(Clone, Debug)]
 struct Shard {
     records: BTreeSet<u64>,

@@ -15,7 +15,7 @@ use crate::{
     trigger::{LeaseTable, Stream},
 };
 
-/// Broken rows that are named.
+/// The most broken rows that are named.
 const MOST_NAMED: usize = 20;
 
 /// More pages (of 1 MB) than a lease table has: an endpoint that never stops would keep us forever.
@@ -70,8 +70,8 @@ async fn scan(client: &Arc<Client>, table: &LeaseTable) -> Result<Vec<(String, P
 }
 
 impl Leases {
-    /// What makes no sense: a table of which nothing is understood is no new table, and a lease of somebody else's stream says
-    /// nothing of ours.
+    /// Why the table cannot be used: a table without one readable row is no new table, and leases
+    /// of a stream of the same name in another account say nothing about this one.
     fn nonsense(&self) -> Option<String> {
         if let (true, Some((key, reason))) = (self.leases.is_empty(), self.malformed.first()) {
             return Some(format!(

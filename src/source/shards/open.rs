@@ -1,8 +1,9 @@
 //! The number of a stream's open shards.
 //!
-//! DescribeStreamSummary has 20 calls a second for everybody in the account, so we ask it within our share. When that is
-//! spent, or AWS throttles, ListShards counts as well: it has 1,000 a second for each stream, but needs a permission of its
-//! own. An identity that may not list waits for its share instead, first come, first served.
+//! DescribeStreamSummary has 20 calls a second for everybody in the account, so we ask it within
+//! our share. When that is spent, or AWS throttles, ListShards counts as well: it has 1,000 a
+//! second for each stream, but needs a permission of its own. An identity that may not list waits
+//! for its share instead, first come, first served.
 
 use std::sync::Arc;
 
@@ -31,7 +32,7 @@ impl OpenShards {
         if client.budget.try_take() {
             match self.describe().await {
                 Err(throttled) if throttled.kind == SourceErrorKind::Throttled => {
-                    // The throttling is what the operator must hear of, whatever the way around it says.
+                    // Report the throttling: that is what the operator can act on.
                     return self.list().await.unwrap_or(Err(throttled));
                 }
                 answer => return answer,
@@ -44,8 +45,8 @@ impl OpenShards {
         self.describe().await
     }
 
-    /// DescribeStreamSummary, for a call that was taken from the budget. A broken attempt is repeated
-    /// once, budget permitting.
+    /// DescribeStreamSummary, for a call that was taken from the budget. A broken attempt is
+    /// repeated once, budget permitting.
     ///
     /// # Errors
     /// As [`count`](Self::count).
@@ -62,7 +63,7 @@ impl OpenShards {
         .map_err(|failure| self.error(&failure))
     }
 
-    /// ListShards. `None`: not allowed, or throttled too, so there is nothing to report but what made us try.
+    /// By ListShards. `None`: not allowed, or throttled too.
     async fn list(&self) -> Option<Result<i64, SourceError>> {
         if !self.client.may_list_shards() {
             return None;

@@ -1,4 +1,5 @@
-//! The next record of a shard after a position, one at the most: the shard's readers share its quota with us.
+//! The next record of a shard after a position. One at the most: the shard's readers share its
+//! quota with us.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! Decisions about lag: a memory for each distinct settings, also of those that are new while a fetch
-//! hangs.
+//! Decisions about lag: a memory for each distinct settings, also of those that are new while a
+//! fetch hangs.
 
 use std::future::pending;
 

@@ -1,4 +1,5 @@
-//! Shards as bars: how old the oldest unread record is, whose the shard is, and what it is to the application.
+//! Shards as bars: how old the oldest unread record is, whose the shard is, and what it is to the
+//! application.
 
 use maud::{Markup, html};
 
@@ -124,7 +125,7 @@ fn row(shard: &ShardView, threshold: Option<u64>, longest: u64) -> Markup {
 
 fn bar(class: &str, age: u64, threshold: Option<u64>, longest: u64) -> Markup {
     let part = |ms: u64| format!("{:.2}", 100.0 * ms.min(longest) as f64 / longest as f64);
-    // Half a unit is the least that can be seen.
+    // Half a unit is the narrowest bar that can be seen.
     let width = part(age.max(longest / 200));
     html! {
         svg viewBox="0 0 100 6" preserveAspectRatio="none" role="img" aria-label=(time(age)) {

@@ -1,4 +1,5 @@
-//! Pages stay bounded, and nothing in them is more than text. As JSON, the same values have names that tools can rely on.
+//! Pages stay bounded, and nothing in them is more than text. As JSON, the same values have names
+//! that tools can rely on.
 
 use right_sizing::Step;
 use serde_json::json;
@@ -14,7 +15,8 @@ use crate::{
 
 const HOSTILE: &str = "\"><script>alert('1')</script><b x='";
 
-/// Asked about lag, with so many shards, all of them as old as their number in s; every text is `text`.
+/// Asked about lag, with so many shards, all of them as old as their number in s; every text is
+/// `text`.
 fn lagging(shards: u64, text: &str) -> Object {
     let shard = |n: u64| ShardView {
         id: format!("{text}shardId-{n:012}"),

@@ -1,4 +1,4 @@
-//! Whatever the lineage, the leases and the records: what a look finds is what counting them says.
+//! Whatever the lineage, the leases and the records: what a fetch finds is what counting them says.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use proptest::{collection::vec, option, prelude::*, test_runner::TestCaseResult}
 
 use super::*;
 
-/// Something that happens between two looks. Numbers choose among what is there.
+/// Something that happens between two fetches. Numbers choose among what is there.
 #[derive(Clone, Debug)]
 enum Step {
     /// A record arrives in an open shard, so many places later.
@@ -168,7 +168,8 @@ impl Story {
         lease.is_some_and(|lease| lease.checkpoint == Checkpoint::ShardEnd)
     }
 
-    /// Must it be read so that an open shard is read some day? A lease below it says that the application is past it.
+    /// Must it be read so that an open shard is read some day? A lease below it says that the
+    /// application is past it.
     fn is_needed(&self, shard: &Shard) -> bool {
         let leads_on = |child: &Shard| {
             child.parents.contains(&shard.id)
@@ -226,7 +227,7 @@ impl Story {
     }
 }
 
-/// What a look says of a shard. Whether its checkpoint has expired is `probe`'s business.
+/// What a fetch says of a shard. Whether its checkpoint has expired is `probe`'s business.
 fn seen(application: &ApplicationSnapshot, id: &str) -> Option<Found> {
     verdict(application, id).map(|verdict| match verdict {
         Verdict::Unread { since, .. } => Found::Unread(since),
@@ -271,7 +272,7 @@ fn agree(seen_now: &ApplicationSnapshot, story: &Story) -> TestCaseResult {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(512) })]
 
-    /// Memory from look to look is part of it: the same fetcher goes on while all of it changes.
+    /// Memory from fetch to fetch is part of it: the same fetcher goes on while all of it changes.
     #[test]
     fn what_is_seen_is_what_counting_says(
         shards in 1..4_usize,
@@ -292,7 +293,7 @@ proptest! {
         for steps in life {
             steps.into_iter().for_each(|step| story.tell(step));
             story.show(&fake);
-            // Empty pages are followed a page a look.
+            // Empty pages are followed a page a fetch.
             let looks = story.tip / page + 3;
             let mut last = None;
             for _ in 0..looks {
