@@ -98,20 +98,6 @@ impl SourceErrorKind {
         }
     }
 
-    /// An error of this kind, for unit tests.
-    #[cfg(test)]
-    pub(crate) fn example(self) -> SourceError {
-        SourceError {
-            kind: self,
-            operation: "GetRecords",
-            resource: "stream orders".to_owned(),
-            region: "eu-west-1".to_owned(),
-            code: format!("{self:?}Exception"),
-            message: "no".to_owned(),
-            hint: "Try again".to_owned(),
-        }
-    }
-
     /// Is it an error that asking again soon does not mend? Seen twice in a row it is answered at
     /// once, before `maxStale` is over.
     pub fn is_permanent(self) -> bool {
@@ -177,4 +163,20 @@ pub fn shortened(text: &str) -> Cow<'_, str> {
 fn lines(wrong: &[Wrong]) -> String {
     let lines: Vec<_> = wrong.iter().map(ToString::to_string).collect();
     lines.join("\n")
+}
+
+#[cfg(test)]
+impl SourceErrorKind {
+    /// An error of this kind, for unit tests.
+    pub(crate) fn example(self) -> SourceError {
+        SourceError {
+            kind: self,
+            operation: "GetRecords",
+            resource: "stream orders".to_owned(),
+            region: "eu-west-1".to_owned(),
+            code: format!("{self:?}Exception"),
+            message: "no".to_owned(),
+            hint: "Try again".to_owned(),
+        }
+    }
 }

@@ -1,9 +1,6 @@
 //! What is known of a source at one moment: values. Fetchers make them; decisions, RPCs and
 //! `/explain` read them.
 
-#[cfg(test)]
-pub(crate) mod examples;
-
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
@@ -202,3 +199,6 @@ impl ShardSnapshot {
         }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod examples;
