@@ -248,7 +248,7 @@ impl Probe {
                     Where::HorizonAfterRefusal if is_read => {
                         self.begin(Where::Checkpoint);
                         self.in_the_way = Some(
-                            "Kinesis refuses the checkpoint's sequence number as an invalid argument, although older records are there: is it another stream's?",
+                            "Kinesis refuses the checkpoint's sequence number (InvalidArgument), although older records are there: is it another stream's?",
                         );
                     }
                     from => self.conclude(Verdict::Unread {
