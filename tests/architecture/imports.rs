@@ -34,8 +34,8 @@ impl Crate {
         Self { modules, names }
     }
 
-    /// What goes against the order (each may use those before it), leaving out pairs (from, to); and
-    /// modules side by side that use each other in a circle.
+    /// What goes against the order (each may use those before it), leaving out pairs (from, to);
+    /// and modules side by side that use each other in a circle.
     pub(super) fn against(&self, order: &[&str], but: &[(&str, &str)]) -> Vec<String> {
         let rank = |name: &str| order.iter().position(|known| *known == name);
         let mut wrong = Vec::new();

@@ -1,11 +1,11 @@
-//! What one application still has to read, asked as KEDA asks: real workers, real tables, from zero and back.
+//! What one application still has to read, asked as KEDA asks: real workers, real tables, from zero
+//! and back.
 
 use std::time::Duration;
 
-use crate::support::dynamodb::Fault;
 use crate::support::world::Application;
 use crate::support::*;
-use embedded_kinesis::{FOREVER, Fault as KinesisFault};
+use embedded_kinesis::{FOREVER, Fault};
 use tonic::Code;
 
 /// Whether KEDA is told to scale from zero.
@@ -208,7 +208,7 @@ async fn what_aws_refuses_is_told_with_the_permission_that_is_missing() {
     worker.stop().await;
 
     let faults = application.stack.kinesis.faults();
-    faults.inject("GetRecords", KinesisFault::throughput_exceeded(), FOREVER);
+    faults.inject("GetRecords", Fault::throughput_exceeded(), FOREVER);
     application
         .stack
         .kinesis
@@ -220,7 +220,7 @@ async fn what_aws_refuses_is_told_with_the_permission_that_is_missing() {
     );
     faults.clear();
 
-    faults.inject("GetRecords", KinesisFault::access_denied(), FOREVER);
+    faults.inject("GetRecords", Fault::access_denied(), FOREVER);
     let error = wait_for_code(&mut client, &lag, Code::PermissionDenied).await;
     assert!(
         error
@@ -236,11 +236,11 @@ async fn what_aws_refuses_is_told_with_the_permission_that_is_missing() {
     faults.clear();
     wait_for_activity(&mut client, &lag, false).await;
 
-    application.dynamodb.inject(
-        "Scan",
+    application.dynamodb.faults().inject_on(
         "billing",
-        Fault::Error("AccessDeniedException"),
-        usize::MAX,
+        "Scan",
+        Fault::aws("AccessDeniedException", "injected"),
+        FOREVER,
     );
     for object in [&readable, &lag] {
         let error = wait_for_code(&mut client, object, Code::PermissionDenied).await;
@@ -248,7 +248,7 @@ async fn what_aws_refuses_is_told_with_the_permission_that_is_missing() {
         assert!(text.contains("Scan of lease table billing"), "{text}");
         assert!(text.contains("Allow dynamodb:Scan on the table"), "{text}");
     }
-    application.dynamodb.clear();
+    application.dynamodb.faults().clear();
     wait_for_value(&mut client, &readable, 1.0).await;
 }
 
@@ -264,7 +264,7 @@ async fn a_failing_refresh_is_bridged_by_the_last_look_for_a_while() {
     wait_for_value(&mut client, &readable, 2.0).await;
     worker.stop().await;
     let faults = application.stack.kinesis.faults();
-    faults.inject("ListShards", KinesisFault::internal_error(), FOREVER);
+    faults.inject("ListShards", Fault::internal_error(), FOREVER);
     let lists = application
         .stack
         .kinesis
@@ -287,7 +287,7 @@ async fn a_failing_refresh_is_bridged_by_the_last_look_for_a_while() {
 #[tokio::test]
 async fn what_was_decided_can_be_decided_again() {
     let directory = tempfile::tempdir().unwrap();
-    let dynamodb = dynamodb::DynamoDb::start().await;
+    let dynamodb = DynamoDb::start().await;
     let record = directory.path().to_owned();
     let stack = Stack::with(|_, tuning| tuning.record = Some(record)).await;
     stack.create_stream("orders", 1).await;

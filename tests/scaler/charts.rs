@@ -1,11 +1,13 @@
-//! The chart's configuration starts the real binary, and its dashboard and rules name metrics that the binary exports.
+//! The chart's configuration starts the real binary, and its dashboard and rules name metrics that
+//! the binary exports.
 
 use std::{fs, path::Path};
 
 use crate::support::world::Application;
-use crate::support::{queries, *};
+use crate::support::*;
 use keda_kinesis_scaler::config::Config;
 use serde_json::Value;
+use test_support::queries;
 
 fn chart(file: &str) -> String {
     let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/keda-kinesis-scaler");
@@ -61,7 +63,7 @@ async fn the_values_configuration_starts_the_binary() {
     let object = object(metadata(&[("streamName", "orders")]));
     let spec = process.client().await.get_metric_spec(object).await;
     assert_eq!(spec.unwrap().into_inner().metric_specs.len(), 1);
-    process.signal("TERM");
+    process.signal(Signal::TERM);
     let (status, log) = process.ended().await;
     assert!(status.success(), "{log:?}");
 }

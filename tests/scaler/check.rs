@@ -2,10 +2,9 @@
 
 use std::io::Write as _;
 
-use crate::support::dynamodb::Fault;
 use crate::support::world::Application;
 use crate::support::*;
-use embedded_kinesis::{FOREVER, Fault as KinesisFault};
+use embedded_kinesis::{FOREVER, Fault};
 use serde_json::Value;
 
 const CONFIG: &str = "policy: [{namespaces: ['team-*'], endpoints: ['http://127.0.0.1:*']}]";
@@ -105,7 +104,7 @@ async fn a_missing_permission_is_shown_with_the_statement_that_would_give_it() {
     let yaml = file(&manifest(&application, "lag"));
     let path = yaml.path().to_str().unwrap();
     let faults = application.stack.kinesis.faults();
-    faults.inject("GetRecords", KinesisFault::access_denied(), FOREVER);
+    faults.inject("GetRecords", Fault::access_denied(), FOREVER);
     let (ok, text, complaint) = check(&application, &["-f", path]).await;
     assert!(!ok);
     assert!(text.contains("✗ kinesis:GetRecords"), "{text}");
@@ -121,11 +120,11 @@ async fn a_missing_permission_is_shown_with_the_statement_that_would_give_it() {
     );
     faults.clear();
 
-    application.dynamodb.inject(
-        "Scan",
+    application.dynamodb.faults().inject_on(
         "billing",
-        Fault::Error("AccessDeniedException"),
-        usize::MAX,
+        "Scan",
+        Fault::aws("AccessDeniedException", "injected"),
+        FOREVER,
     );
     let (ok, text, _) = check(&application, &["-f", path]).await;
     assert!(!ok);

@@ -16,7 +16,7 @@ use tokio::{
 use tonic::{Request, client::Grpc, codegen::http::uri::PathAndQuery};
 use tonic_prost::ProstCodec;
 
-use crate::support::{self, Process};
+use crate::support::{self, Process, Signal};
 
 /// The binary, with nothing of the environment that the tests run in.
 fn scaler(args: &[&str]) -> Command {
@@ -220,35 +220,33 @@ fn a_port_in_use_is_named(#[case] flag: &str, #[case] other: &str) {
 }
 
 #[rstest]
+#[case(Signal::TERM, "SIGTERM")]
+#[case(Signal::INT, "SIGINT")]
 #[tokio::test]
-async fn a_signal_ends_it_well(#[values("TERM", "INT")] signal: &str) {
+async fn a_signal_ends_it_well(#[case] signal: Signal, #[case] name: &str) {
     let scaler = Process::start("", &[]).await;
     scaler.signal(signal);
     let (status, log) = scaler.ended().await;
     assert!(status.success(), "{status}");
-    assert!(
-        log.iter()
-            .any(|line| line.contains(&format!("SIG{signal}"))),
-        "{log:?}"
-    );
+    assert!(log.iter().any(|line| line.contains(name)), "{log:?}");
 }
 
 #[tokio::test]
 async fn a_policy_without_client_certificates_warns() {
     let warning = "policy without tls.clientCa";
-    let warns = |log: &[String]| {
-        log.iter()
+    let warns = |log: &str| {
+        log.lines()
             .any(|line| line.contains("WARN") && line.contains(warning))
     };
     let without = Process::start("", &[]).await;
-    assert!(!warns(&without.log), "{:?}", without.log);
+    assert!(!warns(&without.log()), "{}", without.log());
     let with = Process::start("policy: [{namespaces: ['*'], roles: []}]", &[]).await;
-    assert!(warns(&with.log), "{:?}", with.log);
+    assert!(warns(&with.log()), "{}", with.log());
 }
 
 #[tokio::test]
 async fn a_second_signal_ends_it_at_once() {
-    let mut scaler = Process::start("grace: 1h", &[]).await;
+    let scaler = Process::start("grace: 1h", &[]).await;
     // A call that keeps the scaler from ending: its request is never sent whole.
     let channel = support::channel(scaler.address).await;
     let mut grpc = Grpc::new(channel.clone());
@@ -265,16 +263,9 @@ async fn a_second_signal_ends_it_at_once() {
         .await
         .unwrap_err();
 
-    scaler.signal("TERM");
-    while !scaler
-        .lines
-        .next_line()
-        .await
-        .unwrap()
-        .unwrap()
-        .contains("shutting down")
-    {}
-    scaler.signal("TERM");
+    scaler.signal(Signal::TERM);
+    scaler.logged("shutting down").await;
+    scaler.signal(Signal::TERM);
     let (status, log) = scaler.ended().await;
     assert_eq!(status.code(), Some(1), "{log:?}");
     assert!(
@@ -341,7 +332,7 @@ async fn secrets_stay_in() {
         "{said}"
     );
     said += &metrics(&scaler).await;
-    scaler.signal("TERM");
+    scaler.signal(Signal::TERM);
     let (_, log) = scaler.ended().await;
     said += &log.join("\n");
     assert!(!said.contains("s3cret"), "{said}");
@@ -355,7 +346,7 @@ async fn health_says_whether_a_scaler_serves() {
     let told =
         tokio::task::spawn_blocking(move || printed(&mut scaler(&["health", "--address", &asked])));
     assert_eq!(told.await.unwrap(), "SERVING\n");
-    process.signal("TERM");
+    process.signal(Signal::TERM);
     process.ended().await;
     let error = refused(&mut scaler(&["health", "--address", &address]), 1);
     assert!(error.contains(&address), "{error}");

@@ -1,8 +1,9 @@
-//! Where the scaler's identity comes from: the real binary, the real chain, an STS and a credentials endpoint on loopback.
+//! Where the scaler's identity comes from: the real binary, the real chain, an STS and a
+//! credentials endpoint on loopback.
 
 use std::fs;
 
-use crate::support::{self, Process, wait_for_code, wait_for_value};
+use crate::support::{self, Process, Signal, wait_for_code, wait_for_value};
 use embedded_kinesis::{Call, EmbeddedKinesis};
 use tempfile::TempDir;
 use tonic::Code;
@@ -67,7 +68,7 @@ impl Cloud {
     async fn answers(&self, env: &[(&str, &str)], more: &[(&str, &str)]) -> Vec<Call> {
         let process = self.scaler(env).await;
         wait_for_value(&mut process.client().await, &self.object(more), 3.0).await;
-        process.signal("TERM");
+        process.signal(Signal::TERM);
         let (status, log) = process.ended().await;
         assert!(status.success());
         let log = log.join("\n");
@@ -204,7 +205,7 @@ async fn a_role_that_sts_refuses_is_named() {
     );
     cloud.kinesis.identities().allow_role(TEAM_ROLE);
     wait_for_value(&mut client, &object, 3.0).await;
-    process.signal("TERM");
+    process.signal(Signal::TERM);
     let (_, log) = process.ended().await;
     let refusals = log.iter().filter(|line| line.contains("AccessDenied"));
     assert_eq!(

@@ -1,6 +1,9 @@
-//! `/explain` in a real browser: what it draws, not only what it is sent. Skipped where there is no chromium.
+//! `/explain` in a real browser: what it draws, not only what it is sent. Skipped where there is no
+//! chromium.
 
 use std::{fs::File, path::Path, process::Stdio};
+
+use test_support::skip::skip;
 
 use crate::support::world::{Application, named};
 use crate::support::*;
@@ -42,7 +45,11 @@ async fn chromium(folder: &Path, arguments: &[&str]) -> Option<String> {
             Some(String::from_utf8(output.stdout).unwrap())
         }
         Err(error) => {
-            eprintln!("skipped: no chromium here ({error}); .ci/run installs it where it can");
+            skip(
+                "explain_browser",
+                &format!("no chromium here ({error})"),
+                true,
+            );
             None
         }
     }
@@ -80,7 +87,8 @@ async fn a_browser_draws_it() {
     assert_eq!(dom.matches("class=\"age unread\"").count(), 2, "{dom}");
     assert!(dom.contains("billing-7d9f"), "{dom}");
 
-    // The style sheet's colours, in daylight: of the bars, of the shards that wait, of a chart's line.
+    // The style sheet's colours, in daylight: of the bars, of the shards that wait, of a chart's
+    // line.
     chromium(folder.path(), &["--screenshot=page.png", &page]).await;
     let png = folder.path().join("page.png");
     for (what, colour) in [

@@ -1,4 +1,5 @@
-//! What KEDA is told while AWS fails: the last good answer, then an honest error, then the truth again.
+//! What KEDA is told while AWS fails: the last good answer, then an honest error, then the truth
+//! again.
 
 use std::time::Duration;
 

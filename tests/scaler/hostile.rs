@@ -150,7 +150,14 @@ async fn clients_that_break_off_leave_nothing_behind() {
 
 #[tokio::test]
 async fn a_flood_of_calls_on_one_connection_does_not_starve_another() {
-    let stack = Stack::with(|config, _| config.aws.timeout = support::PATIENCE).await;
+    let stack = Stack::with(|config, tuning| {
+        config.aws.timeout = support::PATIENCE;
+        // Longer than a busy machine takes to send all of the flood: nobody makes room meanwhile.
+        let mut pace = keda_kinesis_scaler::watch::Pace::from(&config.aws);
+        pace.first_answer = Duration::from_secs(15);
+        tuning.pace = Some(pace);
+    })
+    .await;
     stack.create_stream("orders", 2).await;
     stack.create_stream("slow", 1).await;
     let faults = stack.kinesis.faults();

@@ -1,12 +1,14 @@
-//! `examples/iam`: each of the scaler's policies allows what the scaler calls for it, and nothing else.
+//! `examples/iam`: each of the scaler's policies allows what the scaler calls for it, and nothing
+//! else.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
 use crate::support::world::Application;
-use crate::support::{policy, *};
+use crate::support::*;
 use embedded_kinesis::{FOREVER, Fault};
 use rstest::rstest;
 use serde_json::Value;
+use test_support::policy;
 
 /// The scaler's, so that its calls are told from those of the test and of the application.
 const KEY: &str = "AKIDSCALER";

@@ -1,5 +1,5 @@
-//! What KEDA's built-in scaler answered for the same trigger metadata: the same is answered here, over gRPC by the binary,
-//! but for the deviations in one table.
+//! What KEDA's built-in scaler answered for the same trigger metadata: the same is answered here,
+//! over gRPC by the binary, but for the deviations in one table.
 
 use std::collections::HashMap;
 
@@ -64,7 +64,8 @@ struct Spec {
     target: String,
 }
 
-/// The keys that lines are about, by the first word of ours, or by what the built-in quotes after "param" or "parameter".
+/// The keys that lines are about, by the first word of ours, or by what the built-in quotes after
+/// "param" or "parameter".
 fn keys(lines: impl IntoIterator<Item = impl AsRef<str>>) -> Vec<String> {
     let key = |line: &str| {
         let quoted = ["param \"", "parameter \""]
@@ -199,7 +200,8 @@ async fn answers_are_the_built_ins_or_in_the_table() {
     }
 }
 
-/// Values that the built-in's parser, Go's JSON, has an opinion on; not in the fixture, but in its source.
+/// Values that the built-in's parser, Go's JSON, has an opinion on; not in the fixture, but in its
+/// source.
 #[tokio::test(flavor = "multi_thread")]
 async fn more_values_are_read_as_go_reads_them() {
     let kinesis = kinesis().await;

@@ -1,12 +1,13 @@
-//! Lease tables that Java KCL 2 and 3 wrote, as the scaler sees them: what can be read, and what is unread.
+//! Lease tables that Java KCL 2 and 3 wrote, as the scaler sees them: what can be read, and what is
+//! unread.
 
 use std::collections::BTreeMap;
 
-use crate::support::scripted::{Said, Scripted, shard_id, shards};
 use crate::support::*;
 use jiff::Timestamp;
 use rstest::rstest;
 use serde_json::{Value, json};
+use test_support::{Said, Scripted, shard_id, shards};
 
 /// The rows as they were read from DynamoDB.
 fn rows(name: &str) -> Vec<Value> {
@@ -43,7 +44,8 @@ fn projected(rows: &[Value], asked: &Value) -> Said {
     Ok(json!({"Count": items.len(), "Items": items}))
 }
 
-/// A shard's next record after the checkpoint, if it is one of `unread`; its end, where it is closed.
+/// A shard's next record after the checkpoint, if it is one of `unread`; its end, where it is
+/// closed.
 fn next_record(iterator: &str, stream: &str, unread: &[&str]) -> Value {
     let (shard, checkpoint) = iterator.split_once('/').unwrap();
     let records = if unread.iter().any(|number| shard_id(number) == shard) {
@@ -112,10 +114,10 @@ async fn a_table_of_java_is_understood(
         let states = words.iter().flatten();
         states.filter(|(_, state)| wanted.contains(state)).count()
     };
-    let lag = aws.trigger(&stack, "orders", &[("scaleOn", "lag")]);
+    let lag = stack.scripted(&aws, "orders", &[("scaleOn", "lag")]);
     let active = client.is_active(lag.clone()).await.unwrap().into_inner();
     assert_eq!(active.result, count(&["unread", "drained"]) > 0);
-    let readable = aws.trigger(&stack, "orders", &[("scaleOn", "readableShards")]);
+    let readable = stack.scripted(&aws, "orders", &[("scaleOn", "readableShards")]);
     let readable = value(&mut client, &readable).await.unwrap();
     assert_eq!(readable, count(&["unread", "drained", "caughtUp"]) as f64);
 

@@ -1,5 +1,6 @@
-//! The scaler, asked from outside: one binary for all of its tests, because each binary links the AWS SDKs anew.
-//! Tests share this process: what needs an environment of its own starts the real scaler as a process.
+//! The scaler, asked from outside: one binary for all of its tests, because each binary links the
+//! AWS SDKs anew. Tests share this process: what needs an environment of its own starts the real
+//! scaler as a process.
 
 #![allow(
     unreachable_pub,

@@ -1,4 +1,5 @@
-//! Trigger metadata: what is read, what is refused and in which words, and that the README lists exactly what the parser reads.
+//! Trigger metadata: what is read, what is refused and in which words, and that the README lists
+//! exactly what the parser reads.
 
 use std::{collections::HashMap, fs, path::Path, time::Duration};
 

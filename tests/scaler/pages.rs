@@ -1,21 +1,23 @@
-//! Lists of several pages: all of them or an error, never a part; and asked once, whoever wants to know.
+//! Lists of several pages: all of them or an error, never a part; and asked once, whoever wants to
+//! know.
 
 use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
 
-use crate::support::scripted::{Said, Scripted, shard_id, shards};
 use crate::support::*;
 use futures::future::join_all;
 use rstest::rstest;
 use serde_json::{Value, json};
+use test_support::{Said, Scripted, shard_id, shards};
 use tonic::Code;
 
 /// Longer than any test: a first answer, and no refresh.
 const NEVER: Duration = Duration::from_secs(3600);
 
-/// What all pages together come to. The first page of shards alone would be 2, and the first page of leases alone 4.
+/// What all pages together come to. The first page of shards alone would be 2, and the first page
+/// of leases alone 4.
 const READABLE: f64 = 3.0;
 
 /// An application whose shards and leases are two pages each.
@@ -126,9 +128,7 @@ async fn a_second_page_that_fails(
 
     // From cold: the error, in every answer.
     paged.fail(operation, error);
-    let object = paged
-        .aws
-        .trigger(&stack, "orders", &[("scaleOn", scale_on)]);
+    let object = stack.scripted(&paged.aws, "orders", &[("scaleOn", scale_on)]);
     wait_for_code(&mut client, &object, code).await;
     for _ in 0..5 {
         let status = value(&mut client, &object).await.unwrap_err();
@@ -195,7 +195,7 @@ async fn a_list_whose_page_expired_is_begun_anew() {
     })
     .await;
     let stack = Stack::with(|config, _| config.aws.refresh = NEVER).await;
-    let object = aws.trigger(&stack, "orders", &[("scaleOn", "readableShards")]);
+    let object = stack.scripted(&aws, "orders", &[("scaleOn", "readableShards")]);
     let mut client = stack.client().await;
     assert_eq!(value(&mut client, &object).await.unwrap(), READABLE);
     assert_eq!(aws.calls("ListShards").len(), 4, "no shard counts twice");
@@ -213,7 +213,7 @@ async fn a_look_costs_one_scan_whoever_asks() {
             0 => vec![("scaleOn", "lag"), ("lagThreshold", &*threshold)],
             _ => vec![("scaleOn", "readableShards"), ("shardCount", &*replicas)],
         };
-        let mut object = paged.aws.trigger(&stack, "orders", &more);
+        let mut object = stack.scripted(&paged.aws, "orders", &more);
         object.name = format!("object-{number}");
         object.namespace = format!("team-{}", number % 5);
         object
@@ -256,9 +256,7 @@ async fn each_refresh_costs_one_scan_more() {
         } else {
             "readableShards"
         };
-        let mut object = paged
-            .aws
-            .trigger(&stack, "orders", &[("scaleOn", scale_on)]);
+        let mut object = stack.scripted(&paged.aws, "orders", &[("scaleOn", scale_on)]);
         object.name = format!("object-{number}");
         let (mut client, paged) = (client.clone(), &paged);
         async move {
@@ -297,7 +295,7 @@ async fn a_table_of_several_streams_is_scanned_once_for_all_of_them() {
     let client = stack.client().await;
     let asked = (0..60).map(|number| {
         let stream = ["orders", "payments", "refunds"][number % 3];
-        let mut object = aws.trigger(&stack, stream, &[("scaleOn", "readableShards")]);
+        let mut object = stack.scripted(&aws, stream, &[("scaleOn", "readableShards")]);
         object.name = format!("object-{number}");
         let mut client = client.clone();
         async move { assert_eq!(value(&mut client, &object).await.unwrap(), 1.0) }

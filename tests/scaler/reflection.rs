@@ -3,7 +3,8 @@
 use crate::support::{self, Stack};
 use futures::stream;
 
-/// Asks one question over a new stream; `v1` and `v1alpha` have the same messages under different types.
+/// Asks one question over a new stream; `v1` and `v1alpha` have the same messages under different
+/// types.
 macro_rules! ask {
     ($version:ident, $channel:expr, $request:ident($text:expr)) => {{
         use tonic_reflection::pb::$version as pb;

@@ -1,8 +1,9 @@
-//! SIGTERM: health says so, push streams end with OK, calls in flight finish, the process exits with 0.
+//! SIGTERM: health says so, push streams end with OK, calls in flight finish, the process exits
+//! with 0.
 
 use std::time::Duration;
 
-use crate::support::{self, Process, Stack, eventually, value};
+use crate::support::{self, Process, Signal, Stack, eventually, value};
 use embedded_kinesis::{FOREVER, Fault};
 use tonic::Code;
 use tonic_health::pb::{
@@ -133,7 +134,7 @@ async fn the_grace_period_bounds_it_all() {
 
 #[tokio::test]
 async fn the_process_exits_with_0_on_sigterm_and_sigint() {
-    for signal in ["TERM", "INT"] {
+    for signal in [Signal::TERM, Signal::INT] {
         let process = Process::start("", &[]).await;
         let mut client = process.client().await;
         let object = support::object(support::metadata(&[
@@ -155,7 +156,7 @@ async fn the_process_exits_with_0_on_sigterm_and_sigint() {
         );
         drop((specs, client));
         let (status, log) = process.ended().await;
-        assert_eq!(status.code(), Some(0), "{signal}: {log:?}");
+        assert_eq!(status.code(), Some(0), "{signal:?}: {log:?}");
     }
 }
 
@@ -182,18 +183,9 @@ async fn a_second_signal_ends_at_once() {
     let (asks, requests) = tokio::sync::mpsc::channel(1);
     let requests = tokio_stream::wrappers::ReceiverStream::new(requests);
     let held = reflection.server_reflection_info(requests).await.unwrap();
-    process.signal("TERM");
-    let mut process = process;
-    let draining = async {
-        while let Some(line) = process.lines.next_line().await.unwrap() {
-            if line.contains("\"draining\"") {
-                return;
-            }
-        }
-        panic!("it ended at the first signal");
-    };
-    eventually("the first signal to be heard", draining).await;
-    process.signal("TERM");
+    process.signal(Signal::TERM);
+    process.logged("\"draining\"").await;
+    process.signal(Signal::TERM);
     let (status, _) = process.ended().await;
     assert_ne!(status.code(), Some(0));
     drop((asks, held));

@@ -1,4 +1,5 @@
-//! The duties of the push streams: the state at once, then changes, `true` again now and then, silence while AWS fails.
+//! The duties of the push streams: the state at once, then changes, `true` again now and then,
+//! silence while AWS fails.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! `docs/trigger.md` tells every key, with examples that are accepted, errors in the very words, and what goes with which `scaleOn`.
+//! `docs/trigger.md` tells every key, with examples that are accepted, errors in the very words,
+//! and what goes with which `scaleOn`.
 
 use std::{collections::HashMap, fs, path::Path};
 

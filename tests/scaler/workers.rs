@@ -1,4 +1,5 @@
-//! What a slow, a killed and a resharded application still has to read, look by look: each is asked for all along and must fit.
+//! What a slow, a killed and a resharded application still has to read, look by look: each is asked
+//! for all along and must fit.
 
 use std::{
     collections::BTreeSet,
@@ -12,7 +13,8 @@ use aws_sdk_kinesis::{operation::put_record::PutRecordOutput, primitives::Blob};
 use keda_kinesis_scaler::proto::ScaledObjectRef;
 use serde_json::Value;
 
-/// As [`shard_states`]. Workers delete the leases of finished shards in the end: then nobody wants those any more.
+/// As [`shard_states`]. Workers delete the leases of finished shards in the end: then nobody wants
+/// those any more.
 fn states(application: &Value) -> String {
     shard_states(application).replace("notWanted", "finished")
 }
@@ -37,7 +39,8 @@ impl<'a> Observer<'a> {
         }
     }
 
-    /// The next thing that is known, and whether KEDA is told to scale from zero. Parents come first, always.
+    /// The next thing that is known, and whether KEDA is told to scale from zero. Parents come
+    /// first, always.
     async fn look(&mut self) -> (Value, bool) {
         value(&mut self.client, &self.lag).await.unwrap();
         let path = "/explain/team-a/scaled-object?format=json";
@@ -60,7 +63,8 @@ impl<'a> Observer<'a> {
         (application.clone(), active.unwrap())
     }
 
-    /// Looks until the shards are in these states, and KEDA is told this. A shard that was read a moment ago keeps it active for one look more.
+    /// Looks until the shards are in these states, and KEDA is told this. A shard that was read a
+    /// moment ago keeps it active for one look more.
     async fn until(&mut self, wanted: &str, active: bool) {
         let mut last = (String::new(), false);
         let looked = async {

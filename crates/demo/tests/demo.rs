@@ -1,4 +1,5 @@
-//! The demo as a user runs it: the real program, with the real scaler and real consumers as processes of their own.
+//! The demo as a user runs it: the real program, with the real scaler and real consumers as
+//! processes of their own.
 
 use std::{
     fs,
@@ -78,7 +79,8 @@ fn the_whole_story() {
     assert!(svg.contains("kill -9") && svg.contains("shard 10"), "{svg}");
 }
 
-/// Every element is closed, in order: all that an XML parser would mind in what `picture` can write.
+/// Every element is closed, in order: all that an XML parser would mind in what `picture` can
+/// write.
 fn assert_well_formed(xml: &str) {
     let mut open = Vec::new();
     for piece in xml.split('<').skip(1) {
@@ -103,7 +105,8 @@ fn assert_well_formed(xml: &str) {
 #[test]
 fn an_interrupt_leaves_no_process_behind() {
     if !fs::exists("/proc/thread-self/children").unwrap_or(false) {
-        eprintln!("skipped: this system's /proc does not tell children");
+        let why = "this system's /proc does not tell children";
+        test_support::skip::skip("an_interrupt_leaves_no_process_behind", why, false);
         return;
     }
     let out = tempfile::tempdir().unwrap();

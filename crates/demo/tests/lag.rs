@@ -1,4 +1,5 @@
-//! `demo --scene lag` as a user runs it: pods of limited capacity, as real processes, are woken, made enough, and sent home.
+//! `demo --scene lag` as a user runs it: pods of limited capacity, as real processes, are woken,
+//! made enough, and sent home.
 
 use std::process::Command;
 

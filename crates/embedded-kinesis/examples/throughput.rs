@@ -7,7 +7,6 @@ use std::future::Future;
 use std::time::Duration;
 
 use aws_sdk_kinesis::Client;
-use aws_sdk_kinesis::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::{PutRecordsRequestEntry, ShardIteratorType};
 use embedded_kinesis::{Config, EmbeddedKinesis};
@@ -70,18 +69,7 @@ where
 }
 
 fn client(server: &EmbeddedKinesis) -> Client {
-    let config = aws_sdk_kinesis::Config::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .endpoint_url(server.endpoint())
-        .region(Region::new("us-east-1"))
-        .credentials_provider(Credentials::new(
-            "AKIDTHROUGHPUT",
-            "secret",
-            None,
-            None,
-            "example",
-        ));
-    Client::from_conf(config.build())
+    test_support::aws::kinesis(&server.endpoint())
 }
 
 /// A hash key in the middle of a shard.

@@ -55,6 +55,10 @@ impl Output {
 pub(crate) enum Ending {
     Answer(Output),
     HalfAnswer(Output),
+    /// At so many bytes a second.
+    SlowAnswer(Output, u32),
+    /// With a `Date` that is off by so many seconds.
+    WrongDate(Output, i64),
     Reset,
     BrokenOff,
 }
@@ -239,6 +243,8 @@ impl<'a> Exchange<'a> {
                 Ending::Reset
             }
             Some(Fault::HalfBody) => Ending::HalfAnswer(self.perform()),
+            Some(Fault::Slow(rate)) => Ending::SlowAnswer(self.perform(), rate),
+            Some(Fault::WrongDate(seconds)) => Ending::WrongDate(self.perform(), seconds),
             Some(Fault::Delay(delay)) => {
                 let output = self.perform();
                 hold(world, Some(delay))

@@ -1,4 +1,5 @@
-//! Failures on demand, by operation and, if wanted, by stream.
+//! Failures on demand, by operation and, if wanted, by stream. The proxy before other services
+//! has the same ones.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -37,6 +38,10 @@ pub enum Fault {
     EmptyJson,
     /// The operation is performed, then the connection is reset: the caller cannot know.
     LoseAnswer,
+    /// The operation is performed and answered at so many bytes a second, at least 1.
+    Slow(u32),
+    /// The operation is performed; the answer's `Date` is off by so many seconds.
+    WrongDate(i64),
     /// `GetRecords` answers with no records and an iterator at the same place, as AWS sometimes
     /// does while there is more to read. Other operations are not touched.
     EmptyPage,
@@ -92,6 +97,26 @@ impl Fault {
         )
     }
 
+    /// `ProvisionedThroughputExceededException` or `LimitExceededException`, as AWS throttles this
+    /// operation of Kinesis or DynamoDB.
+    pub fn throttling_of(operation: &str) -> Self {
+        match operation {
+            "GetRecords" | "GetShardIterator" | "PutRecord" | "PutRecords" => {
+                Self::throughput_exceeded()
+            }
+            "BatchGetItem" | "BatchWriteItem" | "DeleteItem" | "GetItem" | "PutItem" | "Query"
+            | "Scan" | "TransactWriteItems" | "UpdateItem" => Self::aws(
+                "ProvisionedThroughputExceededException",
+                "The level of configured provisioned throughput for the table was exceeded.",
+            ),
+            "CreateTable" | "DeleteTable" | "DescribeTable" | "UpdateTable" => Self::aws(
+                "ThrottlingException",
+                "Rate of requests exceeds the allowed throughput.",
+            ),
+            _ => Self::throttling(),
+        }
+    }
+
     /// `ExpiredIteratorException`.
     pub fn expired_iterator() -> Self {
         Self::aws("ExpiredIteratorException", "Iterator expired.")
@@ -138,6 +163,13 @@ impl Faults {
         lock(&self.set).clear();
     }
 
+    /// How many calls the faults still wait for; more than can be counted where one is set
+    /// [`FOREVER`].
+    pub fn left(&self) -> usize {
+        let set = lock(&self.set);
+        set.iter().fold(0, |sum, it| sum.saturating_add(it.left))
+    }
+
     fn add(&self, operation: &str, stream: Option<String>, fault: Fault, times: usize) {
         if times > 0 {
             lock(&self.set).push(Set {
@@ -150,7 +182,7 @@ impl Faults {
     }
 
     /// The fault this call meets, counted as used.
-    pub(crate) fn take(&self, operation: &str, stream: Option<&str>) -> Option<Fault> {
+    pub fn take(&self, operation: &str, stream: Option<&str>) -> Option<Fault> {
         let mut set = lock(&self.set);
         let found = set.iter().position(|it| {
             (it.operation == "*" || it.operation == operation)

@@ -3,12 +3,19 @@
 mod body;
 mod socket;
 
+/// Connections that break off, for servers that do so on purpose.
+pub mod line {
+    pub use super::BrokenOff;
+    pub use super::body::{Body, wrong_date};
+    pub use super::socket::{Reset, Socket};
+}
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::header::{CONTENT_TYPE, DATE, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
@@ -30,7 +37,7 @@ const GRACE: Duration = Duration::from_millis(500);
 /// The connection ends without a (whole) answer.
 #[derive(Debug, thiserror::Error)]
 #[error("the connection is broken off")]
-pub(crate) struct BrokenOff;
+pub struct BrokenOff;
 
 pub(crate) async fn accept(listener: TcpListener, world: Arc<World>, tasks: TaskTracker) {
     loop {
@@ -97,6 +104,14 @@ async fn answer(
     match Exchange::new(&world, &head, &body).run().await {
         Ending::Answer(output) => Ok(response(output)),
         Ending::HalfAnswer(output) => Ok(response(output).map(Body::halved)),
+        Ending::SlowAnswer(output, rate) => Ok(response(output).map(|body| body.slowed(rate))),
+        Ending::WrongDate(output, seconds) => {
+            let mut response = response(output);
+            response
+                .headers_mut()
+                .insert(DATE, body::wrong_date(seconds));
+            Ok(response)
+        }
         Ending::Reset => {
             reset.request();
             Err(BrokenOff)

@@ -40,6 +40,7 @@ use tokio_util::task::TaskTracker;
 pub use crate::calls::Call;
 pub use crate::config::Config;
 pub use crate::faults::{FOREVER, Fault, Faults};
+pub use crate::http::line;
 pub use crate::identities::Identities;
 use crate::world::World;
 

@@ -1,5 +1,5 @@
-//! The simulation in short: a few workloads, with seeds that nothing was tuned on, within bounds that chance does not reach and broken rules do.
-//! The whole of it is in docs/lag.md.
+//! The simulation in short: a few workloads, with seeds that nothing was tuned on, within bounds
+//! that chance does not reach and broken rules do. The whole of it is in docs/lag.md.
 
 use lag_simulation::{
     cluster::Consumer,

@@ -1,4 +1,5 @@
-//! Asks what KEDA asks of a trigger, all five RPCs, and checks that the answers agree with each other.
+//! Asks what KEDA asks of a trigger, all five RPCs, and checks that the answers agree with each
+//! other.
 
 use std::collections::HashMap;
 

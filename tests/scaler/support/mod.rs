@@ -1,21 +1,12 @@
-//! A real scaler before an embedded Kinesis, both on loopback ports, with short intervals; and a client that asks as KEDA does.
+//! A real scaler before an embedded Kinesis, both on loopback ports, with short intervals; and a
+//! client that asks as KEDA does.
 
-#[path = "../../../crates/kinesis-to-dynamodb/tests/consumer/support/dynamodb.rs"]
-#[allow(dead_code, reason = "shared")]
-pub mod dynamodb;
 pub mod keda;
-#[path = "../../../crates/kinesis-to-dynamodb/tests/consumer/support/policy.rs"]
-pub mod policy;
 mod process;
-#[path = "../../../crates/kinesis-to-dynamodb/tests/consumer/support/queries.rs"]
-pub mod queries;
-pub mod scripted;
 pub mod world;
 
 use std::{collections::HashMap, net::SocketAddr, time::Duration};
 
-use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
-use aws_sdk_kinesis::config::{BehaviorVersion, Region};
 use embedded_kinesis::EmbeddedKinesis;
 use keda_kinesis_scaler::{
     config::Config,
@@ -33,11 +24,12 @@ use tonic::{
 };
 
 pub use self::process::Process;
-
-pub const REGION: &str = "us-east-1";
-
-/// Asks all tests with patience: what they wait for is an event, and this is only when they give up.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub use test_support::{
+    DynamoDb, PATIENCE, Scripted, Signal,
+    aws::{ACCESS_KEY, REGION, credentials},
+    eventually,
+    http::get as http_get,
+};
 
 pub type Client = ExternalScalerClient<Channel>;
 
@@ -72,7 +64,7 @@ impl Stack {
         let kinesis = kinesis.await.unwrap();
         let mut config = config();
         let mut tuning = Tuning {
-            credentials: Some(credentials()),
+            credentials: Some(credentials(ACCESS_KEY)),
             ..Tuning::default()
         };
         change(&mut config, &mut tuning);
@@ -120,6 +112,21 @@ impl Stack {
         all
     }
 
+    /// A trigger about the application `billing` on a stream of a scripted AWS.
+    pub fn scripted(&self, aws: &Scripted, stream: &str, more: &[(&str, &str)]) -> ScaledObjectRef {
+        let mut all = self.stream(
+            stream,
+            &[
+                ("awsEndpoint", &aws.endpoint),
+                ("leaseTableEndpoint", &aws.endpoint),
+                ("applicationName", "billing"),
+                ("shardCount", "1"),
+            ],
+        );
+        all.extend(metadata(more));
+        object(all)
+    }
+
     /// As [`stream`](Self::stream), as KEDA sends it.
     pub fn object(&self, name: &str, more: &[(&str, &str)]) -> ScaledObjectRef {
         object(self.stream(name, more))
@@ -132,18 +139,9 @@ impl Stack {
     }
 }
 
-pub fn credentials() -> SharedCredentialsProvider {
-    SharedCredentialsProvider::new(Credentials::new("AKIDTEST", "secret", None, None, "test"))
-}
-
 /// A Kinesis client for the test's own needs.
 pub fn aws(kinesis: &EmbeddedKinesis) -> aws_sdk_kinesis::Client {
-    let config = aws_sdk_kinesis::Config::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .region(Region::new(REGION))
-        .credentials_provider(credentials())
-        .endpoint_url(kinesis.endpoint());
-    aws_sdk_kinesis::Client::from_conf(config.build())
+    test_support::aws::kinesis(&kinesis.endpoint())
 }
 
 pub async fn create_stream(aws: &aws_sdk_kinesis::Client, name: &str, shards: i32) {
@@ -185,14 +183,6 @@ pub fn object(metadata: HashMap<String, String>) -> ScaledObjectRef {
         name: "scaled-object".to_owned(),
         namespace: "team-a".to_owned(),
         scaler_metadata: metadata,
-    }
-}
-
-/// Waits for `event`, and says what it was when patience ends.
-pub async fn eventually<T>(what: &str, event: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(PATIENCE, event).await {
-        Ok(value) => value,
-        Err(_) => panic!("waited in vain for {what}"),
     }
 }
 
@@ -241,19 +231,6 @@ pub async fn wait_for_code(client: &mut Client, object: &ScaledObjectRef, code: 
         Ok(status) => status,
         Err(_) => panic!("waited in vain for {code:?}; the last answer was {last:?}"),
     }
-}
-
-/// Status and body of a GET.
-pub async fn http_get(address: SocketAddr, path: &str) -> (u16, String) {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    (status, body.to_owned())
 }
 
 /// The shards of an application as `/explain` has them, in short: `0 finished, 1 unread, 2 waits`.

@@ -1,11 +1,9 @@
-//! An application on the embedded Kinesis and DynamoDB: a real worker in this process, whose processor does as it is told.
+//! An application on the embedded Kinesis and DynamoDB: a real worker in this process, whose
+//! processor does as it is told.
 
 use std::sync::Arc;
 
-use aws_sdk_dynamodb::{
-    config::{BehaviorVersion, Region},
-    operation::scan::ScanOutput,
-};
+use aws_sdk_dynamodb::operation::scan::ScanOutput;
 use aws_sdk_kinesis::primitives::Blob;
 use kinesis_consumer::{
     checkpointer::Checkpointer,
@@ -19,7 +17,7 @@ use serde_json::Value;
 use tokio::{sync::Semaphore, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use super::{Stack, credentials, dynamodb::DynamoDb, object};
+use super::{DynamoDb, Stack, object};
 use keda_kinesis_scaler::proto::ScaledObjectRef;
 
 /// A stream, a lease table and a scaler that may be asked about them.
@@ -71,14 +69,9 @@ impl Application {
 
     /// Over a scaler that has its stream already.
     pub fn over(stack: Stack, dynamodb: DynamoDb) -> Self {
-        let config = aws_sdk_dynamodb::Config::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::new(super::REGION))
-            .credentials_provider(credentials())
-            .endpoint_url(dynamodb.endpoint());
         Self {
             stack,
-            table: aws_sdk_dynamodb::Client::from_conf(config.build()),
+            table: dynamodb.client.clone(),
             dynamodb,
         }
     }
@@ -105,8 +98,8 @@ impl Application {
         put.send().await.unwrap();
     }
 
-    /// A stream of two shards of which `billing` has read three records, resharded since: its worker holds the closed parents, and the
-    /// children wait.
+    /// A stream of two shards of which `billing` has read three records, resharded since: its
+    /// worker holds the closed parents, and the children wait.
     pub async fn resharded() -> (Self, Running) {
         let application = Self::start(2).await;
         for n in 0..20 {
@@ -139,7 +132,8 @@ impl Application {
         }
     }
 
-    /// What `/explain` says as JSON, once it knows of so many unread shards: a refresh may stand between a question and what is known.
+    /// What `/explain` says as JSON, once it knows of so many unread shards: a refresh may stand
+    /// between a question and what is known.
     pub async fn explained(&self, path: &str, unread: usize) -> Value {
         let path = format!("{path}?format=json");
         let asked = async {

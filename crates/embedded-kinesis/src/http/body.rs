@@ -1,24 +1,38 @@
-//! The body of an answer, whole or broken off in the middle.
+//! The body of an answer: whole, slow, or broken off in the middle.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
+use hyper::header::HeaderValue;
+use jiff::{SignedDuration, Timestamp, fmt::rfc2822::DateTimePrinter};
+use tokio::time::{Sleep, sleep};
 
 use super::BrokenOff;
 
+/// A slow body moves in steps of this length.
+const STEP: Duration = Duration::from_millis(50);
+
+/// An answer's body, whose length is promised whatever becomes of it.
 #[derive(Debug)]
-pub(crate) struct Body {
+pub struct Body {
     left: Bytes,
     /// What the Content-Length says.
     promised: usize,
     state: State,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 enum State {
     Whole,
+    Slow {
+        /// Bytes a step.
+        chunk: usize,
+        step: Duration,
+        pause: Pin<Box<Sleep>>,
+    },
     Halved,
     /// The half has been handed over: let it be flushed before the connection ends.
     Flushing,
@@ -26,19 +40,40 @@ enum State {
 }
 
 impl Body {
-    pub(crate) fn new(bytes: Vec<u8>) -> Self {
+    /// A body that is sent as it is.
+    pub fn new(bytes: impl Into<Bytes>) -> Self {
+        let left = bytes.into();
         Self {
-            promised: bytes.len(),
-            left: Bytes::from(bytes),
+            promised: left.len(),
+            left,
             state: State::Whole,
         }
     }
 
     /// Promises all and gives half.
-    pub(crate) fn halved(mut self) -> Self {
+    #[must_use]
+    pub fn halved(mut self) -> Self {
         self.left.truncate(self.promised / 2);
         self.promised = self.promised.max(1);
         self.state = State::Halved;
+        self
+    }
+
+    /// Comes at so many bytes a second.
+    #[must_use]
+    pub fn slowed(mut self, bytes_per_second: u32) -> Self {
+        // Below 20 bytes a second a step is longer, not smaller than a byte.
+        let chunk = (bytes_per_second as usize / 20).max(1);
+        let step = if bytes_per_second < 20 {
+            Duration::from_secs(1) / bytes_per_second.max(1)
+        } else {
+            STEP
+        };
+        self.state = State::Slow {
+            chunk,
+            step,
+            pause: Box::pin(sleep(step)),
+        };
         self
     }
 }
@@ -51,30 +86,50 @@ impl hyper::body::Body for Body {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
-        if !self.left.is_empty() {
-            let data = std::mem::take(&mut self.left);
+        let body = &mut *self;
+        if let State::Slow { chunk, step, pause } = &mut body.state {
+            if body.left.is_empty() {
+                return Poll::Ready(None);
+            }
+            ready!(pause.as_mut().poll(cx));
+            *pause = Box::pin(sleep(*step));
+            let data = body.left.split_to((*chunk).min(body.left.len()));
             return Poll::Ready(Some(Ok(Frame::data(data))));
         }
-        match self.state {
-            State::Whole => Poll::Ready(None),
+        if !body.left.is_empty() {
+            let data = std::mem::take(&mut body.left);
+            return Poll::Ready(Some(Ok(Frame::data(data))));
+        }
+        match body.state {
+            State::Whole | State::Slow { .. } | State::Broken => Poll::Ready(None),
             State::Halved => {
-                self.state = State::Flushing;
+                body.state = State::Flushing;
                 cx.waker().wake_by_ref();
                 Poll::Pending
             }
             State::Flushing => {
-                self.state = State::Broken;
+                body.state = State::Broken;
                 Poll::Ready(Some(Err(BrokenOff)))
             }
-            State::Broken => Poll::Ready(None),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.state == State::Whole && self.left.is_empty()
+        matches!(self.state, State::Whole | State::Slow { .. }) && self.left.is_empty()
     }
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.promised as u64)
     }
+}
+
+/// A `Date` header that is off by so many seconds.
+///
+/// # Panics
+/// The time is outside of the years that can be written.
+pub fn wrong_date(seconds: i64) -> HeaderValue {
+    let time = Timestamp::now() + SignedDuration::from_secs(seconds);
+    let text = DateTimePrinter::new().timestamp_to_rfc9110_string(&time);
+    let text = text.expect("a time of our years");
+    HeaderValue::from_str(&text).expect("ASCII")
 }

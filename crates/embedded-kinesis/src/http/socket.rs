@@ -11,10 +11,11 @@ use tokio::net::TcpStream;
 
 /// Asks for a reset when the connection ends.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Reset(Arc<AtomicBool>);
+pub struct Reset(Arc<AtomicBool>);
 
 impl Reset {
-    pub(crate) fn request(&self) {
+    /// The connection ends with RST.
+    pub fn request(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
@@ -23,14 +24,16 @@ impl Reset {
     }
 }
 
+/// The connection.
 #[derive(Debug)]
-pub(crate) struct Socket {
+pub struct Socket {
     stream: TcpStream,
     reset: Reset,
 }
 
 impl Socket {
-    pub(crate) fn new(stream: TcpStream, reset: Reset) -> Self {
+    /// Around a connection; `reset` may be asked for until it ends.
+    pub fn new(stream: TcpStream, reset: Reset) -> Self {
         Self { stream, reset }
     }
 }

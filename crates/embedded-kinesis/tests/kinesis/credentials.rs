@@ -1,5 +1,6 @@
-//! The real default credential chain against the server, each kind in a process of its own, since the
-//! chain is set by environment variables. This test binary is the process: run again, for one test only.
+//! The real default credential chain against the server, each kind in a process of its own, since
+//! the chain is set by environment variables. This test binary is the process: run again, for one
+//! test only.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -339,7 +340,11 @@ async fn sessions_end() {
             None,
             "test",
         );
-        client(&server.endpoint(), REGION, keys)
+        client(
+            &server.endpoint(),
+            REGION,
+            SharedCredentialsProvider::new(keys),
+        )
     };
     let kinesis = session(given.session_token());
     assert_eq!(open_shards(&kinesis, "theirs").await, 1);

@@ -122,7 +122,8 @@ async fn foreign_sequence_numbers_are_refused() {
         "Shard shardId-000000000007 in stream s under account 111122223333 does not exist"
     );
 
-    // A stream made again under the same name knows neither the numbers nor the iterators of the old one.
+    // A stream made again under the same name knows neither the numbers nor the iterators of the
+    // old one.
     let old = iterator(&client, SHARD, ShardIteratorType::TrimHorizon).await;
     let sequence = {
         let put = client

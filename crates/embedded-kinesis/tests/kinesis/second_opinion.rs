@@ -1,7 +1,8 @@
 //! The same script of calls against this crate and npm's `kinesis-local`, answers compared.
 //!
-//! Where the two differ, [`known::KNOWN`] says who is right by AWS's documents, and why; any other difference
-//! fails. Without Node or npm, or where the package cannot be had, the test prints so and passes.
+//! Where the two differ, [`known::KNOWN`] says who is right by AWS's documents, and why; any other
+//! difference fails. Without Node or npm, or where the package cannot be had, the test prints so
+//! and passes.
 
 mod known;
 mod other;
@@ -11,6 +12,8 @@ mod words;
 use std::fmt::Write as _;
 
 use embedded_kinesis::{Config, EmbeddedKinesis};
+
+use test_support::skip::skip;
 
 use known::KNOWN;
 use script::{Answers, script};
@@ -23,7 +26,7 @@ async fn both_say_the_same() {
     };
     let (_child, endpoint) = match started {
         Ok(started) => started,
-        Err(why) => return println!("skipped, no second opinion to be had: {why}"),
+        Err(why) => return skip("second_opinion", &why, false),
     };
     let ours = EmbeddedKinesis::start(Config::default()).await.unwrap();
     let (ours, theirs) = (script(&ours.endpoint()).await, script(&endpoint).await);

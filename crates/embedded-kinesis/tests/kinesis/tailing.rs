@@ -6,7 +6,8 @@ use aws_sdk_kinesis::types::{PutRecordsRequestEntry, ShardIteratorType};
 
 use crate::support::*;
 
-/// Many write at once and the stream is resharded meanwhile; whoever tails a shard sees each record of it once, in order.
+/// Many write at once and the stream is resharded meanwhile; whoever tails a shard sees each record
+/// of it once, in order.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_tailing_reader_misses_nothing() {
     const WRITERS: usize = 12;

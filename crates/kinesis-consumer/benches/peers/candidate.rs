@@ -1,6 +1,7 @@
 //! Who is measured: how each worker process is started, and what it tells.
 //!
-//! Every candidate takes the same environment and prints one line per event: `started SHARD`, `records SHARD COUNT`, `lost SHARD`, `stopping SHARD`.
+//! Every candidate takes the same environment and prints one line per event: `started SHARD`,
+//! `records SHARD COUNT`, `lost SHARD`, `stopping SHARD`.
 
 use std::{
     path::{Path, PathBuf},

@@ -1,4 +1,5 @@
-//! This library beside its peers (Java KCL, kcl-rs), each as a real process, on the same embedded Kinesis and DynamoDB, in one run.
+//! This library beside its peers (Java KCL, kcl-rs), each as a real process, on the same embedded
+//! Kinesis and DynamoDB, in one run.
 //!
 //! ```sh
 //! cargo bench -p kinesis-consumer --bench peers                      # ours alone
@@ -7,8 +8,9 @@
 //! cargo bench -p kinesis-consumer --bench peers -- --only mixed ours   # sharing an application with KCL 2.7.2
 //! ```
 //!
-//! What a peer needs (Maven and a JDK; Python's `kcl-rs`) and how it is started is in `candidate.rs`. A candidate whose needs are not met
-//! is skipped with the reason. Figures depend on the machine: read the ratios.
+//! What a peer needs (Maven and a JDK; Python's `kcl-rs`) and how it is started is in
+//! `candidate.rs`. A candidate whose needs are not met is skipped with the reason. Figures depend
+//! on the machine: read the ratios.
 
 #![expect(
     clippy::print_stdout,

@@ -1,7 +1,8 @@
-//! One application, one worker of the candidate and one of KCL 2.7.2: each takes over from the other, and they share.
+//! One application, one worker of the candidate and one of KCL 2.7.2: each takes over from the
+//! other, and they share.
 //!
-//! What counts is the lease table: it is looked at all the time, every change of an owner is printed with its time, and what the two processes
-//! say that they read must agree with it.
+//! What counts is the lease table: it is looked at all the time, every change of an owner is
+//! printed with its time, and what the two processes say that they read must agree with it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -154,8 +155,8 @@ impl Watch {
             .context("never seen in the lease table")
     }
 
-    /// How many leases move while both work on. Fails if one of them reads what it does not own, or if another than we seems to say how
-    /// busy it is.
+    /// How many leases move while both work on. Fails if one of them reads what it does not own, or
+    /// if another than we seems to say how busy it is.
     async fn still(&mut self, one: (&str, &mut Worker), two: (&str, &mut Worker)) -> Result<usize> {
         let from = Instant::now();
         let mut moved = 0;

@@ -1,4 +1,5 @@
-//! What is measured. Each figure comes from the lines that real worker processes print, or from `/proc`.
+//! What is measured. Each figure comes from the lines that real worker processes print, or from
+//! `/proc`.
 
 use std::{collections::BTreeSet, time::Duration};
 

@@ -1,22 +1,16 @@
-//! Embedded Kinesis and DynamoDB in a process of their own, so that their work is not counted as the worker's.
+//! Embedded Kinesis and DynamoDB in a process of their own, so that their work is not counted as
+//! the worker's.
 
-use std::{
-    collections::BTreeMap,
-    process::Stdio,
-    sync::{Arc, Mutex},
-};
+use std::{collections::BTreeMap, process::Stdio};
 
 use anyhow::{Context as _, Result};
-use aws_sdk_kinesis::{
-    config::{BehaviorVersion, Credentials, Region},
-    primitives::Blob,
-    types::PutRecordsRequestEntry,
-};
+use aws_sdk_kinesis::{primitives::Blob, types::PutRecordsRequestEntry};
 use embedded_kinesis::{Config, EmbeddedKinesis};
 use kinesis_consumer::lease_table::dynamodb::DynamoDbTable;
+use test_support::{Proxy, aws};
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
-    net::{TcpListener, TcpStream},
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader},
+    net::TcpListener,
     process::{Child, Command},
 };
 
@@ -28,8 +22,7 @@ pub(crate) const SUBCOMMAND: &str = "services";
 pub(crate) struct Services {
     pub(crate) kinesis: aws_sdk_kinesis::Client,
     kinesis_endpoint: String,
-    dynamodb_endpoint: String,
-    dynamodb_calls: Arc<Mutex<BTreeMap<String, u64>>>,
+    dynamodb: Proxy,
     _process: Child,
 }
 
@@ -67,23 +60,11 @@ impl Services {
             .await?
             .context("the services did not start")?;
         let (kinesis_endpoint, dynamodb) = endpoints.split_once(' ').context("endpoints")?;
-        let dynamodb_calls = Arc::default();
-        let dynamodb_endpoint = count_calls(
-            dynamodb.trim_start_matches("http://").to_owned(),
-            Arc::clone(&dynamodb_calls),
-        )
-        .await?;
-        let config = aws_sdk_kinesis::Config::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::new("us-east-1"))
-            .credentials_provider(Credentials::new("AKIABENCH", "bench", None, None, "bench"))
-            .endpoint_url(kinesis_endpoint)
-            .build();
+        let dynamodb = Proxy::start(dynamodb).await;
         Ok(Self {
-            kinesis: aws_sdk_kinesis::Client::from_conf(config),
+            kinesis: aws::kinesis(kinesis_endpoint),
             kinesis_endpoint: kinesis_endpoint.to_owned(),
-            dynamodb_endpoint,
-            dynamodb_calls,
+            dynamodb,
             _process: process,
         })
     }
@@ -100,7 +81,7 @@ impl Services {
             ("AWS_ACCESS_KEY_ID", "AKIABENCH".to_owned()),
             ("AWS_SECRET_ACCESS_KEY", "bench".to_owned()),
             ("AWS_ENDPOINT_URL_KINESIS", self.kinesis_endpoint.clone()),
-            ("AWS_ENDPOINT_URL_DYNAMODB", self.dynamodb_endpoint.clone()),
+            ("AWS_ENDPOINT_URL_DYNAMODB", self.dynamodb.endpoint()),
             (
                 "AWS_ENDPOINT_URL_CLOUDWATCH",
                 "http://127.0.0.1:9".to_owned(),
@@ -147,70 +128,16 @@ impl Services {
 
     /// The lease table of an application, to look at.
     pub(crate) fn lease_table(&self, application: &str) -> DynamoDbTable {
-        let config = aws_sdk_dynamodb::Config::builder()
-            .behavior_version(aws_sdk_dynamodb::config::BehaviorVersion::latest())
-            .region(aws_sdk_dynamodb::config::Region::new("us-east-1"))
-            .credentials_provider(Credentials::new("AKIABENCH", "bench", None, None, "bench"))
-            .endpoint_url(&self.dynamodb_endpoint)
-            .build();
-        let client = aws_sdk_dynamodb::Client::from_conf(config);
+        let client = aws::dynamodb(&self.dynamodb.endpoint());
         DynamoDbTable::new(client, application, application)
     }
 
     /// DynamoDB calls by operation since the last time.
     pub(crate) fn take_dynamodb_calls(&self) -> BTreeMap<String, u64> {
-        std::mem::take(&mut *self.dynamodb_calls.lock().expect("no panic while counting"))
-    }
-}
-
-/// A proxy in front of DynamoDB that counts requests by the operation in their headers.
-async fn count_calls(upstream: String, calls: Arc<Mutex<BTreeMap<String, u64>>>) -> Result<String> {
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let endpoint = format!("http://{}", listener.local_addr()?);
-    tokio::spawn(async move {
-        while let Ok((client, _)) = listener.accept().await {
-            let (upstream, calls) = (upstream.clone(), Arc::clone(&calls));
-            tokio::spawn(async move {
-                let _ = forward(client, &upstream, &calls).await;
-            });
-        }
-    });
-    Ok(endpoint)
-}
-
-async fn forward(
-    client: TcpStream,
-    upstream: &str,
-    calls: &Mutex<BTreeMap<String, u64>>,
-) -> Result<()> {
-    const TARGET: &str = "DynamoDB_20120810.";
-    let server = TcpStream::connect(upstream).await?;
-    client.set_nodelay(true)?;
-    server.set_nodelay(true)?;
-    let (mut from_client, mut to_client) = client.into_split();
-    let (mut from_server, mut to_server) = server.into_split();
-    tokio::spawn(async move { tokio::io::copy(&mut from_server, &mut to_client).await });
-    let mut buffer = vec![0; 64 << 10];
-    loop {
-        let read = from_client.read(&mut buffer).await?;
-        if read == 0 {
-            return Ok(());
-        }
-        // Requests are small: their headers come in one read.
-        for rest in String::from_utf8_lossy(&buffer[..read])
-            .split(TARGET)
-            .skip(1)
-        {
-            let operation: String = rest
-                .chars()
-                .take_while(char::is_ascii_alphanumeric)
-                .collect();
-            *calls
-                .lock()
-                .expect("no panic while counting")
-                .entry(operation)
-                .or_default() += 1;
-        }
-        to_server.write_all(&buffer[..read]).await?;
+        let tallies = self.dynamodb.tallies().into_iter();
+        let calls = tallies.map(|(operation, tally)| (operation, tally.calls));
+        let calls = calls.collect();
+        self.dynamodb.clear_tallies();
+        calls
     }
 }

@@ -2,13 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use aws_credential_types::Credentials;
-use aws_sdk_kinesis::{
-    Client,
-    config::{BehaviorVersion, Region},
-    primitives::Blob,
-    types::PutRecordsRequestEntry,
-};
+use aws_sdk_kinesis::{Client, primitives::Blob, types::PutRecordsRequestEntry};
 use embedded_kinesis::{Config, EmbeddedKinesis, FOREVER, Fault};
 use kinesis_consumer::{
     config::InitialPosition,
@@ -30,20 +24,8 @@ impl Server {
             updating: Duration::ZERO,
             ..Config::default()
         };
-        let (id, secret) = instant
-            .access_keys
-            .first()
-            .cloned()
-            .unwrap_or(("key".into(), "secret".into()));
-        let region = instant.region.clone();
         let kinesis = EmbeddedKinesis::start(instant).await.expect("a server");
-        let config = aws_sdk_kinesis::Config::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::new(region))
-            .credentials_provider(Credentials::new(id, secret, None, None, "test"))
-            .endpoint_url(kinesis.endpoint())
-            .build();
-        let client = Client::from_conf(config);
+        let client = test_support::aws::kinesis(&kinesis.endpoint());
         client
             .create_stream()
             .stream_name(STREAM)

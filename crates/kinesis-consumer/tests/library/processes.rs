@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use kinesis_consumer::sequence::{Checkpoint, SequenceNumber};
-use rustix::process::Signal;
+use test_support::{Process, Signal};
 
 mod worker;
 mod world;
@@ -23,7 +23,7 @@ async fn worker_process() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_workers_shards_go_on() {
     let mut world = World::start(4).await;
-    let (a, _b) = two_workers(&mut world).await;
+    let (mut a, _b) = two_workers(&mut world).await;
     world.put_records(50).await;
     world.until("processed", World::all_processed).await;
     a.signal(Signal::KILL);
@@ -41,7 +41,7 @@ async fn a_killed_workers_shards_go_on() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_terminated_worker_leaves_nothing_behind() {
     let mut world = World::start(4).await;
-    let (a, b) = two_workers(&mut world).await;
+    let (mut a, mut b) = two_workers(&mut world).await;
     world.put_records(50).await;
     world.until("processed", World::all_processed).await;
     a.signal(Signal::TERM);
@@ -109,7 +109,7 @@ async fn a_stopped_worker_notices_when_it_goes_on() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn children_follow_their_parents() {
     let mut world = World::start(2).await;
-    let (a, _b) = two_workers(&mut world).await;
+    let (mut a, _b) = two_workers(&mut world).await;
     world.put_records(20).await;
     let shards: Vec<_> = world.put.keys().cloned().collect();
     let merge = world
@@ -170,7 +170,7 @@ async fn children_follow_their_parents() {
     }
 }
 
-async fn two_workers(world: &mut World) -> (world::Process, world::Process) {
+async fn two_workers(world: &mut World) -> (Process, Process) {
     let a = world.worker("a");
     world
         .until("started", |world| !world.shards_of("a").is_empty())

@@ -1,8 +1,9 @@
-//! Consumers killed at random moments while the stream is resharded: the table ends equal to what was sent.
+//! Consumers killed at random moments while the stream is resharded: the table ends equal to what
+//! was sent.
 
 use std::{collections::BTreeMap, time::Duration};
 
-use crate::support::{Consumer, STREAM, TABLE, World, eventually, text};
+use crate::support::{Consumer, STREAM, TABLE, World, text, until};
 use aws_sdk_kinesis::types::ScalingType;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -21,7 +22,8 @@ async fn killed_ten_times_during_reshards_the_table_ends_equal_to_what_was_sent(
     let mut random = fastrand::Rng::with_seed(seed);
     let enough = CancellationToken::new();
 
-    // The pauses spread records, reshards and kills over each other: what meets what is the point of the randomness.
+    // The pauses spread records, reshards and kills over each other: what meets what is the point
+    // of the randomness.
     let producer = async {
         let mut sent = BTreeMap::new();
         let mut round = 0;
@@ -69,7 +71,7 @@ async fn killed_ten_times_during_reshards_the_table_ends_equal_to_what_was_sent(
         let mut pods = vec![start(), start()];
         for _ in 0..KILLS {
             // One that works: killing one that has no shard yet shows nothing.
-            let victim = eventually("a consumer at work", async || {
+            let victim = until("a consumer at work", async || {
                 let working: Vec<usize> =
                     (0..pods.len()).filter(|pod| works(&pods[*pod])).collect();
                 (!working.is_empty()).then(|| working[random.usize(..working.len())])
@@ -84,7 +86,7 @@ async fn killed_ten_times_during_reshards_the_table_ends_equal_to_what_was_sent(
     };
     let (sent, (), pods) = tokio::join!(producer, reshards, kills);
 
-    eventually("the table equals what was sent", async || {
+    until("the table equals what was sent", async || {
         let items = world.items(TABLE).await;
         let stored: BTreeMap<_, _> = items
             .iter()

@@ -1,8 +1,9 @@
-//! `examples/iam/consumer-policy.json` allows what the consumer calls, table by table, and nothing else.
+//! `examples/iam/consumer-policy.json` allows what the consumer calls, table by table, and nothing
+//! else.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use crate::support::{self, APPLICATION, STREAM, TABLE, World, policy};
+use crate::support::{APPLICATION, STREAM, TABLE, World};
 use aws_sdk_kinesis::types::ScalingType;
 use kinesis_consumer::{
     checkpointer::Checkpointer,
@@ -12,6 +13,8 @@ use kinesis_consumer::{
     shard::ShardId,
     worker::Worker,
 };
+use test_support::{aws, eventually, policy};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 /// The consumer's, so that its calls are told from the test's own.
@@ -45,7 +48,8 @@ async fn the_policy_is_what_the_consumer_calls() {
     world.user_when("good", |_| true).await;
     consumer.stop().await;
 
-    // Finished leases go after twelve failover times, which the library takes shorter ones for than the consumer.
+    // Finished leases go after twelve failover times, which the library takes shorter ones for than
+    // the consumer.
     reshard_until_a_finished_lease_goes(&world).await;
 
     let names = [
@@ -65,15 +69,15 @@ async fn the_policy_is_what_the_consumer_calls() {
 }
 
 fn needed(world: &World) -> BTreeSet<policy::Permission> {
-    let tables = world.dynamodb_server.called_by(KEY);
+    let tables = world.dynamodb.called_by(KEY);
     policy::needed(&world.embedded.calls(), tables, KEY)
 }
 
 async fn reshard_until_a_finished_lease_goes(world: &World) {
-    let credentials =
-        aws_credential_types::Credentials::new(KEY, "secret", None, None, "the consumer's");
-    let kinesis = world.kinesis.config().to_builder();
-    let dynamodb = world.dynamodb.config().to_builder();
+    let aws = |endpoint: &str| {
+        let config = aws::config(endpoint).into_builder();
+        config.credentials_provider(aws::credentials(KEY)).build()
+    };
     let config = Config {
         initial_position: InitialPosition::TrimHorizon,
         failover_time: Duration::from_millis(300),
@@ -86,10 +90,8 @@ async fn reshard_until_a_finished_lease_goes(world: &World) {
     let factory = |_: &ShardId| Box::new(Checkpoints) as Box<dyn RecordProcessor>;
     let worker = Worker::new(
         config,
-        aws_sdk_kinesis::Client::from_conf(
-            kinesis.credentials_provider(credentials.clone()).build(),
-        ),
-        aws_sdk_dynamodb::Client::from_conf(dynamodb.credentials_provider(credentials).build()),
+        aws_sdk_kinesis::Client::new(&aws(&world.embedded.endpoint())),
+        aws_sdk_dynamodb::Client::new(&aws(&world.dynamodb.endpoint())),
         Arc::new(factory),
     );
     let stop = CancellationToken::new();
@@ -100,17 +102,17 @@ async fn reshard_until_a_finished_lease_goes(world: &World) {
         .scaling_type(ScalingType::UniformScaling);
     reshard.send().await.unwrap();
     // Children get going by a record each, wherever its key falls.
-    let deleted = (
-        "dynamodb:DeleteItem".to_owned(),
-        format!("table/{APPLICATION}"),
-    );
-    let mut n = 0;
-    support::eventually("a finished lease to go", async || {
-        n += 1;
-        world.put(&n.to_string(), "{}").await;
-        needed(world).contains(&deleted).then_some(())
-    })
-    .await;
+    let records = async {
+        for n in 0.. {
+            world.put(&n.to_string(), "{}").await;
+            sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let deleted = world.dynamodb.wait_for_calls("DeleteItem", 1);
+    tokio::select! {
+        () = eventually("a finished lease to go", deleted) => {}
+        () = records => {}
+    }
     stop.cancel();
     running.await.unwrap().unwrap();
 }

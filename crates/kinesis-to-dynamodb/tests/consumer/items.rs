@@ -1,7 +1,8 @@
 //! What ends up in the table: items, their order, and nothing twice or older.
 
-use crate::support::{self, Fault, Item, TABLE, World, text};
+use crate::support::{self, Item, TABLE, World, text};
 use aws_sdk_dynamodb::types::{AttributeValue, KeyType, ScalarAttributeType};
+use embedded_kinesis::Fault;
 
 fn s(text: &str) -> AttributeValue {
     AttributeValue::S(text.to_owned())
@@ -14,6 +15,7 @@ async fn seed(world: &World, item: &[(&str, &str)]) {
         .collect();
     world
         .dynamodb
+        .client
         .put_item()
         .table_name(TABLE)
         .set_item(Some(item))
@@ -58,7 +60,7 @@ async fn the_key_has_the_name_that_the_table_gives_it() {
         .await;
     world.put("ann", r#"{"email":"ann@example.com"}"#).await;
     let consumer = world.consumer("pod-1").start();
-    let items = support::eventually("the item", async || {
+    let items = support::until("the item", async || {
         Some(world.items(TABLE).await).filter(|items| !items.is_empty())
     })
     .await;
@@ -177,15 +179,16 @@ async fn of_many_records_of_a_key_the_last_one_stays() {
 #[tokio::test]
 async fn throttling_and_lost_answers_are_waited_out() {
     let world = World::tutorial(1).await;
-    world.dynamodb_server.inject(
-        "PutItem",
+    world.dynamodb.faults().inject_on(
         TABLE,
-        Fault::Error("ProvisionedThroughputExceededException"),
+        "PutItem",
+        Fault::aws("ProvisionedThroughputExceededException", "injected"),
         3,
     );
     world
-        .dynamodb_server
-        .inject("PutItem", TABLE, Fault::LoseAnswer, 1);
+        .dynamodb
+        .faults()
+        .inject_on(TABLE, "PutItem", Fault::LoseAnswer, 1);
     world.put("ann", r#"{"v":1}"#).await;
     let consumer = world.consumer("pod-1").start();
     world.user_when("ann", |_| true).await;
@@ -216,9 +219,12 @@ async fn throttling_and_lost_answers_are_waited_out() {
 #[tokio::test]
 async fn a_write_that_is_denied_is_told_and_goes_on_when_it_is_allowed() {
     let world = World::tutorial(1).await;
-    world
-        .dynamodb_server
-        .inject("PutItem", TABLE, Fault::Error("AccessDeniedException"), 2);
+    world.dynamodb.faults().inject_on(
+        TABLE,
+        "PutItem",
+        Fault::aws("AccessDeniedException", "injected"),
+        2,
+    );
     world.put("ann", r#"{"v":1}"#).await;
     let consumer = world.consumer("pod-1").start();
     let line = consumer.logged("batch failed").await;
@@ -240,6 +246,7 @@ async fn a_table_that_vanished_and_came_back_has_every_record() {
     consumer.consuming().await;
     world
         .dynamodb
+        .client
         .delete_table()
         .table_name(TABLE)
         .send()

@@ -1,4 +1,5 @@
-//! The consumer, as processes of their own: one binary for all of its tests, because each binary links the AWS SDKs anew.
+//! The consumer, as processes of their own: one binary for all of its tests, because each binary
+//! links the AWS SDKs anew.
 
 #![allow(
     unreachable_pub,
@@ -8,6 +9,7 @@
     reason = "a test fails by panicking, runs on a thread of its own, has no user outside, and prints its seed"
 )]
 
+mod campaign;
 mod crash;
 mod iam;
 mod items;

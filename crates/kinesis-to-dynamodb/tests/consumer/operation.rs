@@ -2,9 +2,10 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use crate::support::{APPLICATION, Fault, Item, TABLE, World, text};
+use crate::support::{APPLICATION, Item, TABLE, World, text};
 use aws_sdk_dynamodb::types::{AttributeValue, KeyType, ScalarAttributeType};
 use clap::CommandFactory as _;
+use embedded_kinesis::{FOREVER, Fault};
 use kinesis_to_dynamodb::Settings;
 use serde_json::Value;
 
@@ -51,36 +52,36 @@ async fn the_lease_table_shows_who_reads_what() {
 #[tokio::test]
 async fn the_batch_at_hand_is_ended_by_sigterm_and_a_second_signal_does_not_wait_for_it() {
     let world = World::tutorial(1).await;
-    world.dynamodb_server.inject(
-        "PutItem",
+    world.dynamodb.faults().inject_on(
         TABLE,
-        Fault::Error("ThrottlingException"),
-        usize::MAX,
+        "PutItem",
+        Fault::aws("ThrottlingException", "injected"),
+        FOREVER,
     );
     world.put("ann", r#"{"v":1}"#).await;
     let ends = world.consumer("pod-1").start();
     ends.metric_when("throttles_total", "PutItem", |count| count >= 1.0)
         .await;
-    ends.terminate().await;
+    ends.terminate();
     ends.logged("stopping").await;
-    world.dynamodb_server.clear();
+    world.dynamodb.faults().clear();
     let mut ends = ends;
     assert_eq!(ends.ended().await, 0, "{}", ends.log());
     assert!(world.user("ann").await.is_some());
 
-    world.dynamodb_server.inject(
-        "PutItem",
+    world.dynamodb.faults().inject_on(
         TABLE,
-        Fault::Error("ThrottlingException"),
-        usize::MAX,
+        "PutItem",
+        Fault::aws("ThrottlingException", "injected"),
+        FOREVER,
     );
     world.put("bob", r#"{"v":1}"#).await;
     let mut cut = world.consumer("pod-1").start();
     cut.metric_when("throttles_total", "PutItem", |count| count >= 1.0)
         .await;
-    cut.terminate().await;
+    cut.terminate();
     cut.logged("stopping").await;
-    cut.terminate().await;
+    cut.terminate();
     assert_eq!(cut.ended().await, 1);
     assert!(cut.log().contains("second signal"), "{}", cut.log());
 }
@@ -145,8 +146,9 @@ async fn probes_and_metrics_tell_the_truth() {
 async fn it_is_alive_but_not_ready_until_it_consumes() {
     let world = World::tutorial(1).await;
     world
-        .dynamodb_server
-        .inject("DescribeTable", TABLE, Fault::Hang, 1);
+        .dynamodb
+        .faults()
+        .inject_on(TABLE, "DescribeTable", Fault::Hang, 1);
     let consumer = world.consumer("pod-1").start();
     assert_eq!(consumer.get("/livez").await.0, 200);
     assert_eq!(consumer.get("/readyz").await.0, 503);
@@ -177,14 +179,14 @@ async fn it_is_not_ready_while_a_kcl_3_leader_may_live() {
         ("cv", "CLIENT_VERSION_3X"),
     ];
     for items in [item(&[&leader[..], &lock[..]].concat()), item(&migration)] {
-        let put = world.dynamodb.put_item().table_name(APPLICATION);
+        let put = world.dynamodb.client.put_item().table_name(APPLICATION);
         put.set_item(Some(items)).send().await.unwrap();
     }
     let consumer = world.consumer("pod-1").start();
     consumer.logged("\"starting\"").await;
     assert_eq!(consumer.get("/readyz").await.0, 503);
     // The leader stops, and removes its lock.
-    let delete = world.dynamodb.delete_item().table_name(APPLICATION);
+    let delete = world.dynamodb.client.delete_item().table_name(APPLICATION);
     delete
         .set_key(Some(item(&leader[..1])))
         .send()

@@ -1,4 +1,5 @@
-//! Records that cannot be stored: kept whole, or told, or the shard halts. Never lost, never in a log.
+//! Records that cannot be stored: kept whole, or told, or the shard halts. Never lost, never in a
+//! log.
 
 use crate::support::{self, APPLICATION, Item, TABLE, World, text};
 use aws_sdk_dynamodb::types::{
@@ -8,7 +9,7 @@ use aws_sdk_dynamodb::types::{
 
 async fn rejects(world: &World, wanted: usize) -> Vec<Item> {
     let ask = async || Some(world.items("rejects").await).filter(|items| items.len() >= wanted);
-    let mut items = support::eventually("rejects", ask).await;
+    let mut items = support::until("rejects", ask).await;
     items.sort_by_key(|item| {
         (
             text(item, "record"),
@@ -145,6 +146,7 @@ async fn what_dynamodb_refuses_is_rejected_and_the_record_before_it_is_stored() 
         .unwrap();
     let update = world
         .dynamodb
+        .client
         .update_table()
         .table_name(TABLE)
         .attribute_definitions(city);
@@ -154,7 +156,8 @@ async fn what_dynamodb_refuses_is_rejected_and_the_record_before_it_is_stored() 
         .await
         .unwrap();
 
-    // An index on a text, and a number for it: of the same batch as the record that it would have replaced.
+    // An index on a text, and a number for it: of the same batch as the record that it would have
+    // replaced.
     world
         .put_all(
             [r#"{"city":"Oslo"}"#, r#"{"city":7}"#].map(|data| ("ann".to_owned(), data.to_owned())),

@@ -1,11 +1,12 @@
-//! What is missing, wrong or denied is said at the start, with the command that mends it, and exit code 1.
+//! What is missing, wrong or denied is said at the start, with the command that mends it, and exit
+//! code 1.
 
-use crate::support::{self, Consumer, Fault, TABLE, World};
+use crate::support::{self, Setup, TABLE, World};
 use aws_sdk_dynamodb::types::{KeyType, ScalarAttributeType};
-use embedded_kinesis::FOREVER;
+use embedded_kinesis::{FOREVER, Fault};
 
 /// Runs to the end and wants code 1 and `wanted` in the log.
-async fn refuses(consumer: Consumer, wanted: &[&str]) {
+async fn refuses(consumer: Setup, wanted: &[&str]) {
     let (code, log) = consumer.run().await;
     assert_eq!(code, 1, "{log}");
     let log = log.replace("\\\"", "\"");
@@ -89,16 +90,15 @@ async fn a_rejects_table_with_another_key_is_refused() {
 #[tokio::test]
 async fn what_is_denied_is_told_with_the_policy_that_allows_it() {
     let world = World::tutorial(1).await;
-    world.embedded.faults().inject(
-        "ListShards",
-        embedded_kinesis::Fault::access_denied(),
-        FOREVER,
-    );
-    world.dynamodb_server.inject(
-        "DescribeTable",
+    world
+        .embedded
+        .faults()
+        .inject("ListShards", Fault::access_denied(), FOREVER);
+    world.dynamodb.faults().inject_on(
         TABLE,
-        Fault::Error("AccessDeniedException"),
-        usize::MAX,
+        "DescribeTable",
+        Fault::aws("AccessDeniedException", "injected"),
+        FOREVER,
     );
     refuses(
         world.consumer("pod-1"),
@@ -118,11 +118,11 @@ async fn what_is_denied_is_told_with_the_policy_that_allows_it() {
 async fn a_lease_table_that_is_denied_is_told() {
     let world = World::tutorial(1).await;
     for operation in ["DescribeTable", "CreateTable", "Scan"] {
-        world.dynamodb_server.inject(
-            operation,
+        world.dynamodb.faults().inject_on(
             support::APPLICATION,
-            Fault::Error("AccessDeniedException"),
-            usize::MAX,
+            operation,
+            Fault::aws("AccessDeniedException", "injected"),
+            FOREVER,
         );
     }
     refuses(

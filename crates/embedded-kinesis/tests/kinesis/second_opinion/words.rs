@@ -23,7 +23,8 @@ pub(crate) fn done<T>(_: T) -> String {
     "done".to_owned()
 }
 
-/// Shards by their ranges, not their numbers: in what order a resize makes them is nobody's promise.
+/// Shards by their ranges, not their numbers: in what order a resize makes them is nobody's
+/// promise.
 pub(crate) fn lineage(shards: &[Shard]) -> String {
     // In 1/1000 of all keys: the two may round differently.
     let thousandth = |key: &str| key.parse::<u128>().unwrap() / (u128::MAX / 1000);

@@ -1,9 +1,8 @@
 //! What the tests share: a server and clients of it.
-#![allow(dead_code, reason = "each test binary uses its part")]
 
 use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::config::retry::RetryConfig;
-use aws_sdk_kinesis::config::{BehaviorVersion, Credentials, Region};
+use aws_sdk_kinesis::config::{Region, SharedCredentialsProvider};
 use aws_sdk_kinesis::error::ProvideErrorMetadata;
 use aws_sdk_kinesis::operation::get_records::GetRecordsOutput;
 use aws_sdk_kinesis::primitives::Blob;
@@ -14,7 +13,8 @@ use embedded_kinesis::{Config, EmbeddedKinesis};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-pub(crate) const REGION: &str = "us-east-1";
+pub(crate) use test_support::aws::{REGION, credentials};
+
 pub(crate) const ACCOUNT: &str = "111122223333";
 
 pub(crate) async fn server() -> (EmbeddedKinesis, Client) {
@@ -27,20 +27,19 @@ pub(crate) async fn server_with(config: Config) -> (EmbeddedKinesis, Client) {
     (server, client)
 }
 
-pub(crate) fn credentials(access_key_id: &str) -> Credentials {
-    Credentials::new(access_key_id, "secret", None, None, "test")
-}
-
 /// A client that asks once.
-pub(crate) fn client(endpoint: &str, region: &str, credentials: Credentials) -> Client {
-    let config = aws_sdk_kinesis::Config::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .endpoint_url(endpoint)
+pub(crate) fn client(
+    endpoint: &str,
+    region: &str,
+    credentials: SharedCredentialsProvider,
+) -> Client {
+    let config = test_support::aws::config(endpoint)
+        .into_builder()
         .region(Region::new(region.to_owned()))
         .credentials_provider(credentials)
         .retry_config(RetryConfig::disabled())
         .build();
-    Client::from_conf(config)
+    Client::new(&config)
 }
 
 pub(crate) async fn create(client: &Client, stream: &str, shards: i32) {
@@ -170,7 +169,8 @@ pub(crate) async fn raw(
     )
 }
 
-/// Puts records of these many bytes each (multiples of 3) into stream "s"; AWS's error code, if any.
+/// Puts records of these many bytes each (multiples of 3) into stream "s"; AWS's error code, if
+/// any.
 pub(crate) async fn put_raw(server: &EmbeddedKinesis, sizes: &[usize]) -> Option<String> {
     let entries = sizes.iter().map(|size| {
         format!(

@@ -1,19 +1,13 @@
-//! DynamoDB, embedded, behind its wire protocol.
+//! The lease table of the tests, in an embedded DynamoDB.
 
 use std::collections::{BTreeMap, HashMap};
 
-use aws_credential_types::Credentials;
 use aws_sdk_dynamodb::{
-    Client, Config,
-    config::{BehaviorVersion, Region},
-    types::{
-        AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType,
-        ScalarAttributeType,
-    },
+    Client,
+    types::{AttributeValue, KeyType, ScalarAttributeType},
 };
 use kinesis_consumer::lease_table::{LeaseTable, dynamodb::DynamoDbTable};
 use serde_json::Value;
-use tokio::{net::TcpListener, sync::oneshot};
 
 pub(crate) const TABLE: &str = "leases";
 pub(crate) const APPLICATION: &str = "app";
@@ -24,32 +18,14 @@ pub(crate) type Item = BTreeMap<String, AttributeValue>;
 /// Serves until it is dropped.
 pub(crate) struct DynamoDb {
     pub(crate) client: Client,
-    _stop: oneshot::Sender<()>,
+    server: test_support::DynamoDb,
 }
 
 impl DynamoDb {
     pub(crate) async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("an address");
-        let (stop, stopped) = oneshot::channel::<()>();
-        let database = dynoxide::Database::memory().expect("a database");
-        tokio::spawn(dynoxide::server::serve_with_shutdown(
-            listener,
-            database,
-            async {
-                let _ = stopped.await;
-            },
-        ));
-        let config = Config::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::from_static("eu-west-1"))
-            .credentials_provider(Credentials::new("key", "secret", None, None, "test"))
-            .endpoint_url(format!("http://{address}"))
-            .build();
-        Self {
-            client: Client::from_conf(config),
-            _stop: stop,
-        }
+        let server = test_support::DynamoDb::start().await;
+        let client = server.client.clone();
+        Self { client, server }
     }
 
     /// With an empty lease table.
@@ -64,24 +40,8 @@ impl DynamoDb {
     }
 
     pub(crate) async fn create_table(&self, name: &str, key: &str) {
-        let attribute = AttributeDefinition::builder()
-            .attribute_name(key)
-            .attribute_type(ScalarAttributeType::S);
-        self.client
-            .create_table()
-            .table_name(name)
-            .billing_mode(BillingMode::PayPerRequest)
-            .key_schema(
-                KeySchemaElement::builder()
-                    .attribute_name(key)
-                    .key_type(KeyType::Hash)
-                    .build()
-                    .expect("key"),
-            )
-            .attribute_definitions(attribute.build().expect("attribute"))
-            .send()
-            .await
-            .expect("created");
+        let keys = [(key, KeyType::Hash, ScalarAttributeType::S)];
+        self.server.create_table(name, &keys).await;
     }
 
     pub(crate) async fn put(&self, table: &str, item: &Item) {
@@ -109,19 +69,8 @@ impl DynamoDb {
     }
 
     pub(crate) async fn items(&self) -> Vec<Item> {
-        let answer = self
-            .client
-            .scan()
-            .table_name(TABLE)
-            .send()
-            .await
-            .expect("an answer");
-        answer
-            .items
-            .unwrap_or_default()
-            .into_iter()
-            .map(normal)
-            .collect()
+        let items = self.server.items(TABLE).await;
+        items.into_iter().map(normal).collect()
     }
 }
 

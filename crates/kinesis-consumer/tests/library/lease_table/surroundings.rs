@@ -104,18 +104,8 @@ async fn a_table_that_was_deleted_is_told() {
 
 #[tokio::test]
 async fn no_answer_is_unavailable() {
-    let db = DynamoDb::with_table().await;
-    let config = db
-        .client
-        .config()
-        .to_builder()
-        .endpoint_url("http://127.0.0.1:1")
-        .build();
-    let table = DynamoDbTable::new(
-        aws_sdk_dynamodb::Client::from_conf(config),
-        TABLE,
-        APPLICATION,
-    );
+    let nobody = test_support::aws::dynamodb("http://127.0.0.1:1");
+    let table = DynamoDbTable::new(nobody, TABLE, APPLICATION);
     let error = table.scan().await.expect_err("nobody listens");
     assert!(matches!(error, TableError::Unavailable(_)), "{error:?}");
     assert!(error.to_string().starts_with("Scan on leases: "), "{error}");

@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use aws_credential_types::Credentials;
 use jiff::Timestamp;
 use kinesis_consumer::{
     checkpointer::Checkpointer,
@@ -14,9 +13,10 @@ use kinesis_consumer::{
     shard::ShardId,
     worker::Worker,
 };
+use test_support::aws;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::world::{APPLICATION, STREAM, dynamodb_client, kinesis_client};
+use super::world::{APPLICATION, STREAM};
 
 /// Set in the worker process: its worker id.
 pub(crate) const WORKER: &str = "PROCESSES_WORKER";
@@ -47,10 +47,6 @@ impl RecordProcessor for Telling {
     }
 }
 
-pub(crate) fn credentials() -> Credentials {
-    Credentials::new("key", "secret", None, None, "test")
-}
-
 pub(crate) async fn run() {
     let env = |name| std::env::var(name).unwrap();
     let mut config = Config::new(STREAM, APPLICATION, env(WORKER));
@@ -64,8 +60,8 @@ pub(crate) async fn run() {
     let factory = |shard: &ShardId| Box::new(Telling(shard.clone())) as Box<dyn RecordProcessor>;
     let worker = Worker::new(
         config,
-        kinesis_client(&env(KINESIS)),
-        dynamodb_client(&env(DYNAMODB)),
+        aws::kinesis(&env(KINESIS)),
+        aws::dynamodb(&env(DYNAMODB)),
         Arc::new(factory),
     );
     let worker = worker.on_event(Arc::new(|event| match event {

@@ -1,48 +1,21 @@
 //! Kinesis and DynamoDB, embedded, and worker processes that are started, watched and signalled.
 
-use std::{collections::BTreeMap, process::Stdio, time::Duration};
+use std::collections::BTreeMap;
 
-use aws_sdk_kinesis::{config::Region, primitives::Blob};
+use aws_sdk_kinesis::primitives::Blob;
 use embedded_kinesis::EmbeddedKinesis;
 use kinesis_consumer::{
     lease::Lease,
     lease_table::{LeaseTable, dynamodb::DynamoDbTable},
     sequence::SequenceNumber,
 };
-use rustix::process::{Pid, Signal, kill_process};
-use tokio::{
-    io::{AsyncBufReadExt, BufReader},
-    net::TcpListener,
-    process::{Child, Command},
-    sync::mpsc,
-    time::timeout,
-};
+use test_support::{DynamoDb, PATIENCE, Process, Program, aws};
+use tokio::{sync::mpsc, time::timeout};
 
-use super::worker::{DYNAMODB, KINESIS, WORKER, credentials};
+use super::worker::{DYNAMODB, KINESIS, WORKER};
 
 pub(crate) const STREAM: &str = "stream";
 pub(crate) const APPLICATION: &str = "application";
-/// Nothing takes so long unless it never happens.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-pub(crate) fn kinesis_client(endpoint: &str) -> aws_sdk_kinesis::Client {
-    let config = aws_sdk_kinesis::Config::builder()
-        .behavior_version(aws_sdk_kinesis::config::BehaviorVersion::latest())
-        .region(Region::from_static("us-east-1"))
-        .credentials_provider(credentials())
-        .endpoint_url(endpoint);
-    aws_sdk_kinesis::Client::from_conf(config.build())
-}
-
-pub(crate) fn dynamodb_client(endpoint: &str) -> aws_sdk_dynamodb::Client {
-    let config = aws_sdk_dynamodb::Config::builder()
-        .behavior_version(aws_sdk_dynamodb::config::BehaviorVersion::latest())
-        .region(aws_sdk_dynamodb::config::Region::from_static("us-east-1"))
-        .credentials_provider(credentials())
-        .endpoint_url(endpoint);
-    aws_sdk_dynamodb::Client::from_conf(config.build())
-}
-
 /// What a worker told.
 #[derive(Clone, Debug)]
 pub(crate) struct Line {
@@ -57,7 +30,7 @@ pub(crate) struct World {
     servers: EmbeddedKinesis,
     pub(crate) kinesis: aws_sdk_kinesis::Client,
     pub(crate) table: DynamoDbTable,
-    dynamodb_endpoint: String,
+    dynamodb: DynamoDb,
     sender: mpsc::UnboundedSender<Line>,
     lines: mpsc::UnboundedReceiver<Line>,
     pub(crate) told: Vec<Line>,
@@ -65,29 +38,12 @@ pub(crate) struct World {
     pub(crate) put: BTreeMap<String, Vec<SequenceNumber>>,
 }
 
-/// A worker's process; killed when dropped.
-pub(crate) struct Process(Child);
-
-impl Process {
-    pub(crate) fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(self.0.id().unwrap().cast_signed()).unwrap();
-        kill_process(pid, signal).unwrap();
-    }
-
-    pub(crate) async fn ended(mut self) {
-        timeout(PATIENCE, self.0.wait())
-            .await
-            .expect("the process ends")
-            .unwrap();
-    }
-}
-
 impl World {
     pub(crate) async fn start(shards: i32) -> Self {
         let servers = EmbeddedKinesis::start(embedded_kinesis::Config::default())
             .await
             .unwrap();
-        let kinesis = kinesis_client(&servers.endpoint());
+        let kinesis = aws::kinesis(&servers.endpoint());
         kinesis
             .create_stream()
             .stream_name(STREAM)
@@ -95,25 +51,14 @@ impl World {
             .send()
             .await
             .unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let dynamodb_endpoint = format!("http://{}", listener.local_addr().unwrap());
-        let database = dynoxide::Database::memory().unwrap();
-        tokio::spawn(dynoxide::server::serve_with_shutdown(
-            listener,
-            database,
-            std::future::pending(),
-        ));
-        let table = DynamoDbTable::new(
-            dynamodb_client(&dynamodb_endpoint),
-            APPLICATION,
-            APPLICATION,
-        );
+        let dynamodb = DynamoDb::start().await;
+        let table = DynamoDbTable::new(dynamodb.client.clone(), APPLICATION, APPLICATION);
         let (sender, lines) = mpsc::unbounded_channel();
         Self {
             servers,
             kinesis,
             table,
-            dynamodb_endpoint,
+            dynamodb,
             sender,
             lines,
             told: Vec::new(),
@@ -122,22 +67,16 @@ impl World {
     }
 
     pub(crate) fn worker(&self, name: &str) -> Process {
-        let mut child = Command::new(std::env::current_exe().unwrap())
+        let (sender, worker) = (self.sender.clone(), name.to_owned());
+        Program::new(std::env::current_exe().unwrap())
             .args(["processes::worker_process", "--exact", "--nocapture"])
             .env(WORKER, name)
             .env(KINESIS, self.servers.endpoint())
-            .env(DYNAMODB, &self.dynamodb_endpoint)
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let (sender, worker) = (self.sender.clone(), name.to_owned());
-        tokio::spawn(async move {
-            while let Ok(Some(text)) = lines.next_line().await {
+            .env(DYNAMODB, self.dynamodb.endpoint())
+            .on_line(move |text| {
                 // The test harness prints, too, and not always a whole line.
                 let Some((_, text)) = text.split_once('@') else {
-                    continue;
+                    return;
                 };
                 let mut words = text.split(' ').map(str::to_owned);
                 let line = Line {
@@ -148,9 +87,8 @@ impl World {
                     sequence_number: words.next().map(|number| number.parse().unwrap()),
                 };
                 let _ = sender.send(line);
-            }
-        });
-        Process(child)
+            })
+            .start()
     }
 
     pub(crate) async fn put_records(&mut self, count: usize) {

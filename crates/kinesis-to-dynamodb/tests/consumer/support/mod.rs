@@ -1,21 +1,14 @@
 //! A stream and tables on this machine, and consumers in processes of their own.
 
 mod consumer;
-mod dynamodb;
-pub mod policy;
-pub mod queries;
 
-use std::{collections::HashMap, time::Duration};
-
-use aws_sdk_dynamodb::types::{
-    AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType,
-    ScalarAttributeType,
-};
+use aws_sdk_dynamodb::types::{AttributeValue, KeyType, ScalarAttributeType};
 use aws_sdk_kinesis::{primitives::Blob, types::PutRecordsRequestEntry};
 use embedded_kinesis::{Config, EmbeddedKinesis};
+use test_support::aws::REGION;
 
-pub use consumer::Consumer;
-pub use dynamodb::{DynamoDb, Fault};
+pub use consumer::{Consumer, Setup};
+pub use test_support::{DynamoDb, Item, text, until};
 
 /// The stream of most tests.
 pub const STREAM: &str = "orders";
@@ -24,37 +17,21 @@ pub const TABLE: &str = "users";
 /// The application of most tests, and its lease table.
 pub const APPLICATION: &str = "demo-app";
 
-const REGION: &str = "us-east-1";
-
-/// An item as DynamoDB gives it.
-pub type Item = HashMap<String, AttributeValue>;
-
 /// The embedded services and clients for them.
 pub struct World {
     pub embedded: EmbeddedKinesis,
-    pub dynamodb_server: DynamoDb,
     pub kinesis: aws_sdk_kinesis::Client,
-    pub dynamodb: aws_sdk_dynamodb::Client,
+    pub dynamodb: DynamoDb,
 }
 
 impl World {
     /// Services with nothing in them.
     pub async fn empty() -> Self {
         let embedded = EmbeddedKinesis::start(Config::default()).await.unwrap();
-        let dynamodb_server = DynamoDb::start().await;
-        let config = |endpoint: String| async {
-            aws_config::defaults(aws_config::BehaviorVersion::latest())
-                .region(REGION)
-                .credentials_provider(aws_credential_types::Credentials::for_tests())
-                .endpoint_url(endpoint)
-                .load()
-                .await
-        };
         Self {
-            kinesis: aws_sdk_kinesis::Client::new(&config(embedded.endpoint().to_string()).await),
-            dynamodb: aws_sdk_dynamodb::Client::new(&config(dynamodb_server.endpoint()).await),
+            kinesis: test_support::aws::kinesis(&embedded.endpoint()),
             embedded,
-            dynamodb_server,
+            dynamodb: DynamoDb::start().await,
         }
     }
 
@@ -79,23 +56,7 @@ impl World {
     }
 
     pub async fn table(&self, name: &str, keys: &[(&str, KeyType, ScalarAttributeType)]) {
-        let mut request = self
-            .dynamodb
-            .create_table()
-            .table_name(name)
-            .billing_mode(BillingMode::PayPerRequest);
-        for (name, kind, scalar) in keys {
-            let key = KeySchemaElement::builder()
-                .attribute_name(*name)
-                .key_type(kind.clone());
-            let definition = AttributeDefinition::builder()
-                .attribute_name(*name)
-                .attribute_type(scalar.clone());
-            request = request
-                .key_schema(key.build().unwrap())
-                .attribute_definitions(definition.build().unwrap());
-        }
-        request.send().await.unwrap();
+        self.dynamodb.create_table(name, keys).await;
     }
 
     /// The table for rejects, as the README has it made.
@@ -111,8 +72,8 @@ impl World {
     }
 
     /// A consumer with the tutorial's environment.
-    pub fn consumer(&self, instance: &str) -> Consumer {
-        Consumer::new([
+    pub fn consumer(&self, instance: &str) -> Setup {
+        Setup::new([
             ("STREAM_NAME", STREAM.to_owned()),
             ("TABLE_NAME", TABLE.to_owned()),
             ("APPLICATION_NAME", APPLICATION.to_owned()),
@@ -120,11 +81,8 @@ impl World {
             ("INSTANCE_NAME", instance.to_owned()),
             ("AWS_ACCESS_KEY_ID", "test".to_owned()),
             ("AWS_SECRET_ACCESS_KEY", "test".to_owned()),
-            (
-                "AWS_ENDPOINT_URL_KINESIS",
-                self.embedded.endpoint().to_string(),
-            ),
-            ("AWS_ENDPOINT_URL_DYNAMODB", self.dynamodb_server.endpoint()),
+            ("AWS_ENDPOINT_URL_KINESIS", self.embedded.endpoint()),
+            ("AWS_ENDPOINT_URL_DYNAMODB", self.dynamodb.endpoint()),
             ("FAILOVER_TIME", "1s".to_owned()),
             ("ADMIN", "127.0.0.1:0".to_owned()),
             ("LOG_FORMAT", "json".to_owned()),
@@ -176,26 +134,14 @@ impl World {
 
     /// All items of a table.
     pub async fn items(&self, table: &str) -> Vec<Item> {
-        self.dynamodb
-            .scan()
-            .table_name(table)
-            .consistent_read(true)
-            .into_paginator()
-            .items()
-            .send()
-            .collect::<Result<_, _>>()
-            .await
-            .unwrap()
+        self.dynamodb.items(table).await
     }
 
     /// The item of a key of the tutorial's table.
     pub async fn user(&self, email: &str) -> Option<Item> {
-        let request = self
-            .dynamodb
-            .get_item()
-            .table_name(TABLE)
-            .consistent_read(true);
+        let request = self.dynamodb.client.get_item().table_name(TABLE);
         request
+            .consistent_read(true)
             .key("email", AttributeValue::S(email.to_owned()))
             .send()
             .await
@@ -205,29 +151,6 @@ impl World {
 
     /// Waits for the item of a key, and that `wanted` holds of it.
     pub async fn user_when(&self, email: &str, wanted: impl Fn(&Item) -> bool) -> Item {
-        eventually(email, async || self.user(email).await.filter(&wanted)).await
-    }
-}
-
-/// Asks until there is an answer. The time limit only ends a test that would fail.
-pub async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
-    let asking = async {
-        loop {
-            if let Some(answer) = ask().await {
-                return answer;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(60), asking)
-        .await
-        .unwrap_or_else(|_| panic!("never happened: {what}"))
-}
-
-/// An attribute's text: of a string or a number.
-pub fn text(item: &Item, name: &str) -> String {
-    match item.get(name) {
-        Some(AttributeValue::S(text) | AttributeValue::N(text)) => text.clone(),
-        other => panic!("{name} is {other:?}"),
+        until(email, async || self.user(email).await.filter(&wanted)).await
     }
 }

@@ -27,7 +27,8 @@ impl Script {
                 .adjacent_shard_to_merge(id(b))
                 .send()
         };
-        // No split at the very start of a range: kinesis-local makes a shard of no keys of it, AWS refuses.
+        // No split at the very start of a range: kinesis-local makes a shard of no keys of it, AWS
+        // refuses.
         self.note("split an unknown shard", said(split(9, 5).await, done));
         self.note("split", said(split(0, 1 << 126).await, done));
         self.settle("s").await;

@@ -1,8 +1,10 @@
-//! What can be read now: tables, and a property against a model that runs an application to its end.
+//! What can be read now: tables, and a property against a model that runs an application to its
+//! end.
 
 use super::*;
 
-/// `0! 1 2<1 3-` : finished, readable, waits for 1, not wanted. `4=LATEST`: readable, its lease is yet to be created there.
+/// `0! 1 2<1 3-` : finished, readable, waits for 1, not wanted. `4=LATEST`: readable, its lease is
+/// yet to be created there.
 fn verdicts(stream: &[Shard], leases: &[Lease], position: InitialPosition) -> String {
     let verdicts = readability(stream, leases, position).expect("a consistent list");
     let text = |(id, verdict)| match verdict {
@@ -79,8 +81,9 @@ fn a_list_that_raced_a_reshard_says_nothing() {
     readability(&shards("0. 0>1."), &[], InitialPosition::Latest).expect_err("inconsistent");
 }
 
-/// Which shards are read at first, and which ever, by an application that finishes whatever it can in rounds. Written without the
-/// function's own notions: only what [`missing`] and the worker's wait for parents do.
+/// Which shards are read at first, and which ever, by an application that finishes whatever it can
+/// in rounds. Written without the function's own notions: only what [`missing`] and the worker's
+/// wait for parents do.
 fn run(
     stream: &[Shard],
     table: &[Lease],

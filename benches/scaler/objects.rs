@@ -1,17 +1,12 @@
 //! 1,000 ScaledObjects over 50 streams, asked as KEDA asks, with time compressed tenfold.
 //!
-//! `cargo bench --bench scaler`. The scaler runs as a process of its own, an embedded Kinesis and the client in this one.
-//! `SCALER_BIN=target/dist/keda-kinesis-scaler cargo bench --bench scaler` measures that binary instead.
-
-#![expect(clippy::print_stdout, reason = "a report for people")]
-#![expect(clippy::unwrap_used, reason = "a benchmark may panic")]
-
-#[path = "support/process.rs"]
-mod process;
+//! `cargo bench --bench scaler`. The scaler runs as a process of its own, an embedded Kinesis and
+//! the client in this one. `SCALER_BIN=target/dist/keda-kinesis-scaler cargo bench --bench scaler`
+//! measures that binary instead.
 
 use std::{
     collections::HashMap,
-    env, fs,
+    fs,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -19,8 +14,6 @@ use std::{
     time::Duration,
 };
 
-use aws_credential_types::Credentials;
-use aws_sdk_kinesis::config::{BehaviorVersion, Region};
 use embedded_kinesis::EmbeddedKinesis;
 use keda_kinesis_scaler::proto::{
     GetMetricsRequest, ScaledObjectRef, external_scaler_client::ExternalScalerClient,
@@ -31,7 +24,8 @@ use tokio::{
 };
 use tonic::transport::Channel;
 
-use process::{Scaler, own_cpu_seconds};
+use super::process::Scaler;
+use test_support::own_cpu_seconds;
 
 const OBJECTS: usize = 1_000;
 const STREAMS: usize = 50;
@@ -46,10 +40,8 @@ const STARTS: usize = 11;
 
 type Client = ExternalScalerClient<Channel>;
 
-#[tokio::main]
-async fn main() {
-    let binary = env::var("SCALER_BIN");
-    let binary = binary.unwrap_or_else(|_| env!("CARGO_BIN_EXE_keda-kinesis-scaler").to_owned());
+pub(crate) async fn run() {
+    let binary = super::binary();
     let size = fs::metadata(&binary).unwrap().len();
 
     let kinesis = EmbeddedKinesis::start(embedded_kinesis::Config::default());
@@ -158,12 +150,7 @@ async fn main() {
 }
 
 async fn create_streams(kinesis: &EmbeddedKinesis) {
-    let config = aws_sdk_kinesis::Config::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .region(Region::new("us-east-1"))
-        .credentials_provider(Credentials::new("AKID", "secret", None, None, "bench"))
-        .endpoint_url(kinesis.endpoint());
-    let aws = aws_sdk_kinesis::Client::from_conf(config.build());
+    let aws = test_support::aws::kinesis(&kinesis.endpoint());
     for stream in 0..STREAMS {
         let create = aws.create_stream().stream_name(format!("stream-{stream}"));
         create.shard_count(4).send().await.unwrap();

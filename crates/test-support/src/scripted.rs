@@ -11,15 +11,15 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use super::{Stack, listen, metadata, object};
-use keda_kinesis_scaler::proto::ScaledObjectRef;
+use tokio::net::TcpListener;
 
 /// The answer, or AWS's code of an error.
 pub type Said = Result<Value, &'static str>;
 
 /// Kinesis and DynamoDB at one address.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Scripted {
+    /// Where it listens.
     pub endpoint: String,
     calls: Arc<Mutex<Vec<(String, Value)>>>,
 }
@@ -48,7 +48,7 @@ impl Scripted {
             "/",
             post(async move |head: HeaderMap, body: Bytes| answered(&head, &body)),
         );
-        let listener = listen().await;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(async move { axum::serve(listener, router).await });
         Self { endpoint, calls }
@@ -60,21 +60,6 @@ impl Scripted {
         let calls = calls.iter().filter(|(called, _)| called == operation);
         calls.map(|(_, asked)| asked.clone()).collect()
     }
-
-    /// A trigger about the application `billing` on a stream here.
-    pub fn trigger(&self, stack: &Stack, stream: &str, more: &[(&str, &str)]) -> ScaledObjectRef {
-        let mut all = stack.stream(
-            stream,
-            &[
-                ("awsEndpoint", &self.endpoint),
-                ("leaseTableEndpoint", &self.endpoint),
-                ("applicationName", "billing"),
-                ("shardCount", "1"),
-            ],
-        );
-        all.extend(metadata(more));
-        object(all)
-    }
 }
 
 fn response(status: StatusCode, body: &Value) -> Response {
@@ -82,7 +67,8 @@ fn response(status: StatusCode, body: &Value) -> Response {
     (status, kind, body.to_string()).into_response()
 }
 
-/// The shards of `0 1. 0>2. 2+3>4.`: closed, open, child of one, child of two. As ListShards has them.
+/// The shards of `0 1. 0>2. 2+3>4.`: closed, open, child of one, child of two. As ListShards has
+/// them.
 pub fn shards(text: &str) -> Vec<Value> {
     let shard = |word: &str| {
         let open = word.ends_with('.');

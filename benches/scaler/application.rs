@@ -1,25 +1,18 @@
-//! One application on a stream of 5,000 shards, with 10,000 leases in its table: what a refresh costs.
+//! One application on a stream of 5,000 shards, with 10,000 leases in its table: what a refresh
+//! costs.
 //!
-//! `cargo bench --bench application`. The scaler runs as a process of its own; Kinesis and DynamoDB are embedded in this one.
+//! `cargo bench --bench scaler -- application`. The scaler runs as a process of its own; Kinesis
+//! and DynamoDB are embedded in this one.
 
-#![expect(clippy::print_stdout, reason = "a report for people")]
-#![expect(clippy::unwrap_used, reason = "a benchmark may panic")]
+use std::{collections::HashMap, time::Duration};
 
-#[path = "support/process.rs"]
-mod process;
-
-use std::{collections::HashMap, env, time::Duration};
-
-use aws_credential_types::Credentials;
-use aws_sdk_kinesis::{
-    config::{BehaviorVersion, Region},
-    primitives::Blob,
-};
+use aws_sdk_kinesis::primitives::Blob;
 use embedded_kinesis::{Config, EmbeddedKinesis};
 use keda_kinesis_scaler::proto::{ScaledObjectRef, external_scaler_client::ExternalScalerClient};
-use process::Scaler;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
+
+use super::process::Scaler;
 
 const SHARDS: i32 = 5_000;
 const LEASES: usize = 10_000;
@@ -28,10 +21,8 @@ const UNREAD: usize = 500;
 const REFRESH: Duration = Duration::from_secs(15);
 const REFRESHES: u32 = 4;
 
-#[tokio::main]
-async fn main() {
-    let binary = env::var("SCALER_BIN");
-    let binary = binary.unwrap_or_else(|_| env!("CARGO_BIN_EXE_keda-kinesis-scaler").to_owned());
+pub(crate) async fn run() {
+    let binary = super::binary();
     let kinesis = EmbeddedKinesis::start(Config {
         shard_limit: 10_000,
         ..Config::default()
@@ -90,12 +81,7 @@ async fn main() {
 }
 
 async fn fill(kinesis: &EmbeddedKinesis) {
-    let config = aws_sdk_kinesis::Config::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .region(Region::new("us-east-1"))
-        .credentials_provider(Credentials::new("AKID", "secret", None, None, "bench"))
-        .endpoint_url(kinesis.endpoint());
-    let aws = aws_sdk_kinesis::Client::from_conf(config.build());
+    let aws = test_support::aws::kinesis(&kinesis.endpoint());
     let create = aws.create_stream().stream_name("large").shard_count(SHARDS);
     create.send().await.unwrap();
     for record in 0..UNREAD {

@@ -1,22 +1,15 @@
-//! The scaler as a process of its own, and what it costs.
+//! The scaler as a process of its own.
 
-#![expect(clippy::unwrap_used, reason = "a benchmark may panic")]
-#![allow(dead_code, reason = "each benchmark uses its own part")]
-
-use std::{
-    fs,
-    net::SocketAddr,
-    process::{Child, Command, Stdio},
-    time::Duration,
-};
+use std::{fs, net::SocketAddr, ops::Deref, time::Duration};
 
 use keda_kinesis_scaler::proto::{ScaledObjectRef, external_scaler_client::ExternalScalerClient};
+use test_support::{Process, Program};
 use tokio::time::{Instant, sleep, timeout};
 use tonic::transport::{Channel, Endpoint};
 
 /// The scaler as a process; killed when dropped.
 pub(crate) struct Scaler {
-    child: Child,
+    process: Process,
     pub(crate) channel: Channel,
     pub(crate) started_in: Duration,
     _config: tempfile::NamedTempFile,
@@ -34,16 +27,13 @@ impl Scaler {
         fs::write(config.path(), yaml).unwrap();
         let [grpc, admin] = [free_address(), free_address()];
         let begin = Instant::now();
-        let child = Command::new(binary)
+        let process = Program::new(binary)
             .args(["serve", "--listen", &grpc.to_string()])
             .args(["--admin", &admin.to_string(), "--config"])
-            .arg(config.path())
+            .args([config.path()])
             .env("AWS_ACCESS_KEY_ID", "AKID")
             .env("AWS_SECRET_ACCESS_KEY", "secret")
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+            .start();
         let endpoint = Endpoint::from_shared(format!("http://{grpc}")).unwrap();
         let connected = async {
             loop {
@@ -62,49 +52,20 @@ impl Scaler {
             .await;
         assert_eq!(refused.unwrap_err().code(), tonic::Code::InvalidArgument);
         Self {
-            child,
+            process,
             channel,
             started_in: begin.elapsed(),
             _config: config,
         }
     }
-
-    pub(crate) fn rss_mib(&self) -> f64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib: f64 = line
-            .unwrap()
-            .trim()
-            .trim_end_matches(" kB")
-            .parse()
-            .unwrap();
-        kib / 1024.0
-    }
-
-    pub(crate) fn cpu_seconds(&self) -> f64 {
-        cpu_seconds(&self.child.id().to_string())
-    }
 }
 
-impl Drop for Scaler {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
+impl Deref for Scaler {
+    type Target = Process;
+
+    fn deref(&self) -> &Process {
+        &self.process
     }
-}
-
-pub(crate) fn own_cpu_seconds() -> f64 {
-    cpu_seconds("self")
-}
-
-/// User and system time, which Linux counts in hundredths of a second.
-fn cpu_seconds(process: &str) -> f64 {
-    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
-    let (_, after_name) = stat.rsplit_once(") ").unwrap();
-    let fields = after_name.split(' ').skip(11).take(2);
-    fields
-        .map(|ticks| ticks.parse::<f64>().unwrap() / 100.0)
-        .sum()
 }
 
 fn free_address() -> SocketAddr {

@@ -7,7 +7,8 @@ use serde_json::Value;
 /// An action such as `kinesis:ListShards`, and what it is about, such as `stream/orders`.
 pub type Permission = (String, String);
 
-/// What a policy allows, each action on each resource; `names` are the policy's names and the test's.
+/// What a policy allows, each action on each resource; `names` are the policy's names and the
+/// test's.
 pub fn allowed(file: &str, names: &[(&str, &str)]) -> BTreeSet<Permission> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
         .ancestors()

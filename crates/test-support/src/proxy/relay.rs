@@ -1,0 +1,236 @@
+//! Connections: each call is read whole, meets its fault, is passed on, and answered.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use embedded_kinesis::{
+    Fault,
+    line::{Body, BrokenOff, Reset, Socket, wrong_date},
+};
+use http_body_util::{BodyExt as _, Full};
+use hyper::{
+    HeaderMap, Request, Response, StatusCode, Uri,
+    body::Incoming,
+    header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderValue, TRANSFER_ENCODING},
+    http::request::Parts,
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::{TokioExecutor, TokioIo},
+};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Shared, Tally,
+    call::{Call, Service},
+};
+
+/// The service that calls are passed on to.
+#[derive(Clone, Debug)]
+pub(super) struct Upstream {
+    client: Client<HttpConnector, Full<Bytes>>,
+    base: String,
+}
+
+impl Upstream {
+    pub(super) fn new(base: &str) -> Self {
+        Self {
+            client: Client::builder(TokioExecutor::new()).build_http(),
+            base: base.trim_end_matches('/').to_owned(),
+        }
+    }
+
+    async fn ask(&self, mut head: Parts, body: Bytes) -> Result<Response<Bytes>, BrokenOff> {
+        let path = head.uri.path_and_query().map_or("/", |it| it.as_str());
+        head.uri = Uri::try_from(format!("{}{path}", self.base)).map_err(|_| BrokenOff)?;
+        for name in [CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING] {
+            head.headers.remove(name);
+        }
+        let request = Request::from_parts(head, Full::new(body));
+        let answer = self.client.request(request).await.map_err(|_| BrokenOff)?;
+        let (head, body) = answer.into_parts();
+        let body = body.collect().await.map_err(|_| BrokenOff)?.to_bytes();
+        Ok(Response::from_parts(head, body))
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Relay {
+    pub(super) shared: Arc<Shared>,
+    pub(super) upstream: Upstream,
+    pub(super) stopped: CancellationToken,
+}
+
+impl Relay {
+    pub(super) async fn serve(self, listener: TcpListener) {
+        let stopped = self.stopped.clone();
+        let accept = async {
+            loop {
+                match listener.accept().await {
+                    Ok((stream, _)) => drop(tokio::spawn(self.clone().connection(stream))),
+                    // Out of file descriptors, most likely: one may be free in a moment.
+                    Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+                }
+            }
+        };
+        tokio::select! {
+            () = stopped.cancelled() => {}
+            () = accept => {}
+        }
+    }
+
+    async fn connection(self, stream: TcpStream) {
+        let _ = stream.set_nodelay(true);
+        let reset = Reset::default();
+        let socket = TokioIo::new(Socket::new(stream, reset.clone()));
+        let stopped = self.stopped.clone();
+        let service = service_fn(|request| self.clone().answer(request, reset.clone()));
+        tokio::select! {
+            () = stopped.cancelled() => {}
+            _ = http1::Builder::new().serve_connection(socket, service) => {}
+        }
+    }
+
+    async fn answer(
+        self,
+        request: Request<Incoming>,
+        reset: Reset,
+    ) -> Result<Response<Body>, BrokenOff> {
+        let (head, body) = request.into_parts();
+        let body = body.collect().await.map_err(|_| BrokenOff)?.to_bytes();
+        let call = Call::read(&head.headers, &body);
+        let fault = self.shared.faults.take(&call.operation, call.only());
+        self.shared.came_in(&call, body.len(), fault.is_some());
+        let broken_off = || {
+            reset.request();
+            Err(BrokenOff)
+        };
+        match fault {
+            Some(Fault::Hang) => return std::future::pending().await,
+            Some(Fault::Reset) => return broken_off(),
+            Some(Fault::Aws {
+                code,
+                message,
+                status,
+            }) => {
+                let body = call.service.error(&code, &message);
+                return Ok(self.made(&call, status, call.service.content_type(), body));
+            }
+            Some(Fault::Status(status)) => {
+                return Ok(self.made(&call, status, "text/html", Bytes::new()));
+            }
+            Some(Fault::Garbage) => {
+                let garbage = Bytes::from_static(b"\x00\xff<<<{[garbage");
+                return Ok(self.made(&call, 200, call.service.content_type(), garbage));
+            }
+            Some(Fault::EmptyJson) => {
+                return Ok(self.made(&call, 200, call.service.content_type(), "{}"));
+            }
+            _ => {}
+        }
+        let answer = self.pass(head, body, &call).await;
+        let mut answer = match answer {
+            Ok(answer) => answer.map(Body::new),
+            Err(_) => return broken_off(),
+        };
+        match fault {
+            Some(Fault::LoseAnswer) => broken_off(),
+            Some(Fault::HalfBody) => Ok(answer.map(Body::halved)),
+            Some(Fault::Slow(rate)) => Ok(answer.map(|body| body.slowed(rate))),
+            Some(Fault::WrongDate(seconds)) => {
+                answer.headers_mut().insert(DATE, wrong_date(seconds));
+                Ok(answer)
+            }
+            Some(Fault::Delay(delay)) => {
+                tokio::time::sleep(delay).await;
+                Ok(answer)
+            }
+            // What only the service itself can do wrong.
+            Some(_) | None => Ok(answer),
+        }
+    }
+
+    async fn pass(
+        &self,
+        head: Parts,
+        body: Bytes,
+        call: &Call,
+    ) -> Result<Response<Bytes>, BrokenOff> {
+        let body = call.metered().unwrap_or(body);
+        let mut answer = self.upstream.ask(head, body).await?;
+        trim(answer.headers_mut());
+        self.shared.answered(call, answer.status(), answer.body());
+        Ok(answer)
+    }
+
+    /// An answer that the service did not give.
+    fn made(
+        &self,
+        call: &Call,
+        status: u16,
+        content_type: &'static str,
+        body: impl Into<Bytes>,
+    ) -> Response<Body> {
+        let body = body.into();
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+        if status.as_u16() >= 400 {
+            self.shared.count(call, |tally| tally.refused += 1);
+        }
+        let mut answer = Response::new(Body::new(body));
+        *answer.status_mut() = status;
+        let content_type = HeaderValue::from_static(content_type);
+        answer.headers_mut().insert(CONTENT_TYPE, content_type);
+        answer
+    }
+}
+
+/// Headers that are about the connection behind, or about a body that may have changed.
+fn trim(headers: &mut HeaderMap) {
+    for name in [CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING] {
+        headers.remove(name);
+    }
+}
+
+impl Shared {
+    fn came_in(&self, call: &Call, bytes: usize, fault: bool) {
+        self.count(call, |tally| {
+            tally.calls += 1;
+            tally.faults += u64::from(fault);
+            tally.request_bytes += bytes as u64;
+        });
+        let mut callers = self.callers.lock().unwrap();
+        for on in &call.on {
+            let caller = (call.access_key.clone(), call.operation.clone(), on.clone());
+            callers.insert(caller);
+        }
+        drop(callers);
+        self.changed.send_replace(());
+    }
+
+    fn answered(&self, call: &Call, status: StatusCode, body: &Bytes) {
+        let mut tally = Tally {
+            answer_bytes: body.len() as u64,
+            refused: u64::from(status.as_u16() >= 400),
+            ..Tally::default()
+        };
+        if call.service == Service::DynamoDb {
+            let answer = serde_json::from_slice(body).unwrap_or_default();
+            if status.is_success() {
+                tally.items(call.items());
+            }
+            tally.answer(&call.operation, &answer);
+        }
+        self.count(call, |all| *all += tally);
+    }
+
+    fn count(&self, call: &Call, add: impl FnOnce(&mut Tally)) {
+        let key = (
+            call.operation.clone(),
+            call.only().unwrap_or_default().to_owned(),
+        );
+        add(self.tallies.lock().unwrap().entry(key).or_default());
+    }
+}
