@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 
 /// A harmless warning or error.
 struct Benign {
@@ -39,27 +39,22 @@ const BENIGN: &[Benign] = &[
 /// Others, or too many.
 pub(crate) fn judge(log: &Path) -> Result<BTreeMap<&'static str, usize>> {
     let text = std::fs::read_to_string(log)?;
+    judge_text(&text).with_context(|| log.display().to_string())
+}
+
+fn judge_text(text: &str) -> Result<BTreeMap<&'static str, usize>> {
     let mut counts = BTreeMap::new();
     let mut others: BTreeMap<String, usize> = BTreeMap::new();
-    for line in entries(&text) {
+    for line in entries(text) {
         match BENIGN.iter().find(|it| line.contains(it.part)) {
             Some(benign) => *counts.entry(benign.why).or_default() += 1,
             None => *others.entry(signature(&line)).or_default() += 1,
         }
     }
-    ensure!(
-        others.is_empty(),
-        "{}: not known to be harmless: {others:#?}",
-        log.display()
-    );
-    for benign in BENIGN {
-        let count = counts.get(benign.why).copied().unwrap_or_default();
-        ensure!(
-            count <= benign.most,
-            "{}: {count} times {:?}: a loop",
-            log.display(),
-            benign.part
-        );
+    ensure!(others.is_empty(), "not known to be harmless: {others:#?}");
+    for Benign { part, why, most } in BENIGN {
+        let count = counts.get(why).copied().unwrap_or_default();
+        ensure!(count <= *most, "{count} times {part:?}: a loop");
     }
     Ok(counts)
 }
@@ -99,4 +94,33 @@ fn signature(line: &str) -> String {
         }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::judge_text;
+
+    const LOG: &str = "\
+18:48:28.425 [main] INFO a.b.Scheduler - Initialization complete.
+18:48:28.425 [LeaseCoordinator-0000] ERROR a.b.DynamoDBLeaseRenewer - Encountered an exception.
+java.lang.RuntimeException: Connection refused: /127.0.0.1:41465
+\tat a.b.DynamoDBLeaseRefresher.renewLease(DynamoDBLeaseRefresher.java:659)
+";
+
+    #[test]
+    fn an_unknown_error_is_reported_with_its_exception() {
+        let error = format!("{:#}", judge_text(LOG).unwrap_err());
+        assert!(
+            error.contains("Encountered an exception. | java.lang.RuntimeException"),
+            "{error}"
+        );
+        assert!(!error.contains("Initialization"), "{error}");
+    }
+
+    #[test]
+    fn a_harmless_warning_is_counted_until_it_is_a_loop() {
+        let warning = "1 [main] WARN a.WorkerMetricsSelector - Did not find an operating range metadata provider.\n";
+        assert_eq!(judge_text(warning).unwrap().values().sum::<usize>(), 1);
+        assert!(judge_text(&warning.repeat(2)).is_err());
+    }
 }

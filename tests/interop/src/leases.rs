@@ -15,7 +15,10 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::checkpoint::Checkpoint;
+use crate::{attributes, checkpoint::Checkpoint};
+
+#[cfg(test)]
+mod tests;
 
 /// The change stream has to be asked.
 const POLL: Duration = Duration::from_millis(20);
@@ -52,20 +55,24 @@ struct State {
     /// Changes of owners and of more than positions, to look at.
     history: Vec<String>,
     moves: usize,
+    /// Bytes of attributes in an item that are not KCL's, at most.
+    ours: usize,
+}
+
+/// What the watch has found in all.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Watched {
+    /// How often a lease went to another worker.
+    pub(crate) moves: usize,
+    /// Bytes of attributes in an item that are not KCL's, at most.
+    pub(crate) ours: usize,
 }
 
 impl LeaseTable {
     /// Watches until the table is dropped.
     pub(crate) fn watch(database: Database, table: String) -> Arc<Self> {
         let this = Arc::new(Self {
-            state: Mutex::new(State {
-                start: Instant::now(),
-                leases: Leases::new(),
-                deleted: BTreeMap::new(),
-                wrong: Vec::new(),
-                history: Vec::new(),
-                moves: 0,
-            }),
+            state: Mutex::new(State::new()),
             changed: watch::Sender::new(()),
         });
         let weak = Arc::downgrade(&this);
@@ -142,15 +149,30 @@ impl LeaseTable {
         self.state().history.clone()
     }
 
-    /// No checkpoint went back. Returns how often a lease went from one worker to another.
-    pub(crate) fn close(&self) -> Result<usize> {
+    /// No checkpoint went back, and no item was other than KCL's.
+    pub(crate) fn close(&self) -> Result<Watched> {
         let state = self.state();
         ensure!(state.wrong.is_empty(), "lease table: {:?}", state.wrong);
-        Ok(state.moves)
+        Ok(Watched {
+            moves: state.moves,
+            ours: state.ours,
+        })
     }
 }
 
 impl State {
+    fn new() -> Self {
+        Self {
+            start: Instant::now(),
+            leases: Leases::new(),
+            deleted: BTreeMap::new(),
+            wrong: Vec::new(),
+            history: Vec::new(),
+            moves: 0,
+            ours: 0,
+        }
+    }
+
     fn change(&mut self, item: &Value, deleted: bool) -> Result<()> {
         let text = |name: &str| item[name]["S"].as_str();
         let key = text("leaseKey").context("leaseKey")?.to_owned();
@@ -169,6 +191,10 @@ impl State {
             self.leases.remove(&key);
             self.deleted.insert(key, checkpoint);
             return Ok(());
+        }
+        match attributes::bytes_of_ours(item) {
+            Ok(bytes) => self.ours = self.ours.max(bytes),
+            Err(error) => self.wrong.push(format!("{seconds:.2} s: {key}: {error}")),
         }
         let parents = item["parentShardId"]["SS"].as_array();
         let parents = parents.into_iter().flatten().filter_map(Value::as_str);

@@ -7,6 +7,7 @@
     reason = "the transcript is what it is for"
 )]
 
+mod attributes;
 mod checkpoint;
 mod java_log;
 mod leases;
@@ -14,6 +15,7 @@ mod ledger;
 mod process;
 mod scaler;
 mod scenarios;
+mod serve;
 mod services;
 mod stream;
 mod world;
@@ -21,6 +23,7 @@ mod world;
 use std::{path::Path, process::ExitCode, time::Duration};
 
 use anyhow::{Result, bail};
+use leases::Watched;
 use process::Kcl;
 use scenarios::{ALL, Scenario};
 use tokio::{
@@ -72,9 +75,9 @@ async fn main() -> Result<ExitCode> {
         rows.push(row);
     }
     println!(
-        "\n| scenario | result | s | records | again | lease moves | scaler checks | Java warnings |"
+        "\n| scenario | result | s | records | again | lease moves | bytes of ours | scaler checks | Java warnings |"
     );
-    println!("|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|");
     for row in rows {
         println!("{row}");
     }
@@ -114,7 +117,7 @@ fn row(name: &str, seconds: u64, outcome: &Result<Outcome>) -> String {
             let Outcome {
                 records,
                 again,
-                moves,
+                watched: Watched { moves, ours },
                 verified,
                 warnings,
             } = outcome;
@@ -124,9 +127,9 @@ fn row(name: &str, seconds: u64, outcome: &Result<Outcome>) -> String {
                 .collect();
             let warnings = warnings.join("; ");
             format!(
-                "| {name} | ok | {seconds} | {records} | {again} | {moves} | {verified} | {warnings} |"
+                "| {name} | ok | {seconds} | {records} | {again} | {moves} | {ours} | {verified} | {warnings} |"
             )
         }
-        Err(_) => format!("| {name} | FAILED | {seconds} | | | | | |"),
+        Err(_) => format!("| {name} | FAILED | {seconds} | | | | | | |"),
     }
 }

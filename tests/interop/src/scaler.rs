@@ -14,12 +14,14 @@ use crate::{
     checkpoint::Checkpoint,
     leases::{LeaseTable, Leases},
     process::binary,
+    serve::{Answers, Scaler},
     services::Services,
     stream::{Shard, Stream},
 };
 
-/// Emulators are no endpoints of AWS.
-const CONFIG: &str = "policy: [{namespaces: ['*'], endpoints: ['http://127.0.0.1:*']}]\n";
+/// Configuration: emulators are no endpoints of AWS.
+pub(crate) const POLICY: &str =
+    "policy: [{namespaces: ['*'], endpoints: ['http://127.0.0.1:*']}]\n";
 
 /// Each shard, and the scaler's word for what the application has to do with it.
 type Verdicts = BTreeMap<String, &'static str>;
@@ -27,8 +29,14 @@ type Verdicts = BTreeMap<String, &'static str>;
 /// The words of verdicts under which a worker has something to do, so that KEDA scales from zero.
 const ACTIVE: [&str; 2] = ["unread", "drained"];
 
-/// Asks `check` until neither stream nor lease table moved meanwhile, and compares.
-pub(crate) async fn verify(services: &Services, stream: &Stream, table: &LeaseTable) -> Result<()> {
+/// Asks `check` until neither stream nor lease table moved meanwhile, and compares; then waits until
+/// the scaler that runs says the same.
+pub(crate) async fn verify(
+    services: &Services,
+    stream: &Stream,
+    table: &LeaseTable,
+    scaler: &mut Scaler,
+) -> Result<()> {
     let begin = Instant::now();
     loop {
         let before = (walk(stream, &table.now()).await?, table.now());
@@ -37,15 +45,20 @@ pub(crate) async fn verify(services: &Services, stream: &Stream, table: &LeaseTa
         sleep(Duration::from_millis(200)).await;
         let after = (walk(stream, &table.now()).await?, table.now());
         if before == after {
-            return compare(&report, &after.0).with_context(|| {
-                format!("leases: {:#?}\nthe scaler's report: {report:#}", after.1)
-            });
+            let agreed = async {
+                let answers = compare(&report, &after.0)?;
+                scaler.until(answers).await
+            };
+            return agreed
+                .await
+                .with_context(|| format!("leases: {:#?}\ncheck's report: {report:#}", after.1));
         }
         ensure!(begin.elapsed() < PATIENCE, "the leases never stand still");
     }
 }
 
-fn compare(report: &Value, walked: &Verdicts) -> Result<()> {
+/// Returns what KEDA should be told.
+fn compare(report: &Value, walked: &Verdicts) -> Result<Answers> {
     let application = &report["application"];
     let shards = application["shards"].as_array().context("shards")?;
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -78,7 +91,10 @@ fn compare(report: &Value, walked: &Verdicts) -> Result<()> {
         "active should be {active}: {:#}",
         report["told"]
     );
-    Ok(())
+    Ok(Answers {
+        readable: readable as f64,
+        active,
+    })
 }
 
 /// What the stream and the leases say, by KCL's rules and nothing of ours.
@@ -128,25 +144,33 @@ fn holds_up(shards: &BTreeMap<String, Shard>, leases: &Leases, parent: &str) -> 
     }
 }
 
+/// A trigger about the application.
+pub(crate) fn metadata(
+    services: &Services,
+    stream: &str,
+    scale_on: &'static str,
+) -> [(&'static str, String); 7] {
+    [
+        ("streamName", stream.to_owned()),
+        ("applicationName", stream.to_owned()),
+        ("awsRegion", "us-east-1".to_owned()),
+        ("scaleOn", scale_on.to_owned()),
+        ("shardCount", "1".to_owned()),
+        ("awsEndpoint", services.kinesis_endpoint()),
+        ("leaseTableEndpoint", services.dynamodb_endpoint.clone()),
+    ]
+}
+
 /// What `check` finds out about a trigger on lag.
 async fn check(services: &Services, stream: &str) -> Result<Value> {
     let mut config = tempfile::NamedTempFile::new()?;
-    config.write_all(CONFIG.as_bytes())?;
-    let (kinesis, dynamodb) = (services.kinesis_endpoint(), &services.dynamodb_endpoint);
+    config.write_all(POLICY.as_bytes())?;
     let mut command = Command::new(binary("keda-kinesis-scaler")?);
     command
         .args(["check", "-o", "json", "--config"])
         .arg(config.path());
-    for pair in [
-        &format!("streamName={stream}"),
-        &format!("applicationName={stream}"),
-        "awsRegion=us-east-1",
-        "scaleOn=lag",
-        "shardCount=1",
-        &format!("awsEndpoint={kinesis}"),
-        &format!("leaseTableEndpoint={dynamodb}"),
-    ] {
-        command.args(["--set", pair]);
+    for (key, value) in metadata(services, stream, "lag") {
+        command.args(["--set", &format!("{key}={value}")]);
     }
     let asked = command.env_clear().envs(services.environment());
     let asked = asked.kill_on_drop(true).output();

@@ -16,10 +16,11 @@ use tokio::{
 
 use crate::{
     PATIENCE, java_log,
-    leases::LeaseTable,
+    leases::{LeaseTable, Watched},
     ledger::Ledger,
     process::{Side, Worker},
     scaler,
+    serve::Scaler,
     services::Services,
     stream::{Shard, Stream},
 };
@@ -30,6 +31,7 @@ const TRICKLE: usize = 4;
 /// A scenario's world.
 #[derive(Debug)]
 pub(crate) struct World {
+    scaler: Scaler,
     services: Services,
     pub(crate) stream: Stream,
     pub(crate) table: Arc<LeaseTable>,
@@ -48,8 +50,7 @@ pub(crate) struct Outcome {
     pub(crate) records: usize,
     /// Times that a record was processed once more.
     pub(crate) again: usize,
-    /// Times that a lease went to another worker.
-    pub(crate) moves: usize,
+    pub(crate) watched: Watched,
     /// Times that the scaler was compared with a walk over the stream.
     pub(crate) verified: usize,
     /// Harmless warnings in the Java logs: why, how many.
@@ -66,6 +67,7 @@ impl World {
         let kinesis = services.kinesis.clone();
         let stream = Stream::create(kinesis, "orders", shards, Arc::clone(&ledger)).await?;
         Ok(Self {
+            scaler: Scaler::start(&services, &stream.name).await?,
             services,
             table: LeaseTable::watch(database, stream.name.clone()),
             stream,
@@ -216,7 +218,8 @@ impl World {
 
     /// The scaler says of every shard what a walk over the stream says.
     pub(crate) async fn verify_scaler(&mut self) -> Result<()> {
-        scaler::verify(&self.services, &self.stream, &self.table).await?;
+        let (stream, table) = (&self.stream, &self.table);
+        scaler::verify(&self.services, stream, table, &mut self.scaler).await?;
         self.verified += 1;
         Ok(())
     }
@@ -237,7 +240,7 @@ impl World {
         let open = self.stream.open().await?;
         self.put_into(&open[..open.len() / 2], 1).await?;
         self.verify_scaler().await?;
-        let moves = self.table.close()?;
+        let watched = self.table.close()?;
         let mut warnings = BTreeMap::new();
         for worker in &self.workers {
             if let Side::Java(_) = worker.side {
@@ -249,7 +252,7 @@ impl World {
         Ok(Outcome {
             records: totals.put,
             again: totals.again,
-            moves,
+            watched,
             verified: self.verified,
             warnings,
         })

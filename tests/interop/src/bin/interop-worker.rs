@@ -1,7 +1,11 @@
 //! A worker on this library with short timers that reports on standard output, line by line, as
 //! `java/src/main/java/Processor.java` does.
 
-#![expect(clippy::print_stdout, reason = "the test reads these lines")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "the test reads these lines"
+)]
 
 use std::{fmt::Write as _, io::Write as _, sync::Arc, time::Duration};
 
