@@ -24,7 +24,7 @@ fn observe_shard(shard: &ShardSnapshot) -> ShardObservation {
     let stale = probe.filter(|probe| probe.stale);
     let checkpoint = probe.and_then(|probe| probe.about.as_ref());
     ShardObservation {
-        id: shard.id.clone(),
+        id: shard.id.to_string(),
         owner: live.and_then(|lease| lease.owner.clone()),
         checkpoint: checkpoint.map_or_else(String::new, ToString::to_string),
         unread_since_ms: shard.unread_since().map(millis),

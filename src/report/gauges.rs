@@ -31,7 +31,7 @@ pub fn gauges(
         probes: lag.probes.by_outcome(),
         by_shard: ages()
             .filter(|_| by_shard)
-            .map(|(id, age)| (id.clone(), age))
+            .map(|(id, age)| (id.to_string(), age))
             .collect(),
     });
     ApplicationGauges {

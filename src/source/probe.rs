@@ -6,7 +6,7 @@
 //! Empty pages are followed as long as they lead somewhere.
 
 use jiff::{SignedDuration, Timestamp};
-use kinesis_consumer::{kinesis::StartFrom, lease::Lease, sequence::Checkpoint};
+use kinesis_consumer::{Checkpoint, lease::Lease, shards::StartFrom};
 
 use crate::source::shards::{Peek, ReadError};
 

@@ -10,10 +10,9 @@ use std::{fmt, sync::Arc};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use kinesis_consumer::{
-    kinesis::{StartFrom, sdk::to_shard},
-    lease::Lease,
-    sequence::{InvalidSequenceNumber, SequenceNumber},
-    shard::Shard,
+    SequenceNumber,
+    lease::{InvalidSequenceNumber, Lease},
+    shards::{Shard, StartFrom, to_shard},
 };
 use kinesis_edge::{Failure, Service, ShardFilter};
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use kinesis_consumer::{sequence::Checkpoint, shard_sync::Readability};
+use kinesis_consumer::{Checkpoint, ShardId, shards::Readability};
 use tokio::time::Instant;
 
 use super::{failure::Failure, probe::Verdict};
@@ -55,11 +55,11 @@ pub enum Table {
 #[derive(Clone, Debug)]
 pub struct ShardSnapshot {
     /// Its id.
-    pub id: String,
+    pub id: ShardId,
     /// Does it take no more records?
     pub closed: bool,
     /// The shards that it was made of.
-    pub parents: BTreeSet<String>,
+    pub parents: BTreeSet<ShardId>,
     /// Its lease, where the table has one.
     pub lease: Option<LeaseSnapshot>,
     /// May the application read it now?

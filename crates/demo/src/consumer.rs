@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use clap::Parser as _;
+use kinesis_consumer::Config;
 use kinesis_to_dynamodb::Settings;
 use tokio::net::TcpListener;
 
@@ -44,6 +45,9 @@ pub(crate) async fn main() -> Result<()> {
     let Some(limit) = limit.transpose().context(LIMIT)? else {
         return Ok(kinesis_to_dynamodb::run(settings, stop).await?);
     };
-    let adapt = |config: &mut _, processors| limited::limit(limit, config, processors);
+    let adapt = |config: &mut Config, processors| {
+        limited::adapt(config);
+        limited::limit(limit, processors)
+    };
     Ok(kinesis_to_dynamodb::run_adapted(settings, adapt, stop).await?)
 }

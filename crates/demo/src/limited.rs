@@ -3,16 +3,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use async_trait::async_trait;
 use kinesis_consumer::{
-    checkpointer::Checkpointer,
-    config::Config,
-    processor::{ProcessorError, ProcessorFactory, RecordProcessor},
-    record::Batch,
-    sequence::Checkpoint,
-    shard::ShardId,
+    Batch, Checkpoint, Checkpointer, Config, LeaseKey, ProcessorError, RecordProcessor,
 };
-use kinesis_to_dynamodb::Processors;
+use kinesis_to_dynamodb::{Processors, ShardProcessor};
 use tokio::{
     sync::Mutex,
     time::{Instant, sleep_until},
@@ -48,37 +42,31 @@ impl Capacity {
     }
 }
 
-/// Limits what a worker's processors do together.
-pub(crate) fn limit(per_second: u32, config: &mut Config, processors: Processors) -> Processors {
+/// The settings of a worker that is limited.
+pub(crate) fn adapt(config: &mut Config) {
     config.max_records = BATCH;
     // What is scarce is shared by all shards: one batch in work is all of it in use.
     config.parallelism = 1;
-    Arc::new(Factory {
-        processors,
-        capacity: Arc::new(Capacity::new(per_second)),
-    })
 }
 
-struct Factory {
+/// Limits what a worker's processors do together.
+pub(crate) fn limit(
+    per_second: u32,
     processors: Processors,
-    capacity: Arc<Capacity>,
-}
-
-impl ProcessorFactory for Factory {
-    fn create(&self, shard: &ShardId) -> Box<dyn RecordProcessor> {
-        Box::new(Limited {
-            processor: self.processors.create(shard),
-            capacity: Arc::clone(&self.capacity),
-        })
+) -> impl Fn(LeaseKey) -> Limited + Send + Sync + 'static {
+    let capacity = Arc::new(Capacity::new(per_second));
+    move |lease| Limited {
+        processor: processors.create(lease),
+        capacity: Arc::clone(&capacity),
     }
 }
 
-struct Limited {
-    processor: Box<dyn RecordProcessor>,
+/// A processor that waits for its turn.
+pub(crate) struct Limited {
+    processor: ShardProcessor,
     capacity: Arc<Capacity>,
 }
 
-#[async_trait]
 impl RecordProcessor for Limited {
     async fn initialize(&mut self, checkpoint: &Checkpoint) -> Result<(), ProcessorError> {
         self.processor.initialize(checkpoint).await

@@ -1,6 +1,6 @@
 //! Decisions: pure functions of what was seen.
 
-pub mod aggregation;
-pub mod assignment;
+pub(crate) mod aggregation;
+pub(crate) mod assignment;
 pub(crate) mod kcl3;
-pub mod shard_sync;
+pub(crate) mod shard_sync;

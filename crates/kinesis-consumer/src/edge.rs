@@ -1,4 +1,5 @@
 //! What the library asks of AWS, as two seams: Kinesis and the lease table.
 
-pub mod kinesis;
-pub mod lease_table;
+pub(crate) mod failure;
+pub(crate) mod kinesis;
+pub(crate) mod lease_table;

@@ -1,7 +1,7 @@
 //! What a user of the library holds.
 
-pub mod checkpointer;
-pub mod config;
-pub mod error;
-pub mod event;
-pub mod processor;
+pub(crate) mod checkpointer;
+pub(crate) mod config;
+pub(crate) mod error;
+pub(crate) mod event;
+pub(crate) mod processor;

@@ -3,12 +3,22 @@
 //! # How it works
 //!
 //! ```text
-//! stream → shard_sync (which leases must exist) → lease table → assignment (which are mine) → coordinator (renew, take)
-//!        → one shard consumer per lease: await parents → initialize → process → shut down
-//!        → retrieval (polling, KPL de-aggregation) → record processor → checkpointer → lease table
+//! model   values: positions, shards, leases, records
+//! edge    what is asked of AWS, as two seams: Kinesis and the lease table
+//! face    what a user holds: configuration, processor, checkpointer, events, errors
+//! decide  pure functions: which leases must exist, which are mine, what an aggregate holds
+//! run     the loops that act
+//!
+//! stream → which leases must exist → lease table → which are mine → renew, take, hand over
+//!        → one task per lease: await parents → initialize → process → shut down
+//!        → polling, KPL de-aggregation → record processor → checkpointer → lease table
 //! ```
-//! `shard`, `sequence`, `lease` are values; `shard_sync` and `assignment` are pure functions of them; the loops in
-//! `coordinator`, `shard_consumer` and `worker` only act. Lease expiry is each observer's own, monotonic observation.
+//! Lease expiry is each observer's own, monotonic observation.
+
+#![cfg_attr(
+    not(feature = "test-util"),
+    allow(unreachable_pub, reason = "public by way of test_util")
+)]
 
 mod decide;
 mod edge;
@@ -16,8 +26,47 @@ mod face;
 mod model;
 mod run;
 
-pub use decide::{aggregation, assignment, shard_sync};
-pub use edge::{kinesis, lease_table};
-pub use face::{checkpointer, config, error, event, processor};
-pub use model::{lease, record, sequence, shard};
-pub use run::worker;
+pub use edge::{failure::CallError, kinesis::KinesisError, lease_table::TableError};
+pub use face::{
+    checkpointer::{CheckpointError, Checkpointer},
+    config::{Config, InitialPosition},
+    error::Error,
+    event::Event,
+    processor::{EachBatch, ProcessorError, RecordProcessor, each_batch},
+};
+pub use model::{
+    keys::{LeaseKey, ShardId, StreamIdentifier},
+    record::{Batch, Record},
+    sequence::{Checkpoint, Position, SequenceNumber},
+};
+pub use run::worker::Worker;
+
+/// Leases as KCL's lease table has them, for whoever looks at an application without being part of
+/// it.
+pub mod lease {
+    pub use crate::{
+        edge::lease_table::dynamodb::item::{Item, PROJECTION, Parsed, key, parse},
+        model::{
+            keys::{InvalidStreamIdentifier, LeaseKey, StreamIdentifier},
+            lease::Lease,
+            sequence::{Checkpoint, InvalidSequenceNumber, Position, SequenceNumber},
+        },
+    };
+}
+
+/// Shards as Kinesis lists them, and which of them an application can read.
+pub mod shards {
+    pub use crate::{
+        decide::shard_sync::{
+            OpenChildOfOpenParent, Readability, open_but_finished, readability, recreated,
+        },
+        edge::kinesis::{StartFrom, sdk::to_shard},
+        model::{
+            keys::ShardId,
+            shard::{HashRange, Shard},
+        },
+    };
+}
+
+#[cfg(feature = "test-util")]
+pub mod test_util;

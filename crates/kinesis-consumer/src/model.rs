@@ -1,6 +1,7 @@
-//! Values: positions, shards, leases, records.
+//! Values: positions, shards, keys, leases, records.
 
-pub mod lease;
-pub mod record;
-pub mod sequence;
-pub mod shard;
+pub(crate) mod keys;
+pub(crate) mod lease;
+pub(crate) mod record;
+pub(crate) mod sequence;
+pub(crate) mod shard;

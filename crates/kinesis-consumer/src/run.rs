@@ -7,4 +7,4 @@ pub(crate) mod held_lease;
 pub(crate) mod load;
 pub(crate) mod retrieval;
 pub(crate) mod shard_consumer;
-pub mod worker;
+pub(crate) mod worker;

@@ -53,7 +53,12 @@ async fn until_signalled(settings: Settings) -> anyhow::Result<()> {
 }
 
 fn failed(error: &anyhow::Error) -> ExitCode {
-    for line in format!("{error:#}").lines() {
+    // The texts of our own errors hold their causes.
+    let text = match error.downcast_ref::<crate::Error>() {
+        Some(error) => error.to_string(),
+        None => format!("{error:#}"),
+    };
+    for line in text.lines() {
         tracing::error!("{line}");
     }
     ExitCode::FAILURE

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use kinesis_consumer::{record::Record, sequence::Position};
+use kinesis_consumer::{Position, Record};
 use kinesis_edge::AttributeValue;
 use serde_json::Value;
 

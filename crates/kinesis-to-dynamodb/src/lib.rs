@@ -6,7 +6,7 @@
 
 use std::{future::Future, sync::Arc};
 
-use kinesis_consumer::{config::Config, processor::ProcessorFactory, worker::Worker};
+use kinesis_consumer::{Config, LeaseKey, RecordProcessor, Worker};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -26,10 +26,8 @@ pub mod settings;
 mod writer;
 
 pub use error::Error;
+pub use processor::{Processors, ShardProcessor};
 pub use settings::Settings;
-
-/// Makes the processor of each shard.
-pub type Processors = Arc<dyn ProcessorFactory>;
 
 /// Consumes until `shutdown` resolves, then ends the batches in work, checkpoints, gives the leases up and returns.
 ///
@@ -39,18 +37,24 @@ pub async fn run(
     settings: Settings,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), Error> {
-    run_adapted(settings, |_, processors| processors, shutdown).await
+    let as_they_are =
+        |_: &mut Config, processors: Processors| move |lease| processors.create(lease);
+    run_adapted(settings, as_they_are, shutdown).await
 }
 
 /// As [`run`], with the worker's settings changed and the processors wrapped by `adapt`.
 ///
 /// # Errors
 /// As [`run`].
-pub async fn run_adapted(
+pub async fn run_adapted<F, P>(
     settings: Settings,
-    adapt: impl FnOnce(&mut Config, Processors) -> Processors + Send,
+    adapt: impl FnOnce(&mut Config, Processors) -> F + Send,
     shutdown: impl Future<Output = ()> + Send,
-) -> Result<(), Error> {
+) -> Result<(), Error>
+where
+    F: Fn(LeaseKey) -> P + Send + Sync + 'static,
+    P: RecordProcessor + 'static,
+{
     settings.check()?;
     let metrics = Arc::new(metrics::Metrics::new(&settings));
     let listener = TcpListener::bind(settings.admin)
@@ -73,12 +77,16 @@ pub async fn run_adapted(
     result
 }
 
-async fn consume(
+async fn consume<F, P>(
     settings: &Settings,
     metrics: &Arc<metrics::Metrics>,
-    adapt: impl FnOnce(&mut Config, Processors) -> Processors + Send,
+    adapt: impl FnOnce(&mut Config, Processors) -> F + Send,
     shutdown: impl Future<Output = ()> + Send,
-) -> Result<(), Error> {
+) -> Result<(), Error>
+where
+    F: Fn(LeaseKey) -> P + Send + Sync + 'static,
+    P: RecordProcessor + 'static,
+{
     tokio::pin!(shutdown);
     let clients = aws::Clients::new(settings).await?;
     let tables = tokio::select! {
@@ -94,13 +102,12 @@ async fn consume(
     let events = Arc::clone(metrics);
     let region = clients.region;
     let mut config = settings.consumer();
-    let processors = adapt(&mut config, Arc::new(processor::Factory(sink)));
-    let worker = Worker::new(config, clients.kinesis, clients.dynamodb, processors).on_event(
-        Arc::new(move |event| {
+    let processors = adapt(&mut config, Processors::new(sink));
+    let worker =
+        Worker::new(config, clients.kinesis, clients.dynamodb, processors).on_event(move |event| {
             log::event(event);
             events.record(event);
-        }),
-    );
+        });
     tracing::info!(
         stream = settings.stream_name,
         table = settings.table_name,
@@ -124,8 +131,8 @@ async fn consume(
 }
 
 /// What mends it, where that is a matter of permissions.
-fn hint(error: &kinesis_consumer::error::Error, settings: &Settings, region: &str) -> String {
-    use kinesis_consumer::error::Error;
+fn hint(error: &kinesis_consumer::Error, settings: &Settings, region: &str) -> String {
+    use kinesis_consumer::Error;
     let text = error.to_string();
     let fix = match error {
         _ if !text.contains("AccessDenied") => return String::new(),

@@ -1,7 +1,7 @@
 //! Log lines: how they look, and the library's events as lines. Never a record's data.
 
-use kinesis_consumer::event::Event;
-use tracing::{debug, info, warn};
+use kinesis_consumer::Event;
+use tracing::debug;
 use tracing_subscriber::EnvFilter;
 
 use crate::{Settings, settings::LogFormat};
@@ -22,63 +22,18 @@ pub fn start(settings: &Settings) -> anyhow::Result<()> {
     started.map_err(|error| anyhow::anyhow!("{error}"))
 }
 
-/// Tells an event.
+/// Writes an event as a line.
 pub(crate) fn event(event: &Event) {
     match event {
-        Event::Admitted => info!("consuming"),
-        Event::LeaseAcquired { shard, from } => info!(shard, from, "lease acquired"),
-        Event::LeaseLost { shard } => warn!(shard, "lease lost"),
-        Event::HandoverAsked { shard, holder } => info!(shard, holder, "asked for a lease"),
-        Event::HandedOver { shard, to } => info!(shard, to, "lease handed over"),
-        Event::LeaseReleased { shard } => info!(shard, "lease given up"),
-        Event::ShardStarted { shard, checkpoint } => info!(shard, %checkpoint, "shard started"),
-        Event::ShardEnded { shard, children } => info!(shard, ?children, "shard ended"),
-        Event::Processed {
-            shard,
-            records,
-            bytes,
-            millis_behind_latest,
-            took,
+        // Routine where other applications read the stream too; counted in any case.
+        Event::Throttled {
+            shard, operation, ..
         } => {
-            debug!(
-                shard,
-                records,
-                bytes,
-                millis_behind_latest,
-                ?took,
-                "batch stored"
-            );
+            let shard = shard.as_ref().map(ToString::to_string);
+            debug!(shard, operation, "throttled");
         }
-        Event::Polled {
-            shard,
-            millis_behind_latest,
-        } => tracing::trace!(shard, millis_behind_latest, "no records"),
-        Event::Checkpointed { shard, checkpoint } => debug!(shard, %checkpoint, "checkpoint"),
-        Event::ProcessorFailed {
-            shard,
-            attempt,
-            error,
-            retry_in,
-        } => {
-            warn!(
-                shard,
-                attempt,
-                error,
-                ?retry_in,
-                "batch failed; it is tried again"
-            );
-        }
-        Event::Throttled { shard, operation } => debug!(shard, operation, "throttled"),
-        Event::Retrying {
-            shard,
-            operation,
-            error,
-        } => warn!(shard, operation, error, "call failed; it is tried again"),
-        Event::CheckpointExpired { shard, checkpoint } => {
-            warn!(shard, %checkpoint, "records were lost to the stream's retention; reading goes on at the oldest one");
-        }
-        Event::LeasesCreated { shards } => info!(?shards, "leases created"),
-        Event::LeaseDeleted { shard } => info!(shard, "lease of a finished shard deleted"),
-        other => debug!(event = ?other, "event"),
+        // Whoever keeps rejects says so, with where.
+        Event::Rejected { .. } => {}
+        event => event.log(),
     }
 }

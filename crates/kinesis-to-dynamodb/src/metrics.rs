@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use kinesis_consumer::{event::Event, shard::ShardId};
+use kinesis_consumer::{Event, LeaseKey};
 use prometheus_client::{
     encoding::text::encode,
     metrics::{counter::Counter, family::Family, gauge::Gauge},
@@ -32,7 +32,7 @@ pub struct Metrics {
     registry: Registry,
     instance: String,
     ready: AtomicBool,
-    held: Mutex<BTreeMap<ShardId, Held>>,
+    held: Mutex<BTreeMap<LeaseKey, Held>>,
 
     records: Counters,
     bytes: Counters,
@@ -142,11 +142,13 @@ impl Metrics {
                 self.acquired.inc();
                 self.held().insert(shard.clone(), Held::new());
             }
-            Event::LeaseLost { shard } => self.given_up(shard, &self.lost),
+            Event::LeaseLost { shard, .. } => self.given_up(shard, &self.lost),
             Event::HandedOver { shard, .. } => self.given_up(shard, &self.handed_over),
-            Event::LeaseReleased { shard } => self.given_up(shard, &self.released),
+            Event::LeaseReleased { shard, .. } => self.given_up(shard, &self.released),
             Event::ShardEnded { shard, .. } => self.given_up(shard, &self.shards_ended),
-            Event::ShardStarted { shard, checkpoint } => self.of(shard, |held| {
+            Event::ShardStarted {
+                shard, checkpoint, ..
+            } => self.of(shard, |held| {
                 held.checkpoint = Some(checkpoint.to_string());
                 held.checkpointed = Instant::now();
             }),
@@ -157,7 +159,7 @@ impl Metrics {
                 millis_behind_latest,
                 ..
             } => {
-                let label = [("shard", shard.clone())];
+                let label = label(shard);
                 let records = *records as u64;
                 self.records.get_or_create(&label).inc_by(records);
                 self.bytes.get_or_create(&label).inc_by(*bytes as u64);
@@ -171,10 +173,13 @@ impl Metrics {
             Event::Polled {
                 shard,
                 millis_behind_latest,
+                ..
             } => {
                 self.of(shard, |held| held.tell(*millis_behind_latest));
             }
-            Event::Checkpointed { shard, checkpoint } => self.of(shard, |held| {
+            Event::Checkpointed {
+                shard, checkpoint, ..
+            } => self.of(shard, |held| {
                 held.checkpoint = Some(checkpoint.to_string());
                 held.checkpointed = Instant::now();
             }),
@@ -242,7 +247,7 @@ impl Metrics {
         self.millis_behind_latest.clear();
         self.checkpoint_age.clear();
         for (shard, held) in held.iter() {
-            let label = [("shard", shard.clone())];
+            let label = label(shard);
             if let Some(millis) = held.lag_millis(now) {
                 self.millis_behind_latest.get_or_create(&label).set(millis);
             }
@@ -257,7 +262,7 @@ impl Metrics {
         let leases: Vec<Value> = (self.held().iter())
             .map(|(shard, held)| {
                 json!({
-                    "shard": shard,
+                    "shard": shard.to_string(),
                     "millisBehindLatest": held.lag_millis(now),
                     "checkpoint": held.checkpoint,
                     "records": held.records,
@@ -275,18 +280,18 @@ impl Metrics {
         })
     }
 
-    fn held(&self) -> MutexGuard<'_, BTreeMap<ShardId, Held>> {
+    fn held(&self) -> MutexGuard<'_, BTreeMap<LeaseKey, Held>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn of(&self, shard: &ShardId, change: impl FnOnce(&mut Held)) {
+    fn of(&self, shard: &LeaseKey, change: impl FnOnce(&mut Held)) {
         if let Some(held) = self.held().get_mut(shard) {
             change(held);
         }
     }
 
     /// Counts once, though a lease may be told as ended and then as given up.
-    fn given_up(&self, shard: &ShardId, counter: &Counter) {
+    fn given_up(&self, shard: &LeaseKey, counter: &Counter) {
         if self.held().remove(shard).is_some() {
             counter.inc();
         }
@@ -322,6 +327,10 @@ impl Held {
             records: 0,
         }
     }
+}
+
+fn label(shard: &LeaseKey) -> Labels {
+    [("shard", shard.to_string())]
 }
 
 fn operation_label(operation: &str) -> Labels {

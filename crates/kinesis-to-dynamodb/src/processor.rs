@@ -9,15 +9,8 @@ use std::{
     sync::Arc,
 };
 
-use async_trait::async_trait;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use kinesis_consumer::{
-    checkpointer::Checkpointer,
-    processor::{ProcessorError, ProcessorFactory, RecordProcessor},
-    record::{Batch, Record},
-    sequence::Checkpoint,
-    shard::ShardId,
-};
+use kinesis_consumer::{Batch, Checkpointer, LeaseKey, ProcessorError, Record, RecordProcessor};
 
 use crate::{
     Error, Settings,
@@ -42,28 +35,34 @@ pub(crate) struct Sink {
     metrics: Arc<Metrics>,
 }
 
-/// Makes a processor for each shard.
-#[derive(Debug)]
-pub(crate) struct Factory(pub(crate) Arc<Sink>);
+/// Makes a processor for each lease.
+#[derive(Clone, Debug)]
+pub struct Processors(Arc<Sink>);
 
-struct ShardProcessor {
-    shard: ShardId,
+/// Stores the records of one shard.
+#[derive(Debug)]
+pub struct ShardProcessor {
+    lease: LeaseKey,
     sink: Arc<Sink>,
 }
 
 /// Records of one key in a batch, with their places in it, oldest first.
 type Versions = Vec<(usize, Record)>;
 
-impl ProcessorFactory for Factory {
-    fn create(&self, shard: &ShardId) -> Box<dyn RecordProcessor> {
-        Box::new(ShardProcessor {
-            shard: shard.clone(),
+impl Processors {
+    pub(crate) fn new(sink: Arc<Sink>) -> Self {
+        Self(sink)
+    }
+
+    /// The processor of a lease.
+    pub fn create(&self, lease: LeaseKey) -> ShardProcessor {
+        ShardProcessor {
+            lease,
             sink: Arc::clone(&self.0),
-        })
+        }
     }
 }
 
-#[async_trait]
 impl RecordProcessor for ShardProcessor {
     async fn process_records(
         &mut self,
@@ -74,7 +73,7 @@ impl RecordProcessor for ShardProcessor {
             OnReject::Skip => {
                 let rejected = self.sink.store(&batch.records).await?;
                 self.sink
-                    .keep(&self.shard, &batch.records, rejected)
+                    .keep(checkpointer, &batch.records, rejected)
                     .await?;
             }
             OnReject::Halt => {
@@ -92,9 +91,9 @@ impl RecordProcessor for ShardProcessor {
                             .checkpoint_at(&batch.records[last].position())
                             .await?;
                     }
-                    let position = Checkpoint::At(batch.records[index].position()).to_string();
+                    let position = batch.records[index].position().to_string();
                     return Err(Error::Halted {
-                        shard: self.shard.clone(),
+                        shard: self.lease.shard.to_string(),
                         position,
                         reason,
                     }
@@ -156,7 +155,7 @@ impl Sink {
 
     async fn keep(
         &self,
-        shard: &ShardId,
+        checkpointer: &Checkpointer,
         records: &[Record],
         rejected: Vec<(usize, Rejected)>,
     ) -> Result<(), Error> {
@@ -166,7 +165,10 @@ impl Sink {
         stream::iter(rejected)
             .map(Ok)
             .try_for_each_concurrent(IN_FLIGHT, |(record, reason)| async move {
-                self.rejects.keep(shard, &record, &reason).await
+                let shard = checkpointer.lease().shard.as_str();
+                self.rejects.keep(shard, &record, &reason).await?;
+                checkpointer.reject(&record, reason.to_string());
+                Ok(())
             })
             .await
     }

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use kinesis_consumer::record::Record;
+use kinesis_consumer::Record;
 use kinesis_edge::{AttributeValue, Blob, Table, Write};
 
 use crate::{

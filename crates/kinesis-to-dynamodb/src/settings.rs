@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use clap::{ValueEnum, builder::NonEmptyStringValueParser};
-use kinesis_consumer::config::{Config, InitialPosition};
+use kinesis_consumer::{Config, InitialPosition};
 use tracing_subscriber::EnvFilter;
 
 use crate::Error;
@@ -161,15 +161,14 @@ impl Settings {
 
     /// The library's settings.
     pub(crate) fn consumer(&self) -> Config {
-        Config {
-            initial_position: self.initial_position,
-            failover_time: self.failover_time,
-            ..Config::new(
-                &self.stream_name,
-                &self.application_name,
-                self.instance_name(),
-            )
-        }
+        let mut config = Config::new(
+            &self.stream_name,
+            &self.application_name,
+            self.instance_name(),
+        );
+        config.initial_position = self.initial_position;
+        config.failover_time = self.failover_time;
+        config
     }
 }
 

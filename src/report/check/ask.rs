@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use kinesis_consumer::kinesis::StartFrom;
+use kinesis_consumer::shards::StartFrom;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
@@ -178,7 +178,7 @@ async fn try_calls(aws: &Arc<Aws>, trigger: &Trigger, arns: &Arns, tried: &mut V
     let Some(any) = listed.iter().find(|shard| !shard.closed) else {
         return;
     };
-    let iterator = reads.iterator(&any.id, &StartFrom::Latest).await;
+    let iterator = reads.iterator(any.id.as_str(), &StartFrom::Latest).await;
     note(
         "kinesis:GetShardIterator",
         &arns.stream,

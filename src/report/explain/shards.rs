@@ -3,7 +3,7 @@
 
 use std::cmp::Reverse;
 
-use kinesis_consumer::shard_sync::Readability;
+use kinesis_consumer::{ShardId, shards::Readability};
 use right_sizing::ShardView as DecidedShard;
 use serde::Serialize;
 
@@ -136,7 +136,7 @@ pub fn application(
     let mut shards: Vec<_> = application
         .shards
         .iter()
-        .map(|shard| view(shard, of(&shard.id), now))
+        .map(|shard| view(shard, of(shard.id.as_str()), now))
         .collect();
     shards.sort_by(|one, other| {
         let key = |it: &ShardView| (it.state, Reverse(it.age_ms));
@@ -190,7 +190,7 @@ fn view(shard: &ShardSnapshot, decided: Option<&DecidedShard>, now: &Now) -> Sha
         }
         (Readability::Finished, _) => (ShardState::Finished, "at SHARD_END".to_owned()),
         (Readability::WaitsFor(parents), _) => {
-            let parents: Vec<_> = parents.iter().map(String::as_str).collect();
+            let parents: Vec<_> = parents.iter().map(ShardId::as_str).collect();
             let why = format!("only after {} is at SHARD_END", parents.join(" and "));
             (ShardState::Waits, why)
         }
@@ -211,9 +211,9 @@ fn view(shard: &ShardSnapshot, decided: Option<&DecidedShard>, now: &Now) -> Sha
         busy: lease.busy,
     });
     ShardView {
-        id: shard.id.clone(),
+        id: shard.id.to_string(),
         closed: shard.closed,
-        parents: shard.parents.iter().cloned().collect(),
+        parents: shard.parents.iter().map(ToString::to_string).collect(),
         state,
         why,
         age_ms,
@@ -234,7 +234,7 @@ fn state(verdict: Option<&Verdict>) -> ShardState {
     }
 }
 
-fn can_be_read(start: Option<&kinesis_consumer::sequence::Checkpoint>) -> String {
+fn can_be_read(start: Option<&kinesis_consumer::Checkpoint>) -> String {
     match start {
         None => "a worker can read it now".to_owned(),
         Some(start) => format!("it has no lease yet: a worker will make one, at {start}"),

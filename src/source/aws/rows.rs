@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use kinesis_consumer::lease_table::dynamodb::item::Parsed;
+use kinesis_consumer::lease::Parsed;
 use tokio::{
     sync::{Mutex, MutexGuard},
     time::Instant,
@@ -35,15 +35,7 @@ impl Turn<'_> {
     /// Leaves them to the others, if there may be others: only a multi-stream application's table
     /// is scanned for several sources.
     pub(crate) fn share(mut self, rows: &Rows) {
-        let is_shared = |(_, row): &(String, Parsed)| {
-            matches!(
-                row,
-                Parsed::Lease {
-                    stream: Some(_),
-                    ..
-                }
-            )
-        };
+        let is_shared = |(_, row): &(String, Parsed)| matches!(row, Parsed::Lease(lease) if lease.key.stream.is_some());
         *self.0 = rows
             .iter()
             .any(is_shared)
@@ -53,18 +45,16 @@ impl Turn<'_> {
 
 #[cfg(test)]
 mod tests {
-    use kinesis_consumer::{lease::Lease, sequence::Checkpoint};
+    use kinesis_consumer::{Checkpoint, lease::Lease};
 
     use super::*;
 
     const FRESH: Duration = Duration::from_secs(13);
 
     fn rows(stream: Option<&str>) -> Rows {
-        let lease = Parsed::Lease {
-            lease: Box::new(Lease::new("0", Checkpoint::TrimHorizon)),
-            stream: stream.map(|stream| stream.parse().unwrap()),
-        };
-        Arc::new(vec![("0".to_owned(), lease)])
+        let mut lease = Lease::new("0", Checkpoint::TrimHorizon);
+        lease.key.stream = stream.map(|stream| stream.parse().unwrap());
+        Arc::new(vec![("0".to_owned(), Parsed::Lease(Box::new(lease)))])
     }
 
     async fn scan(shared: &SharedRows, found: &Rows) -> bool {

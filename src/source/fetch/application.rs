@@ -9,10 +9,9 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use kinesis_consumer::{
-    config::InitialPosition,
+    InitialPosition, ShardId,
     lease::Lease,
-    shard::Shard,
-    shard_sync::{Readability, open_but_finished, readability, recreated},
+    shards::{Readability, Shard, open_but_finished, readability, recreated},
 };
 use tokio::time::Instant;
 use tracing::warn;
@@ -38,7 +37,7 @@ pub struct ApplicationFetcher {
     reads: Arc<dyn Reads>,
     listed: Option<Listed>,
     probing: Probing,
-    heartbeats: HashMap<String, Heartbeat>,
+    heartbeats: HashMap<ShardId, Heartbeat>,
     /// Broken rows that the log named last.
     malformed: Vec<(String, String)>,
     /// Lists in a row that showed an older stream of this name.
@@ -54,8 +53,8 @@ struct Listed {
     time: Timestamp,
     table: Table,
     shards: Vec<Shard>,
-    leases: HashMap<String, Lease>,
-    readability: HashMap<String, Readability>,
+    leases: HashMap<ShardId, Lease>,
+    readability: HashMap<ShardId, Readability>,
 }
 
 /// When a lease's counter last moved.
@@ -121,7 +120,7 @@ impl ApplicationFetcher {
                     "The list was made while the stream was resharded; the scaler lists again in a moment",
                 )
             })?;
-        let is_listed = |lease: &&Lease| known.contains_key(&lease.key);
+        let is_listed = |lease: &&Lease| known.contains_key(&lease.key.shard);
         let table = if leases_found {
             Table::Read {
                 leases: leases.leases.len(),
@@ -144,7 +143,7 @@ impl ApplicationFetcher {
             leases: leases
                 .leases
                 .into_iter()
-                .map(|lease| (lease.key.clone(), lease))
+                .map(|lease| (lease.key.shard.clone(), lease))
                 .collect(),
             readability: known.into_iter().collect(),
         });
@@ -184,7 +183,9 @@ impl ApplicationFetcher {
                     .get(&shard.id)
                     .cloned()
                     .unwrap_or(Readability::NotWanted),
-                probe: lag.then(|| self.probing.snapshot(&shard.id)).flatten(),
+                probe: lag
+                    .then(|| self.probing.snapshot(shard.id.as_str()))
+                    .flatten(),
             })
             .collect();
         ApplicationSnapshot {
@@ -217,7 +218,7 @@ impl ApplicationFetcher {
 
     /// A shard whose lease was finished, or is ahead, before the stream began: the stream was
     /// deleted and made anew. One list may lag behind a reshard, two in a row do not.
-    fn of_an_older_stream(&mut self, shards: &[Shard], leases: &[Lease]) -> Option<String> {
+    fn of_an_older_stream(&mut self, shards: &[Shard], leases: &[Lease]) -> Option<ShardId> {
         let shard = open_but_finished(leases, shards).or_else(|| recreated(leases, shards));
         self.older = if shard.is_some() { self.older + 1 } else { 0 };
         shard.filter(|_| self.older >= 2)
@@ -240,7 +241,7 @@ impl ApplicationFetcher {
     fn is_live(&self, listed: &Listed, lease: &Lease) -> bool {
         let moved = self
             .heartbeats
-            .get(&lease.key)
+            .get(&lease.key.shard)
             .map(|heartbeat| listed.at.duration_since(heartbeat.moved));
         lease.holder().is_some() && moved.is_some_and(|still| still < listed.renewed_within)
     }
@@ -254,15 +255,17 @@ impl Listed {
 
 /// When each lease's counter was last seen to move.
 fn heartbeats(
-    mut before: HashMap<String, Heartbeat>,
+    mut before: HashMap<ShardId, Heartbeat>,
     leases: &[Lease],
     now: Instant,
-) -> HashMap<String, Heartbeat> {
+) -> HashMap<ShardId, Heartbeat> {
     let beat = |lease: &Lease| {
         let counter = lease.counter;
-        let same = before.remove(&lease.key).filter(|it| it.counter == counter);
+        let same = before
+            .remove(&lease.key.shard)
+            .filter(|it| it.counter == counter);
         let moved = same.map_or(now, |it| it.moved);
-        (lease.key.clone(), Heartbeat { counter, moved })
+        (lease.key.shard.clone(), Heartbeat { counter, moved })
     };
     leases.iter().map(beat).collect()
 }

@@ -8,7 +8,7 @@ use std::{
 
 use futures::{StreamExt as _, stream};
 use jiff::Timestamp;
-use kinesis_consumer::{lease::Lease, sequence::Checkpoint};
+use kinesis_consumer::{Checkpoint, lease::Lease};
 use tokio::time::{Instant, timeout_at};
 
 use crate::{

@@ -13,11 +13,9 @@ use std::{
 use async_trait::async_trait;
 use jiff::Timestamp;
 use kinesis_consumer::{
-    kinesis::StartFrom,
+    Checkpoint, Position, SequenceNumber, ShardId,
     lease::Lease,
-    sequence::{Checkpoint, Position, SequenceNumber},
-    shard::{HashRange, Shard},
-    shard_sync::Readability,
+    shards::{HashRange, Readability, Shard, StartFrom},
 };
 use tokio::time::advance;
 
@@ -95,8 +93,8 @@ impl Fake {
             shard.closed |= parents.contains(&shard.id.as_str());
         }
         world.shards.push(Shard {
-            id: id.to_owned(),
-            parents: parents.iter().map(|id| (*id).to_owned()).collect(),
+            id: id.into(),
+            parents: parents.iter().map(|&id| id.into()).collect(),
             hash_range: HashRange { start: 0, end: 1 },
             starting_sequence_number: number(0),
             closed: false,
@@ -107,7 +105,7 @@ impl Fake {
     fn lease(&self, id: &str, checkpoint: Checkpoint) {
         let mut world = self.world();
         let leases = world.leases.get_or_insert_default();
-        match leases.iter_mut().find(|lease| lease.key == id) {
+        match leases.iter_mut().find(|lease| lease.key.shard == id) {
             Some(lease) => {
                 lease.checkpoint = checkpoint;
                 lease.counter += 1;

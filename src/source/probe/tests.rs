@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use kinesis_consumer::sequence::{Position as Place, SequenceNumber};
+use kinesis_consumer::{Position as Place, SequenceNumber};
 use rstest::rstest;
 
 use super::*;

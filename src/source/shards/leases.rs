@@ -2,10 +2,7 @@
 
 use std::sync::Arc;
 
-use kinesis_consumer::{
-    lease::Lease,
-    lease_table::dynamodb::item::{self, PROJECTION, Parsed},
-};
+use kinesis_consumer::lease::{self, Item, Lease, PROJECTION, Parsed};
 use kinesis_edge::{Failure, Kind, Service};
 
 use super::Leases;
@@ -63,7 +60,7 @@ pub(super) async fn leases(
 /// All rows, all pages.
 async fn scan(client: &Arc<Client>, table: &LeaseTable) -> Result<Vec<(String, Parsed)>, Failure> {
     let mut rows = Vec::new();
-    let row = |row: &item::Item| rows.push((item::key(row).to_owned(), item::parse(row)));
+    let row = |row: &Item| rows.push((lease::key(row).to_owned(), lease::parse(row)));
     let table = client.table(table).await;
     table.scan(&PROJECTION, MOST_PAGES, row).await?;
     Ok(rows)
@@ -89,16 +86,12 @@ impl Leases {
 
     fn add(&mut self, key: &str, row: &Parsed, wanted: &Stream) {
         match row {
-            Parsed::Lease {
-                lease,
-                stream: None,
-            } => self.leases.push(Lease::clone(lease)),
-            Parsed::Lease {
-                lease,
-                stream: Some(of),
-            } => {
+            Parsed::Lease(lease) => {
+                let Some(of) = &lease.key.stream else {
+                    return self.leases.push(Lease::clone(lease));
+                };
                 let is_account = wanted.account().is_none_or(|account| account == of.account);
-                let is_wanted = of.stream == wanted.name() && is_account;
+                let is_wanted = of.name == wanted.name() && is_account;
                 if is_wanted && !self.accounts.contains(&of.account) {
                     self.accounts.push(of.account.clone());
                 }
@@ -128,7 +121,6 @@ impl Leases {
 
 #[cfg(test)]
 mod tests {
-    use kinesis_consumer::lease_table::dynamodb::item::Item;
     use kinesis_edge::AttributeValue;
 
     use super::*;
@@ -159,7 +151,7 @@ mod tests {
     fn read(wanted: &Stream, rows: &[Item]) -> Leases {
         let mut leases = Leases::default();
         for row in rows {
-            leases.add(item::key(row), &item::parse(row), wanted);
+            leases.add(lease::key(row), &lease::parse(row), wanted);
         }
         leases
     }
@@ -168,7 +160,7 @@ mod tests {
         leases
             .leases
             .iter()
-            .map(|lease| lease.key.as_str())
+            .map(|lease| lease.key.shard.as_str())
             .collect()
     }
 

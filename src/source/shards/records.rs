@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use kinesis_consumer::{kinesis::StartFrom, sequence::SequenceNumber};
+use kinesis_consumer::{SequenceNumber, shards::StartFrom};
 use kinesis_edge::{Failure, Kind};
 
 use super::{Peek, ReadError, senseless};

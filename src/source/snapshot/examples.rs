@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use kinesis_consumer::shard_sync::Readability;
+use kinesis_consumer::shards::Readability;
 use tokio::time::Instant;
 
 use super::{ApplicationSnapshot, Lag, ProbeSnapshot, Probes, ShardSnapshot, Table};
@@ -53,7 +53,7 @@ pub(crate) fn lag_trigger(threshold_seconds: u64) -> Trigger {
 pub(crate) fn caught_up(shards: usize, failures: &[SourceErrorKind]) -> ApplicationSnapshot {
     let time = Timestamp::now();
     let shard = |number| ShardSnapshot {
-        id: format!("shardId-{number:012}"),
+        id: format!("shardId-{number:012}").into(),
         closed: false,
         parents: BTreeSet::new(),
         lease: None,

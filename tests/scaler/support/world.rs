@@ -6,12 +6,7 @@ use std::sync::Arc;
 use aws_sdk_dynamodb::operation::scan::ScanOutput;
 use aws_sdk_kinesis::primitives::Blob;
 use kinesis_consumer::{
-    checkpointer::Checkpointer,
-    config::{Config, InitialPosition},
-    processor::{ProcessorError, RecordProcessor},
-    record::Batch,
-    shard::ShardId,
-    worker::Worker,
+    Batch, Checkpointer, Config, InitialPosition, ProcessorError, RecordProcessor, Worker,
 };
 use serde_json::Value;
 use tokio::{sync::Semaphore, task::JoinHandle};
@@ -37,7 +32,6 @@ pub struct Running {
 
 struct Allowed(Arc<Semaphore>);
 
-#[async_trait::async_trait]
 impl RecordProcessor for Allowed {
     async fn process_records(
         &mut self,
@@ -163,25 +157,21 @@ impl Application {
     /// A worker that may process so many records.
     pub fn run(&self, worker: &str, records: usize) -> Running {
         let may = Arc::new(Semaphore::new(records));
-        let config = Config {
-            initial_position: InitialPosition::TrimHorizon,
-            failover_time: std::time::Duration::from_secs(1),
-            scan_interval: std::time::Duration::from_millis(200),
-            peer_scan_interval: std::time::Duration::from_millis(200),
-            shard_sync_interval: std::time::Duration::from_millis(300),
-            idle_between_reads: std::time::Duration::from_millis(50),
-            parent_poll_interval: std::time::Duration::from_millis(50),
-            shutdown_deadline: std::time::Duration::from_millis(100),
-            ..Config::new("orders", "billing", worker)
-        };
+        let mut config = Config::new("orders", "billing", worker);
+        config.initial_position = InitialPosition::TrimHorizon;
+        config.failover_time = std::time::Duration::from_secs(1);
+        config.scan_interval = std::time::Duration::from_millis(200);
+        config.peer_scan_interval = std::time::Duration::from_millis(200);
+        config.shard_sync_interval = std::time::Duration::from_millis(300);
+        config.idle_between_reads = std::time::Duration::from_millis(50);
+        config.parent_poll_interval = std::time::Duration::from_millis(50);
+        config.shutdown_deadline = std::time::Duration::from_millis(100);
         let given = Arc::clone(&may);
-        let factory =
-            move |_: &ShardId| Box::new(Allowed(Arc::clone(&given))) as Box<dyn RecordProcessor>;
         let worker = Worker::new(
             config,
             self.stack.aws.clone(),
             self.table.clone(),
-            Arc::new(factory),
+            move |_| Allowed(Arc::clone(&given)),
         );
         let stop = CancellationToken::new();
         let stopped = stop.clone().cancelled_owned();

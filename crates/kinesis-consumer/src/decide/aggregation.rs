@@ -1,12 +1,17 @@
-//! KPL aggregation: one Kinesis record that carries many user records (`retrieval/AggregatorUtil.java`, `messages.proto`).
+//! KPL aggregation: one Kinesis record that carries many user records
+//! (`retrieval/AggregatorUtil.java`, `messages.proto`).
 //!
-//! Magic number, protobuf, MD5 of the protobuf. Whatever is not exactly that is delivered as it came.
+//! Magic number, protobuf, MD5 of the protobuf. Whatever is not exactly that is delivered as it
+//! came.
 
 use bytes::Bytes;
 use md5::{Digest, Md5};
 use prost::Message;
 
-use crate::model::{record::Record, shard::HashRange};
+use crate::model::{
+    record::Record,
+    shard::{HashRange, hash_key},
+};
 
 #[cfg(test)]
 mod tests;
@@ -36,11 +41,13 @@ struct UserRecord {
     data: Option<Bytes>,
 }
 
-/// Appends the records that `record` carries to `out`: the user records of a KPL aggregate, or the record itself.
+/// Appends the records that `record` carries to `out`: the user records of a KPL aggregate, or the
+/// record itself.
 ///
-/// With `range`, the hash keys of the shard that it was read from: an aggregate of which any user record belongs elsewhere is dropped,
-/// as the KPL sends it again after a reshard. Data are slices of the aggregate's data, not copies: they keep it in memory.
-pub fn deaggregate(record: Record, range: Option<HashRange>, out: &mut Vec<Record>) {
+/// With `range`, the hash keys of the shard that it was read from: an aggregate of which any user
+/// record belongs elsewhere is dropped, as the KPL sends it again after a reshard. Data are slices
+/// of the aggregate's data, not copies: they keep it in memory.
+pub(crate) fn deaggregate(record: Record, range: Option<HashRange>, out: &mut Vec<Record>) {
     let Some(aggregate) = decode(&record.data) else {
         out.push(record);
         return;
@@ -108,8 +115,9 @@ fn expand(
                 Some(at) => explicit[at],
                 None => *implied[at].get_or_insert_with(|| hash_key(partition_key)),
             };
-            if !(range.start..=range.end).contains(&hash_key) {
-                // The rest is still looked at: a malformed aggregate is delivered as it came, wherever it belongs.
+            if !range.contains(hash_key) {
+                // The rest is still looked at: a malformed aggregate is delivered as it came,
+                // wherever it belongs.
                 whose = Whose::Elsewhere;
             }
         }
@@ -129,9 +137,4 @@ fn expand(
 /// An index beyond what fits is beyond every table.
 fn index(wire: u64) -> usize {
     usize::try_from(wire).unwrap_or(usize::MAX)
-}
-
-/// Where Kinesis puts a partition key: its MD5 as a number.
-fn hash_key(partition_key: &str) -> u128 {
-    u128::from_be_bytes(Md5::digest(partition_key).into())
 }

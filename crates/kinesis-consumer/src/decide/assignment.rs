@@ -1,9 +1,12 @@
 //! Which leases this worker shall hold: pure functions of what it saw of the table.
 //!
-//! An even share is reached in three ways. Leases that nobody holds are taken, each worker up to its share of all unfinished
-//! leases. From workers of this library leases are asked for, and handed over without duplicates. From KCL 2.x workers they are
-//! stolen, as 2.x does and at its pace: each steal makes duplicates until the other side notices. Asking, granting and stealing only happen where the other side holds at least two more: each move then
-//! makes the shares more even, so moves come to an end. KCL 2.x moves leases by the same measure but counts finished ones too.
+//! An even share is reached in three ways. Leases that nobody holds are taken, each worker up to
+//! its share of all unfinished leases. From workers of this library leases are asked for, and
+//! handed over without duplicates. From KCL 2.x workers they are stolen, as 2.x does and at its
+//! pace: each steal makes duplicates until the other side notices. Asking, granting and stealing
+//! only happen where the other side holds at least two more: each move then makes the shares more
+//! even, so moves come to an end. KCL 2.x moves leases by the same measure but counts finished ones
+//! too.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,30 +15,34 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::model::{lease::Lease, shard::ShardId};
+use crate::model::{keys::LeaseKey, lease::Lease};
 
+#[cfg(any(test, feature = "test-util"))]
+pub(crate) mod kcl2;
 mod observations;
 #[cfg(test)]
 mod rounds;
 #[cfg(test)]
 mod tests;
 
-pub use observations::Observations;
+pub(crate) use observations::Observations;
 
 /// What to do about a lease that this worker does not hold.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Action {
-    /// Nobody holds it, or its holder's time is over, or it is in our name from before a restart: `LeaseTable::take`.
-    Take(ShardId),
+pub(crate) enum Action {
+    /// Nobody holds it, or its holder's time is over, or it is in our name from before a restart:
+    /// `LeaseTable::take`.
+    Take(LeaseKey),
     /// A worker of this library holds it: `LeaseTable::ask`.
-    Ask(ShardId),
+    Ask(LeaseKey),
     /// A KCL 2.x worker holds it: `LeaseTable::take`, then [`Observations::stole`].
-    Steal(ShardId),
+    Steal(LeaseKey),
 }
 
+#[cfg(test)]
 impl Action {
     /// The lease's key.
-    pub fn key(&self) -> &ShardId {
+    pub(crate) fn key(&self) -> &LeaseKey {
         let (Self::Take(key) | Self::Ask(key) | Self::Steal(key)) = self;
         key
     }
@@ -43,19 +50,20 @@ impl Action {
 
 /// A worker's own bounds.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// Hold at most so many unfinished leases.
-    pub max_leases: usize,
+    pub(crate) max_leases: usize,
     /// Steal at most so many in two failover times.
-    pub max_steals: usize,
+    pub(crate) max_steals: usize,
 }
 
-/// What to do now, after `leases` was scanned and observed. `held`: the leases whose shard consumers this process runs.
-pub fn plan(
+/// What to do now, after `leases` was scanned and observed. `held`: the leases whose shard
+/// consumers this process runs.
+pub(crate) fn plan(
     leases: &[Lease],
     observations: &Observations,
     me: &str,
-    held: &BTreeSet<ShardId>,
+    held: &BTreeSet<LeaseKey>,
     limits: Limits,
     now: Instant,
 ) -> Vec<Action> {
@@ -74,16 +82,17 @@ pub fn plan(
     }
 }
 
-/// Which of our leases to hand over now, and to whom: those asked for (`handoverTo`) by a worker that has at least two less than
-/// we. `leases`: the last scan, with the newest known copies of those we hold. `leaving`: being handed over already, to whom.
-pub fn grants(
+/// Which of our leases to hand over now, and to whom: those asked for (`handoverTo`) by a worker
+/// that has at least two less than we. `leases`: the last scan, with the newest known copies of
+/// those we hold. `leaving`: being handed over already, to whom.
+pub(crate) fn grants(
     leases: &[Lease],
     observations: &Observations,
     me: &str,
-    held: &BTreeSet<ShardId>,
-    leaving: &BTreeMap<ShardId, String>,
+    held: &BTreeSet<LeaseKey>,
+    leaving: &BTreeMap<LeaseKey, String>,
     now: Instant,
-) -> Vec<(ShardId, String)> {
+) -> Vec<(LeaseKey, String)> {
     let view = View {
         observations,
         me,
@@ -131,13 +140,13 @@ pub fn grants(
 struct View<'a> {
     observations: &'a Observations,
     me: &'a str,
-    held: &'a BTreeSet<ShardId>,
+    held: &'a BTreeSet<LeaseKey>,
     now: Instant,
 }
 
 impl<'a> View<'a> {
-    /// Who holds the lease; `None`: anybody may take it, or it is in our name although we do not hold it. What we hold, we hold,
-    /// even if a scan lags behind and says otherwise.
+    /// Who holds the lease; `None`: anybody may take it, or it is in our name although we do not
+    /// hold it. What we hold, we hold, even if a scan lags behind and says otherwise.
     fn holder(&self, lease: &'a Lease) -> Option<&'a str> {
         if self.held.contains(&lease.key) {
             return Some(self.me);
@@ -175,9 +184,11 @@ impl<'a> View<'a> {
         let target = unfinished.len().div_ceil(workers.len());
         let need = target
             .saturating_sub(mine)
-            // In our name from before a restart: others count them as ours until they expire. Evened out later.
+            // In our name from before a restart: others count them as ours until they expire.
+            // Evened out later.
             .max(available.iter().filter(|lease| is_ours(lease)).count())
-            // Those whose share they are do not take them (limits; a KCL that waits): no shard may be left alone for that.
+            // Whose share they are, do not take them (limits, or a KCL that waits): no shard may
+            // stay without a worker for that.
             .max(
                 available
                     .iter()
@@ -197,9 +208,10 @@ impl<'a> View<'a> {
 
     /// Leases to get from whoever has at least two more than we, the richest first.
     fn moves(&self, unfinished: &[&'a Lease], limits: Limits) -> Vec<Action> {
-        // What each will still hold when the standing requests are granted, and what else can be had of it. What others asked for
-        // does not count as theirs: a lease that is about to move shall not make its next holder one to ask. A request that the holder
-        // will refuse, as its asker has enough by now, stands for nothing.
+        // What each will still hold when the standing requests are granted, and what else can be
+        // had of it. What others asked for does not count as theirs: a lease that is about to move
+        // shall not make its next holder one to ask. A request that the holder will refuse, as its
+        // asker has enough by now, stands for nothing.
         let mut held: BTreeMap<&str, usize> = BTreeMap::new();
         for holder in unfinished.iter().filter_map(|lease| self.holder(lease)) {
             *held.entry(holder).or_default() += 1;

@@ -1,7 +1,8 @@
 //! Does a KCL 3 leader assign this application's leases?
 //!
-//! It does while `Migration3.0` says so and the leader lock's version moves within the lock's duration. Like lease expiry this is
-//! judged by an observer's own monotonic clock. A lock that stands still is of workers that are gone: the table can be taken over.
+//! It does while `Migration3.0` says so and the leader lock's version moves within the lock's
+//! duration. Like lease expiry this is judged by an observer's own monotonic clock. A lock that
+//! stands still is of workers that are gone: the table can be taken over.
 
 use std::time::Duration;
 

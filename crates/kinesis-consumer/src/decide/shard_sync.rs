@@ -1,7 +1,8 @@
 //! Which leases must exist: pure functions of the stream's shards and the table's leases.
 //!
-//! KCL's rules (`leases/HierarchicalShardSyncer.java`), with one more: the child of a finished lease gets its lease here if whoever
-//! finished the parent did not live to create it. It starts at TRIM_HORIZON whatever the initial position, so nothing is skipped.
+//! KCL's rules (`leases/HierarchicalShardSyncer.java`), with one more: the child of a finished
+//! lease gets its lease here if whoever finished the parent did not live to create it. It starts at
+//! TRIM_HORIZON whatever the initial position, so nothing is skipped.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -9,9 +10,10 @@ use crate::{
     edge::kinesis::ShardFilter,
     face::config::InitialPosition,
     model::{
+        keys::{LeaseKey, ShardId},
         lease::Lease,
         sequence::Checkpoint,
-        shard::{ChildShard, HashRange, Shard, ShardId},
+        shard::{ChildShard, HashRange, Shard},
     },
 };
 
@@ -45,7 +47,7 @@ pub struct OpenChildOfOpenParent {
 }
 
 /// The filter of the `ListShards` call whose answer [`initial`] wants.
-pub fn initial_filter(position: InitialPosition) -> ShardFilter {
+pub(crate) fn initial_filter(position: InitialPosition) -> ShardFilter {
     match position {
         InitialPosition::TrimHorizon => ShardFilter::AtTrimHorizon,
         InitialPosition::Latest => ShardFilter::AtLatest,
@@ -94,8 +96,9 @@ pub fn initial(shards: &[Shard], position: InitialPosition) -> Result<Vec<Lease>
     }
 }
 
-/// The leases that a table that is not empty lacks, oldest shards first. `shards`: all of them ([`ShardFilter::All`]).
-pub fn missing(
+/// The leases that a table that is not empty lacks, oldest shards first. `shards`: all of them
+/// ([`ShardFilter::All`]).
+pub(crate) fn missing(
     shards: &[Shard],
     leases: &[Lease],
     position: InitialPosition,
@@ -107,39 +110,35 @@ pub fn missing(
     Ok(lineage.into_created())
 }
 
-/// The children of a closed shard, where `GetRecords` told none.
-pub fn child_shards(parent: &str, shards: &[Shard]) -> Vec<ChildShard> {
+/// The children of a closed shard, where `GetRecords` listed none.
+pub fn child_shards(parent: &ShardId, shards: &[Shard]) -> Vec<ChildShard> {
     let of_parent = shards.iter().filter(|shard| shard.parents.contains(parent));
-    of_parent
-        .map(|shard| ChildShard {
-            id: shard.id.clone(),
-            parents: shard.parents.clone(),
-            hash_range: shard.hash_range,
-        })
-        .collect()
+    of_parent.map(ChildShard::from).collect()
 }
 
-/// The leases of a finished parent's children. They start at TRIM_HORIZON: the parent was read to its end.
-pub fn children(parent: &Lease, children: &[ChildShard]) -> Vec<Lease> {
+/// The leases of a finished parent's children. They start at TRIM_HORIZON: the parent was read to
+/// its end.
+pub(crate) fn children(parent: &Lease, children: &[ChildShard]) -> Vec<Lease> {
     children
         .iter()
         .map(|child| {
-            let mut lease = Lease::new(child.id.clone(), Checkpoint::TrimHorizon);
+            let mut lease = Lease::new(parent.key.sibling(&child.id), Checkpoint::TrimHorizon);
             lease.parents.clone_from(&child.parents);
-            lease.parents.insert(parent.key.clone());
+            lease.parents.insert(parent.key.shard.clone());
             lease.hash_range = Some(child.hash_range);
             lease
         })
         .collect()
 }
 
-/// The parent that a merge has to wait for: it has no lease yet, although another parent has one. Its lease comes by [`missing`]
-/// or at its own parent's end; if `ListShards` does not tell it any more, go on without.
-pub fn absent_merge_parent<'a>(
+/// The parent that a merge has to wait for: it has no lease yet, although another parent has one.
+/// Its lease comes by [`missing`] or at its own parent's end; if `ListShards` does not list it any
+/// more, go on without.
+pub(crate) fn absent_merge_parent<'a>(
     children: &'a [ChildShard],
     leases: &[Lease],
 ) -> Option<&'a ShardId> {
-    let leased: HashSet<_> = leases.iter().map(|lease| &lease.key).collect();
+    let leased: HashSet<_> = leases.iter().map(|lease| &lease.key.shard).collect();
     children
         .iter()
         .filter(|child| child.parents.iter().any(|parent| leased.contains(parent)))
@@ -147,23 +146,26 @@ pub fn absent_merge_parent<'a>(
         .find(|parent| !leased.contains(parent))
 }
 
-/// The finished leases that nobody needs any more: no parent's lease is left, and each child has its lease and got going.
-/// A lease whose shard is gone from the stream does not wait for its children to get going.
-pub fn deletable(leases: &[Lease], listed: &[Shard]) -> Vec<Lease> {
+/// The finished leases that nobody needs any more: no parent's lease is left, and each child has
+/// its lease and got going. A lease whose shard is gone from the stream does not wait for its
+/// children to get going.
+pub(crate) fn deletable(leases: &[Lease], listed: &[Shard]) -> Vec<Lease> {
     let by_key: HashMap<_, _> = leases
         .iter()
-        .map(|lease| (lease.key.as_str(), lease))
+        .map(|lease| (&lease.key.shard, lease))
         .collect();
-    let listed_ids: HashSet<_> = listed.iter().map(|shard| shard.id.as_str()).collect();
-    let mut children: HashMap<&str, BTreeSet<&str>> = HashMap::new();
+    let listed_ids: HashSet<_> = listed.iter().map(|shard| &shard.id).collect();
+    let mut children: HashMap<&ShardId, BTreeSet<&ShardId>> = HashMap::new();
     for lease in leases {
         children
-            .entry(&lease.key)
+            .entry(&lease.key.shard)
             .or_default()
-            .extend(lease.children.iter().map(String::as_str));
+            .extend(&lease.children);
     }
     let parents_of_shards = listed.iter().map(|shard| (&shard.id, &shard.parents));
-    let parents_of_leases = leases.iter().map(|lease| (&lease.key, &lease.parents));
+    let parents_of_leases = leases
+        .iter()
+        .map(|lease| (&lease.key.shard, &lease.parents));
     for (child, parents) in parents_of_shards.chain(parents_of_leases) {
         for parent in parents {
             children.entry(parent).or_default().insert(child);
@@ -171,9 +173,9 @@ pub fn deletable(leases: &[Lease], listed: &[Shard]) -> Vec<Lease> {
     }
 
     let needed = |lease: &Lease| {
-        let is_listed = listed_ids.contains(lease.key.as_str());
-        let children = &children[lease.key.as_str()];
-        let child_needs_it = |child: &&str| match by_key.get(child) {
+        let is_listed = listed_ids.contains(&lease.key.shard);
+        let children = &children[&lease.key.shard];
+        let child_needs_it = |child: &&ShardId| match by_key.get(child) {
             Some(child) => {
                 is_listed
                     && matches!(
@@ -186,7 +188,7 @@ pub fn deletable(leases: &[Lease], listed: &[Shard]) -> Vec<Lease> {
         lease
             .parents
             .iter()
-            .any(|parent| by_key.contains_key(parent.as_str()))
+            .any(|parent| by_key.contains_key(parent))
             || children.iter().any(child_needs_it)
             || (children.is_empty() && is_listed)
     };
@@ -197,8 +199,9 @@ pub fn deletable(leases: &[Lease], listed: &[Shard]) -> Vec<Lease> {
     candidates.filter(|lease| !needed(lease)).cloned().collect()
 }
 
-/// The hash keys that no unfinished lease covers. None while an unfinished lease lacks its range ([`back_fill`] first).
-pub fn holes(leases: &[Lease]) -> Vec<HashRange> {
+/// The hash keys that no unfinished lease covers. None while an unfinished lease lacks its range
+/// ([`back_fill`] first).
+pub(crate) fn holes(leases: &[Lease]) -> Vec<HashRange> {
     let unfinished = leases.iter().filter(|lease| !lease.is_finished());
     let Some(mut ranges) = unfinished
         .map(|lease| lease.hash_range)
@@ -228,32 +231,37 @@ pub fn holes(leases: &[Lease]) -> Vec<HashRange> {
 }
 
 /// The hash ranges to write into leases that lack them.
-pub fn back_fill(leases: &[Lease], shards: &[Shard]) -> Vec<(ShardId, HashRange)> {
+pub(crate) fn back_fill(leases: &[Lease], shards: &[Shard]) -> Vec<(LeaseKey, HashRange)> {
     let ranges: HashMap<_, _> = shards
         .iter()
         .map(|shard| (&shard.id, shard.hash_range))
         .collect();
     let lacking = leases.iter().filter(|lease| lease.hash_range.is_none());
     lacking
-        .filter_map(|lease| Some((lease.key.clone(), *ranges.get(&lease.key)?)))
+        .filter_map(|lease| Some((lease.key.clone(), *ranges.get(&lease.key.shard)?)))
         .collect()
 }
 
-/// A shard that starts after its lease's checkpoint: the stream was deleted and made anew under the same name.
+/// A shard that starts after its lease's checkpoint: the stream was deleted and made anew under the
+/// same name.
 pub fn recreated(leases: &[Lease], shards: &[Shard]) -> Option<ShardId> {
     let starts: HashMap<_, _> = shards
         .iter()
         .map(|shard| (&shard.id, &shard.starting_sequence_number))
         .collect();
-    let older = |lease: &&Lease| match (&lease.checkpoint, starts.get(&lease.key)) {
+    let older = |lease: &&Lease| match (&lease.checkpoint, starts.get(&lease.key.shard)) {
         (Checkpoint::At(position), Some(start)) => position.sequence_number < **start,
         _ => false,
     };
-    leases.iter().find(older).map(|lease| lease.key.clone())
+    leases
+        .iter()
+        .find(older)
+        .map(|lease| lease.key.shard.clone())
 }
 
-/// Shards that are open although their leases say that they are processed to the end. For a moment that is `ListShards` lagging behind a
-/// reshard; if it lasts, the leases are of an older stream of the same name.
+/// Shards that are open although their leases say that they are processed to the end. For a moment
+/// that is `ListShards` lagging behind a reshard; if it lasts, the leases are of an older stream of
+/// the same name.
 pub fn open_but_finished(leases: &[Lease], shards: &[Shard]) -> Option<ShardId> {
     let open: HashSet<_> = shards
         .iter()
@@ -262,8 +270,8 @@ pub fn open_but_finished(leases: &[Lease], shards: &[Shard]) -> Option<ShardId> 
         .collect();
     leases
         .iter()
-        .find(|lease| lease.is_finished() && open.contains(&lease.key))
-        .map(|lease| lease.key.clone())
+        .find(|lease| lease.is_finished() && open.contains(&lease.key.shard))
+        .map(|lease| lease.key.shard.clone())
 }
 
 fn new_lease(shard: &Shard, checkpoint: Checkpoint) -> Lease {

@@ -1,16 +1,22 @@
-//! What the library asks of Kinesis, as a seam: `sdk` asks AWS, tests script it.
+//! What the library asks of Kinesis, as a seam: `sdk` asks AWS, `memory` is for tests.
 
 use std::fmt;
 
 use async_trait::async_trait;
 
-use crate::model::{
-    record::Record,
-    sequence::SequenceNumber,
-    shard::{ChildShard, Shard, ShardId},
+use crate::{
+    edge::failure::CallError,
+    model::{
+        keys::ShardId,
+        record::Record,
+        sequence::SequenceNumber,
+        shard::{ChildShard, Shard},
+    },
 };
 
-pub mod sdk;
+#[cfg(feature = "test-util")]
+pub(crate) mod memory;
+pub(crate) mod sdk;
 
 pub use kinesis_edge::ShardFilter;
 
@@ -20,7 +26,7 @@ pub type StartFrom = kinesis_edge::StartFrom<SequenceNumber>;
 /// One answer of `GetRecords`.
 #[derive(Clone, Debug, Default)]
 pub struct Page {
-    /// Records in order, as they came (aggregates whole).
+    /// Records in order, as they came: aggregates whole.
     pub records: Vec<Record>,
     /// Where to go on; `None`: the closed shard's end.
     pub next_iterator: Option<String>,
@@ -30,30 +36,44 @@ pub struct Page {
     pub children: Vec<ChildShard>,
 }
 
-/// Why a Kinesis call failed, by what is to be done.
+/// Why a call to Kinesis failed, by what is to be done.
 #[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum KinesisError {
-    /// Slower, please: of this shard or of the account.
+    /// A rate of this shard or of the account is exceeded: ask again later.
     #[error("throttled: {0}")]
-    Throttled(String),
-    /// Get a new iterator, after the last fetched record.
+    Throttled(#[source] CallError),
+    /// The iterator is too old: get a new one, after the last fetched record.
     #[error("iterator expired: {0}")]
-    ExpiredIterator(String),
+    ExpiredIterator(#[source] CallError),
     /// The sequence number is not of this shard, or older than the retention period.
     #[error("sequence number refused: {0}")]
-    InvalidSequenceNumber(String),
+    InvalidSequenceNumber(#[source] CallError),
     /// No such stream or shard.
     #[error("not found: {0}")]
-    NotFound(String),
-    /// Denied, no credentials, KMS key disabled, a hard limit: waiting does not help, and it is told.
+    NotFound(#[source] CallError),
+    /// Denied, no credentials, KMS key disabled, a hard limit: waiting does not help.
     #[error("{0}")]
-    Permanent(String),
-    /// 5xx, timeout, broken connection: ask again.
+    Permanent(#[source] CallError),
+    /// 5xx, time-out, broken connection: ask again.
     #[error("{0}")]
-    Unavailable(String),
+    Unavailable(#[source] CallError),
 }
 
-/// The stream of one worker.
+impl KinesisError {
+    /// AWS's error code, such as `ExpiredIteratorException`. `None`: AWS gave no usable answer.
+    pub fn code(&self) -> Option<&str> {
+        let (Self::Throttled(error)
+        | Self::ExpiredIterator(error)
+        | Self::InvalidSequenceNumber(error)
+        | Self::NotFound(error)
+        | Self::Permanent(error)
+        | Self::Unavailable(error)) = self;
+        error.code()
+    }
+}
+
+/// One stream, as one worker reads it.
 #[async_trait]
 pub trait Kinesis: fmt::Debug + Send + Sync {
     /// The shards, all pages.

@@ -1,39 +1,62 @@
-//! The lease table: each write is one conditional update, exactly as KCL's (`leases/dynamodb/DynamoDBLeaseRefresher.java`).
+//! The lease table: each write is one conditional update, exactly as KCL's
+//! (`leases/dynamodb/DynamoDBLeaseRefresher.java`).
 //!
-//! Losing a race is normal control flow: [`TableError::Conflict`] says the lease has moved on, with what it is now where known.
+//! Losing a race is normal control flow: [`TableError::Conflict`] says that the lease has moved on,
+//! with what it is now where that is known.
 
 use std::{collections::BTreeSet, fmt};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use crate::model::{
-    lease::Lease,
-    sequence::Checkpoint,
-    shard::{HashRange, ShardId},
+use crate::{
+    edge::failure::CallError,
+    model::{
+        keys::{LeaseKey, ShardId},
+        lease::Lease,
+        sequence::Checkpoint,
+        shard::HashRange,
+    },
 };
 
-pub mod dynamodb;
-pub mod memory;
+pub(crate) mod dynamodb;
+#[cfg(feature = "test-util")]
+pub(crate) mod memory;
 
-/// Why a lease table call failed.
+/// Why a call to the lease table failed.
 #[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum TableError {
-    /// The condition did not hold: somebody else wrote first (or an earlier attempt of this very call did).
+    /// The condition did not hold: somebody else wrote first (or an earlier attempt of this very
+    /// call did). The lease as it is now, where that is known.
     #[error("the lease was written by somebody else")]
     Conflict(Option<Box<Lease>>),
-    /// DynamoDB says slower. Nothing was written.
+    /// DynamoDB throttled the call. Nothing was written.
     #[error("throttled: {0}")]
-    Throttled(String),
+    Throttled(#[source] CallError),
     /// Not allowed, no such table, wrong schema: waiting does not help.
     #[error("{0}")]
-    Permanent(String),
+    Permanent(#[source] CallError),
     /// No usable answer: the write may have happened or not.
     #[error("{0}")]
-    Unavailable(String),
+    Unavailable(#[source] CallError),
 }
 
-/// What the table says of KCL 3 (items `Migration3.0` and `Leader`, in the lease table or in `<application>-CoordinatorState`).
+impl TableError {
+    /// AWS's error code, such as `AccessDeniedException`. `None`: a conflict, or AWS gave no usable
+    /// answer.
+    pub fn code(&self) -> Option<&str> {
+        match self {
+            Self::Conflict(_) => None,
+            Self::Throttled(error) | Self::Permanent(error) | Self::Unavailable(error) => {
+                error.code()
+            }
+        }
+    }
+}
+
+/// What the table says of KCL 3: items `Migration3.0` and `Leader`, in the lease table or in
+/// `<application>-CoordinatorState`.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Kcl3State {
     /// `cv` of `Migration3.0`, such as `CLIENT_VERSION_3X`.
@@ -49,7 +72,7 @@ pub struct LeaderLock {
     pub owner: String,
     /// `recordVersionNumber`: a new UUID at each heartbeat.
     pub version: String,
-    /// `leaseDuration` in milliseconds.
+    /// `leaseDuration`, in milliseconds.
     pub lease_millis: u64,
 }
 
@@ -58,52 +81,65 @@ fn new_process() -> String {
     format!("{:016x}", fastrand::u64(..))
 }
 
-/// The lease table of one application, as one process uses it: each handle stands for a process of its own (`nativeProcess`).
+/// The lease table of one application, as one process uses it: each handle stands for a process of
+/// its own (`nativeProcess`).
 #[async_trait]
 pub trait LeaseTable: fmt::Debug + Send + Sync {
-    /// Creates the table when absent (PAY_PER_REQUEST) and waits until it can be used. `Ok(true)`: it was created.
+    /// Creates the table when absent (PAY_PER_REQUEST) and waits until it can be used. `Ok(true)`:
+    /// it was created.
     async fn ensure_exists(&self) -> Result<bool, TableError>;
 
     /// All leases, eventually consistent. Items that are no leases, and broken ones, are skipped.
     async fn scan(&self) -> Result<Vec<Lease>, TableError>;
 
     /// One lease, consistent.
-    async fn read(&self, key: &str) -> Result<Option<Lease>, TableError>;
+    async fn read(&self, key: &LeaseKey) -> Result<Option<Lease>, TableError>;
 
     /// Adds a lease. `Ok(false)`: it is there already, and stays as it is.
     async fn create(&self, lease: &Lease) -> Result<bool, TableError>;
 
-    /// On condition of `lease.counter`: makes `worker` the owner, clears `handoverTo` and `busy`, counters + 1, `nativeProcess` that of this
-    /// table handle, removes a left-over `checkpointOwner`, counts the owner switch. Returns the lease as stored.
+    /// On condition of `lease.counter`: makes `worker` the owner, clears `handoverTo` and `busy`,
+    /// counters + 1, `nativeProcess` that of this table handle, removes a left-over
+    /// `checkpointOwner`, counts the owner switch. Returns the lease as stored.
     async fn take(&self, lease: &Lease, worker: &str) -> Result<Lease, TableError>;
 
-    /// On condition of `lease.counter` (and no `checkpointOwner`): counter + 1, `busy` as in `lease`. Returns the lease as stored, so the holder sees `handoverTo`.
+    /// On condition of `lease.counter` (and no `checkpointOwner`): counter + 1, `busy` as in
+    /// `lease`. Returns the lease as stored, so the holder sees `handoverTo`.
     async fn renew(&self, lease: &Lease) -> Result<Lease, TableError>;
 
-    /// On condition of `lease.counter`: writes the checkpoint, counter + 1, `busy` as in `lease`, switches 0, drops pending checkpoints and `latestSince`.
+    /// On condition of `lease.counter`: writes the checkpoint, counter + 1, `busy` as in `lease`,
+    /// switches 0, drops pending checkpoints and `latestSince`.
     async fn checkpoint(&self, lease: &Lease, checkpoint: &Checkpoint)
     -> Result<Lease, TableError>;
 
-    /// On condition of `lease.counter`: clears the owner and what is ours, counter + 1. The next worker may take it at once.
-    /// (While a KCL 3 leader moves it, the owner is the next one, and stays: `checkpointOwner` is cleared instead.)
+    /// On condition of `lease.counter`: clears the owner and what is ours, counter + 1. The next
+    /// worker may take it at once. (While a KCL 3 leader moves it, the owner is the next one, and
+    /// stays: `checkpointOwner` is cleared instead.)
     async fn release(&self, lease: &Lease) -> Result<(), TableError>;
 
-    /// On condition of `lease.counter`: makes `to` the owner, clears `handoverTo`, `busy` and `nativeProcess`, counters + 1, counts the switch.
-    /// Conflicts too while a KCL 3 leader moves it.
+    /// On condition of `lease.counter`: makes `to` the owner, clears `handoverTo`, `busy` and
+    /// `nativeProcess`, counters + 1, counts the switch. Conflicts too while a KCL 3 leader moves
+    /// it.
     async fn hand_over(&self, lease: &Lease, to: &str) -> Result<(), TableError>;
 
-    /// Asks the holder for the lease, on condition that it is native and, like `handoverTo`, as in `lease`. The counter does not move.
+    /// Asks the holder for the lease, on condition that it is native and, like `handoverTo`, as in
+    /// `lease`. The counter does not move.
     async fn ask(&self, lease: &Lease, worker: &str) -> Result<(), TableError>;
 
-    /// Remembers since when LATEST stands, on condition that the lease exists, is still at LATEST and has no `latestSince`.
-    async fn remember_latest(&self, key: &str, since: Timestamp) -> Result<(), TableError>;
+    /// Remembers since when LATEST stands, on condition that the lease exists, is still at LATEST
+    /// and has no `latestSince`.
+    async fn remember_latest(&self, key: &LeaseKey, since: Timestamp) -> Result<(), TableError>;
 
-    /// Writes `childShardIds`, on condition that the lease exists. The counter does not move. None: nothing is written.
-    async fn set_children(&self, key: &str, children: &BTreeSet<ShardId>)
-    -> Result<(), TableError>;
+    /// Writes `childShardIds`, on condition that the lease exists. The counter does not move.
+    /// Without children nothing is written.
+    async fn set_children(
+        &self,
+        key: &LeaseKey,
+        children: &BTreeSet<ShardId>,
+    ) -> Result<(), TableError>;
 
     /// Writes the hash range, on condition that the lease exists. The counter does not move.
-    async fn set_hash_range(&self, key: &str, range: HashRange) -> Result<(), TableError>;
+    async fn set_hash_range(&self, key: &LeaseKey, range: HashRange) -> Result<(), TableError>;
 
     /// Deletes a lease, on condition that it is finished and its counter is as read.
     async fn delete(&self, lease: &Lease) -> Result<(), TableError>;

@@ -1,4 +1,5 @@
-//! A worker's settings. Failover time, initial position, records per call and steals have KCL's defaults.
+//! A worker's settings. Failover time, initial position, records per call and steals have KCL's
+//! defaults.
 
 use std::{num::NonZero, time::Duration};
 
@@ -17,8 +18,10 @@ pub enum InitialPosition {
     AtTimestamp(Timestamp),
 }
 
-/// A worker's settings. `Config::new` gives the defaults; change fields as wanted.
+/// A worker's settings. [`Config::new`] gives the defaults; change fields as wanted. Settings that
+/// make no sense are refused by [`Worker::run`](crate::Worker::run).
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Config {
     /// Stream name or ARN.
     pub stream: String,
@@ -26,41 +29,46 @@ pub struct Config {
     pub application: String,
     /// This worker's name: unique in the application, and best stable over restarts (a pod's name).
     pub worker_id: String,
-    /// The lease table. Default: the application's name.
+    /// The lease table's name. Default: the application's name.
     pub lease_table: String,
     /// Where to start. Default: LATEST, as KCL.
     pub initial_position: InitialPosition,
-    /// A lease not renewed for so long may be taken by others. All workers of an application must agree. Default 10 s.
+    /// A lease not renewed for so long may be taken by others. All workers of an application must
+    /// agree. Default 10 s.
     pub failover_time: Duration,
-    /// How often the table is scanned while other workers are about: what the fast hand-over costs. Default 2 s.
+    /// The time between scans of the table while other workers are about: what the fast hand-over
+    /// costs. Default 2 s.
     pub peer_scan_interval: Duration,
-    /// How often the table is scanned by a lone worker. Default 20 s.
+    /// The time between scans of the table by a lone worker. Default 20 s.
     pub scan_interval: Duration,
-    /// How often shards and leases are compared. Default 2 min.
+    /// The time between comparisons of shards and leases. Default 2 min.
     pub shard_sync_interval: Duration,
     /// Hold at most so many leases. Default: no limit.
     pub max_leases: usize,
     /// Steal at most so many leases of KCL 2.x workers in two failover times. Default 1, as KCL.
     pub max_steals: usize,
-    /// So many batches can be in work at full speed at a time; what `busy` in the leases is a part of. Default: the cores that the process
-    /// may use. Fewer where something else is scarce, such as 1 for a quota downstream that the shards share.
+    /// So many batches can be in work at full speed at a time; what `busy` in the leases is a part
+    /// of. Default: the cores that the process may use. Fewer where something else is scarce, such
+    /// as 1 for a quota downstream that the shards share.
     pub parallelism: usize,
     /// Records of one GetRecords call. Default 10,000, the most there is.
     pub max_records: u32,
     /// The pause between GetRecords calls of one shard at the tip. Default 1 s.
     pub idle_between_reads: Duration,
-    /// The shortest time between GetRecords calls of one shard while behind. Default 200 ms: the quota is 5 calls a second.
+    /// The shortest time between GetRecords calls of one shard while behind. Default 200 ms: the
+    /// quota is 5 calls a second.
     pub min_read_interval: Duration,
     /// Bytes read of one shard per second, at most. Default 2 MiB: the quota.
     pub read_bytes_per_second: u64,
-    /// Memory of one shard's fetched records, about. Default 4 MiB: 10,000 small records. While they are processed one more page is fetched,
-    /// however large.
+    /// Memory of one shard's fetched records, in bytes, about. Default 4 MiB: 10,000 small records.
+    /// While they are processed one more page is fetched, however large.
     pub prefetch_bytes: usize,
-    /// How often a child asks whether its parents are finished. Default 1 s.
+    /// The time between a child's questions whether its parents are finished. Default 1 s.
     pub parent_poll_interval: Duration,
     /// The first wait after a processor failure; doubles up to a minute. Default 500 ms.
     pub processor_backoff: Duration,
-    /// At shutdown, how long a batch in work may take before it is abandoned without a checkpoint. Default 20 s.
+    /// At shutdown, how long a batch in work may take before it is abandoned without a checkpoint.
+    /// Default 20 s.
     pub shutdown_deadline: Duration,
     /// Room for clock skew in `latestSince`. Default 5 s.
     pub clock_skew: Duration,
@@ -137,16 +145,16 @@ impl Config {
         Ok(())
     }
 
-    /// How often held leases are renewed: 35 % of the failover time, so that two attempts may fail. KCL takes a third; the rest pays for
-    /// the scans and for the look-out for KCL 3.
-    pub fn renew_interval(&self) -> Duration {
+    /// The time between renewals of a held lease: 35 % of the failover time, so that two attempts
+    /// may fail. KCL takes a third; the rest pays for the scans and for the look-out for KCL 3.
+    pub(crate) fn renew_interval(&self) -> Duration {
         self.failover_time.mul_f64(0.35)
     }
 }
 
 impl InitialPosition {
     /// The sentinel that new leases get.
-    pub fn checkpoint(self) -> Checkpoint {
+    pub(crate) fn checkpoint(self) -> Checkpoint {
         match self {
             Self::TrimHorizon => Checkpoint::TrimHorizon,
             Self::Latest => Checkpoint::Latest,

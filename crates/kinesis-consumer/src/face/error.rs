@@ -1,8 +1,12 @@
 //! Why a worker stopped by itself.
 
-use crate::edge::{kinesis::KinesisError, lease_table::TableError};
+use crate::{
+    edge::{kinesis::KinesisError, lease_table::TableError},
+    model::keys::{LeaseKey, ShardId},
+};
 
-/// Why [`crate::run::worker::Worker::run`] ended other than by its shutdown future.
+/// Why [`Worker::run`](crate::Worker::run) ended other than by its shutdown future. The text of
+/// each says what is wrong and what mends it, causes included.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -11,6 +15,7 @@ pub enum Error {
     InvalidConfig(String),
     /// The lease table cannot be used.
     #[error("lease table {table}: {source}")]
+    #[non_exhaustive]
     Table {
         /// Its name.
         table: String,
@@ -19,6 +24,7 @@ pub enum Error {
     },
     /// The stream cannot be read.
     #[error("stream {stream}: {source}")]
+    #[non_exhaustive]
     Stream {
         /// Its name or ARN.
         stream: String,
@@ -27,41 +33,56 @@ pub enum Error {
     },
     /// The leases are of an older stream of the same name.
     #[error(
-        "lease table {table} is of an older stream named {stream}: shard {shard} starts after its checkpoint. \
-         Delete the table, or use another application name, to start over"
+        "lease table {table} is of an older stream named {stream}: shard {shard} starts after its \
+         checkpoint. Delete the table, or use another application name, to start over"
     )]
+    #[non_exhaustive]
     StreamRecreated {
-        /// The stream.
+        /// The stream's name or ARN.
         stream: String,
         /// The lease table.
         table: String,
         /// A shard that shows it.
-        shard: String,
+        shard: ShardId,
     },
     /// Another process took a lease of ours under our worker id.
     #[error(
-        "another process runs as worker {worker} of application {application}: it took the lease of {shard}. Give each worker an id of \
-         its own, such as its pod's name"
+        "another process runs as worker {worker} of application {application}: it took the lease of \
+         {shard}. Give each worker an id of its own, such as its pod's name"
     )]
+    #[non_exhaustive]
     WorkerIdInUse {
         /// The application.
         application: String,
         /// The worker id of both.
         worker: String,
-        /// A shard whose lease it took.
-        shard: String,
+        /// The lease that it took.
+        shard: LeaseKey,
     },
     /// KCL 3 workers assign the leases of this application.
     #[error(
-        "application {application} is led by the KCL 3 worker {leader} ({client_version}): stop the KCL 3 workers, or run them with \
-         CLIENT_VERSION_CONFIG_COMPATIBLE_WITH_2X, before this worker joins"
+        "application {application} is led by the KCL 3 worker {leader} ({client_version}): stop the \
+         KCL 3 workers, or run them with CLIENT_VERSION_CONFIG_COMPATIBLE_WITH_2X, before this \
+         worker joins"
     )]
+    #[non_exhaustive]
     LedByKcl3 {
         /// The application.
         application: String,
         /// The leader's worker id.
         leader: String,
-        /// `cv` of `Migration3.0`.
+        /// `cv` of `Migration3.0`, such as `CLIENT_VERSION_3X`.
         client_version: String,
     },
+}
+
+impl Error {
+    /// AWS's error code, such as `AccessDeniedException`, where a call to AWS is the cause.
+    pub fn code(&self) -> Option<&str> {
+        match self {
+            Self::Table { source, .. } => source.code(),
+            Self::Stream { source, .. } => source.code(),
+            _ => None,
+        }
+    }
 }

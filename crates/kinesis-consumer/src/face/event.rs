@@ -2,131 +2,264 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::model::{sequence::Checkpoint, shard::ShardId};
+use tracing::{debug, error, info, trace, warn};
 
-/// Something that happened. `shard` is the lease's key.
+use crate::model::{
+    keys::{LeaseKey, ShardId},
+    sequence::{Checkpoint, Position},
+};
+
+/// Something that happened. `shard` names the lease: the shard, with its stream where the
+/// application reads several.
+///
+/// Variants and their fields will be added: match with `..` and a `_` arm. (With the feature
+/// `test-util` you can make events, to test what you do with them.)
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
     /// The worker takes leases from now on: the lease table is there, and no KCL 3 leader lives.
     Admitted,
-    /// The lease is ours; `from` held it before.
+    /// The lease is ours.
+    #[cfg_attr(not(feature = "test-util"), non_exhaustive)]
     LeaseAcquired {
-        /// Which.
-        shard: ShardId,
-        /// Who held it before.
+        /// The lease.
+        shard: LeaseKey,
+        /// The worker that held it before. `None`: nobody did.
         from: Option<String>,
     },
-    /// The lease went to somebody else.
+    /// The lease went to somebody else without our doing.
+    #[cfg_attr(not(feature = "test-util"), non_exhaustive)]
     LeaseLost {
-        /// Which.
-        shard: ShardId,
+        /// The lease.
+        shard: LeaseKey,
     },
-    /// We asked its native holder for the lease.
+    /// We asked a worker of this library for its lease.
+    #[cfg_attr(not(feature = "test-util"), non_exhaustive)]
     HandoverAsked {
-        /// Which.
-        shard: ShardId,
-        /// Of whom.
+        /// The lease.
+        shard: LeaseKey,
+        /// The worker that holds it.
         holder: String,
     },
-    /// We stopped at a checkpoint and gave the lease to a native worker that asked.
+    /// We stopped at a checkpoint and gave the lease to a worker of this library that asked for it.
+    #[cfg_attr(not(feature = "test-util"), non_exhaustive)]
     HandedOver {
-        /// Which.
-        shard: ShardId,
-        /// To whom.
+        /// The lease.
+        shard: LeaseKey,
+        /// The worker that holds it now.
         to: String,
     },
-    /// We gave the lease up at shutdown.
+    /// We gave the lease up at shutdown: it is anybody's to take.
+    #[cfg_attr(not(feature = "test-util"), non_exhaustive)]
     LeaseReleased {
-        /// Which.
-        shard: ShardId,
+        /// The lease.
+        shard: LeaseKey,
     },
-    /// The processor starts.
+    /// The processor is made and initialized; reading starts.
+    #[cfg_attr(not(feature = "test-util"), non_exhaustive)]
     ShardStarted {
-        /// Which.
-        shard: ShardId,
-        /// Where.
+        /// The lease.
+        shard: LeaseKey,
+        /// Where reading starts.
         checkpoint: Checkpoint,
     },
     /// The shard is closed and processed to its end.
+    #[cfg_attr(not(feature = "test-util"), non_exhaustive)]
     ShardEnded {
-        /// Which.
-        shard: ShardId,
-        /// Who goes on.
+        /// The lease.
+        shard: LeaseKey,
+        /// The shards of the same stream that go on.
         children: Vec<ShardId>,
     },
-    /// A batch was processed.
+    /// The processor took a batch.
+    #[cfg_attr(not(feature = "test-util"), non_exhaustive)]
     Processed {
-        /// Which shard.
-        shard: ShardId,
-        /// How many records.
+        /// The lease.
+        shard: LeaseKey,
+        /// User records in the batch, the rejected ones included.
         records: usize,
-        /// How many bytes of data.
+        /// How many of them the processor rejected.
+        rejected: usize,
+        /// Bytes of their data.
         bytes: usize,
-        /// How far behind the tip, in milliseconds.
+        /// How far behind the shard's tip the batch ended when it was read, in milliseconds.
         millis_behind_latest: i64,
         /// How long the processor took.
         took: Duration,
     },
     /// A page without records was read.
+    #[cfg_attr(not(feature = "test-util"), non_exhaustive)]
     Polled {
-        /// Which shard.
-        shard: ShardId,
-        /// How far behind the tip, in milliseconds.
+        /// The lease.
+        shard: LeaseKey,
+        /// How far behind the shard's tip the page ended, in milliseconds.
         millis_behind_latest: i64,
     },
-    /// A checkpoint was written.
+    /// The lease table has a new checkpoint.
+    #[cfg_attr(not(feature = "test-util"), non_exhaustive)]
     Checkpointed {
-        /// Which shard.
-        shard: ShardId,
-        /// Up to where.
+        /// The lease.
+        shard: LeaseKey,
+        /// The last record that is processed.
         checkpoint: Checkpoint,
+    },
+    /// The processor left a record out for good
+    /// ([`Checkpointer::reject`](crate::Checkpointer::reject)).
+    #[cfg_attr(not(feature = "test-util"), non_exhaustive)]
+    Rejected {
+        /// The lease.
+        shard: LeaseKey,
+        /// The record's place in the shard.
+        position: Position,
+        /// Why, in the processor's words.
+        reason: String,
     },
     /// The processor failed or panicked; the same records come again after `retry_in`.
+    #[cfg_attr(not(feature = "test-util"), non_exhaustive)]
     ProcessorFailed {
-        /// Which shard.
-        shard: ShardId,
-        /// The how many-th failure in a row, from 1.
+        /// The lease.
+        shard: LeaseKey,
+        /// Consecutive failures, from 1.
         attempt: u32,
-        /// The error's text.
+        /// The error's text, or the panic's.
         error: String,
-        /// When it is tried again.
+        /// Zero where it is not tried again, as the lease goes.
         retry_in: Duration,
     },
-    /// AWS said slower.
+    /// AWS throttled a call; it is tried again.
+    #[cfg_attr(not(feature = "test-util"), non_exhaustive)]
     Throttled {
-        /// Which shard; `None`: the lease table or the whole stream.
-        shard: Option<ShardId>,
-        /// The operation.
+        /// The lease whose shard or item it was. `None`: the lease table or the whole stream.
+        shard: Option<LeaseKey>,
+        /// The operation of AWS, such as `GetRecords`, or of the lease table, such as `renew`.
         operation: &'static str,
     },
-    /// A call failed and is tried again.
+    /// A call failed otherwise and is tried again.
+    #[cfg_attr(not(feature = "test-util"), non_exhaustive)]
     Retrying {
-        /// Which shard, if one.
-        shard: Option<ShardId>,
-        /// The operation.
+        /// The lease whose shard or item it was. `None`: the lease table or the whole stream.
+        shard: Option<LeaseKey>,
+        /// The operation of AWS, such as `GetRecords`, or of the lease table, such as `renew`.
         operation: &'static str,
         /// The error's text.
         error: String,
     },
-    /// The checkpoint is older than what Kinesis keeps: records were lost to retention; reading resumes at the oldest one.
+    /// The checkpoint is older than what Kinesis keeps: records were lost to retention; reading
+    /// goes on at the oldest one.
+    #[cfg_attr(not(feature = "test-util"), non_exhaustive)]
     CheckpointExpired {
-        /// Which shard.
-        shard: ShardId,
-        /// What the checkpoint was.
+        /// The lease.
+        shard: LeaseKey,
+        /// Where the lease stood: what came after it, up to the oldest record, is lost.
         checkpoint: Checkpoint,
     },
-    /// Leases were created.
+    /// Leases were added to the table.
+    #[cfg_attr(not(feature = "test-util"), non_exhaustive)]
     LeasesCreated {
-        /// Which.
-        shards: Vec<ShardId>,
+        /// The leases.
+        shards: Vec<LeaseKey>,
     },
-    /// The lease of a finished shard was deleted.
+    /// The lease of a finished shard was deleted from the table.
+    #[cfg_attr(not(feature = "test-util"), non_exhaustive)]
     LeaseDeleted {
-        /// Which.
-        shard: ShardId,
+        /// The lease.
+        shard: LeaseKey,
     },
 }
 
 /// Takes events, at once and in order. Must not block.
-pub type EventSink = Arc<dyn Fn(&Event) + Send + Sync>;
+pub(crate) type EventSink = Arc<dyn Fn(&Event) + Send + Sync>;
+
+/// From so many failures in a row on, a processor does not get over it by itself.
+const STUCK: u32 = 5;
+
+impl Event {
+    /// Writes the event as a line of `tracing`: what a worker does with each one that has no sink
+    /// of its own ([`Worker::on_event`](crate::Worker::on_event)). Never a record's data.
+    ///
+    /// Failures, throttling, lost leases, rejected and lost records are warnings, a processor that
+    /// fails again and again an error; leases and shards that come and go are `info`, batches and
+    /// checkpoints `debug`, empty pages `trace`.
+    pub fn log(&self) {
+        match self {
+            Self::Admitted => info!("consuming"),
+            Self::LeaseAcquired { shard, from } => info!(%shard, from, "lease acquired"),
+            Self::LeaseLost { shard } => warn!(%shard, "lease lost"),
+            Self::HandoverAsked { shard, holder } => info!(%shard, holder, "asked for a lease"),
+            Self::HandedOver { shard, to } => info!(%shard, to, "lease handed over"),
+            Self::LeaseReleased { shard } => info!(%shard, "lease given up"),
+            Self::ShardStarted { shard, checkpoint } => info!(%shard, %checkpoint, "shard started"),
+            Self::ShardEnded { shard, children } => info!(%shard, ?children, "shard ended"),
+            Self::Processed {
+                shard,
+                records,
+                rejected,
+                bytes,
+                millis_behind_latest,
+                took,
+            } => debug!(
+                %shard, records, rejected, bytes, millis_behind_latest, ?took, "batch processed"
+            ),
+            Self::Polled {
+                shard,
+                millis_behind_latest,
+            } => trace!(%shard, millis_behind_latest, "no records"),
+            Self::Checkpointed { shard, checkpoint } => debug!(%shard, %checkpoint, "checkpoint"),
+            Self::Rejected {
+                shard,
+                position,
+                reason,
+            } => warn!(%shard, %position, reason, "record rejected"),
+            Self::ProcessorFailed {
+                shard,
+                attempt,
+                error,
+                retry_in,
+            } if *attempt >= STUCK => {
+                error!(%shard, attempt, error, ?retry_in, "batch fails again and again");
+            }
+            Self::ProcessorFailed {
+                shard,
+                attempt,
+                error,
+                retry_in,
+            } => {
+                warn!(%shard, attempt, error, ?retry_in, "batch failed; it is tried again");
+            }
+            Self::Throttled { shard, operation } => {
+                warn!(
+                    shard = name(shard),
+                    operation, "throttled; it is tried again"
+                );
+            }
+            Self::Retrying {
+                shard,
+                operation,
+                error,
+            } => {
+                warn!(
+                    shard = name(shard),
+                    operation, error, "call failed; it is tried again"
+                );
+            }
+            Self::CheckpointExpired { shard, checkpoint } => warn!(
+                %shard, %checkpoint,
+                "records were lost to the stream's retention; reading goes on at the oldest one"
+            ),
+            Self::LeasesCreated { shards } => info!(shards = %list(shards), "leases created"),
+            Self::LeaseDeleted { shard } => info!(%shard, "lease of a finished shard deleted"),
+        }
+    }
+}
+
+fn name(shard: &Option<LeaseKey>) -> Option<String> {
+    shard.as_ref().map(LeaseKey::to_string)
+}
+
+fn list(shards: &[LeaseKey]) -> String {
+    shards
+        .iter()
+        .map(LeaseKey::to_string)
+        .collect::<Vec<_>>()
+        .join(", ")
+}

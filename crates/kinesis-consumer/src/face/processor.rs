@@ -1,63 +1,175 @@
-//! What the user writes: a factory that makes one record processor per shard.
+//! What the user writes: a processor for the records of one shard, or only a closure for each
+//! batch.
 
-use async_trait::async_trait;
+use std::{future::Future, pin::Pin};
 
 use crate::{
     face::checkpointer::Checkpointer,
-    model::{record::Batch, sequence::Checkpoint, shard::ShardId},
+    model::{keys::LeaseKey, record::Batch, sequence::Checkpoint},
 };
 
-/// Any error of user code. It is told as an event; the library decides what follows.
+/// Any error of user code. It is reported as an event; the library decides what follows.
 pub type ProcessorError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Works on the records of one shard. Calls come one at a time, in order; other shards go on beside.
-#[async_trait]
+/// Works on the records of one shard. Calls come one at a time, in order; other shards go on
+/// beside.
+///
+/// Write `async fn` in the implementation; the futures must be `Send`. The worker makes a processor
+/// for each lease that it gets, and a new one when it loses the lease and gets it again.
 pub trait RecordProcessor: Send {
-    /// Before the first batch. `checkpoint` is where the lease stands. An error is retried with backoff.
-    async fn initialize(&mut self, checkpoint: &Checkpoint) -> Result<(), ProcessorError> {
+    /// Before the first batch. `checkpoint` is where the lease stands.
+    ///
+    /// # Errors
+    /// Yours: it is tried again on a new processor, with backoff.
+    fn initialize(
+        &mut self,
+        checkpoint: &Checkpoint,
+    ) -> impl Future<Output = Result<(), ProcessorError>> + Send {
         let _ = checkpoint;
-        Ok(())
+        async { Ok(()) }
     }
 
-    /// The next records. An error (or a panic) is retried with backoff, with the records that are not checkpointed yet:
-    /// nothing is skipped, and the lease is kept meanwhile.
+    /// The next records. `Ok` does not checkpoint: call [`Checkpointer::checkpoint`], now or later.
+    ///
+    /// # Errors
+    /// Yours: the records that are not checkpointed yet come again, with backoff up to a minute, as
+    /// they do after a panic. Nothing is skipped, and the lease is kept meanwhile.
+    fn process_records(
+        &mut self,
+        batch: &Batch,
+        checkpointer: &Checkpointer,
+    ) -> impl Future<Output = Result<(), ProcessorError>> + Send;
+
+    /// Another worker has the lease. Checkpoints are refused from now on.
+    fn lease_lost(&mut self) -> impl Future<Output = ()> + Send {
+        async {}
+    }
+
+    /// All records of a closed shard were processed. On `Ok` the library writes SHARD_END, which
+    /// lets the children start.
+    ///
+    /// # Errors
+    /// Yours: it is tried again with backoff.
+    fn shard_ended(
+        &mut self,
+        checkpointer: &Checkpointer,
+    ) -> impl Future<Output = Result<(), ProcessorError>> + Send {
+        let _ = checkpointer;
+        async { Ok(()) }
+    }
+
+    /// The worker stops, or the lease goes to another worker: the last chance to checkpoint what is
+    /// processed.
+    ///
+    /// # Errors
+    /// Yours: reported, and nothing more; the lease goes all the same.
+    fn shutdown_requested(
+        &mut self,
+        checkpointer: &Checkpointer,
+    ) -> impl Future<Output = Result<(), ProcessorError>> + Send {
+        let _ = checkpointer;
+        async { Ok(()) }
+    }
+}
+
+/// Consumes without a [`RecordProcessor`]: calls `handle` with each batch, and checkpoints the
+/// batch when it returns `Ok`. Give the result to [`Worker`](crate::Worker) in the factory's place.
+///
+/// Everything else is as with a processor: batches of one shard come one at a time and in order,
+/// shards run beside each other, and a batch whose future fails or panics comes again. `handle`
+/// gets a copy of the batch that shares the data, and the shard's [`Checkpointer`] to acknowledge
+/// within the batch, to [reject](Checkpointer::reject) a record, or to
+/// [learn](Checkpointer::cancellation) that the lease is gone.
+///
+/// ```
+/// # use kinesis_consumer::{Config, Error, Worker, each_batch};
+/// # async fn store(key: &str, data: &[u8]) -> std::io::Result<()> { Ok(()) }
+/// # async fn run(config: Config) -> Result<(), Error> {
+/// let store_all = each_batch(|batch, _| async move {
+///     for record in &batch.records {
+///         store(&record.partition_key, &record.data).await?;
+///     }
+///     Ok(())
+/// });
+/// Worker::from_env(config, store_all).await.run(std::future::pending()).await
+/// # }
+/// ```
+///
+/// # Why not a stream of records for each shard
+///
+/// Libraries that give one leave to each of their users what is decided once here: to end the
+/// stream when a checkpoint finds the lease lost (zio-kinesis), to keep polling so that revocations
+/// are noticed at all, not to drop a partition's queue while it is assigned, and not to commit what
+/// was in flight when the partition went (rdkafka). A failed record can not come again in a stream
+/// that has gone past it. Where a stream is wanted, send batches into a channel and wait for the
+/// answer.
+pub fn each_batch<F, Fut>(handle: F) -> impl Fn(LeaseKey) -> EachBatch<F> + Send + Sync + 'static
+where
+    F: Fn(Batch, Checkpointer) -> Fut + Clone + Send + Sync + 'static,
+    Fut: Future<Output = Result<(), ProcessorError>> + Send,
+{
+    move |_| EachBatch(handle.clone())
+}
+
+/// The processor that [`each_batch`] makes of a closure.
+#[derive(Clone)]
+pub struct EachBatch<F>(F);
+
+impl<F> std::fmt::Debug for EachBatch<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("EachBatch")
+    }
+}
+
+impl<F, Fut> RecordProcessor for EachBatch<F>
+where
+    F: Fn(Batch, Checkpointer) -> Fut + Send + Sync,
+    Fut: Future<Output = Result<(), ProcessorError>> + Send,
+{
     async fn process_records(
         &mut self,
         batch: &Batch,
         checkpointer: &Checkpointer,
-    ) -> Result<(), ProcessorError>;
-
-    /// Another worker has the lease. Checkpoints are refused from now on.
-    async fn lease_lost(&mut self) {}
-
-    /// All records of a closed shard were processed. On `Ok` the library writes SHARD_END, which lets the children start;
-    /// an error is retried with backoff.
-    async fn shard_ended(&mut self, checkpointer: &Checkpointer) -> Result<(), ProcessorError> {
-        let _ = checkpointer;
-        Ok(())
-    }
-
-    /// The worker stops, or the lease goes to another worker: the last chance to checkpoint what is processed.
-    async fn shutdown_requested(
-        &mut self,
-        checkpointer: &Checkpointer,
     ) -> Result<(), ProcessorError> {
-        let _ = checkpointer;
-        Ok(())
+        (self.0)(batch.clone(), checkpointer.clone()).await?;
+        Ok(checkpointer.acknowledge_batch(batch).await?)
     }
 }
 
-/// Makes a processor for each shard that the worker starts on.
-pub trait ProcessorFactory: Send + Sync {
-    /// A processor for `shard`. Called again when the worker loses and regains the lease.
-    fn create(&self, shard: &ShardId) -> Box<dyn RecordProcessor>;
+// === any processor behind one type ===
+
+type Call<'a, T = Result<(), ProcessorError>> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Makes the processor of a lease.
+pub(crate) type Factory = dyn Fn(LeaseKey) -> Box<dyn AnyProcessor> + Send + Sync;
+
+/// [`RecordProcessor`], as a trait object.
+pub(crate) trait AnyProcessor: Send {
+    fn initialize<'a>(&'a mut self, checkpoint: &'a Checkpoint) -> Call<'a>;
+    fn process_records<'a>(&'a mut self, batch: &'a Batch, to: &'a Checkpointer) -> Call<'a>;
+    fn lease_lost(&mut self) -> Call<'_, ()>;
+    fn shard_ended<'a>(&'a mut self, checkpointer: &'a Checkpointer) -> Call<'a>;
+    fn shutdown_requested<'a>(&'a mut self, checkpointer: &'a Checkpointer) -> Call<'a>;
 }
 
-impl<F> ProcessorFactory for F
-where
-    F: Fn(&ShardId) -> Box<dyn RecordProcessor> + Send + Sync,
-{
-    fn create(&self, shard: &ShardId) -> Box<dyn RecordProcessor> {
-        self(shard)
+impl<P: RecordProcessor> AnyProcessor for P {
+    fn initialize<'a>(&'a mut self, checkpoint: &'a Checkpoint) -> Call<'a> {
+        Box::pin(RecordProcessor::initialize(self, checkpoint))
+    }
+
+    fn process_records<'a>(&'a mut self, batch: &'a Batch, to: &'a Checkpointer) -> Call<'a> {
+        Box::pin(RecordProcessor::process_records(self, batch, to))
+    }
+
+    fn lease_lost(&mut self) -> Call<'_, ()> {
+        Box::pin(RecordProcessor::lease_lost(self))
+    }
+
+    fn shard_ended<'a>(&'a mut self, checkpointer: &'a Checkpointer) -> Call<'a> {
+        Box::pin(RecordProcessor::shard_ended(self, checkpointer))
+    }
+
+    fn shutdown_requested<'a>(&'a mut self, checkpointer: &'a Checkpointer) -> Call<'a> {
+        Box::pin(RecordProcessor::shutdown_requested(self, checkpointer))
     }
 }

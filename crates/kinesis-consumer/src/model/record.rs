@@ -7,24 +7,45 @@ use crate::model::sequence::{Position, SequenceNumber};
 
 /// A record: a plain one, or one user record of a KPL aggregate.
 #[derive(Clone, Debug, Eq, PartialEq)]
+#[cfg_attr(not(feature = "test-util"), non_exhaustive)]
 pub struct Record {
     /// The sequence number of the Kinesis record that carried it.
     pub sequence_number: SequenceNumber,
-    /// Its index within a KPL aggregate; 0 for a plain record.
+    /// Its index within a KPL aggregate, from 0; 0 for a plain record.
     pub sub_sequence_number: u64,
-    /// Did it come in a KPL aggregate?
+    /// Whether it came in a KPL aggregate.
     pub aggregated: bool,
-    /// The partition key that the producer gave. Empty if it gave none, as it may where the stream distributes records by itself.
+    /// The partition key that the producer gave. Empty if it gave none, as it may where the stream
+    /// distributes records by itself.
     pub partition_key: String,
-    /// The hash key that the producer gave instead of the partition key's MD5. Only known of aggregated records.
+    /// The hash key that the producer gave instead of the partition key's MD5, in decimal. Only
+    /// known of aggregated records.
     pub explicit_hash_key: Option<String>,
-    /// The data, at most 10 MiB.
+    /// The data, at most 10 MiB. Clones share it.
     pub data: Bytes,
-    /// About when Kinesis took it in (AWS's clock). Not in order within a shard.
+    /// About when Kinesis took it in, by AWS's clock, to the millisecond. Not in order within a
+    /// shard. `None`: AWS did not say.
     pub arrival: Option<Timestamp>,
 }
 
 impl Record {
+    /// A plain record without a time of arrival.
+    pub fn new(
+        sequence_number: SequenceNumber,
+        partition_key: impl Into<String>,
+        data: impl Into<Bytes>,
+    ) -> Self {
+        Self {
+            sequence_number,
+            sub_sequence_number: 0,
+            aggregated: false,
+            partition_key: partition_key.into(),
+            explicit_hash_key: None,
+            data: data.into(),
+            arrival: None,
+        }
+    }
+
     /// The record's place in its shard.
     pub fn position(&self) -> Position {
         Position {
@@ -36,9 +57,21 @@ impl Record {
 
 /// What one call of `process_records` gets: records of one shard, in order, never none.
 #[derive(Clone, Debug)]
+#[cfg_attr(not(feature = "test-util"), non_exhaustive)]
 pub struct Batch {
     /// The records.
     pub records: Vec<Record>,
-    /// How far the page's end was behind the shard's tip when it was read, in milliseconds. 0: at the tip.
+    /// How far the batch's end was behind the shard's tip when it was read, in milliseconds. 0: at
+    /// the tip.
     pub millis_behind_latest: i64,
+}
+
+impl Batch {
+    /// A batch that ends at the shard's tip.
+    pub fn new(records: Vec<Record>) -> Self {
+        Self {
+            records,
+            millis_behind_latest: 0,
+        }
+    }
 }

@@ -5,11 +5,13 @@ use std::{cmp::Ordering, fmt, str::FromStr};
 #[cfg(test)]
 mod tests;
 
-/// A Kinesis sequence number: a decimal of up to 2^186, ordered by value. Never parsed into an integer: none holds it.
+/// A Kinesis sequence number: a decimal of up to 2^186, ordered by value. Never parsed: no integer
+/// type holds it.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct SequenceNumber(Box<str>);
 
-/// A record's place: its sequence number, and its index within a KPL aggregate (0 for plain records).
+/// A record's place: its sequence number, and its index within a KPL aggregate (0 for plain
+/// records).
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Position {
     /// The sequence number of the Kinesis record.
@@ -18,7 +20,8 @@ pub struct Position {
     pub sub_sequence_number: u64,
 }
 
-/// What the lease table's `checkpoint` and `checkpointSubSequenceNumber` say: everything up to here is processed.
+/// What the lease table's `checkpoint` and `checkpointSubSequenceNumber` say: everything up to here
+/// is processed.
 ///
 /// Ordered as KCL orders them: AT_TIMESTAMP < TRIM_HORIZON < LATEST < any position < SHARD_END
 /// (`retrieval/kpl/ExtendedSequenceNumber.java`).
@@ -99,6 +102,19 @@ impl fmt::Display for SequenceNumber {
     }
 }
 
+// === impl Position ===
+
+/// The sequence number, and after a dot the sub-sequence number where it is not 0.
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.sequence_number)?;
+        match self.sub_sequence_number {
+            0 => Ok(()),
+            sub => write!(f, ".{sub}"),
+        }
+    }
+}
+
 // === impl Checkpoint ===
 
 impl Checkpoint {
@@ -142,13 +158,8 @@ impl Checkpoint {
 impl fmt::Display for Checkpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::At(Position {
-                sequence_number,
-                sub_sequence_number: sub @ 1..,
-            }) => {
-                write!(f, "{sequence_number}.{sub}")
-            }
-            other => f.write_str(other.as_str()),
+            Self::At(position) => position.fmt(f),
+            sentinel => f.write_str(sentinel.as_str()),
         }
     }
 }

@@ -1,13 +1,12 @@
-//! Shards as `ListShards` and `GetRecords` tell them.
+//! Shards as `ListShards` and `GetRecords` report them.
 
 use std::{collections::BTreeSet, ops::RangeInclusive};
 
-use crate::model::sequence::SequenceNumber;
+use md5::{Digest, Md5};
 
-/// A shard's id, such as `shardId-000000000002`. Also its lease's key.
-pub type ShardId = String;
+use crate::model::{keys::ShardId, sequence::SequenceNumber};
 
-/// The range of hash keys that a shard takes, both ends included.
+/// The range of hash keys that a shard takes, both ends included: numbers of 128 bits.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct HashRange {
     /// The first hash key.
@@ -23,6 +22,12 @@ impl From<RangeInclusive<u128>> for HashRange {
     }
 }
 
+impl HashRange {
+    pub(crate) fn contains(self, hash_key: u128) -> bool {
+        (self.start..=self.end).contains(&hash_key)
+    }
+}
+
 /// A shard of the stream.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Shard {
@@ -34,11 +39,11 @@ pub struct Shard {
     pub hash_range: HashRange,
     /// The first sequence number that it can hold.
     pub starting_sequence_number: SequenceNumber,
-    /// Is it closed, by a split, a merge or the end of the stream?
+    /// Whether it is closed, by a split, a merge or the end of the stream.
     pub closed: bool,
 }
 
-/// A child as the last page of a closed shard tells it.
+/// A child as the last page of a closed shard reports it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ChildShard {
     /// Its id.
@@ -47,4 +52,19 @@ pub struct ChildShard {
     pub parents: BTreeSet<ShardId>,
     /// The hash keys that it takes.
     pub hash_range: HashRange,
+}
+
+impl From<&Shard> for ChildShard {
+    fn from(shard: &Shard) -> Self {
+        Self {
+            id: shard.id.clone(),
+            parents: shard.parents.clone(),
+            hash_range: shard.hash_range,
+        }
+    }
+}
+
+/// Where Kinesis puts a partition key: its MD5 as a number.
+pub(crate) fn hash_key(partition_key: &str) -> u128 {
+    u128::from_be_bytes(Md5::digest(partition_key).into())
 }

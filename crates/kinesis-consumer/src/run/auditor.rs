@@ -1,6 +1,8 @@
-//! The slow loop: compares shards and leases, cleans finished leases up, and looks out for KCL 3 leaders.
+//! The slow loop: compares shards and leases, cleans finished leases up, and looks out for KCL 3
+//! leaders.
 //!
-//! Every worker does so; all writes are conditional, so doing it twice does no harm. It never takes a lease.
+//! Every worker does so; all writes are conditional, so doing it twice does no harm. It never takes
+//! a lease.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -17,29 +19,30 @@ use crate::{
         lease_table::TableError,
     },
     face::{error::Error, event::Event},
-    model::{lease::Lease, sequence::Checkpoint, shard::ShardId},
+    model::{keys::LeaseKey, lease::Lease, sequence::Checkpoint},
     run::context::{Context, backoff, pause},
 };
 
-/// How often `Migration3.0` is read again.
+/// The time between reads of `Migration3.0`.
 const LEADER_CHECK: Duration = Duration::from_secs(60);
-/// How often a lock is read of which it is not known yet whether its owner lives (KCL 3 moves it each 30 s).
+/// The time between reads of a leader lock whose owner may be alive or dead (KCL 3 moves it each 30
+/// s).
 const UNCLEAR_LEADER_CHECK: Duration = Duration::from_secs(5);
-/// After a reshard that `ListShards` told half of, and while there are holes.
+/// The time to the next audit after a half-listed reshard, and while hash keys have no lease.
 const QUICK_AUDIT: Duration = Duration::from_secs(1);
-/// Finished leases that nobody needs are kept for so many failover times: a process that was stopped for less, and goes on in the middle
-/// of creating such a lease, finds it there and does no harm.
+/// Finished leases that nobody needs are kept for so many failover times. A process that was
+/// stopped for less, in the middle of creating such a lease, finds it there and does no harm.
 const KEPT: u32 = 12;
-/// `ListShards` may lag behind a reshard, but not for so long.
+/// The longest that `ListShards` may lag behind a reshard.
 const LISTING_LAG: Duration = Duration::from_secs(60);
-/// Calls to the lease table at a time.
+/// Concurrent calls to the lease table.
 const CONCURRENCY: usize = 16;
 
 pub(crate) struct Auditor {
     context: Arc<Context>,
     leader: LeaderWatch,
     /// Finished leases that nobody needs any more, since when.
-    unneeded: HashMap<ShardId, Instant>,
+    unneeded: HashMap<LeaseKey, Instant>,
     /// Since when a shard is open whose lease is finished.
     contradicted: Option<Instant>,
     /// Denials are an operator's mistake at the start, and passing trouble once things have worked.
@@ -176,7 +179,7 @@ impl Auditor {
         self.clean_up(shard_sync::deletable(&leases, &shards))
             .await?;
         match holes.first() {
-            // Scans lag behind, and `ListShards` lags behind reshards; what persists is told each time.
+            // Scans and `ListShards` lag behind; a hole that stays is reported each time.
             Some(hole) => Err(Trouble::Race(format!(
                 "no lease covers hash keys {} to {}",
                 hole.start, hole.end
@@ -197,7 +200,9 @@ impl Auditor {
                 continue;
             }
             match self.context.table.delete(&lease).await {
-                Ok(()) => self.context.tell(Event::LeaseDeleted { shard: lease.key }),
+                Ok(()) => self
+                    .context
+                    .report(Event::LeaseDeleted { shard: lease.key }),
                 Err(TableError::Conflict(_)) => {}
                 Err(error) => return Err(error),
             }
@@ -205,7 +210,8 @@ impl Auditor {
         Ok(())
     }
 
-    /// Creates leases in order, `CONCURRENCY` at a time: a parent is never much later than its child.
+    /// Creates leases in order, `CONCURRENCY` at a time: a parent is never much later than its
+    /// child.
     async fn create(&self, leases: Vec<Lease>) -> Result<(), TableError> {
         let table = &self.context.table;
         let since = self.context.latest_since();
@@ -222,7 +228,7 @@ impl Auditor {
             .await?;
         let shards: Vec<_> = created.into_iter().flatten().collect();
         if !shards.is_empty() {
-            self.context.tell(Event::LeasesCreated { shards });
+            self.context.report(Event::LeasesCreated { shards });
         }
         // Another worker's may be new too.
         self.context.rescan.notify_one();
@@ -247,7 +253,7 @@ impl Auditor {
         }
     }
 
-    /// Tells of the trouble; an error where waiting does not help.
+    /// Reports the trouble, or returns the error where waiting does not help.
     fn fatal(&self, trouble: Trouble) -> Option<Error> {
         match trouble {
             Trouble::Fatal(error) => return Some(error),
@@ -262,7 +268,7 @@ impl Auditor {
                 return Some(self.context.stream_error(error));
             }
             Trouble::Kinesis(error) => self.context.kinesis_failed(None, "ListShards", &error),
-            Trouble::Race(error) => self.context.tell(Event::Retrying {
+            Trouble::Race(error) => self.context.report(Event::Retrying {
                 shard: None,
                 operation: "ListShards",
                 error,
@@ -271,7 +277,7 @@ impl Auditor {
         None
     }
 
-    /// `None`: to be tried again.
+    /// The answer's value. `None`: the call is to be tried again.
     fn succeeded<T>(
         &self,
         answer: Result<T, TableError>,
@@ -295,7 +301,7 @@ impl Auditor {
         }
     }
 
-    /// Spread, so that workers that started together do not ask together.
+    /// The time between audits, spread so that workers that started together do not call together.
     fn interval(&self) -> Duration {
         self.context
             .config

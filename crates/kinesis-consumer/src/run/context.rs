@@ -15,9 +15,9 @@ use crate::{
         config::Config,
         error::Error,
         event::{Event, EventSink},
-        processor::ProcessorFactory,
+        processor::Factory,
     },
-    model::shard::ShardId,
+    model::keys::{LeaseKey, ShardId},
     run::load::Load,
 };
 
@@ -25,7 +25,7 @@ pub(crate) struct Context {
     pub(crate) config: Config,
     pub(crate) kinesis: Arc<dyn Kinesis>,
     pub(crate) table: Arc<dyn LeaseTable>,
-    pub(crate) factory: Arc<dyn ProcessorFactory>,
+    pub(crate) factory: Arc<Factory>,
     pub(crate) events: EventSink,
     pub(crate) load: Load,
     /// Asks the coordinator to scan the table now.
@@ -41,14 +41,14 @@ impl fmt::Debug for Context {
 }
 
 impl Context {
-    pub(crate) fn tell(&self, event: Event) {
+    pub(crate) fn report(&self, event: Event) {
         (self.events)(&event);
     }
 
-    /// Tells of a lease table call that is tried again.
+    /// Reports a lease table call that is tried again.
     pub(crate) fn table_failed(
         &self,
-        shard: Option<&ShardId>,
+        shard: Option<&LeaseKey>,
         operation: &'static str,
         error: &TableError,
     ) {
@@ -60,10 +60,10 @@ impl Context {
         );
     }
 
-    /// Tells of a Kinesis call that is tried again.
+    /// Reports a Kinesis call that is tried again.
     pub(crate) fn kinesis_failed(
         &self,
-        shard: Option<&ShardId>,
+        shard: Option<&LeaseKey>,
         operation: &'static str,
         error: &KinesisError,
     ) {
@@ -77,13 +77,13 @@ impl Context {
 
     fn failed(
         &self,
-        shard: Option<&ShardId>,
+        shard: Option<&LeaseKey>,
         operation: &'static str,
         throttled: bool,
         error: &dyn fmt::Display,
     ) {
         let shard = shard.cloned();
-        self.tell(if throttled {
+        self.report(if throttled {
             Event::Throttled { shard, operation }
         } else {
             Event::Retrying {
@@ -108,7 +108,7 @@ impl Context {
         }
     }
 
-    pub(crate) fn worker_id_in_use(&self, shard: ShardId) -> Error {
+    pub(crate) fn worker_id_in_use(&self, shard: LeaseKey) -> Error {
         Error::WorkerIdInUse {
             application: self.config.application.clone(),
             worker: self.config.worker_id.clone(),

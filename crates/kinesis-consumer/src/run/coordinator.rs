@@ -1,8 +1,9 @@
-//! Which leases this worker holds: scans the table, takes, asks, hands over; one renewal task and one shard consumer task per
-//! held lease, neither of which waits for the other, and the coordinator waits for none of them.
+//! Which leases this worker holds: it scans the table, takes leases, asks for them and hands them
+//! over. Each held lease has a renewal task and a shard consumer task. Neither waits for the other,
+//! and the coordinator waits for none of them.
 //!
-//! The table is scanned each 20 s by a lone worker and each 2 s among others, when a lease expires, when somebody asks for one of ours, and
-//! when a shard ends.
+//! The table is scanned each 20 s by a lone worker and each 2 s among others, when a lease expires,
+//! when somebody asks for one of ours, and when a shard ends.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,8 +22,8 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use crate::{
     decide::assignment::{Action, Limits, Observations, grants, plan},
     edge::lease_table::TableError,
-    face::{error::Error, event::Event},
-    model::{lease::Lease, sequence::Checkpoint, shard::ShardId},
+    face::{checkpointer::LeaseHandle, error::Error, event::Event},
+    model::{keys::LeaseKey, lease::Lease, sequence::Checkpoint},
     run::{
         context::Context,
         held_lease::HeldLease,
@@ -30,15 +31,16 @@ use crate::{
     },
 };
 
-/// Takes at a time.
+/// Concurrent takes.
 const CONCURRENCY: usize = 16;
-/// After the shutdown deadline, how long shard consumers have to give their leases up before the coordinator does it.
+/// The time after the shutdown deadline in which shard consumers give their leases up; then the
+/// coordinator does.
 const LAST_GRACE: Duration = Duration::from_secs(1);
 
 pub(crate) struct Coordinator {
     context: Arc<Context>,
     observations: Observations,
-    held: BTreeMap<ShardId, Held>,
+    held: BTreeMap<LeaseKey, Held>,
     consumers: JoinSet<Ended>,
 }
 
@@ -59,7 +61,8 @@ impl Coordinator {
         }
     }
 
-    /// Until `stopping`, or until a shard consumer or the auditor says that the worker must stop. [`Self::stop`] is to follow.
+    /// Runs until `stopping`, or until a shard consumer or the auditor says that the worker must
+    /// stop. Call [`Self::stop`] then.
     pub(crate) async fn run(
         &mut self,
         stopping: &CancellationToken,
@@ -80,7 +83,8 @@ impl Coordinator {
                 }
                 () = self.context.rescan.notified() => next_scan = Instant::now(),
                 () = sleep_until(next_scan) => {
-                    // Takes are never broken off: a lease that is taken must be known, to be released.
+                    // Takes are never broken off: a lease that was taken must be known, or nobody
+                    // releases it.
                     let scanned = tokio::select! {
                         biased;
                         () = stopping.cancelled() => return Ok(()),
@@ -123,7 +127,7 @@ impl Coordinator {
         };
         self.observations.observe(&leases, now);
         for lease in &mut leases {
-            // A scan lags behind what we know of our own.
+            // A scan lags behind what we know of our own leases.
             if let Some(own) = self
                 .held
                 .get(&lease.key)
@@ -232,7 +236,7 @@ impl Coordinator {
             .await
         {
             Ok(()) => {
-                self.context.tell(Event::HandoverAsked {
+                self.context.report(Event::HandoverAsked {
                     shard: lease.key.clone(),
                     holder: lease.holder().unwrap_or_default().to_owned(),
                 });
@@ -266,13 +270,13 @@ impl Coordinator {
 
     // === held leases ===
 
-    fn held_keys(&self) -> BTreeSet<ShardId> {
+    fn held_keys(&self) -> BTreeSet<LeaseKey> {
         self.held.keys().cloned().collect()
     }
 
-    /// `stored`: the lease as a take that began at `began` left it.
+    /// Starts the tasks of a lease. `stored`: as the take that began at `began` left it.
     fn start(&mut self, stored: Lease, from: Option<String>, began: Instant) {
-        self.context.tell(Event::LeaseAcquired {
+        self.context.report(Event::LeaseAcquired {
             shard: stored.key.clone(),
             from,
         });
@@ -323,7 +327,8 @@ impl Coordinator {
         Ok(())
     }
 
-    /// Who finished a parent goes on with its children at once, unless another worker was quicker, or another parent is at work.
+    /// Whoever finished a parent takes its children at once, unless another worker was quicker or
+    /// another parent is unfinished.
     async fn start_children(&mut self, children: Vec<Lease>) {
         for child in children {
             let unfinished = self.held.len();
@@ -342,11 +347,11 @@ impl Coordinator {
     }
 
     async fn take_child(&mut self, child: &Lease) -> Result<(), TableError> {
-        for parent in &child.parents {
+        for parent in child.parent_keys() {
             if self
                 .context
                 .table
-                .read(parent)
+                .read(&parent)
                 .await?
                 .is_some_and(|parent| !parent.is_finished())
             {
@@ -377,6 +382,6 @@ async fn take(
 async fn release(context: Arc<Context>, lease: Arc<HeldLease>) {
     if lease.give_up(None).await {
         let shard = lease.key().clone();
-        context.tell(Event::LeaseReleased { shard });
+        context.report(Event::LeaseReleased { shard });
     }
 }

@@ -1,9 +1,12 @@
-//! A lease in this worker's hands: all writes to it go through here, one at a time, so that its counter is always known.
+//! A lease in this worker's hands: all writes to it go through here, one at a time, so that its
+//! counter is always known.
 //!
-//! A write that is known to have happened makes the lease ours for the failover time, from the moment the write began: others, who
-//! judge by seeing the counter move, cannot take it earlier. After that time [`HeldLease::confirm`] delivers nothing before a
-//! renewal has shown that nobody took it meanwhile. An answer can get lost on the way, or the SDK can try twice: a conflict with a
-//! counter one ahead and our name and process on it is our own earlier write (KCL judges so on renewal, `DynamoDBLeaseRefresher.java`).
+//! A write that is known to have happened makes the lease ours for the failover time, from the
+//! moment the write began: others, who judge by seeing the counter move, cannot take it earlier.
+//! After that time [`HeldLease::confirm`] delivers nothing before a renewal has shown that nobody
+//! took it meanwhile. An answer can get lost on the way, or the SDK can try twice: a conflict with
+//! a counter one ahead and our name and process on it is our own earlier write (KCL judges so on
+//! renewal, `DynamoDBLeaseRefresher.java`).
 
 use std::{
     sync::{
@@ -13,6 +16,7 @@ use std::{
     time::Duration,
 };
 
+use async_trait::async_trait;
 use tokio::{
     sync::Mutex as AsyncMutex,
     time::{Instant, sleep_until},
@@ -21,26 +25,29 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     edge::lease_table::TableError,
-    face::{checkpointer::CheckpointError, event::Event},
-    model::{lease::Lease, sequence::Checkpoint, shard::ShardId},
+    face::{
+        checkpointer::{CheckpointError, Judge, LeaseHandle},
+        event::Event,
+    },
+    model::{keys::LeaseKey, lease::Lease, sequence::Checkpoint},
     run::context::{Context, backoff, pause},
 };
 
 #[derive(Debug)]
 pub(crate) struct HeldLease {
     context: Arc<Context>,
-    key: ShardId,
+    key: LeaseKey,
     stored: AsyncMutex<Stored>,
     written: Mutex<Instant>,
     over: CancellationToken,
     namesake: AtomicBool,
 }
 
-/// The lease as it was when its table last told.
+/// The lease as the table last returned it.
 #[derive(Debug)]
 struct Stored {
     lease: Lease,
-    /// When the first of the writes began of which it is not known whether they happened.
+    /// When the first write began whose outcome is unknown.
     attempted: Option<Instant>,
 }
 
@@ -58,10 +65,6 @@ impl HeldLease {
             over: CancellationToken::new(),
             namesake: AtomicBool::new(false),
         }
-    }
-
-    pub(crate) fn key(&self) -> &ShardId {
-        &self.key
     }
 
     /// The newest known copy. Waits while a write is under way.
@@ -82,11 +85,11 @@ impl HeldLease {
     }
 
     /// Waits until the lease is lost or given up.
-    pub(crate) async fn over(&self) {
+    pub(crate) async fn ended(&self) {
         self.over.cancelled().await;
     }
 
-    /// No write is possible any more.
+    /// Ends the lease: nothing is written any more.
     pub(crate) fn close(&self) {
         self.over.cancel();
     }
@@ -102,7 +105,7 @@ impl HeldLease {
     fn lose(&self) {
         if !self.is_over() {
             self.over.cancel();
-            self.context.tell(Event::LeaseLost {
+            self.context.report(Event::LeaseLost {
                 shard: self.key.clone(),
             });
         }
@@ -115,7 +118,7 @@ impl HeldLease {
         loop {
             tokio::select! {
                 biased;
-                () = self.over() => return,
+                () = self.ended() => return,
                 () = sleep_until(self.written() + interval) => {}
             }
             let mut stored = self.stored.lock().await;
@@ -160,44 +163,8 @@ impl HeldLease {
         }
     }
 
-    /// Writes `to` where it is beyond the stored checkpoint; an equal or earlier one is left to the caller to judge.
-    /// Trouble with the table is sat out while the lease is surely ours.
-    pub(crate) async fn checkpoint(
-        &self,
-        to: &Checkpoint,
-        allowed: impl FnOnce(&Checkpoint) -> Result<(), CheckpointError> + Send,
-    ) -> Result<(), CheckpointError> {
-        let mut stored = self.stored.lock().await;
-        if self.is_over() {
-            return Err(CheckpointError::LeaseLost);
-        }
-        allowed(&stored.lease.checkpoint)?;
-        let mut failures = self.backoff();
-        while *to > stored.lease.checkpoint {
-            match self.write(&mut stored, Some(to)).await {
-                Ok(()) => {
-                    self.context.tell(Event::Checkpointed {
-                        shard: self.key.clone(),
-                        checkpoint: to.clone(),
-                    });
-                }
-                Err(TableError::Conflict(_)) => return Err(CheckpointError::LeaseLost),
-                Err(error @ TableError::Permanent(_)) => return Err(CheckpointError::Table(error)),
-                Err(error) => {
-                    self.context
-                        .table_failed(Some(&self.key), "checkpoint", &error);
-                    if !self.is_sure() {
-                        return Err(CheckpointError::Table(error));
-                    }
-                    pause(&mut failures).await;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Gives the lease to `to`, or to whoever takes it. False: it was lost before that, or its failover time was over before the table
-    /// took the write.
+    /// Gives the lease to `to`, or to whoever takes it. False: it was lost before, or its failover
+    /// time ran out before the table took the write.
     pub(crate) async fn give_up(&self, to: Option<&str>) -> bool {
         let mut stored = self.stored.lock().await;
         if self.is_over() {
@@ -281,7 +248,8 @@ impl HeldLease {
         }
     }
 
-    /// The table has the lease so, by a write of ours that began at `began` or later.
+    /// Takes note that the table has the lease so, by a write of ours that began at `began` or
+    /// later.
     fn know(&self, stored: &mut Stored, lease: Lease, began: Instant) {
         if lease.handover_to.is_some() && lease.handover_to != stored.lease.handover_to {
             self.context.rescan.notify_one();
@@ -293,8 +261,9 @@ impl HeldLease {
         *self.written.lock().unwrap_or_else(PoisonError::into_inner) = began;
     }
 
-    async fn current(&self, told: Option<Box<Lease>>) -> Result<Option<Lease>, TableError> {
-        match told {
+    /// The lease as the conflict returned it, or as the table has it.
+    async fn current(&self, known: Option<Box<Lease>>) -> Result<Option<Lease>, TableError> {
+        match known {
             Some(lease) => Ok(Some(*lease)),
             None => self.context.table.read(&self.key).await,
         }
@@ -325,6 +294,57 @@ impl HeldLease {
             Duration::from_millis(100),
             self.context.config.failover_time / 5,
         )
+    }
+}
+
+#[async_trait]
+impl LeaseHandle for HeldLease {
+    fn key(&self) -> &LeaseKey {
+        &self.key
+    }
+
+    fn over(&self) -> &CancellationToken {
+        &self.over
+    }
+
+    fn report(&self, event: Event) {
+        self.context.report(event);
+    }
+
+    /// An equal or earlier checkpoint is left to `allowed` to judge. Trouble with the table is sat
+    /// out while the lease is surely ours.
+    async fn checkpoint(
+        &self,
+        to: &Checkpoint,
+        allowed: &Judge<'_>,
+    ) -> Result<(), CheckpointError> {
+        let mut stored = self.stored.lock().await;
+        if self.is_over() {
+            return Err(CheckpointError::LeaseLost);
+        }
+        allowed(&stored.lease.checkpoint)?;
+        let mut failures = self.backoff();
+        while *to > stored.lease.checkpoint {
+            match self.write(&mut stored, Some(to)).await {
+                Ok(()) => {
+                    self.context.report(Event::Checkpointed {
+                        shard: self.key.clone(),
+                        checkpoint: to.clone(),
+                    });
+                }
+                Err(TableError::Conflict(_)) => return Err(CheckpointError::LeaseLost),
+                Err(error @ TableError::Permanent(_)) => return Err(CheckpointError::Table(error)),
+                Err(error) => {
+                    self.context
+                        .table_failed(Some(&self.key), "checkpoint", &error);
+                    if !self.is_sure() {
+                        return Err(CheckpointError::Table(error));
+                    }
+                    pause(&mut failures).await;
+                }
+            }
+        }
+        Ok(())
     }
 }
 

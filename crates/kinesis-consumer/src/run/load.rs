@@ -1,12 +1,16 @@
-//! How much of what this worker can do is used: the `busy` that renewals write into the worker's leases.
+//! How much of what this worker can do is used: the `busy` that renewals write into the worker's
+//! leases.
 //!
-//! At a moment that is the batches in work by the batches that can be in work at full speed: as many as the worker holds shards, but no
-//! more than [`Config::parallelism`](crate::face::config::Config::parallelism). Over time it is the mean, where the last half minute counts most.
+//! At any moment that is the batches in work by the batches that can be in work at full speed: as
+//! many as the worker holds shards, but no more than
+//! [`Config::parallelism`](crate::Config::parallelism). Over time it is the mean,
+//! where the last half minute counts most.
 //!
-//! A pod's shards share what limits it (its cores, a quota downstream), and whatever they share is in use while at least one of them is in
-//! work: so this is the utilisation of that resource, no matter how their batches queue up for it, and 1 if they never stop. The mean over
-//! shards would not do: of six shards on one core at half load, each is in work for a twelfth to half of the time, as their batches happen
-//! to coincide. Nor would their sum: it grows to six.
+//! A pod's shards share what limits it (its cores, a quota downstream), and whatever they share is
+//! in use while at least one of them is in work: so this is the utilisation of that resource, no
+//! matter how their batches queue up for it, and 1 if they never stop. The mean over shards would
+//! not do: of six shards on one core at half load, each is in work for a twelfth to half of the
+//! time, as their batches happen to coincide. Nor would their sum: it grows to six.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -15,9 +19,9 @@ use std::{
 
 use tokio::time::Instant;
 
-/// What is so long ago counts 1/e. The mean age of what counts is that of a window of 30 s.
+/// The time after which an observation counts 1/e: the mean age is that of a window of 30 s.
 const MEMORY: Duration = Duration::from_secs(15);
-/// Too little seen to say anything.
+/// Less than this was seen: the load is unknown.
 const LEAST_SEEN: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
@@ -32,7 +36,7 @@ struct State {
     working: usize,
     /// Since when shards are held.
     began: Instant,
-    /// Up to when `used` and `seen` are.
+    /// The moment up to which `used` and `seen` count.
     counted: Instant,
     /// Weighted by age: what was used, and the sum of the weights.
     used: f64,
@@ -63,19 +67,19 @@ impl Load {
     pub(crate) fn hold(&self, shards: usize) {
         let mut state = self.counted();
         if state.held == 0 {
-            // That it had nothing to do before says nothing of what it has to do now.
+            // Idle time without shards says nothing of the load with them.
             (state.used, state.seen, state.began) = (0.0, 0.0, state.counted);
         }
         state.held = shards;
     }
 
-    /// A batch goes to its processor.
+    /// A batch goes to its processor; it is in work until the value is dropped.
     pub(crate) fn work(&self) -> Working<'_> {
         self.counted().working += 1;
         Working(self)
     }
 
-    /// 0 to 1000. `None`: too little seen yet.
+    /// The load in thousandths, 0 to 1000. `None`: too little was seen yet.
     pub(crate) fn permille(&self) -> Option<u16> {
         let state = self.counted();
         let enough = state.held > 0 && state.counted - state.began >= LEAST_SEEN;
@@ -109,7 +113,8 @@ mod tests {
 
     use super::*;
 
-    /// For a minute, in cycles of a second: `work` milliseconds of each by so many shards at a time, of four.
+    /// For a minute, in cycles of a second: `work` milliseconds of each by so many shards at a
+    /// time, of four.
     async fn used(parallelism: usize, shards: usize, work: u64) -> u16 {
         let load = Load::new(parallelism);
         load.hold(4);

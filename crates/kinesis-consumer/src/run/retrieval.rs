@@ -1,6 +1,7 @@
 //! Fetching ahead of the processor: one task per shard, bounded in bytes.
 //!
-//! Polling is the only way yet; enhanced fan-out would be another task that sends the same [`Fetched`].
+//! Polling is the only way yet; enhanced fan-out would be another task that sends the same
+//! [`Fetched`].
 
 use std::sync::Arc;
 
@@ -26,7 +27,7 @@ pub(crate) enum Fetched {
     Batch {
         /// Never empty.
         batch: Batch,
-        /// The room they take in the prefetch budget until they are processed.
+        /// Their share of the prefetch budget, held until they are processed.
         room: OwnedSemaphorePermit,
     },
     /// The closed shard's end.
@@ -45,7 +46,7 @@ pub(crate) struct Retrieval {
 impl Retrieval {
     /// Fetches from where `lease` stands.
     pub(crate) fn start(context: Arc<Context>, lease: &Lease) -> Self {
-        // Bytes bound the prefetch; the channel only must not be the bound for small pages.
+        // Bytes bound the prefetch; the channel is long enough not to, also for small pages.
         let (sender, fetched) = mpsc::channel(64);
         let out = Output {
             sender,
@@ -60,7 +61,7 @@ impl Retrieval {
         }
     }
 
-    /// The next. `None`: after the end or a failure, or the task panicked.
+    /// What was fetched next. `None`: after the end or a failure, or the task panicked.
     pub(crate) async fn next(&mut self) -> Option<Fetched> {
         self.fetched.recv().await
     }
@@ -99,7 +100,7 @@ impl Output {
     }
 }
 
-/// About what a record takes in memory.
+/// About the bytes that a record takes in memory.
 fn footprint(record: &Record) -> usize {
     const SEQUENCE_NUMBER_AND_ALLOCATIONS: usize = 128;
     size_of::<Record>()

@@ -10,8 +10,9 @@
 //!                          │ shut_down │ stopped: shutdown_requested, give up    → Ended::GivenUp
 //!                          └───────────┘ failed: as stopped                      → Ended::Failed
 //! ```
-//! Each state returns to the next one, or leaves with a [`Leave`]. Whatever the processor does, an error or a panic, the lease stays
-//! (its renewal is another task) and the records that it has not checkpointed come again.
+//! Each state returns to the next one, or leaves with a [`Leave`]. Whatever the processor does, an
+//! error or a panic, the lease stays (its renewal is another task) and the records that it has not
+//! checkpointed come again.
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,7 +24,12 @@ use tokio::{
 
 use crate::{
     edge::lease_table::TableError,
-    face::{checkpointer::Checkpointer, error::Error, event::Event, processor::RecordProcessor},
+    face::{
+        checkpointer::{Checkpointer, LeaseHandle},
+        error::Error,
+        event::Event,
+        processor::AnyProcessor,
+    },
     model::{lease::Lease, record::Batch, sequence::Checkpoint, shard::ChildShard},
     run::{
         context::{Context, backoff, exact_backoff},
@@ -73,7 +79,7 @@ pub(crate) struct ShardConsumer {
     lease: Arc<HeldLease>,
     stop: watch::Receiver<Option<Stop>>,
     checkpointer: Checkpointer,
-    processor: Option<Box<dyn RecordProcessor>>,
+    processor: Option<Box<dyn AnyProcessor>>,
 }
 
 impl ShardConsumer {
@@ -85,7 +91,7 @@ impl ShardConsumer {
         stop: watch::Receiver<Option<Stop>>,
     ) -> Self {
         Self {
-            checkpointer: Checkpointer::new(Arc::clone(&lease), stored.checkpoint.clone()),
+            checkpointer: Checkpointer::new(Arc::clone(&lease) as _, stored.checkpoint.clone()),
             context,
             lease,
             stop,
@@ -111,7 +117,7 @@ impl ShardConsumer {
 
     /// Until each parent's lease is finished, or there is none.
     async fn await_parents(&mut self) -> Result<(), Leave> {
-        let mut waiting: Vec<_> = self.lease.copy().await.parents.into_iter().collect();
+        let mut waiting: Vec<_> = self.lease.copy().await.parent_keys().collect();
         while let Some(parent) = waiting.last() {
             match self.context.table.read(parent).await {
                 Ok(Some(lease)) if !lease.is_finished() => {
@@ -142,7 +148,7 @@ impl ShardConsumer {
                 ..
             } = self;
             let work = async {
-                let mut processor = context.factory.create(lease.key());
+                let mut processor = (context.factory)(lease.key().clone());
                 processor
                     .initialize(&start.checkpoint)
                     .await
@@ -151,7 +157,7 @@ impl ShardConsumer {
             match bounded(stop, attend(work)).await.ok_or(Leave::Abandoned)? {
                 Ok(processor) => {
                     self.processor = Some(processor);
-                    self.context.tell(Event::ShardStarted {
+                    self.context.report(Event::ShardStarted {
                         shard: self.lease.key().clone(),
                         checkpoint: start.checkpoint.clone(),
                     });
@@ -178,7 +184,8 @@ impl ShardConsumer {
                 }
                 Some(Fetched::End(children)) => return Ok(children),
                 Some(Fetched::Failed(error)) => return Err(Leave::Failed(error)),
-                // A bug made the task panic. Nothing is lost: another start reads on from the checkpoint.
+                // A bug made the task panic. Nothing is lost: another start reads on from the
+                // checkpoint.
                 None => return Err(Leave::Abandoned),
             }
         }
@@ -198,13 +205,13 @@ impl ShardConsumer {
             Leave::Lost => Ended::Lost,
             Leave::Stopped(Stop::HandOver(to)) => {
                 if self.lease.give_up(Some(&to)).await {
-                    self.context.tell(Event::HandedOver { shard: key, to });
+                    self.context.report(Event::HandedOver { shard: key, to });
                 }
                 Ended::GivenUp
             }
             Leave::Stopped(Stop::Shutdown(_)) | Leave::Abandoned | Leave::Failed(_) => {
                 if self.lease.give_up(None).await {
-                    self.context.tell(Event::LeaseReleased { shard: key });
+                    self.context.report(Event::LeaseReleased { shard: key });
                 }
                 match leave {
                     Leave::Failed(error) => Ended::Failed(error),
@@ -216,7 +223,8 @@ impl ShardConsumer {
 
     // === parts of states ===
 
-    /// Makes sure that a lease at LATEST remembers since when, so that whoever reads next misses nothing.
+    /// Makes sure that a lease at LATEST remembers since when, so that whoever reads next misses
+    /// nothing.
     async fn pin_latest(&mut self) -> Result<Lease, Leave> {
         let mut failures = table_failures();
         let mut lease = self.lease.copy().await;
@@ -252,12 +260,12 @@ impl ShardConsumer {
     async fn deliver(&mut self, mut batch: Batch) -> Result<(), Leave> {
         let mut failures = self.processor_failures();
         let mut attempt = 0;
-        let processed_before = self.checkpointer.delivered().clone();
+        let processed_before = self.checkpointer.delivered();
         while let Some(last) = batch.records.last() {
             let last = Checkpoint::At(last.position());
             self.confirm().await?;
-            let delivered = last.max(processed_before.clone());
-            *self.checkpointer.delivered() = delivered;
+            self.checkpointer
+                .deliver_to(last.max(processed_before.clone()));
             let Self {
                 context,
                 stop,
@@ -277,9 +285,10 @@ impl ShardConsumer {
             .await;
             drop(working);
             if let Some(Ok(())) = outcome {
-                self.context.tell(Event::Processed {
+                self.context.report(Event::Processed {
                     shard: self.lease.key().clone(),
                     records: batch.records.len(),
+                    rejected: self.checkpointer.take_rejected(),
                     bytes: batch.records.iter().map(|record| record.data.len()).sum(),
                     millis_behind_latest: batch.millis_behind_latest,
                     took: began.elapsed(),
@@ -288,7 +297,8 @@ impl ShardConsumer {
             }
             // Not processed, so `checkpoint()` must not pass it, unless the processor itself did.
             let checkpoint = self.lease.copy().await.checkpoint;
-            *self.checkpointer.delivered() = processed_before.clone().max(checkpoint.clone());
+            self.checkpointer
+                .deliver_to(processed_before.clone().max(checkpoint.clone()));
             let error = outcome.ok_or(Leave::Abandoned)?.err().unwrap_or_default();
             batch
                 .records
@@ -308,7 +318,7 @@ impl ShardConsumer {
             Ok(())
         });
         if let Some(Err(error)) = bounded(stop, work).await {
-            self.tell_failed(1, error, Duration::ZERO);
+            self.report_failure(1, error, Duration::ZERO);
         }
     }
 
@@ -324,7 +334,7 @@ impl ShardConsumer {
             bounded(stop, attend(processor.shutdown_requested(checkpointer))).await
             && !self.lease.is_over()
         {
-            self.tell_failed(1, error, Duration::ZERO);
+            self.report_failure(1, error, Duration::ZERO);
         }
     }
 
@@ -356,7 +366,7 @@ impl ShardConsumer {
         self.rest(failures.next().unwrap_or_default()).await
     }
 
-    /// Tells of the processor's failure and waits.
+    /// Reports the processor's failure and waits.
     async fn failed(
         &mut self,
         attempt: &mut u32,
@@ -369,12 +379,12 @@ impl ShardConsumer {
         }
         *attempt += 1;
         let retry_in = failures.next().unwrap_or_default();
-        self.tell_failed(*attempt, error.to_owned(), retry_in);
+        self.report_failure(*attempt, error.to_owned(), retry_in);
         self.rest(retry_in).await
     }
 
-    fn tell_failed(&self, attempt: u32, error: String, retry_in: Duration) {
-        self.context.tell(Event::ProcessorFailed {
+    fn report_failure(&self, attempt: u32, error: String, retry_in: Duration) {
+        self.context.report(Event::ProcessorFailed {
             shard: self.lease.key().clone(),
             attempt,
             error,

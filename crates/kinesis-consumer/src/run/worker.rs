@@ -2,6 +2,7 @@
 
 use std::{future::Future, sync::Arc};
 
+use kinesis_edge::{Connection, ConnectionSettings, DynamoDbClient, KinesisClient};
 use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
@@ -14,17 +15,21 @@ use crate::{
         config::Config,
         error::Error,
         event::{Event, EventSink},
-        processor::ProcessorFactory,
+        processor::{Factory, RecordProcessor},
     },
+    model::keys::LeaseKey,
     run::{auditor::Auditor, context::Context, coordinator::Coordinator, load::Load},
 };
 
 /// A worker of an application. One per process is enough: every shard is a task.
+///
+/// `factory` makes the processor of each lease that the worker gets; it is called again when the
+/// worker loses a lease and gets it again.
 pub struct Worker {
     config: Config,
     kinesis: Arc<dyn Kinesis>,
     table: Arc<dyn LeaseTable>,
-    factory: Arc<dyn ProcessorFactory>,
+    factory: Arc<Factory>,
     events: EventSink,
 }
 
@@ -37,43 +42,73 @@ impl std::fmt::Debug for Worker {
 }
 
 impl Worker {
-    /// A worker over AWS clients.
-    pub fn new(
+    /// A worker whose region and credentials come from the environment, as AWS's tools find them:
+    /// variables, profiles, the pod's or machine's role. Nothing is called before [`Self::run`].
+    pub async fn from_env<P: RecordProcessor + 'static>(
         config: Config,
-        kinesis: kinesis_edge::KinesisClient,
-        dynamodb: kinesis_edge::DynamoDbClient,
-        factory: Arc<dyn ProcessorFactory>,
+        factory: impl Fn(LeaseKey) -> P + Send + Sync + 'static,
+    ) -> Self {
+        let aws = Connection::open(ConnectionSettings {
+            proxies: true,
+            ..ConnectionSettings::default()
+        })
+        .await;
+        Self::new(config, aws.kinesis(None), aws.dynamodb(None), factory)
+    }
+
+    /// A worker over clients of your own. Time-outs that they leave unset get the library's: 2 s to
+    /// connect to Kinesis, 5 s for an answer of ListShards and 15 s with retries, 30 s for each
+    /// read; 1 s to connect to DynamoDB, 2 s for an answer and 5 s with retries.
+    pub fn new<P: RecordProcessor + 'static>(
+        config: Config,
+        kinesis: KinesisClient,
+        dynamodb: DynamoDbClient,
+        factory: impl Fn(LeaseKey) -> P + Send + Sync + 'static,
     ) -> Self {
         let kinesis = SdkKinesis::new(kinesis, &config.stream);
         let table = DynamoDbTable::new(dynamodb, &config.lease_table, &config.application);
-        Self::with(config, Arc::new(kinesis), Arc::new(table), factory)
+        Self::assemble(config, Arc::new(kinesis), Arc::new(table), factory)
     }
 
-    /// A worker over any Kinesis and lease table: for tests.
-    pub fn with(
+    /// A worker over any Kinesis and lease table, such as those in memory.
+    #[cfg(feature = "test-util")]
+    pub fn over<P: RecordProcessor + 'static>(
+        config: Config,
+        kinesis: impl Kinesis + 'static,
+        table: impl LeaseTable + 'static,
+        factory: impl Fn(LeaseKey) -> P + Send + Sync + 'static,
+    ) -> Self {
+        Self::assemble(config, Arc::new(kinesis), Arc::new(table), factory)
+    }
+
+    fn assemble<P: RecordProcessor + 'static>(
         config: Config,
         kinesis: Arc<dyn Kinesis>,
         table: Arc<dyn LeaseTable>,
-        factory: Arc<dyn ProcessorFactory>,
+        factory: impl Fn(LeaseKey) -> P + Send + Sync + 'static,
     ) -> Self {
         Self {
             config,
             kinesis,
             table,
-            factory,
-            events: Arc::new(|_| {}),
+            factory: Arc::new(move |lease| Box::new(factory(lease))),
+            events: Arc::new(Event::log),
         }
     }
 
-    /// Tells `sink` what happens.
+    /// Gives `sink` every event, at once and in order; it must not block. Events are not logged
+    /// then any more, unless the sink calls [`Event::log`].
     #[must_use]
-    pub fn on_event(mut self, sink: EventSink) -> Self {
-        self.events = sink;
+    pub fn on_event(mut self, sink: impl Fn(&Event) + Send + Sync + 'static) -> Self {
+        self.events = Arc::new(sink);
         self
     }
 
-    /// Works until `shutdown` resolves: then stops taking, ends batches, checkpoints, releases leases and returns `Ok`.
-    /// An error says why the worker cannot go on; leases are released then too. Dropping the future stops all of it at once, as a crash would.
+    /// Works until `shutdown` resolves: then stops taking, ends batches, checkpoints, releases
+    /// leases and returns `Ok`. Dropping the future stops all of it at once, as a crash would.
+    ///
+    /// # Errors
+    /// Why the worker cannot go on; leases are released then too.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), Error> {
         let Self {
             config,
@@ -93,14 +128,14 @@ impl Worker {
             rescan: Notify::new(),
         });
         let stopping = CancellationToken::new();
-        let stop_when_told = async {
+        let stop_on_request = async {
             shutdown.await;
             stopping.cancel();
             std::future::pending().await
         };
         tokio::select! {
             biased;
-            never = stop_when_told => never,
+            never = stop_on_request => never,
             result = work(context, stopping.clone()) => result,
         }
     }
@@ -113,7 +148,7 @@ async fn work(context: Arc<Context>, stopping: CancellationToken) -> Result<(), 
         () = stopping.cancelled() => return Ok(()),
         admitted = auditor.admit() => admitted?,
     }
-    context.tell(Event::Admitted);
+    context.report(Event::Admitted);
     let auditing = AbortOnDropHandle::new(tokio::spawn(auditor.run()));
     let mut coordinator = Coordinator::new(context);
     let result = coordinator.run(&stopping, auditing).await;

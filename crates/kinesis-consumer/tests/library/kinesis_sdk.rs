@@ -5,9 +5,9 @@ use std::{collections::BTreeSet, time::Duration};
 use aws_sdk_kinesis::{Client, primitives::Blob, types::PutRecordsRequestEntry};
 use embedded_kinesis::{Config, EmbeddedKinesis, FOREVER, Fault};
 use kinesis_consumer::{
-    config::InitialPosition,
-    kinesis::{Kinesis, KinesisError, ShardFilter, StartFrom, sdk::SdkKinesis},
-    shard_sync,
+    InitialPosition, KinesisError,
+    shards::StartFrom,
+    test_util::{Kinesis, SdkKinesis, ShardFilter, child_shards, initial},
 };
 
 const STREAM: &str = "orders";
@@ -71,7 +71,7 @@ async fn lists_every_page_by_name_and_arn() {
             .await
             .expect("listed");
         assert_eq!(shards.len(), 3);
-        let leases = shard_sync::initial(&shards, InitialPosition::Latest).expect("all hash keys");
+        let leases = initial(&shards, InitialPosition::Latest).expect("all hash keys");
         assert_eq!(leases.len(), 3);
     }
     server.kinesis.faults().inject(
@@ -123,7 +123,7 @@ async fn lists_more_shards_than_a_page_has() {
         .await
         .expect("listed");
     assert_eq!(shards.len(), 1500);
-    shard_sync::initial(&shards, InitialPosition::Latest).expect("all hash keys");
+    initial(&shards, InitialPosition::Latest).expect("all hash keys");
 }
 
 #[tokio::test]
@@ -217,7 +217,7 @@ async fn a_closed_shard_ends_with_its_children() {
         .client
         .split_shard()
         .stream_name(STREAM)
-        .shard_to_split(&parent.id)
+        .shard_to_split(parent.id.as_str())
         .new_starting_hash_key(middle);
     split.send().await.expect("split");
     let listed = kinesis.list_shards(ShardFilter::All).await.expect("listed");
@@ -242,7 +242,7 @@ async fn a_closed_shard_ends_with_its_children() {
     }
     children.sort_by(|a, b| a.id.cmp(&b.id));
     assert_eq!(records, 1);
-    assert_eq!(children, shard_sync::child_shards(&parent.id, &listed));
+    assert_eq!(children, child_shards(&parent.id, &listed));
 }
 
 #[tokio::test]

@@ -1,8 +1,10 @@
-//! The library, used from outside: one binary for all of its tests, because each binary links the AWS SDKs anew.
+//! The library, used from outside: one binary for all of its tests, because each binary links the
+//! AWS SDKs anew.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod aggregate;
+mod face;
 mod kinesis_sdk;
 mod lease_table;
 mod processes;

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use kinesis_consumer::sequence::{Checkpoint, SequenceNumber};
+use kinesis_consumer::{Checkpoint, SequenceNumber};
 use test_support::{Process, Signal};
 
 mod worker;
@@ -59,7 +59,7 @@ async fn a_terminated_worker_leaves_nothing_behind() {
     b.ended().await;
     for lease in world.leases().await {
         assert_eq!(lease.owner, None, "{lease:?}");
-        let last = world.put[&lease.key].last().unwrap();
+        let last = world.put[lease.key.shard.as_str()].last().unwrap();
         assert!(
             matches!(&lease.checkpoint, Checkpoint::At(position) if position.sequence_number == *last),
             "{lease:?}: want {last}"

@@ -1,8 +1,11 @@
-//! Simulation: the whole library over an in-memory lease table and stream, on a paused clock, driven by a seed.
+//! Simulation: the whole library over an in-memory lease table and stream, on a paused clock,
+//! driven by a seed.
 //!
-//! Up to 8 workers and 64 shards; splits, merges, aggregates, expiring iterators; kill -9, SIGTERM, SIGSTOP for longer than the failover
-//! time; lost answers, throttling, slow calls; slow, failing and panicking processors. `ledger` and `processor` judge while it runs, `scenario`
-//! judges what is left. A failing seed prints how to replay it; `SEEDS` sets how many are run, `TRACE=1` prints what happens.
+//! Up to 8 workers and 64 shards; splits, merges, aggregates, expiring iterators; kill -9, SIGTERM,
+//! SIGSTOP for longer than the failover time; lost answers, throttling, slow calls; slow, failing
+//! and panicking processors. `ledger` and `processor` judge while it runs, `scenario` judges what
+//! is left. A failing seed prints how to replay it; `SEEDS` sets how many are run, `TRACE=1` prints
+//! what happens.
 
 use std::{
     collections::BTreeMap,

@@ -1,4 +1,5 @@
-//! One promise of a worker at a time, over memory and on a paused clock: the times are the library's own waits and nothing else.
+//! One promise of a worker at a time, over memory and on a paused clock: the times are the
+//! library's own waits and nothing else.
 
 mod busy;
 mod kcl2;

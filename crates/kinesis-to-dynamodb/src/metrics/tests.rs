@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use clap::Parser as _;
-use kinesis_consumer::sequence::Checkpoint;
+use kinesis_consumer::Checkpoint;
 
 use super::*;
 
@@ -22,14 +22,15 @@ fn metrics() -> Metrics {
     Metrics::new(&Settings::parse_from(arguments))
 }
 
-fn shard() -> ShardId {
-    "shardId-000000000000".to_owned()
+fn shard() -> LeaseKey {
+    "shardId-000000000000".into()
 }
 
 fn processed(millis_behind_latest: i64) -> Event {
     Event::Processed {
         shard: shard(),
         records: 3,
+        rejected: 0,
         bytes: 30,
         millis_behind_latest,
         took: Duration::ZERO,
@@ -93,10 +94,7 @@ fn a_checkpoint_ages_until_it_moves() {
     });
     let age = |now| {
         metrics.set_gauges(now);
-        metrics
-            .checkpoint_age
-            .get_or_create(&[("shard", shard())])
-            .get()
+        metrics.checkpoint_age.get_or_create(&label(&shard())).get()
     };
     let later = Instant::now() + Duration::from_secs(3600);
     let before = age(later);

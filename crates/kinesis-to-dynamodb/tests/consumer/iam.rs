@@ -1,17 +1,12 @@
 //! `examples/iam/consumer-policy.json` allows what the consumer calls, table by table, and nothing
 //! else.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
 use crate::support::{APPLICATION, STREAM, TABLE, World};
 use aws_sdk_kinesis::types::ScalingType;
 use kinesis_consumer::{
-    checkpointer::Checkpointer,
-    config::{Config, InitialPosition},
-    processor::{ProcessorError, RecordProcessor},
-    record::Batch,
-    shard::ShardId,
-    worker::Worker,
+    Batch, Checkpointer, Config, InitialPosition, ProcessorError, RecordProcessor, Worker,
 };
 use test_support::{aws, eventually, policy};
 use tokio::time::sleep;
@@ -22,7 +17,6 @@ const KEY: &str = "AKIDCONSUMER";
 
 struct Checkpoints;
 
-#[async_trait::async_trait]
 impl RecordProcessor for Checkpoints {
     async fn process_records(
         &mut self,
@@ -78,21 +72,18 @@ async fn reshard_until_a_finished_lease_goes(world: &World) {
         let config = aws::config(endpoint).into_builder();
         config.credentials_provider(aws::credentials(KEY)).build()
     };
-    let config = Config {
-        initial_position: InitialPosition::TrimHorizon,
-        failover_time: Duration::from_millis(300),
-        scan_interval: Duration::from_millis(200),
-        shard_sync_interval: Duration::from_millis(200),
-        parent_poll_interval: Duration::from_millis(50),
-        idle_between_reads: Duration::from_millis(50),
-        ..Config::new(STREAM, APPLICATION, "pod-2")
-    };
-    let factory = |_: &ShardId| Box::new(Checkpoints) as Box<dyn RecordProcessor>;
+    let mut config = Config::new(STREAM, APPLICATION, "pod-2");
+    config.initial_position = InitialPosition::TrimHorizon;
+    config.failover_time = Duration::from_millis(300);
+    config.scan_interval = Duration::from_millis(200);
+    config.shard_sync_interval = Duration::from_millis(200);
+    config.parent_poll_interval = Duration::from_millis(50);
+    config.idle_between_reads = Duration::from_millis(50);
     let worker = Worker::new(
         config,
         aws_sdk_kinesis::Client::new(&aws(&world.embedded.endpoint())),
         aws_sdk_dynamodb::Client::new(&aws(&world.dynamodb.endpoint())),
-        Arc::new(factory),
+        |_| Checkpoints,
     );
     let stop = CancellationToken::new();
     let running = tokio::spawn(worker.run(stop.clone().cancelled_owned()));

@@ -33,9 +33,9 @@ struct Row {
 #[derive(Debug, Default)]
 struct Story {
     shards: Vec<Shard>,
-    forgotten: BTreeSet<String>,
-    leases: BTreeMap<String, Lease>,
-    records: BTreeMap<String, Vec<u64>>,
+    forgotten: BTreeSet<ShardId>,
+    leases: BTreeMap<ShardId, Lease>,
+    records: BTreeMap<ShardId, Vec<u64>>,
     tip: u64,
 }
 
@@ -77,12 +77,12 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 impl Story {
-    fn add(&mut self, parents: &[String]) {
+    fn add(&mut self, parents: &[ShardId]) {
         for shard in &mut self.shards {
             shard.closed |= parents.contains(&shard.id);
         }
         self.shards.push(Shard {
-            id: format!("{:03}", self.shards.len()),
+            id: format!("{:03}", self.shards.len()).into(),
             parents: parents.iter().cloned().collect(),
             hash_range: HashRange { start: 0, end: 1 },
             starting_sequence_number: number(0),
@@ -150,7 +150,10 @@ impl Story {
         let mut world = fake.world();
         world.shards = self.listed().cloned().collect();
         world.leases = Some(self.leases.values().cloned().collect());
-        world.records.clone_from(&self.records);
+        let records = self.records.iter();
+        world.records = records
+            .map(|(id, records)| (id.to_string(), records.clone()))
+            .collect();
     }
 
     fn listed(&self) -> impl Iterator<Item = &Shard> {
@@ -163,7 +166,7 @@ impl Story {
             .filter(|parent| shard.parents.contains(&parent.id))
     }
 
-    fn is_at_its_end(&self, id: &str) -> bool {
+    fn is_at_its_end(&self, id: &ShardId) -> bool {
         let lease = self.leases.get(id);
         lease.is_some_and(|lease| lease.checkpoint == Checkpoint::ShardEnd)
     }
@@ -183,7 +186,7 @@ impl Story {
     fn gets_a_lease(&self, shard: &Shard) -> bool {
         let has_or_gets =
             |parent: &Shard| self.leases.contains_key(&parent.id) || self.gets_a_lease(parent);
-        let is_over = |id: &String| {
+        let is_over = |id: &ShardId| {
             self.is_at_its_end(id) || self.forgotten.contains(id) && self.leases.contains_key(id)
         };
         !self.leases.contains_key(&shard.id)
@@ -247,7 +250,7 @@ fn agree(seen_now: &ApplicationSnapshot, story: &Story) -> TestCaseResult {
     for shard in &want {
         let found = story.found(shard);
         let text = format!("{} of {story:#?}", shard.id);
-        prop_assert_eq!(seen(seen_now, &shard.id), Some(found), "{}", text);
+        prop_assert_eq!(seen(seen_now, shard.id.as_str()), Some(found), "{}", text);
     }
     prop_assert!(seen_now.decided_lag().is_some());
     let readable = seen_now.readable();

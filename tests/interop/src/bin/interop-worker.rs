@@ -7,18 +7,12 @@
     reason = "the test reads these lines"
 )]
 
-use std::{fmt::Write as _, io::Write as _, sync::Arc, time::Duration};
+use std::{fmt::Write as _, io::Write as _, time::Duration};
 
-use async_trait::async_trait;
 use aws_config::BehaviorVersion;
 use kinesis_consumer::{
-    checkpointer::{CheckpointError, Checkpointer},
-    config::{Config, InitialPosition},
-    processor::{ProcessorError, RecordProcessor},
-    record::{Batch, Record},
-    sequence::Checkpoint,
-    shard::ShardId,
-    worker::Worker,
+    Batch, Checkpoint, CheckpointError, Checkpointer, Config, InitialPosition, LeaseKey,
+    ProcessorError, Record, RecordProcessor, ShardId, Worker,
 };
 
 /// Reports each record, then checkpoints.
@@ -29,7 +23,6 @@ struct Reporter {
     halfway: bool,
 }
 
-#[async_trait]
 impl RecordProcessor for Reporter {
     async fn initialize(&mut self, _: &Checkpoint) -> Result<(), ProcessorError> {
         println!("started {}", self.shard);
@@ -122,9 +115,9 @@ async fn main() -> anyhow::Result<()> {
     config.parent_poll_interval = Duration::from_millis(500);
     config.shutdown_deadline = Duration::from_secs(5);
     let halfway = std::env::var_os("HALFWAY").is_some();
-    let factory = move |shard: &ShardId| {
-        let shard = shard.clone();
-        Box::new(Reporter { shard, halfway }) as Box<dyn RecordProcessor>
+    let factory = move |lease: LeaseKey| Reporter {
+        shard: lease.shard,
+        halfway,
     };
     let mut terminated = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     let shutdown = async move {
@@ -134,8 +127,8 @@ async fn main() -> anyhow::Result<()> {
         aws_sdk_kinesis::Client::new(&aws),
         aws_sdk_dynamodb::Client::new(&aws),
     );
-    Worker::new(config, kinesis, dynamodb, Arc::new(factory))
-        .on_event(Arc::new(|event| eprintln!("{event:?}")))
+    Worker::new(config, kinesis, dynamodb, factory)
+        .on_event(|event| eprintln!("{event:?}"))
         .run(shutdown)
         .await?;
     Ok(())

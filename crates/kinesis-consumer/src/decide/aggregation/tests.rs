@@ -4,17 +4,10 @@ use rstest::rstest;
 use super::*;
 
 fn carrier(data: impl Into<Bytes>) -> Record {
-    Record {
-        sequence_number: "49590338271490256608559692538361571095921575989136588898"
-            .parse()
-            .expect("digits"),
-        sub_sequence_number: 0,
-        aggregated: false,
-        partition_key: "a".to_owned(),
-        explicit_hash_key: None,
-        data: data.into(),
-        arrival: Some(jiff::Timestamp::UNIX_EPOCH),
-    }
+    let number = "49590338271490256608559692538361571095921575989136588898";
+    let mut record = Record::new(number.parse().expect("digits"), "a", data);
+    record.arrival = Some(jiff::Timestamp::UNIX_EPOCH);
+    record
 }
 
 fn wrap(message: &[u8]) -> Vec<u8> {
@@ -55,7 +48,8 @@ fn expanded(data: impl Into<Bytes>, range: Option<HashRange>) -> Vec<Record> {
     out
 }
 
-/// Written byte by byte, not by our own encoder: fields as `messages.proto` numbers them, a tag included.
+/// Written byte by byte, not by our own encoder: fields as `messages.proto` numbers them, a tag
+/// included.
 #[test]
 fn reads_what_the_kpl_writes() {
     let message = [

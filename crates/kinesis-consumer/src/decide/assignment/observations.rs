@@ -1,27 +1,29 @@
 //! What an observer remembers of the scans it made, and what follows from the time that has passed.
 //!
-//! A lease has expired if its counter has not moved since this observer first saw it there, for longer than the failover time.
-//! Only the observer's own monotonic clock counts. A wrong guess loses a race and no more: every take is on condition of that counter.
+//! A lease has expired if its counter has not moved since this observer first saw it there, for
+//! longer than the failover time. Only the observer's own monotonic clock counts. A wrong guess
+//! loses a race and no more: every take is on condition of that counter.
 
 use std::{collections::HashMap, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::model::{lease::Lease, shard::ShardId};
+use crate::model::{keys::LeaseKey, lease::Lease};
 
 /// How long a lease that we stole is left alone if it goes back.
 const STEAL_PAUSE: Duration = Duration::from_secs(300);
-/// How long a request for a hand-over stands: longer than a holder's default shutdown deadline of 20 s.
+/// How long a request for a hand-over stands: longer than a holder's default shutdown deadline of
+/// 20 s.
 const ASK_PATIENCE: Duration = Duration::from_secs(60);
 /// Timers count in milliseconds: the first one that is later.
 const TICK: Duration = Duration::from_millis(1);
 
 /// What an observer remembers of the scans it made.
 #[derive(Clone, Debug)]
-pub struct Observations {
+pub(crate) struct Observations {
     failover: Duration,
-    seen: HashMap<ShardId, Seen>,
-    stolen: HashMap<ShardId, Instant>,
+    seen: HashMap<LeaseKey, Seen>,
+    stolen: HashMap<LeaseKey, Instant>,
 }
 
 #[derive(Clone, Debug)]
@@ -38,7 +40,7 @@ struct Seen {
 
 impl Observations {
     /// Nothing seen yet. All workers of an application must agree on `failover`.
-    pub fn new(failover: Duration) -> Self {
+    pub(crate) fn new(failover: Duration) -> Self {
         Self {
             failover,
             seen: HashMap::new(),
@@ -47,7 +49,7 @@ impl Observations {
     }
 
     /// Takes in a whole scan that was answered at `now`. Keys that are gone are forgotten.
-    pub fn observe(&mut self, leases: &[Lease], now: Instant) {
+    pub(crate) fn observe(&mut self, leases: &[Lease], now: Instant) {
         let mut before = std::mem::take(&mut self.seen);
         self.seen = leases
             .iter()
@@ -73,7 +75,7 @@ impl Observations {
     }
 
     /// May anybody take it? Unowned, or its counter stood still for longer than the failover time.
-    pub fn is_available(&self, lease: &Lease, now: Instant) -> bool {
+    pub(crate) fn is_available(&self, lease: &Lease, now: Instant) -> bool {
         lease.holder().is_none()
             || self
                 .unmoved(lease)
@@ -86,9 +88,10 @@ impl Observations {
             .is_some_and(|seen| now > self.free_at(seen) + self.failover)
     }
 
-    /// Remembers that we stole the lease, so that we leave it alone for five minutes if it goes back.
-    pub fn stole(&mut self, key: &str, now: Instant) {
-        self.stolen.insert(key.to_owned(), now);
+    /// Remembers that we stole the lease, so that we leave it alone for five minutes if it goes
+    /// back.
+    pub(crate) fn stole(&mut self, key: &LeaseKey, now: Instant) {
+        self.stolen.insert(key.clone(), now);
     }
 
     pub(super) fn stolen_lately(&self, lease: &Lease, now: Instant) -> bool {
@@ -97,7 +100,8 @@ impl Observations {
             .is_some_and(|stolen| now < *stolen + STEAL_PAUSE)
     }
 
-    /// How many leases we stole in this round of taking. KCL 2.x has one round each two failover times; we scan far more often.
+    /// How many leases we stole in this round of taking. KCL 2.x has one round each two failover
+    /// times; we scan far more often.
     pub(super) fn steals_this_round(&self, now: Instant) -> usize {
         let this_round = |stolen: &&Instant| now < **stolen + self.steal_round();
         self.stolen.values().filter(this_round).count()
@@ -107,7 +111,8 @@ impl Observations {
         2 * self.failover
     }
 
-    /// Did the request on that lease stand for so long that it will not be granted, or that its asker is gone?
+    /// Did the request on that lease stand for so long that it will not be granted, or that its
+    /// asker is gone?
     pub(super) fn ask_is_void(&self, lease: &Lease, now: Instant) -> bool {
         let seen = self
             .seen
@@ -116,8 +121,9 @@ impl Observations {
         seen.is_some_and(|seen| seen.handover_to.is_some() && now > seen.asked + ASK_PATIENCE)
     }
 
-    /// When, after `now`, a scan is worth while: a lease that another worker holds expires, or one was there to take for too long.
-    pub fn next_expiry(&self, me: &str, now: Instant) -> Option<Instant> {
+    /// When, after `now`, a scan is worth while: a lease that another worker holds expires, or one
+    /// was there to take for too long.
+    pub(crate) fn next_expiry(&self, me: &str, now: Instant) -> Option<Instant> {
         let others = self
             .seen
             .values()

@@ -1,13 +1,12 @@
-//! Simulated rounds: workers that scan, renew, take, ask, hand over, come, go and die, among KCL 2.x workers that steal.
+//! Simulated rounds: workers that scan, renew, take, ask, hand over, come, go and die, among KCL
+//! 2.x workers that steal.
 
 use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::*;
+use super::{kcl2::Kcl2Taker, *};
 use crate::model::sequence::Checkpoint;
-
-mod kcl2;
 
 const FAILOVER: Duration = Duration::from_secs(10);
 /// A native worker scans each 2 s, a KCL 2.x worker each 20 s; both renew each 3 s.
@@ -16,11 +15,11 @@ const TICKS: u64 = 60;
 #[derive(Debug)]
 struct Worker {
     name: String,
-    kcl2: bool,
+    kcl2: Option<Kcl2Taker>,
     observations: Observations,
-    held: BTreeSet<ShardId>,
+    held: BTreeSet<LeaseKey>,
     scanned: Vec<Lease>,
-    leaving: BTreeMap<ShardId, (String, u64)>,
+    leaving: BTreeMap<LeaseKey, (String, u64)>,
     phase: u64,
     max_leases: usize,
 }
@@ -34,7 +33,7 @@ struct World {
     born: usize,
     moves: usize,
     /// Who stole which lease of a KCL 2.x worker, and in which second.
-    steals: Vec<(String, ShardId, u64)>,
+    steals: Vec<(String, LeaseKey, u64)>,
     random: fastrand::Rng,
 }
 
@@ -66,9 +65,11 @@ impl World {
 
     fn join(&mut self, kcl2: bool) {
         self.born += 1;
+        let name = format!("worker-{}", self.born);
+        let seed = self.random.u64(..);
         self.workers.push(Worker {
-            name: format!("worker-{}", self.born),
-            kcl2,
+            kcl2: kcl2.then(|| Kcl2Taker::new(&name, FAILOVER, seed)),
+            name,
             observations: Observations::new(FAILOVER),
             held: BTreeSet::new(),
             scanned: Vec::new(),
@@ -91,7 +92,7 @@ impl World {
             .iter_mut()
             .filter(|lease| worker.held.contains(&lease.key))
         {
-            if !killed && !worker.kcl2 {
+            if !killed && worker.kcl2.is_none() {
                 (lease.owner, lease.native_counter, lease.handover_to) = (None, None, None);
                 lease.counter += 1;
             }
@@ -114,11 +115,11 @@ impl World {
         index.map_or(0, |index| self.counts()[index])
     }
 
-    fn set_owner(&mut self, key: &str, worker: &str, native: bool) {
+    fn set_owner(&mut self, key: &LeaseKey, worker: &str, native: bool) {
         let lease = self
             .leases
             .iter_mut()
-            .find(|lease| lease.key == key)
+            .find(|lease| lease.key == *key)
             .expect("no lease is ever deleted");
         lease.owner = Some(worker.to_owned());
         lease.counter += 1;
@@ -131,7 +132,7 @@ impl World {
         }
         for other in &mut self.workers {
             if other.name == worker {
-                other.held.insert(key.to_owned());
+                other.held.insert(key.clone());
             } else {
                 other.held.remove(key);
                 other.leaving.remove(key);
@@ -148,9 +149,9 @@ impl World {
                 self.renew(index);
             }
             let worker = &self.workers[index];
-            if worker.kcl2 && at.is_multiple_of(20) {
+            if worker.kcl2.is_some() && at.is_multiple_of(20) {
                 self.kcl2_round(index);
-            } else if !worker.kcl2 && at.is_multiple_of(2) {
+            } else if worker.kcl2.is_none() && at.is_multiple_of(2) {
                 self.round(index);
             }
         }
@@ -164,7 +165,7 @@ impl World {
             .filter(|lease| worker.held.contains(&lease.key))
         {
             lease.counter += 1;
-            if !worker.kcl2 {
+            if worker.kcl2.is_none() {
                 lease.native_counter = Some(lease.counter);
             }
             if let Some(known) = worker
@@ -175,7 +176,7 @@ impl World {
                 known.clone_from(lease);
             }
         }
-        if worker.kcl2 {
+        if worker.kcl2.is_some() {
             return;
         }
         let leaving = worker
@@ -208,10 +209,23 @@ impl World {
             .map(|(key, to)| (key.clone(), to.clone()))
             .collect::<Vec<_>>()
         {
-            // The asker may be gone by now: then the lease is in the name of nobody alive, and expires.
+            // The asker may be gone by now: then the lease is in the name of nobody alive, and
+            // expires.
             self.workers[index].held.remove(&key);
             self.workers[index].leaving.remove(&key);
             self.set_owner(&key, &to, true);
+        }
+    }
+
+    fn kcl2_round(&mut self, index: usize) {
+        let now = self.now();
+        let worker = &mut self.workers[index];
+        let Some(taker) = &mut worker.kcl2 else {
+            return;
+        };
+        let me = worker.name.clone();
+        for key in taker.takes(&self.leases, now) {
+            self.set_owner(&key, &me, false);
         }
     }
 
@@ -256,7 +270,7 @@ impl World {
                 );
                 assert_eq!(
                     matches!(action, Action::Steal(_)),
-                    holder.kcl2,
+                    holder.kcl2.is_some(),
                     "{action:?} of {}",
                     holder.name
                 );
@@ -280,7 +294,7 @@ impl World {
     }
 
     /// One lease a round of 2.x, and none that this worker stole in the last five minutes.
-    fn assert_may_steal(&self, thief: &str, key: &ShardId) {
+    fn assert_may_steal(&self, thief: &str, key: &LeaseKey) {
         for (_, stolen, second) in self.steals.iter().filter(|(of, ..)| of == thief) {
             let ago = self.second - second;
             assert!(ago >= 20, "{thief} steals {key} {ago} s after {stolen}");
@@ -374,7 +388,8 @@ proptest! {
     }
 }
 
-/// The figure that a rolling deployment feels: seconds until a second worker has its half, without a duplicate.
+/// The figure that a rolling deployment feels: seconds until a second worker has its half, without
+/// a duplicate.
 #[test]
 fn a_second_worker_gets_its_half_by_the_next_renewals() {
     let mut world = World::new(4, 0, 7);

@@ -13,7 +13,8 @@ const LIMITS: Limits = Limits {
     max_steals: 1,
 };
 
-/// `"a a j -"`: leases 0 to 3, held by native `a` (lower case), KCL 2.x `J` (upper case), nobody (`-`); `a>b`: `b` asks `a`; `a!`: finished.
+/// `"a a j -"`: leases 0 to 3, held by native `a` (lower case), KCL 2.x `J` (upper case), nobody
+/// (`-`); `a>b`: `b` asks `a`; `a!`: finished.
 fn leases(table: &str) -> Vec<Lease> {
     let lease = |(index, text): (usize, &str)| {
         let mut lease = Lease::new(format!("s{index}"), Checkpoint::TrimHorizon);
@@ -36,7 +37,7 @@ fn leases(table: &str) -> Vec<Lease> {
     table.split_whitespace().enumerate().map(lease).collect()
 }
 
-fn held_by(leases: &[Lease], worker: &str) -> BTreeSet<ShardId> {
+fn held_by(leases: &[Lease], worker: &str) -> BTreeSet<LeaseKey> {
     leases
         .iter()
         .filter(|lease| lease.holder() == Some(worker))
@@ -205,7 +206,7 @@ fn no_lease_is_stolen_twice_within_five_minutes() {
     let mut observations = Observations::new(FAILOVER);
     observations.observe(&leases, start);
     let stolen: Vec<_> = ["s0", "s1"]
-        .map(|key| observations.stole(key, start))
+        .map(|key| observations.stole(&key.into(), start))
         .into();
     assert_eq!(stolen.len(), 2);
     let at = |seconds| start + Duration::from_secs(seconds);
@@ -298,7 +299,7 @@ fn a_request_that_stood_too_long_no_longer_counts() {
     leases[1].handover_to = Some("other".to_owned());
     observations.observe(&leases, after);
     let granted = grants(&leases, &observations, "a", &held, &BTreeMap::new(), after);
-    assert_eq!(granted, [("s1".to_owned(), "other".to_owned())]);
+    assert_eq!(granted, [("s1".into(), "other".to_owned())]);
 }
 
 #[test]

@@ -5,30 +5,27 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use crate::{
     decide::shard_sync::{OpenChildOfOpenParent, new_lease},
     face::config::InitialPosition,
-    model::{lease::Lease, sequence::Checkpoint, shard::Shard},
+    model::{keys::ShardId, lease::Lease, sequence::Checkpoint, shard::Shard},
 };
 
 /// The stream's family tree, its leases, and the leases found wanting so far.
 pub(super) struct Lineage<'a> {
-    shards: HashMap<&'a str, &'a Shard>,
-    leases: HashMap<&'a str, &'a Lease>,
+    shards: HashMap<&'a ShardId, &'a Shard>,
+    leases: HashMap<&'a ShardId, &'a Lease>,
     position: InitialPosition,
-    descends: HashMap<&'a str, bool>,
+    descends: HashMap<&'a ShardId, bool>,
     /// Shards walked through: repeated resizes make meshes, with more paths than shards.
-    walked: HashSet<&'a str>,
-    created: BTreeMap<&'a str, (&'a Shard, Checkpoint)>,
+    walked: HashSet<&'a ShardId>,
+    created: BTreeMap<&'a ShardId, (&'a Shard, Checkpoint)>,
 }
 
 impl<'a> Lineage<'a> {
     pub(super) fn new(shards: &'a [Shard], leases: &'a [Lease], position: InitialPosition) -> Self {
         Self {
-            shards: shards
-                .iter()
-                .map(|shard| (shard.id.as_str(), shard))
-                .collect(),
+            shards: shards.iter().map(|shard| (&shard.id, shard)).collect(),
             leases: leases
                 .iter()
-                .map(|lease| (lease.key.as_str(), lease))
+                .map(|lease| (&lease.key.shard, lease))
                 .collect(),
             position,
             descends: HashMap::new(),
@@ -63,7 +60,8 @@ impl<'a> Lineage<'a> {
             .collect()
     }
 
-    /// A shard below some lease. Its own lease comes at its parents' end; what must be there is whatever leads to that end.
+    /// A shard below some lease. Its own lease comes at its parents' end; what must be there is
+    /// whatever leads to that end.
     fn complete_descendant(&mut self, shard: &'a Shard) {
         if self.has_lease(&shard.id) || !self.walked.insert(&shard.id) {
             return;
@@ -76,19 +74,21 @@ impl<'a> Lineage<'a> {
                 self.start_anew(parent);
             }
         }
-        // Parents that the stream has forgotten do not hold it up; those that are still to be read do.
+        // Parents that the stream has forgotten do not hold it up; those that are still to be read
+        // do.
         let parents_leased = self.parents(shard).all(|parent| self.has_lease(&parent.id));
         let mut leases = shard
             .parents
             .iter()
-            .filter_map(|parent| self.leases.get(parent.as_str()));
+            .filter_map(|parent| self.leases.get(parent));
         if parents_leased && leases.any(|lease| lease.is_finished()) {
             self.created
                 .insert(&shard.id, (shard, Checkpoint::TrimHorizon));
         }
     }
 
-    /// A shard that no lease leads to starts where the application starts: itself, or from its oldest ancestors on.
+    /// A shard that no lease leads to starts where the application starts: itself, or from its
+    /// oldest ancestors on.
     fn start_anew(&mut self, shard: &'a Shard) {
         if !self.walked.insert(&shard.id) {
             return;
@@ -105,7 +105,7 @@ impl<'a> Lineage<'a> {
     }
 
     /// Has it, or one of its ancestors, a lease? Also if the stream has forgotten that ancestor.
-    fn descends(&mut self, id: &'a str) -> bool {
+    fn descends(&mut self, id: &'a ShardId) -> bool {
         if let Some(known) = self.descends.get(id) {
             return *known;
         }
@@ -121,7 +121,7 @@ impl<'a> Lineage<'a> {
         found
     }
 
-    fn has_lease(&self, id: &str) -> bool {
+    fn has_lease(&self, id: &ShardId) -> bool {
         self.leases.contains_key(id) || self.created.contains_key(id)
     }
 
@@ -130,6 +130,6 @@ impl<'a> Lineage<'a> {
         shard
             .parents
             .iter()
-            .filter_map(|parent| self.shards.get(parent.as_str()).copied())
+            .filter_map(|parent| self.shards.get(parent).copied())
     }
 }

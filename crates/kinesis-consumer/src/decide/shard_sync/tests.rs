@@ -1,4 +1,5 @@
-//! Tables, the example of KCL's source among them, and a property: streams resharded at random are read whole.
+//! Tables, the example of KCL's source among them, and a property: streams resharded at random are
+//! read whole.
 
 use proptest::prelude::*;
 use rstest::rstest;
@@ -12,8 +13,8 @@ const AT: InitialPosition = InitialPosition::AtTimestamp(jiff::Timestamp::UNIX_E
 
 fn shard(id: &str, parents: &[&str], closed: bool) -> Shard {
     Shard {
-        id: id.to_owned(),
-        parents: parents.iter().map(|&parent| parent.to_owned()).collect(),
+        id: id.into(),
+        parents: parents.iter().map(|&parent| parent.into()).collect(),
         hash_range: HashRange {
             start: 0,
             end: u128::MAX,
@@ -65,7 +66,7 @@ fn leases(table: &str, shards: &[Shard]) -> Vec<Lease> {
 fn text(leases: &[Lease]) -> String {
     let texts: Vec<_> = leases
         .iter()
-        .map(|lease| format!("{}={}", lease.key, lease.checkpoint))
+        .map(|lease| format!("{}={}", lease.key.shard, lease.checkpoint))
         .collect();
     texts.join(" ")
 }
@@ -156,7 +157,7 @@ fn creates_what_is_missing(
     for lease in created {
         let shard = shards
             .iter()
-            .find(|shard| shard.id == lease.key)
+            .find(|shard| shard.id == lease.key.shard)
             .expect("a shard");
         assert_eq!(
             (&lease.parents, lease.hash_range),
@@ -175,7 +176,8 @@ fn a_list_that_raced_a_reshard_is_refused() {
 
 #[test]
 fn a_mesh_of_many_reshards_is_walked_once() {
-    // Each level merges and splits: two paths from each shard to the level above, 2^60 from bottom to top.
+    // Each level merges and splits: two paths from each shard to the level above, 2^60 from bottom
+    // to top.
     let mut mesh = vec![shard("0", &[], true), shard("1", &[], true)];
     for level in 1..60 {
         let above = [(2 * level - 2).to_string(), (2 * level - 1).to_string()];
@@ -243,17 +245,14 @@ fn an_empty_table_waits_for_a_whole_list(#[case] ranges: &[(u128, u128)], #[case
 #[test]
 fn children_start_at_the_trim_horizon_and_name_their_parents() {
     let listed = shards("0 1 0+1>2.");
-    let told = child_shards("0", &listed);
+    let told = child_shards(&"0".into(), &listed);
     let parent = Lease::new("0", Checkpoint::Latest);
     let created = children(&parent, &told);
     assert_eq!(text(&created), "2=TRIM_HORIZON");
-    assert_eq!(
-        created[0].parents,
-        BTreeSet::from(["0".to_owned(), "1".to_owned()])
-    );
+    assert_eq!(created[0].parents, BTreeSet::from(["0".into(), "1".into()]));
     assert_eq!(
         absent_merge_parent(&told, &leases("0", &listed)),
-        Some(&"1".to_owned())
+        Some(&"1".into())
     );
     assert_eq!(absent_merge_parent(&told, &leases("0 1", &listed)), None);
     assert_eq!(absent_merge_parent(&told, &leases("5", &listed)), None);
@@ -274,7 +273,7 @@ fn deletes_what_nobody_needs(#[case] stream: &str, #[case] table: &str, #[case] 
     let shards = shards(stream);
     let keys: Vec<_> = deletable(&leases(table, &shards), &shards)
         .into_iter()
-        .map(|lease| lease.key)
+        .map(|lease| lease.key.shard)
         .collect();
     assert_eq!(keys.join(" "), want);
 }
@@ -305,7 +304,7 @@ fn holes_are_what_no_unfinished_lease_covers() {
     let shards = [ranged("4", 0, 9), ranged("0", 0, 9)];
     assert_eq!(
         back_fill(&[low, unknown], &shards),
-        [("4".to_owned(), hole(0, 9))]
+        [("4".into(), hole(0, 9))]
     );
 }
 
@@ -315,7 +314,7 @@ fn a_stream_made_anew_shows() {
     assert_eq!(recreated(&leases("0=100 1=101", &shards), &shards), None);
     assert_eq!(
         recreated(&leases("0=100 1=99", &shards), &shards),
-        Some("1".to_owned())
+        Some("1".into())
     );
     assert_eq!(
         recreated(&leases("0=LATEST 7=5 1=SHARD_END", &shards), &shards),
@@ -332,7 +331,7 @@ fn an_open_shard_with_a_finished_lease_shows() {
     );
     assert_eq!(
         open_but_finished(&leases("0! 1! 2=7", &shards), &shards),
-        Some("1".to_owned())
+        Some("1".into())
     );
 }
 
@@ -389,8 +388,9 @@ fn reshard(start: usize, choices: &[u8]) -> Vec<Shard> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
 
-    /// Workers that only follow the rules read every shard below the first leases, each after its parents, and forget none;
-    /// also if one of them dies between SHARD_END and its children's leases, as only a buggy one would.
+    /// Workers that only follow the rules read every shard below the first leases, each after its
+    /// parents, and forget none; also if one of them dies between SHARD_END and its children's
+    /// leases, as only a buggy one would.
     #[test]
     fn every_shard_is_read_after_its_parents(
         start in 1_usize..5, choices in prop::collection::vec(any::<u8>(), 0..12), forget: u64, clean: bool,
@@ -401,32 +401,32 @@ proptest! {
         let mut read: Vec<ShardId> = Vec::new();
         for round in 0..10 * stream.len() {
             for lease in missing(&stream, &table, InitialPosition::TrimHorizon).expect("consistent") {
-                prop_assert!(!read.contains(&lease.key), "{} would be read twice", lease.key);
+                prop_assert!(!read.contains(&lease.key.shard), "{} would be read twice", lease.key.shard);
                 table.push(lease);
             }
             let snapshot = table.clone();
             let now = readability(&stream, &table, InitialPosition::TrimHorizon).expect("consistent");
             for index in 0..snapshot.len() {
                 let lease = table[index].clone();
-                if now[&lease.key] != (Readability::Readable { start: None }) {
+                if now[&lease.key.shard] != (Readability::Readable { start: None }) {
                     continue;
                 }
-                let shard = stream.iter().find(|shard| shard.id == lease.key).expect("a shard");
+                let shard = stream.iter().find(|shard| shard.id == lease.key.shard).expect("a shard");
                 table[index].checkpoint = Checkpoint::At(Position {
                     sequence_number: SequenceNumber::try_from("9999".to_owned()).expect("digits"),
                     sub_sequence_number: 0,
                 });
-                let told = child_shards(&lease.key, &stream);
+                let told = child_shards(&lease.key.shard, &stream);
                 if !shard.closed || absent_merge_parent(&told, &snapshot).is_some() {
                     continue;
                 }
-                read.push(lease.key.clone());
+                read.push(lease.key.shard.clone());
                 table[index].checkpoint = Checkpoint::ShardEnd;
                 if forget >> (round % 64) & 1 == 1 {
                     continue;
                 }
                 for child in children(&lease, &told) {
-                    if table.iter().all(|lease| lease.key != child.key) {
+                    if table.iter().all(|lease| lease.key.shard != child.key.shard) {
                         table.push(child);
                     }
                 }
@@ -437,7 +437,7 @@ proptest! {
             }
         }
         let open: BTreeSet<_> = stream.iter().filter(|shard| !shard.closed).map(|shard| &shard.id).collect();
-        let unfinished: BTreeSet<_> = table.iter().filter(|lease| !lease.is_finished()).map(|lease| &lease.key).collect();
+        let unfinished: BTreeSet<_> = table.iter().filter(|lease| !lease.is_finished()).map(|lease| &lease.key.shard).collect();
         prop_assert_eq!(open, unfinished);
         prop_assert_eq!(read.len(), stream.iter().filter(|shard| shard.closed).count());
         for (at, id) in read.iter().enumerate() {

@@ -1,7 +1,8 @@
 //! Kinesis by the AWS SDK.
 //!
-//! ListShards is retried by the SDK as the client says. GetShardIterator and GetRecords are not retried here at all:
-//! their limits are each shard's own, and whoever reads the shard backs off for that shard alone.
+//! ListShards is retried by the SDK as the client says. GetShardIterator and GetRecords are not
+//! retried here at all: their limits are each shard's own, and whoever reads the shard backs off
+//! for that shard alone.
 
 use std::time::Duration;
 
@@ -9,16 +10,20 @@ use async_trait::async_trait;
 use kinesis_edge::{ClientSettings, Failure, Kind, KinesisClient, Stream};
 
 use crate::{
-    edge::kinesis::{Kinesis, KinesisError, Page, ShardFilter, StartFrom},
+    edge::{
+        failure::CallError,
+        kinesis::{Kinesis, KinesisError, Page, ShardFilter, StartFrom},
+    },
     model::{
+        keys::ShardId,
         record::Record,
         sequence::InvalidSequenceNumber,
-        shard::{ChildShard, HashRange, Shard, ShardId},
+        shard::{ChildShard, HashRange, Shard},
     },
 };
 
 /// What ListShards gets where the client handed in has no setting of its own.
-pub const LISTS: ClientSettings = ClientSettings {
+pub(crate) const LISTS: ClientSettings = ClientSettings {
     connect_timeout: Some(Duration::from_secs(2)),
     read_timeout: None,
     attempt_timeout: Some(Duration::from_secs(5)),
@@ -26,9 +31,9 @@ pub const LISTS: ClientSettings = ClientSettings {
     attempts: None,
 };
 
-/// What GetShardIterator and GetRecords get where the client handed in has no setting of its own: one
-/// attempt, with the time that 10 MiB take on a slow line.
-pub const READS: ClientSettings = ClientSettings {
+/// What GetShardIterator and GetRecords get where the client handed in has no setting of its own:
+/// one attempt, with the time that 10 MiB take on a slow line.
+pub(crate) const READS: ClientSettings = ClientSettings {
     attempt_timeout: Some(Duration::from_secs(30)),
     operation_timeout: Some(Duration::from_secs(30)),
     attempts: Some(1),
@@ -57,7 +62,8 @@ impl SdkKinesis {
     }
 
     fn odd(&self, operation: &str, what: &InvalidSequenceNumber) -> KinesisError {
-        KinesisError::Unavailable(format!("{operation} of {}: {what}", self.reads.as_str()))
+        let stream = self.reads.as_str();
+        KinesisError::Unavailable(format!("{operation} of {stream}: {what}").into())
     }
 }
 
@@ -75,7 +81,7 @@ impl Kinesis for SdkKinesis {
         shard: &ShardId,
         from: &StartFrom,
     ) -> Result<String, KinesisError> {
-        let iterator = self.reads.iterator(shard, from).await;
+        let iterator = self.reads.iterator(shard.as_str(), from).await;
         iterator.map_err(|failure| self.error(&failure))
     }
 
@@ -100,25 +106,30 @@ fn to_error(stream: &str, failure: &Failure) -> KinesisError {
         message,
         ..
     } = failure;
-    let said = format!("{operation} of {stream}: {code}: {message}");
-    match failure.kind {
-        // They may come: the chain is asked again at the next call.
-        _ if failure.is_of_credentials() => KinesisError::Unavailable(said),
-        Kind::Throttled => KinesisError::Throttled(said),
-        Kind::ExpiredIterator => KinesisError::ExpiredIterator(said),
-        Kind::InvalidPosition => KinesisError::InvalidSequenceNumber(said),
-        Kind::Invalid => KinesisError::Permanent(said),
-        Kind::NotFound => KinesisError::NotFound(said),
+    let advice = match failure.kind {
+        _ if failure.is_of_credentials() => String::new(),
         Kind::Denied if failure.denial.as_ref().is_some_and(|denial| denial.key) => {
-            KinesisError::Permanent(format!(
-                "{said}. The stream is encrypted: check that its KMS key is enabled and that the worker may call \
-                 kms:Decrypt on it"
-            ))
+            ". The stream is encrypted: check that its KMS key is enabled and that the worker may \
+             call kms:Decrypt on it"
+                .to_owned()
         }
-        Kind::Denied | Kind::Unauthenticated => KinesisError::Permanent(format!(
-            "{said}. Check the worker's credentials and that its policy allows kinesis:{operation} on this stream"
-        )),
-        _ => KinesisError::Unavailable(said),
+        Kind::Denied | Kind::Unauthenticated => format!(
+            ". Check the worker's credentials and that its policy allows kinesis:{operation} on \
+             this stream"
+        ),
+        _ => String::new(),
+    };
+    let text = format!("{operation} of {stream}: {code}: {message}{advice}");
+    let error = CallError::new(text, failure.clone());
+    match failure.kind {
+        // Credentials may come: the chain is asked again at the next call.
+        _ if failure.is_of_credentials() => KinesisError::Unavailable(error),
+        Kind::Throttled => KinesisError::Throttled(error),
+        Kind::ExpiredIterator => KinesisError::ExpiredIterator(error),
+        Kind::InvalidPosition => KinesisError::InvalidSequenceNumber(error),
+        Kind::NotFound => KinesisError::NotFound(error),
+        Kind::Invalid | Kind::Denied | Kind::Unauthenticated => KinesisError::Permanent(error),
+        _ => KinesisError::Unavailable(error),
     }
 }
 
@@ -128,8 +139,8 @@ fn to_error(stream: &str, failure: &Failure) -> KinesisError {
 /// Its sequence number is none.
 pub fn to_shard(shard: kinesis_edge::Shard) -> Result<Shard, InvalidSequenceNumber> {
     Ok(Shard {
-        id: shard.id,
-        parents: shard.parents.into_iter().collect(),
+        id: shard.id.into(),
+        parents: shard.parents.into_iter().map(ShardId::from).collect(),
         hash_range: HashRange::from(shard.hash_range),
         starting_sequence_number: shard.starting_sequence_number.try_into()?,
         closed: shard.closed,
@@ -150,8 +161,8 @@ fn to_record(record: kinesis_edge::Record) -> Result<Record, InvalidSequenceNumb
 
 fn to_child(child: kinesis_edge::ChildShard) -> ChildShard {
     ChildShard {
-        id: child.id,
-        parents: child.parents.into_iter().collect(),
+        id: child.id.into(),
+        parents: child.parents.into_iter().map(ShardId::from).collect(),
         hash_range: HashRange::from(child.hash_range),
     }
 }

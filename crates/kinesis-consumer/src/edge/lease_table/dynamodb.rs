@@ -1,5 +1,5 @@
-//! The lease table in DynamoDB: KCL's conditional writes as expressions, one attribute at a time, so that attributes of
-//! a newer KCL survive. Never PutItem over a lease.
+//! The lease table in DynamoDB: KCL's conditional writes as expressions, one attribute at a time,
+//! so that attributes of a newer KCL survive. Never PutItem over a lease.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -12,16 +12,20 @@ use jiff::Timestamp;
 use kinesis_edge::{ClientSettings, DynamoDbClient, Failure, Kind, Table, Write, Written};
 
 use crate::{
-    edge::lease_table::{Kcl3State, LeaseTable, TableError, new_process},
+    edge::{
+        failure::CallError,
+        lease_table::{Kcl3State, LeaseTable, TableError, new_process},
+    },
     model::{
+        keys::{LeaseKey, ShardId},
         lease::Lease,
         sequence::Checkpoint,
-        shard::{HashRange, ShardId},
+        shard::HashRange,
     },
 };
 
 mod creation;
-pub mod item;
+pub(crate) mod item;
 mod kcl3;
 
 use item::{Item, Parsed, new_item, number, parse, string, strings};
@@ -29,7 +33,7 @@ use kcl3::SideTable;
 
 /// What every call gets where the client handed in has no setting of its own: an answer that comes
 /// later than a renewal is due helps nobody. Retries are the SDK's, as the client has them.
-pub const CALLS: ClientSettings = ClientSettings {
+pub(crate) const CALLS: ClientSettings = ClientSettings {
     connect_timeout: Some(Duration::from_secs(1)),
     read_timeout: None,
     attempt_timeout: Some(Duration::from_secs(2)),
@@ -37,7 +41,8 @@ pub const CALLS: ClientSettings = ClientSettings {
     attempts: None,
 };
 
-/// More pages (of 1 MB) than any lease table has: an endpoint that never stops would keep us forever.
+/// More pages (of 1 MB) than any lease table has: an endpoint that never stops would keep us
+/// forever.
 const MOST_PAGES: usize = 10_000;
 
 /// The lease table of one application in DynamoDB.
@@ -46,7 +51,7 @@ pub struct DynamoDbTable {
     table: Table,
     process: String,
     side_table: SideTable,
-    /// Items told as skipped: each once.
+    /// Keys of skipped items: each is logged once.
     skipped: Mutex<HashSet<String>>,
 }
 
@@ -71,13 +76,15 @@ impl DynamoDbTable {
         to_error(&self.table, failure)
     }
 
-    async fn update(&self, key: &str, write: Write) -> Result<Lease, TableError> {
+    async fn update(&self, key: &LeaseKey, write: Write) -> Result<Lease, TableError> {
         let written = self.table.update(lease_key(key), write).await;
         match written.map_err(|failure| self.error(&failure))? {
             // The write happened, but no lease is left of it: somebody else spoiled the item.
             Written::Done(item) => item.and_then(|item| self.lease(&item)).ok_or_else(|| {
                 let table = self.table.name();
-                TableError::Unavailable(format!("UpdateItem on {table}: the item is no lease"))
+                TableError::Unavailable(
+                    format!("UpdateItem on {table}: the item is no lease").into(),
+                )
             }),
             Written::Refused(item) => Err(self.conflict(item)),
         }
@@ -87,17 +94,13 @@ impl DynamoDbTable {
         TableError::Conflict(item.and_then(|item| self.lease(&item)).map(Box::new))
     }
 
-    /// The item's lease; else says why there is none, once.
+    /// The item's lease; where it has none, the reason is logged once.
     fn lease(&self, item: &Item) -> Option<Lease> {
         let reason = match parse(item) {
-            Parsed::Lease {
-                lease,
-                stream: None,
-            } => return Some(*lease),
-            Parsed::Lease {
-                stream: Some(stream),
-                ..
-            } => format!("of the multi-stream application's stream {stream}"),
+            Parsed::Lease(lease) => match &lease.key.stream {
+                None => return Some(*lease),
+                Some(stream) => format!("of the multi-stream application's stream {stream}"),
+            },
             Parsed::Other(kind) => format!("entityType {kind}"),
             Parsed::Broken(reason) => reason,
         };
@@ -167,8 +170,8 @@ impl DynamoDbTable {
 /// Nobody wrote since, and no KCL 3 leader moves it.
 const NOT_MOVED: &str = "leaseCounter = :counter AND attribute_not_exists(checkpointOwner)";
 
-fn lease_key(key: &str) -> Item {
-    Item::from([("leaseKey".to_owned(), string(key))])
+fn lease_key(key: &LeaseKey) -> Item {
+    Item::from([("leaseKey".to_owned(), string(key.to_string()))])
 }
 
 /// A write on condition of the counter that also moves it.
@@ -204,21 +207,29 @@ fn to_error(table: &Table, failure: &Failure) -> TableError {
         message,
         ..
     } = failure;
-    let said = format!("{operation} on {}: {code}: {message}", table.name());
+    let advice = match failure.kind {
+        _ if failure.is_of_credentials() => String::new(),
+        Kind::Denied | Kind::Unauthenticated => format!(
+            ". Check the worker's credentials and that its policy allows dynamodb:{operation} on \
+             this table"
+        ),
+        Kind::NotFound => {
+            ". The table was deleted while the worker ran; restart the worker to create it anew"
+                .to_owned()
+        }
+        Kind::Invalid => ". Is it a lease table, with key leaseKey (S)?".to_owned(),
+        _ => String::new(),
+    };
+    let text = format!("{operation} on {}: {code}: {message}{advice}", table.name());
+    let error = CallError::new(text, failure.clone());
     match failure.kind {
-        // They may come: the chain is asked again at the next call.
-        _ if failure.is_of_credentials() => TableError::Unavailable(said),
-        Kind::Throttled => TableError::Throttled(said),
-        Kind::Denied | Kind::Unauthenticated => TableError::Permanent(format!(
-            "{said}. Check the worker's credentials and that its policy allows dynamodb:{operation} on this table"
-        )),
-        Kind::NotFound => TableError::Permanent(format!(
-            "{said}. The table was deleted while the worker ran; restart the worker to create it anew"
-        )),
-        Kind::Invalid => TableError::Permanent(format!(
-            "{said}. Is it a lease table, with key leaseKey (S)?"
-        )),
-        _ => TableError::Unavailable(said),
+        // Credentials may come: the chain is asked again at the next call.
+        _ if failure.is_of_credentials() => TableError::Unavailable(error),
+        Kind::Throttled => TableError::Throttled(error),
+        Kind::Denied | Kind::Unauthenticated | Kind::NotFound | Kind::Invalid => {
+            TableError::Permanent(error)
+        }
+        _ => TableError::Unavailable(error),
     }
 }
 
@@ -236,7 +247,7 @@ impl LeaseTable for DynamoDbTable {
         Ok(leases)
     }
 
-    async fn read(&self, key: &str) -> Result<Option<Lease>, TableError> {
+    async fn read(&self, key: &LeaseKey) -> Result<Option<Lease>, TableError> {
         let item = self.table.get(lease_key(key)).await;
         let item = item.map_err(|failure| self.error(&failure))?;
         Ok(item.and_then(|item| self.lease(&item)))
@@ -285,8 +296,8 @@ impl LeaseTable for DynamoDbTable {
 
     async fn release(&self, lease: &Lease) -> Result<(), TableError> {
         match self.release_as_read(lease).await {
-            // A KCL 3 leader began to move it since: that does not move the counter, and does not make it less ours to
-            // give.
+            // A KCL 3 leader began to move it since: that does not move the counter, and does not
+            // make it less ours to give.
             Err(TableError::Conflict(Some(stored))) if stored.counter == lease.counter => {
                 self.release_as_read(&stored).await
             }
@@ -316,7 +327,7 @@ impl LeaseTable for DynamoDbTable {
         self.update(&lease.key, write).await.map(drop)
     }
 
-    async fn remember_latest(&self, key: &str, since: Timestamp) -> Result<(), TableError> {
+    async fn remember_latest(&self, key: &LeaseKey, since: Timestamp) -> Result<(), TableError> {
         let write = Write::new()
             .change("SET latestSince = :since")
             .on("checkpoint = :latest AND attribute_not_exists(latestSince)")
@@ -327,7 +338,7 @@ impl LeaseTable for DynamoDbTable {
 
     async fn set_children(
         &self,
-        key: &str,
+        key: &LeaseKey,
         children: &BTreeSet<ShardId>,
     ) -> Result<(), TableError> {
         if children.is_empty() {
@@ -341,7 +352,7 @@ impl LeaseTable for DynamoDbTable {
         self.update(key, write).await.map(drop)
     }
 
-    async fn set_hash_range(&self, key: &str, range: HashRange) -> Result<(), TableError> {
+    async fn set_hash_range(&self, key: &LeaseKey, range: HashRange) -> Result<(), TableError> {
         let write = Write::new()
             .change("SET startingHashKey = :start, endingHashKey = :end")
             .on("attribute_exists(leaseKey)")

@@ -1,6 +1,8 @@
-//! A lease table in memory, for tests and simulations: the semantics of DynamoDB, and faults on demand.
+//! A lease table in memory, for tests and simulations: the semantics of DynamoDB, and faults on
+//! demand.
 //!
-//! Clones share the leases. [`MemoryTable::with_faults`] makes a view for one worker whose calls go wrong as its hook says.
+//! Clones share the leases. [`MemoryTable::with_faults`] makes a view for one worker whose calls go
+//! wrong as its hook says.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,19 +17,20 @@ use jiff::Timestamp;
 use crate::{
     edge::lease_table::{Kcl3State, LeaseTable, TableError, new_process},
     model::{
+        keys::{LeaseKey, ShardId},
         lease::Lease,
         sequence::Checkpoint,
-        shard::{HashRange, ShardId},
+        shard::HashRange,
     },
 };
 
 /// A call about to be made.
 #[derive(Clone, Copy, Debug)]
-pub struct Call<'a> {
+pub struct TableCall<'a> {
     /// The trait's method, such as `renew`.
     pub operation: &'static str,
     /// The lease's key; `None`: the whole table.
-    pub key: Option<&'a str>,
+    pub key: Option<&'a LeaseKey>,
 }
 
 /// What goes wrong with a call.
@@ -55,11 +58,11 @@ pub enum Outcome {
     AnswerLost,
 }
 
-type Faults = Arc<dyn Fn(&Call<'_>) -> Fault + Send + Sync>;
+type Faults = Arc<dyn Fn(&TableCall<'_>) -> Fault + Send + Sync>;
 
 #[derive(Debug, Default)]
 struct Shared {
-    leases: BTreeMap<ShardId, Lease>,
+    leases: BTreeMap<LeaseKey, Lease>,
     kcl3: Kcl3State,
     created: bool,
     calls: BTreeMap<&'static str, u64>,
@@ -99,7 +102,10 @@ impl MemoryTable {
 
     /// The same table as another process sees it, through calls that go wrong as `faults` says.
     #[must_use]
-    pub fn with_faults(&self, faults: impl Fn(&Call<'_>) -> Fault + Send + Sync + 'static) -> Self {
+    pub fn with_faults(
+        &self,
+        faults: impl Fn(&TableCall<'_>) -> Fault + Send + Sync + 'static,
+    ) -> Self {
         Self {
             shared: Arc::clone(&self.shared),
             process: new_process(),
@@ -113,13 +119,15 @@ impl MemoryTable {
     }
 
     /// One lease as it is.
-    pub fn lease(&self, key: &str) -> Option<Lease> {
-        self.shared().leases.get(key).cloned()
+    pub fn lease(&self, key: impl Into<LeaseKey>) -> Option<Lease> {
+        self.shared().leases.get(&key.into()).cloned()
     }
 
-    /// Changes a lease behind everybody's back, as a worker of another kind would. False: no such lease.
-    pub fn edit(&self, key: &str, change: impl FnOnce(&mut Lease)) -> bool {
-        self.shared().leases.get_mut(key).map(change).is_some()
+    /// Changes a lease behind everybody's back, as a worker of another kind would. False: no such
+    /// lease.
+    pub fn edit(&self, key: impl Into<LeaseKey>, change: impl FnOnce(&mut Lease)) -> bool {
+        let key = key.into();
+        self.shared().leases.get_mut(&key).map(change).is_some()
     }
 
     /// Puts a lease there, whatever was there.
@@ -145,22 +153,24 @@ impl MemoryTable {
     async fn call<T: Send>(
         &self,
         operation: &'static str,
-        key: Option<&str>,
+        key: Option<&LeaseKey>,
         act: impl FnOnce(&mut Shared) -> Result<T, TableError> + Send,
     ) -> Result<T, TableError> {
         let fault = self
             .faults
             .as_ref()
-            .map(|faults| faults(&Call { operation, key }))
+            .map(|faults| faults(&TableCall { operation, key }))
             .unwrap_or_default();
         if !fault.before.is_zero() {
             tokio::time::sleep(fault.before).await;
         }
         let answer = match fault.outcome {
-            Outcome::Throttled => Err(TableError::Throttled(format!("{operation}: by fault"))),
-            Outcome::Lost => Err(TableError::Unavailable(format!(
-                "{operation}: lost by fault"
-            ))),
+            Outcome::Throttled => Err(TableError::Throttled(
+                format!("{operation}: by fault").into(),
+            )),
+            Outcome::Lost => Err(TableError::Unavailable(
+                format!("{operation}: lost by fault").into(),
+            )),
             Outcome::Done | Outcome::AnswerLost => {
                 let mut shared = self.shared();
                 *shared.calls.entry(operation).or_default() += 1;
@@ -171,9 +181,9 @@ impl MemoryTable {
             tokio::time::sleep(fault.after).await;
         }
         match fault.outcome {
-            Outcome::AnswerLost => Err(TableError::Unavailable(format!(
-                "{operation}: answer lost by fault"
-            ))),
+            Outcome::AnswerLost => Err(TableError::Unavailable(
+                format!("{operation}: answer lost by fault").into(),
+            )),
             _ => answer,
         }
     }
@@ -182,7 +192,7 @@ impl MemoryTable {
 /// The stored lease, where `holds` says that the condition holds.
 fn checked<'a>(
     shared: &'a mut Shared,
-    key: &str,
+    key: &LeaseKey,
     holds: impl FnOnce(&Lease) -> bool,
 ) -> Result<&'a mut Lease, TableError> {
     match shared.leases.get_mut(key) {
@@ -225,7 +235,7 @@ impl LeaseTable for MemoryTable {
         .await
     }
 
-    async fn read(&self, key: &str) -> Result<Option<Lease>, TableError> {
+    async fn read(&self, key: &LeaseKey) -> Result<Option<Lease>, TableError> {
         self.call("read", Some(key), |shared| {
             Ok(shared.leases.get(key).cloned())
         })
@@ -328,7 +338,7 @@ impl LeaseTable for MemoryTable {
         .await
     }
 
-    async fn remember_latest(&self, key: &str, since: Timestamp) -> Result<(), TableError> {
+    async fn remember_latest(&self, key: &LeaseKey, since: Timestamp) -> Result<(), TableError> {
         self.call("remember_latest", Some(key), |shared| {
             let holds = |stored: &Lease| {
                 stored.checkpoint == Checkpoint::Latest && stored.latest_since.is_none()
@@ -341,7 +351,7 @@ impl LeaseTable for MemoryTable {
 
     async fn set_children(
         &self,
-        key: &str,
+        key: &LeaseKey,
         children: &BTreeSet<ShardId>,
     ) -> Result<(), TableError> {
         if children.is_empty() {
@@ -356,7 +366,7 @@ impl LeaseTable for MemoryTable {
         .await
     }
 
-    async fn set_hash_range(&self, key: &str, range: HashRange) -> Result<(), TableError> {
+    async fn set_hash_range(&self, key: &LeaseKey, range: HashRange) -> Result<(), TableError> {
         self.call("set_hash_range", Some(key), |shared| {
             checked(shared, key, |_| true)?.hash_range = Some(range);
             Ok(())

@@ -1,7 +1,9 @@
-//! Polling: GetRecords calls of one shard, paced by AWS's quota while behind and by the idle time at the tip.
+//! Polling: GetRecords calls of one shard, paced by AWS's quota while behind and by the idle time
+//! at the tip.
 //!
-//! An iterator that expired is replaced by one after the last fetched record. Resuming at a checkpoint reads that very record again
-//! (AT_SEQUENCE_NUMBER, as KCL: an aggregate may be half processed) and drops what the checkpoint covers.
+//! An iterator that expired is replaced by one after the last fetched record. Resuming at a
+//! checkpoint reads that very record again (AT_SEQUENCE_NUMBER, as KCL: an aggregate may be half
+//! processed) and drops what the checkpoint covers.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,10 +15,11 @@ use crate::{
     edge::kinesis::{KinesisError, Page, ShardFilter, StartFrom},
     face::{config::InitialPosition, error::Error, event::Event},
     model::{
+        keys::LeaseKey,
         lease::Lease,
         record::{Batch, Record},
         sequence::{Checkpoint, SequenceNumber},
-        shard::{ChildShard, HashRange, Shard, ShardId},
+        shard::{ChildShard, HashRange, Shard},
     },
     run::{
         context::{Context, backoff, pause},
@@ -26,7 +29,7 @@ use crate::{
 
 pub(super) struct Polling {
     context: Arc<Context>,
-    shard: ShardId,
+    key: LeaseKey,
     range: Option<HashRange>,
     checkpoint: Checkpoint,
     start: StartFrom,
@@ -48,7 +51,7 @@ enum Recovery {
     ShardGone,
 }
 
-/// Why polling stops before the shard's end.
+/// Why polling stops before the shard's end: nobody listens, or the worker cannot go on.
 enum Stop {
     Gone,
     Failed(Error),
@@ -57,7 +60,7 @@ enum Stop {
 impl Polling {
     pub(super) fn new(context: Arc<Context>, lease: &Lease, out: Output) -> Self {
         Self {
-            shard: lease.key.clone(),
+            key: lease.key.clone(),
             range: lease.hash_range,
             checkpoint: lease.checkpoint.clone(),
             start: start(lease, context.config.initial_position),
@@ -133,7 +136,7 @@ impl Polling {
             match self
                 .context
                 .kinesis
-                .shard_iterator(&self.shard, &from)
+                .shard_iterator(&self.key.shard, &from)
                 .await
             {
                 Ok(iterator) => return Ok(Some(iterator)),
@@ -146,7 +149,8 @@ impl Polling {
         }
     }
 
-    /// The time from the start of the call that read `page` to the next one. An empty page is the tip only if AWS says so.
+    /// The time from the start of the call that read `page` to the start of the next one. An empty
+    /// page is the tip only if AWS says so.
     fn pace(&self, page: &Page) -> Duration {
         let config = &self.context.config;
         let sizes = page
@@ -178,10 +182,11 @@ impl Polling {
         }
         drop_covered(&mut records, &self.checkpoint);
         if records.is_empty() {
-            // While earlier records wait for the processor, the tip of what is read is not where the processor stands.
+            // While earlier records wait for the processor, the tip of what is read is not where
+            // the processor stands.
             if self.out.is_drained() {
-                self.context.tell(Event::Polled {
-                    shard: self.shard.clone(),
+                self.context.report(Event::Polled {
+                    shard: self.key.clone(),
                     millis_behind_latest,
                 });
             }
@@ -209,7 +214,7 @@ impl Polling {
             _ => Recovery::SameIterator,
         };
         self.context
-            .kinesis_failed(Some(&self.shard), operation, &error);
+            .kinesis_failed(Some(&self.key), operation, &error);
         pause(match error {
             KinesisError::Throttled(_) => &mut self.waits.throttled,
             _ => &mut self.waits.failed,
@@ -222,19 +227,20 @@ impl Polling {
         self.last_fetched.is_some() || matches!(self.start, StartFrom::AtSequenceNumber(_))
     }
 
-    /// The number is refused: because its record is older than the retention period, or is of another stream.
+    /// The sequence number is refused: its record is older than the retention period, or of another
+    /// stream.
     async fn expire_checkpoint(&mut self) -> Result<(), Stop> {
         let shards = self.shards().await?;
-        let shard = shards.iter().find(|shard| shard.id == self.shard);
+        let shard = shards.iter().find(|shard| shard.id == self.key.shard);
         if let (Some(shard), Checkpoint::At(done)) = (shard, &self.checkpoint)
             && shard.starting_sequence_number > done.sequence_number
         {
             return Err(Stop::Failed(
-                self.context.stream_recreated(self.shard.clone()),
+                self.context.stream_recreated(self.key.shard.clone()),
             ));
         }
-        self.context.tell(Event::CheckpointExpired {
-            shard: self.shard.clone(),
+        self.context.report(Event::CheckpointExpired {
+            shard: self.key.clone(),
             checkpoint: self.checkpoint.clone(),
         });
         self.last_fetched = None;
@@ -247,15 +253,16 @@ impl Polling {
             .shards()
             .await?
             .iter()
-            .all(|shard| shard.id != self.shard))
+            .all(|shard| shard.id != self.key.shard))
     }
 
-    /// The children by `ListShards`. None only if the shard itself is gone: a closed shard has children.
+    /// The children by `ListShards`. None only if the shard itself is gone: a closed shard has
+    /// children.
     async fn children(&mut self) -> Result<Vec<ChildShard>, Stop> {
         loop {
             let shards = self.shards().await?;
-            let children = shard_sync::child_shards(&self.shard, &shards);
-            if !children.is_empty() || shards.iter().all(|shard| shard.id != self.shard) {
+            let children = shard_sync::child_shards(&self.key.shard, &shards);
+            if !children.is_empty() || shards.iter().all(|shard| shard.id != self.key.shard) {
                 return Ok(children);
             }
             pause(&mut self.waits.failed).await;
@@ -301,7 +308,8 @@ fn start(lease: &Lease, position: InitialPosition) -> StartFrom {
             .map_or(StartFrom::Latest, StartFrom::AtTimestamp),
         Checkpoint::AtTimestamp => match position {
             InitialPosition::AtTimestamp(time) => StartFrom::AtTimestamp(time),
-            // The time is not in the table, and no longer in the configuration. Rather too many records than too few.
+            // The table does not hold the time, and the configuration no longer does: too many
+            // records are better than too few.
             InitialPosition::TrimHorizon | InitialPosition::Latest => StartFrom::TrimHorizon,
         },
         Checkpoint::TrimHorizon | Checkpoint::ShardEnd => StartFrom::TrimHorizon,

@@ -1,4 +1,5 @@
-//! Calls of user code, which may panic or never return, and what a shard consumer listens to meanwhile.
+//! Calls of user code, which may panic or never return, and what a shard consumer listens to
+//! meanwhile.
 
 use std::{any::Any, future::Future, panic::AssertUnwindSafe};
 
@@ -24,7 +25,7 @@ fn panic_text(panic: &(dyn Any + Send)) -> &str {
         .unwrap_or("no text")
 }
 
-/// `None`: the worker stops, and user code was not done at the deadline.
+/// Runs `work` up to the shutdown deadline. `None`: it was not done by then.
 pub(super) async fn bounded<T>(
     stop: &mut watch::Receiver<Option<Stop>>,
     work: impl Future<Output = T> + Send,
@@ -47,6 +48,7 @@ pub(super) async fn bounded<T>(
     }
 }
 
+/// Waits for a reason to leave the shard.
 pub(super) async fn leaving(lease: &HeldLease, stop: &mut watch::Receiver<Option<Stop>>) -> Leave {
     let stopped = async {
         stop.wait_for(Option::is_some)
@@ -56,7 +58,7 @@ pub(super) async fn leaving(lease: &HeldLease, stop: &mut watch::Receiver<Option
     };
     tokio::select! {
         biased;
-        () = lease.over() => Leave::Lost,
+        () = lease.ended() => Leave::Lost,
         stop = stopped => stop.map_or(Leave::Lost, Leave::Stopped),
     }
 }

@@ -1,4 +1,5 @@
-//! A closed shard's end: the children's leases come first, so that no hash key is ever without a lease.
+//! A closed shard's end: the children's leases come first, so that no hash key is ever without a
+//! lease.
 
 use super::{
     Leave, ShardConsumer,
@@ -8,17 +9,17 @@ use super::{
 use crate::{
     decide::shard_sync,
     edge::{kinesis::ShardFilter, lease_table::TableError},
-    face::{checkpointer::CheckpointError, event::Event},
-    model::{
-        lease::Lease,
-        sequence::Checkpoint,
-        shard::{ChildShard, ShardId},
+    face::{
+        checkpointer::{CheckpointError, LeaseHandle},
+        event::Event,
     },
+    model::{keys::ShardId, lease::Lease, sequence::Checkpoint, shard::ChildShard},
     run::context::Context,
 };
 
 impl ShardConsumer {
-    /// The children's leases, `childShardIds`, SHARD_END: in this order, so that no shard is ever without a lease.
+    /// Writes the children's leases, `childShardIds` and SHARD_END, in this order, so that no shard
+    /// is ever without a lease.
     pub(super) async fn end_shard(
         &mut self,
         children: Vec<ChildShard>,
@@ -57,10 +58,10 @@ impl ShardConsumer {
         };
         let mut failures = table_failures();
         loop {
-            // The condition on the counter alone decides: what was found out above stays true.
+            // No new look is needed: the condition on the counter fails if anybody wrote since.
             match self
                 .lease
-                .checkpoint(&Checkpoint::ShardEnd, |_| Ok(()))
+                .checkpoint(&Checkpoint::ShardEnd, &|_| Ok(()))
                 .await
             {
                 Ok(()) => break,
@@ -70,7 +71,7 @@ impl ShardConsumer {
                 Err(_) => return Err(Leave::Lost),
             }
         }
-        self.context.tell(Event::ShardEnded {
+        self.context.report(Event::ShardEnded {
             shard: self.lease.key().clone(),
             children: children.into_iter().map(|child| child.id).collect(),
         });
@@ -88,15 +89,15 @@ impl ShardConsumer {
         let parent = self.lease.copy().await;
         let (mut leases, mut lacking) = (Vec::new(), Vec::new());
         for child in children {
-            match table.read(&child.id).await? {
+            match table.read(&parent.key.sibling(&child.id)).await? {
                 Some(found) => leases.push(found),
                 None => lacking.push(child.clone()),
             }
         }
         let mut parents = vec![parent.clone()];
         for id in lacking.iter().flat_map(|child| &child.parents) {
-            if *id != parent.key
-                && let Some(lease) = table.read(id).await?
+            if *id != parent.key.shard
+                && let Some(lease) = table.read(&parent.key.sibling(id)).await?
             {
                 parents.push(lease);
             }
@@ -108,7 +109,8 @@ impl ShardConsumer {
         }
         let mut created = Vec::new();
         for child in shard_sync::children(&parent, &lacking) {
-            // A process that was stopped here for long would bring leases back that were finished and deleted meanwhile.
+            // A process that was stopped here for long would bring leases back that were finished
+            // and deleted meanwhile.
             if !self.lease.confirm().await {
                 return Err(TableError::Conflict(None));
             }
@@ -120,7 +122,8 @@ impl ShardConsumer {
             }
         }
         if !created.is_empty() {
-            self.context.tell(Event::LeasesCreated { shards: created });
+            self.context
+                .report(Event::LeasesCreated { shards: created });
         }
         if !children.is_empty() {
             let ids = children.iter().map(|child| child.id.clone()).collect();
@@ -130,7 +133,8 @@ impl ShardConsumer {
     }
 }
 
-/// A lease comes by audit or at its parent's end, unless its shard is gone from the stream.
+/// May the shard still get a lease? By an audit or at its parent's end, unless the stream has
+/// forgotten it.
 async fn may_come(context: &Context, shard: &ShardId) -> bool {
     match context.kinesis.list_shards(ShardFilter::All).await {
         Ok(shards) => shards.iter().any(|listed| listed.id == *shard),

@@ -1,16 +1,14 @@
-//! What every lease table does, whatever it is made of. One suite in one file, to be read as the list of what a table must do.
+//! What every lease table does, whatever it is made of. One suite in one file, to be read as the
+//! list of what a table must do.
 
 use std::{collections::BTreeSet, sync::Arc};
 
 use jiff::Timestamp;
 use kinesis_consumer::{
+    Checkpoint, LeaseKey, TableError,
     lease::Lease,
-    lease_table::{
-        Kcl3State, LeaseTable, TableError,
-        memory::{Fault, MemoryTable},
-    },
-    sequence::Checkpoint,
-    shard::HashRange,
+    shards::HashRange,
+    test_util::{Fault, Kcl3State, LeaseTable, MemoryTable},
 };
 use rstest::rstest;
 
@@ -77,8 +75,12 @@ impl Opened {
         }
     }
 
-    async fn lease(&self, key: &str) -> Lease {
-        self.table.read(key).await.expect("read").expect("a lease")
+    async fn lease(&self, key: impl Into<LeaseKey>) -> Lease {
+        self.table
+            .read(&key.into())
+            .await
+            .expect("read")
+            .expect("a lease")
     }
 
     /// The call lost to the lease as it is now.
@@ -86,7 +88,7 @@ impl Opened {
         let Err(TableError::Conflict(Some(stored))) = answer else {
             panic!("no conflict: {answer:?}")
         };
-        assert_eq!(*stored, self.lease(&stored.key).await);
+        assert_eq!(*stored, self.lease(stored.key.clone()).await);
     }
 }
 
@@ -101,7 +103,10 @@ async fn is_created_once(#[values(Memory, Dynamo)] kind: Kind) {
     assert!(opened.table.ensure_exists().await.expect("created"));
     assert!(!opened.table.ensure_exists().await.expect("there"));
     assert_eq!(opened.table.scan().await.expect("empty"), []);
-    assert_eq!(opened.table.read("0").await.expect("an answer"), None);
+    assert_eq!(
+        opened.table.read(&"0".into()).await.expect("an answer"),
+        None
+    );
     assert_eq!(
         opened.table.kcl3_state().await.expect("an answer"),
         Kcl3State::default()
@@ -113,7 +118,7 @@ async fn is_created_once(#[values(Memory, Dynamo)] kind: Kind) {
 async fn keeps_a_new_lease_as_it_is(#[values(Memory, Dynamo)] kind: Kind) {
     let opened = kind.open().await;
     let first = Lease {
-        parents: BTreeSet::from(["a".to_owned(), "b".to_owned()]),
+        parents: BTreeSet::from(["a".into(), "b".into()]),
         hash_range: Some(HashRange {
             start: 0,
             end: u128::MAX,
@@ -146,12 +151,12 @@ async fn keeps_a_new_lease_as_it_is(#[values(Memory, Dynamo)] kind: Kind) {
 async fn scans_all_of_many(#[values(Memory, Dynamo)] kind: Kind) {
     let opened = kind.open().await;
     let keys: BTreeSet<_> = (0..120)
-        .map(|index| format!("shardId-{index:012}"))
+        .map(|index| LeaseKey::from(format!("shardId-{index:012}")))
         .collect();
     for key in &keys {
         opened
             .table
-            .create(&Lease::new(key, Checkpoint::TrimHorizon))
+            .create(&Lease::new(key.clone(), Checkpoint::TrimHorizon))
             .await
             .expect("created");
     }
@@ -255,7 +260,8 @@ async fn renews(#[values(Memory, Dynamo)] kind: Kind) {
     assert!(matches!(gone, Err(TableError::Conflict(None))), "{gone:?}");
 }
 
-/// Only the holder's own renewals and checkpoints say how busy it is: whoever comes next starts without.
+/// Only the holder's own renewals and checkpoints say how busy it is: whoever comes next starts
+/// without.
 #[rstest]
 #[tokio::test]
 async fn tells_how_busy_the_holder_is(#[values(Memory, Dynamo)] kind: Kind) {
@@ -440,7 +446,7 @@ async fn remembers_since_when_latest_stands(#[values(Memory, Dynamo)] kind: Kind
     let since = Timestamp::from_millisecond(1_795_418_063_351).expect("a time");
     opened
         .table
-        .remember_latest("0", since)
+        .remember_latest(&"0".into(), since)
         .await
         .expect("written");
     let remembered = opened.lease("0").await;
@@ -455,7 +461,7 @@ async fn remembers_since_when_latest_stands(#[values(Memory, Dynamo)] kind: Kind
         .assert_conflict(
             opened
                 .table
-                .remember_latest("0", Timestamp::UNIX_EPOCH)
+                .remember_latest(&"0".into(), Timestamp::UNIX_EPOCH)
                 .await,
         )
         .await;
@@ -465,9 +471,9 @@ async fn remembers_since_when_latest_stands(#[values(Memory, Dynamo)] kind: Kind
         .await
         .expect("written");
     opened
-        .assert_conflict(opened.table.remember_latest("0", since).await)
+        .assert_conflict(opened.table.remember_latest(&"0".into(), since).await)
         .await;
-    let gone = opened.table.remember_latest("7", since).await;
+    let gone = opened.table.remember_latest(&"7".into(), since).await;
     assert!(matches!(gone, Err(TableError::Conflict(None))), "{gone:?}");
 }
 
@@ -477,19 +483,19 @@ async fn writes_children_and_hash_ranges_without_moving_the_counter(
     #[values(Memory, Dynamo)] kind: Kind,
 ) {
     let (opened, new) = kind.with_lease().await;
-    let children = BTreeSet::from(["1".to_owned(), "2".to_owned()]);
+    let children = BTreeSet::from(["1".into(), "2".into()]);
     let range = HashRange {
         start: 1,
         end: u128::MAX - 1,
     };
     opened
         .table
-        .set_children("0", &children)
+        .set_children(&"0".into(), &children)
         .await
         .expect("written");
     opened
         .table
-        .set_hash_range("0", range)
+        .set_hash_range(&"0".into(), range)
         .await
         .expect("written");
     let want = Lease {
@@ -500,18 +506,18 @@ async fn writes_children_and_hash_ranges_without_moving_the_counter(
     assert_eq!(opened.lease("0").await, want);
     opened
         .table
-        .set_children("0", &BTreeSet::new())
+        .set_children(&"0".into(), &BTreeSet::new())
         .await
         .expect("nothing to write");
     assert_eq!(opened.lease("0").await, want);
     for gone in [
-        opened.table.set_children("7", &children).await,
-        opened.table.set_hash_range("7", range).await,
+        opened.table.set_children(&"7".into(), &children).await,
+        opened.table.set_hash_range(&"7".into(), range).await,
     ] {
         assert!(matches!(gone, Err(TableError::Conflict(None))), "{gone:?}");
     }
     assert_eq!(
-        opened.table.read("7").await.expect("an answer"),
+        opened.table.read(&"7".into()).await.expect("an answer"),
         None,
         "no lease comes into being"
     );
@@ -534,7 +540,10 @@ async fn deletes_what_is_finished(#[values(Memory, Dynamo)] kind: Kind) {
         .assert_conflict(opened.table.delete(&taken).await)
         .await;
     opened.table.delete(&ended).await.expect("deleted");
-    assert_eq!(opened.table.read("0").await.expect("an answer"), None);
+    assert_eq!(
+        opened.table.read(&"0".into()).await.expect("an answer"),
+        None
+    );
     let gone = opened.table.delete(&ended).await;
     assert!(matches!(gone, Err(TableError::Conflict(None))), "{gone:?}");
 }

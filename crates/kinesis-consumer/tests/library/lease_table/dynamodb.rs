@@ -6,7 +6,7 @@ use aws_sdk_dynamodb::{
     Client,
     types::{AttributeValue, KeyType, ScalarAttributeType},
 };
-use kinesis_consumer::lease_table::{LeaseTable, dynamodb::DynamoDbTable};
+use kinesis_consumer::test_util::{DynamoDbTable, LeaseTable};
 use serde_json::Value;
 
 pub(crate) const TABLE: &str = "leases";

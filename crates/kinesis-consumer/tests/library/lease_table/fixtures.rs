@@ -1,13 +1,14 @@
-//! Tables that Java KCL 2.7.2 and 3.5.1 wrote: we read them, write to them, and leave them readable.
+//! Tables that Java KCL 2.7.2 and 3.5.1 wrote: we read them, write to them, and leave them
+//! readable.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use aws_sdk_dynamodb::{primitives::Blob, types::AttributeValue};
 use kinesis_consumer::{
+    Checkpoint, ShardId, TableError,
     lease::Lease,
-    lease_table::{LeaseTable, TableError, dynamodb::DynamoDbTable},
-    sequence::Checkpoint,
-    shard::HashRange,
+    shards::HashRange,
+    test_util::{DynamoDbTable, LeaseTable},
 };
 use rstest::rstest;
 use serde_json::Value;
@@ -70,12 +71,13 @@ fn expected(item: &Item) -> Lease {
         texts
             .unwrap_or_default()
             .into_iter()
+            .map(ShardId::from)
             .collect::<BTreeSet<_>>()
     };
     let hash_key = |name: &str| string(name).expect("a hash key").parse().expect("a number");
     let checkpoint = string("checkpoint").expect("a checkpoint");
     Lease {
-        key: string("leaseKey").expect("a key"),
+        key: string("leaseKey").expect("a key").into(),
         owner: string("leaseOwner"),
         counter: long("leaseCounter"),
         checkpoint: Checkpoint::parse(&checkpoint, long("checkpointSubSequenceNumber"))
@@ -189,7 +191,11 @@ async fn write_all(db: &DynamoDb, table: &DynamoDbTable, original: &Item) {
             before = after;
         }};
     }
-    let lease = table.read(&key).await.expect("read").expect("a lease");
+    let lease = table
+        .read(&key.as_str().into())
+        .await
+        .expect("read")
+        .expect("a lease");
     let owned = table.take(&lease, "ours").await.expect("taken");
     assert_changed!(
         "leaseCounter",
@@ -218,14 +224,21 @@ async fn write_all(db: &DynamoDb, table: &DynamoDbTable, original: &Item) {
         "nativeProcess",
         "ownerSwitchesSinceCheckpoint"
     );
-    let owned = table.read(&key).await.expect("read").expect("a lease");
+    let owned = table
+        .read(&key.as_str().into())
+        .await
+        .expect("read")
+        .expect("a lease");
     table
-        .set_hash_range(&key, HashRange { start: 7, end: 8 })
+        .set_hash_range(&key.as_str().into(), HashRange { start: 7, end: 8 })
         .await
         .expect("written");
     assert_changed!("endingHashKey", "startingHashKey");
     table
-        .set_children(&key, &BTreeSet::from(["shardId-000000000009".to_owned()]))
+        .set_children(
+            &key.as_str().into(),
+            &BTreeSet::from(["shardId-000000000009".into()]),
+        )
         .await
         .expect("written");
     assert_changed!("childShardIds");
@@ -269,7 +282,7 @@ async fn a_new_lease_has_exactly_the_attributes_that_java_gives_it(
 ) {
     let db = DynamoDb::with_table().await;
     let lease = Lease {
-        parents: parents.iter().map(|&parent| parent.to_owned()).collect(),
+        parents: parents.iter().map(|&parent| parent.into()).collect(),
         hash_range: Some(HashRange {
             start: 0,
             end: u128::MAX,
@@ -277,7 +290,7 @@ async fn a_new_lease_has_exactly_the_attributes_that_java_gives_it(
         ..Lease::new("shardId-000000000004", Checkpoint::TrimHorizon)
     };
     assert!(db.table().create(&lease).await.expect("created"));
-    let item = db.item(&lease.key).await;
+    let item = db.item(lease.key.shard.as_str()).await;
     java::assert_loads(&item);
     // As in PutItem of the requests that 2.7.2 sent.
     let mut want = from_json(&serde_json::json!({
@@ -288,7 +301,7 @@ async fn a_new_lease_has_exactly_the_attributes_that_java_gives_it(
     for name in more {
         want.insert(
             (*name).to_owned(),
-            AttributeValue::Ss(parents.iter().map(|&parent| parent.to_owned()).collect()),
+            AttributeValue::Ss(parents.iter().map(|&parent| parent.into()).collect()),
         );
     }
     assert_eq!(item, want);
@@ -314,7 +327,11 @@ async fn a_java_take_ends_our_hold_and_is_seen_as_javas() {
     assert_eq!(ours.busy(), Some(0.25));
     table.ask(&ours, "asker").await.expect("asked");
     assert!(java::take(&db, "0", ours.counter, "java").await);
-    let theirs = table.read("0").await.expect("read").expect("a lease");
+    let theirs = table
+        .read(&"0".into())
+        .await
+        .expect("read")
+        .expect("a lease");
     assert!(!theirs.is_native(), "{theirs:?}");
     assert_eq!(
         (theirs.busy_permille, theirs.busy()),
@@ -381,7 +398,11 @@ async fn a_move_by_a_kcl_3_leader_is_seen_and_let_go_to_the_next_owner() {
         })
         .await
         .expect("released, though we had not seen the move");
-    let theirs = table.read("0").await.expect("read").expect("a lease");
+    let theirs = table
+        .read(&"0".into())
+        .await
+        .expect("read")
+        .expect("a lease");
     assert_eq!(
         (theirs.holder(), theirs.checkpoint_owner.as_deref()),
         (Some("next"), None)
@@ -421,7 +442,7 @@ async fn what_is_no_lease_of_ours_is_skipped() {
     leases.sort_by(|a, b| a.key.cmp(&b.key));
     let since: Vec<_> = leases
         .iter()
-        .map(|lease| (lease.key.as_str(), lease.latest_since.is_some()))
+        .map(|lease| (lease.key.shard.as_str(), lease.latest_since.is_some()))
         .collect();
     assert_eq!(since, [("java went on", false), ("whole", true)]);
 }

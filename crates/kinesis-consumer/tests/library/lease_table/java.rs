@@ -1,4 +1,5 @@
-//! What Java does, and what it wants of a table: `DynamoDBLeaseSerializer.java`, `DynamoDBLeaseRefresher.java`.
+//! What Java does, and what it wants of a table: `DynamoDBLeaseSerializer.java`,
+//! `DynamoDBLeaseRefresher.java`.
 
 use aws_sdk_dynamodb::types::{
     AttributeAction, AttributeValue, AttributeValueUpdate, ExpectedAttributeValue,
@@ -6,8 +7,9 @@ use aws_sdk_dynamodb::types::{
 
 use super::dynamodb::{DynamoDb, Item, TABLE, number, text};
 
-/// Would `fromDynamoRecord` of 2.7.2 and 3.5.1 read this lease? 2.x throws for the whole scan if not. It asks for attributes by name, so
-/// ours (`nativeCounter`, `nativeProcess`, `handoverTo`, `latestSince`, `busy`) do not matter to it, whatever their types.
+/// Would `fromDynamoRecord` of 2.7.2 and 3.5.1 read this lease? 2.x throws for the whole scan if
+/// not. It asks for attributes by name, so ours (`nativeCounter`, `nativeProcess`, `handoverTo`,
+/// `latestSince`, `busy`) do not matter to it, whatever their types.
 pub(crate) fn assert_loads(item: &Item) {
     let want = |name: &str, is: fn(&AttributeValue) -> bool, needed: bool| match item.get(name) {
         Some(value) => assert!(is(value), "{name} is {value:?} in {item:?}"),
@@ -85,7 +87,8 @@ pub(crate) async fn take(db: &DynamoDb, key: &str, counter: u64, worker: &str) -
     update.send().await.is_ok()
 }
 
-/// A KCL 3 leader begins to move a lease: the owner is the next one, the holder becomes `checkpointOwner`, the counter stays.
+/// A KCL 3 leader begins to move a lease: the owner is the next one, the holder becomes
+/// `checkpointOwner`, the counter stays.
 pub(crate) async fn begin_move(db: &DynamoDb, key: &str, holder: &str, next: &str) {
     let put = |value| {
         AttributeValueUpdate::builder()

@@ -1,14 +1,12 @@
-//! Reading a table without working on it, as a scaler does: every kind of item, and what a projection leaves.
+//! Reading a table without working on it, as a scaler does: every kind of item, and what a
+//! projection leaves.
 
 use std::collections::BTreeMap;
 
 use kinesis_consumer::{
-    config::InitialPosition,
-    lease::{Lease, StreamIdentifier},
-    lease_table::dynamodb::item::{self, Item, PROJECTION, Parsed},
-    sequence::Checkpoint,
-    shard::Shard,
-    shard_sync::{Readability, readability},
+    Checkpoint, InitialPosition,
+    lease::{self, Item, Lease, PROJECTION, Parsed, StreamIdentifier},
+    shards::{Readability, Shard, readability},
 };
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -33,16 +31,16 @@ fn projected(item: &Item) -> Item {
 }
 
 fn lease(item: &Item) -> Option<Lease> {
-    match item::parse(item) {
-        Parsed::Lease { lease, stream } => {
-            assert_eq!(stream, None, "{item:?}");
+    match lease::parse(item) {
+        Parsed::Lease(lease) => {
+            assert_eq!(lease.key.stream, None, "{item:?}");
             Some(*lease)
         }
         Parsed::Other(kind) => {
             assert_eq!(item["entityType"].as_s().expect("S"), &kind);
             None
         }
-        Parsed::Broken(reason) => panic!("{}: {reason}", item::key(item)),
+        Parsed::Broken(reason) => panic!("{}: {reason}", lease::key(item)),
     }
 }
 
@@ -66,7 +64,7 @@ fn what_java_left_unfinished_can_be_read() {
     for (name, fixture) in FIXTURES {
         let leases: Vec<_> = items(fixture).iter().filter_map(lease).collect();
         let shard = |lease: &Lease| Shard {
-            id: lease.key.clone(),
+            id: lease.key.shard.clone(),
             parents: lease.parents.clone(),
             hash_range: lease.hash_range.expect("a range"),
             starting_sequence_number: "0".parse().expect("digits"),
@@ -82,7 +80,7 @@ fn what_java_left_unfinished_can_be_read() {
                     true => Readability::Finished,
                     false => Readability::Readable { start: None },
                 };
-                (lease.key.clone(), verdict)
+                (lease.key.shard.clone(), verdict)
             })
             .collect();
         assert_eq!(verdicts, want, "{name}");
@@ -96,10 +94,10 @@ fn what_java_left_unfinished_can_be_read() {
         {
             let lease = before
                 .iter()
-                .find(|lease| lease.key == id)
+                .find(|lease| lease.key.shard == id)
                 .expect("a lease");
             let mut parents = lease.parents.clone();
-            parents.retain(|parent| before.iter().any(|lease| lease.key == *parent));
+            parents.retain(|parent| before.iter().any(|lease| lease.key.shard == *parent));
             let want = match parents.is_empty() {
                 true => Readability::Readable { start: None },
                 false => Readability::WaitsFor(parents),
@@ -118,17 +116,17 @@ fn a_multi_stream_lease_says_whose_it_is() {
         "parentShardId": {"SS": ["shardId-000000000001"]},
         "streamName": {"S": "123456789012:orders:1700000000"}, "shardId": {"S": "shardId-000000000003"}
     }));
-    let Parsed::Lease { lease, stream } = item::parse(&item) else {
+    let Parsed::Lease(lease) = lease::parse(&item) else {
         panic!("{item:?}")
     };
     let want = StreamIdentifier {
         account: "123456789012".into(),
-        stream: "orders".into(),
+        name: "orders".into(),
         epoch: 1_700_000_000,
     };
     assert_eq!(want.to_string(), "123456789012:orders:1700000000");
-    assert_eq!(stream, Some(want));
-    assert_eq!(lease.key, "shardId-000000000003");
+    assert_eq!(lease.key.stream, Some(want));
+    assert_eq!(lease.key.shard, "shardId-000000000003");
     assert!(lease.parents.contains("shardId-000000000001"));
 }
 
@@ -149,13 +147,14 @@ fn a_multi_stream_lease_says_whose_it_is() {
     "no shardId (S)"
 )]
 fn a_broken_lease_says_why(#[case] item: Value, #[case] want: &str) {
-    match item::parse(&from_json(&item)) {
+    match lease::parse(&from_json(&item)) {
         Parsed::Broken(reason) => assert_eq!(reason, want),
         other => panic!("{other:?}"),
     }
 }
 
-/// Busy is what the holder's own last renewal said: a Java worker leaves the attribute standing, and odd numbers say nothing.
+/// Busy is what the holder's own last renewal said: a Java worker leaves the attribute standing,
+/// and odd numbers say nothing.
 #[rstest]
 #[case::ours("3", json!({"N": "0.25"}), Some(0.25))]
 #[case::all_the_time("3", json!({"N": "1"}), Some(1.0))]

@@ -1,9 +1,10 @@
-//! What is around the leases: KCL 3's state, tables of another kind, tables that are gone, no answer.
+//! What is around the leases: KCL 3's state, tables of another kind, tables that are gone, no
+//! answer.
 
 use kinesis_consumer::{
+    Checkpoint, TableError,
     lease::Lease,
-    lease_table::{Kcl3State, LeaderLock, LeaseTable, TableError, dynamodb::DynamoDbTable},
-    sequence::Checkpoint,
+    test_util::{DynamoDbTable, Kcl3State, LeaderLock, LeaseTable},
 };
 
 use super::{

@@ -1,17 +1,12 @@
-//! The worker process: this very test binary, started again. Tells each step on standard output, with the time.
+//! The worker process: this very test binary, started again. Tells each step on standard output,
+//! with the time.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use async_trait::async_trait;
 use jiff::Timestamp;
 use kinesis_consumer::{
-    checkpointer::Checkpointer,
-    config::{Config, InitialPosition},
-    event::Event,
-    processor::{ProcessorError, RecordProcessor},
-    record::Batch,
-    shard::ShardId,
-    worker::Worker,
+    Batch, Checkpointer, Config, Event, InitialPosition, LeaseKey, ProcessorError, RecordProcessor,
+    ShardId, Worker,
 };
 use test_support::aws;
 use tokio::signal::unix::{SignalKind, signal};
@@ -32,7 +27,6 @@ fn tell(what: &str) {
 
 struct Telling(ShardId);
 
-#[async_trait]
 impl RecordProcessor for Telling {
     async fn process_records(
         &mut self,
@@ -57,22 +51,22 @@ pub(crate) async fn run() {
     config.shard_sync_interval = Duration::from_secs(1);
     config.idle_between_reads = Duration::from_millis(200);
     config.parent_poll_interval = Duration::from_millis(200);
-    let factory = |shard: &ShardId| Box::new(Telling(shard.clone())) as Box<dyn RecordProcessor>;
+    let factory = |lease: LeaseKey| Telling(lease.shard);
     let worker = Worker::new(
         config,
         aws::kinesis(&env(KINESIS)),
         aws::dynamodb(&env(DYNAMODB)),
-        Arc::new(factory),
+        factory,
     );
-    let worker = worker.on_event(Arc::new(|event| match event {
+    let worker = worker.on_event(|event| match event {
         Event::LeaseAcquired { shard, .. } => tell(&format!("acquired {shard}")),
-        Event::LeaseLost { shard } => tell(&format!("lost {shard}")),
-        Event::LeaseReleased { shard } => tell(&format!("released {shard}")),
+        Event::LeaseLost { shard, .. } => tell(&format!("lost {shard}")),
+        Event::LeaseReleased { shard, .. } => tell(&format!("released {shard}")),
         Event::HandedOver { shard, .. } => tell(&format!("handed-over {shard}")),
         Event::ShardStarted { shard, .. } => tell(&format!("started {shard}")),
         Event::ShardEnded { shard, .. } => tell(&format!("ended {shard}")),
         _ => {}
-    }));
+    });
     let mut terminated = signal(SignalKind::terminate()).unwrap();
     let result = worker
         .run(async move { terminated.recv().await.unwrap_or_default() })

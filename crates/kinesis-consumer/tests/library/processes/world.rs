@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use aws_sdk_kinesis::primitives::Blob;
 use embedded_kinesis::EmbeddedKinesis;
 use kinesis_consumer::{
+    SequenceNumber,
     lease::Lease,
-    lease_table::{LeaseTable, dynamodb::DynamoDbTable},
-    sequence::SequenceNumber,
+    test_util::{DynamoDbTable, LeaseTable},
 };
 use test_support::{DynamoDb, PATIENCE, Process, Program, aws};
 use tokio::{sync::mpsc, time::timeout};

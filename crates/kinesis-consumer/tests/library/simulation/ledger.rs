@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
-use kinesis_consumer::{event::Event, lease::Lease, sequence::Checkpoint, shard::ShardId};
+use kinesis_consumer::{Checkpoint, Event, LeaseKey, ShardId, lease::Lease};
 
 use crate::stream::Stream;
 
@@ -64,11 +64,11 @@ impl Ledger {
         }
     }
 
-    pub(crate) fn is_processed(&self, shard: &str, ordinal: usize) -> bool {
+    pub(crate) fn is_processed(&self, shard: &ShardId, ordinal: usize) -> bool {
         self.times(shard, ordinal) > 0
     }
 
-    pub(crate) fn times(&self, shard: &str, ordinal: usize) -> u32 {
+    pub(crate) fn times(&self, shard: &ShardId, ordinal: usize) -> u32 {
         self.processed
             .get(shard)
             .and_then(|times| times.get(ordinal))
@@ -76,8 +76,8 @@ impl Ledger {
             .unwrap_or(0)
     }
 
-    pub(crate) fn process(&mut self, shard: &str, ordinals: impl Iterator<Item = usize>) {
-        let times = self.processed.entry(shard.to_owned()).or_default();
+    pub(crate) fn process(&mut self, shard: &ShardId, ordinals: impl Iterator<Item = usize>) {
+        let times = self.processed.entry(shard.clone()).or_default();
         for ordinal in ordinals {
             if times.len() <= ordinal {
                 times.resize(ordinal + 1, 0);
@@ -87,12 +87,12 @@ impl Ledger {
     }
 
     /// The first user record of the shard that nobody processed.
-    pub(crate) fn unprocessed(&self, shard: &str) -> Option<usize> {
+    pub(crate) fn unprocessed(&self, shard: &ShardId) -> Option<usize> {
         (0..self.stream.users(shard)).find(|&ordinal| !self.is_processed(shard, ordinal))
     }
 
     /// A processor got its last call.
-    pub(crate) fn stopped(&mut self, shard: &str, processor: &str) {
+    pub(crate) fn stopped(&mut self, shard: &ShardId, processor: &str) {
         if let Some(alive) = self.alive.get_mut(shard) {
             alive.remove(processor);
         }
@@ -108,7 +108,9 @@ impl Ledger {
     /// Judges a lease as the table has it.
     pub(crate) fn see(&mut self, lease: &Lease) {
         let Lease {
-            key, checkpoint, ..
+            key: LeaseKey { shard: key, .. },
+            checkpoint,
+            ..
         } = lease;
         let before = self.checkpoints.insert(key.clone(), checkpoint.clone());
         if before.as_ref() == Some(checkpoint) {

@@ -1,4 +1,5 @@
-//! One worker of the simulation: the library's worker with calls that go wrong, and that can be stopped like a process.
+//! One worker of the simulation: the library's worker with calls that go wrong, and that can be
+//! stopped like a process.
 
 use std::{
     collections::BTreeSet,
@@ -13,17 +14,10 @@ use std::{
 use async_trait::async_trait;
 use jiff::Timestamp;
 use kinesis_consumer::{
-    config::Config,
-    error::Error,
-    kinesis::{Kinesis, KinesisError, Page, ShardFilter, StartFrom},
+    Checkpoint, Config, Error, KinesisError, LeaseKey, ShardId, TableError, Worker,
     lease::Lease,
-    lease_table::{
-        Kcl3State, LeaseTable, TableError,
-        memory::{Fault, MemoryTable, Outcome},
-    },
-    sequence::Checkpoint,
-    shard::{HashRange, Shard, ShardId},
-    worker::Worker,
+    shards::{HashRange, Shard, StartFrom},
+    test_util::{Fault, Kcl3State, Kinesis, LeaseTable, MemoryTable, Outcome, Page, ShardFilter},
 };
 use tokio::{
     sync::{Notify, oneshot},
@@ -55,7 +49,8 @@ pub(crate) struct Life {
     stopped: Arc<Stopped>,
 }
 
-/// SIGSTOP and SIGCONT. Not `tokio::sync::watch`: that wakes in random order, and a seed must replay.
+/// SIGSTOP and SIGCONT. Not `tokio::sync::watch`: that wakes in random order, and a seed must
+/// replay.
 #[derive(Debug, Default)]
 struct Stopped {
     stopped: AtomicBool,
@@ -173,7 +168,7 @@ struct Table {
 }
 
 impl Table {
-    fn see(&self, key: Option<&str>) {
+    fn see(&self, key: Option<&LeaseKey>) {
         let mut ledger = self.life.ledger.lock();
         if let Some(lease) = key.and_then(|key| self.inner.lease(key)) {
             ledger.see(&lease);
@@ -213,7 +208,7 @@ macro_rules! through {
 through! {
     fn ensure_exists() -> bool, None;
     fn scan() -> Vec<Lease>, None;
-    fn read(key: &str) -> Option<Lease>, Some(key);
+    fn read(key: &LeaseKey) -> Option<Lease>, Some(key);
     fn create(lease: &Lease) -> bool, Some(&lease.key);
     #[judge_holder] fn take(lease: &Lease, worker: &str) -> Lease, Some(&lease.key);
     #[judge_holder] fn renew(lease: &Lease) -> Lease, Some(&lease.key);
@@ -221,9 +216,9 @@ through! {
     fn release(lease: &Lease) -> (), Some(&lease.key);
     fn hand_over(lease: &Lease, to: &str) -> (), Some(&lease.key);
     fn ask(lease: &Lease, worker: &str) -> (), Some(&lease.key);
-    fn remember_latest(key: &str, since: Timestamp) -> (), Some(key);
-    fn set_children(key: &str, children: &BTreeSet<ShardId>) -> (), Some(key);
-    fn set_hash_range(key: &str, range: HashRange) -> (), Some(key);
+    fn remember_latest(key: &LeaseKey, since: Timestamp) -> (), Some(key);
+    fn set_children(key: &LeaseKey, children: &BTreeSet<ShardId>) -> (), Some(key);
+    fn set_hash_range(key: &LeaseKey, range: HashRange) -> (), Some(key);
     fn delete(lease: &Lease) -> (), Some(&lease.key);
     fn kcl3_state() -> Kcl3State, None;
 }
@@ -267,14 +262,13 @@ impl Node {
         };
         let name = format!("{worker}/{life}");
         let (for_factory, life_name) = (shared.clone(), name.clone());
-        let factory = move |shard: &ShardId| {
-            Recording::boxed(for_factory.clone(), life_name.clone(), shard.clone())
+        let factory = move |lease: LeaseKey| {
+            Recording::new(for_factory.clone(), life_name.clone(), lease.shard)
         };
         let (told, who) = (ledger.clone(), worker.clone());
         let (stop, told_to_stop) = oneshot::channel();
-        let worker_of_library =
-            Worker::with(config, Arc::new(shared), Arc::new(view), Arc::new(factory))
-                .on_event(Arc::new(move |event| told.lock().event(&who, event)));
+        let worker_of_library = Worker::over(config, shared, view, factory)
+            .on_event(move |event| told.lock().event(&who, event));
         let run = tokio::spawn(worker_of_library.run(async move {
             let _ = told_to_stop.await;
         }));

@@ -1,12 +1,7 @@
 //! A record processor that judges what it gets, and that is slow and fails on demand.
 
-use async_trait::async_trait;
 use kinesis_consumer::{
-    checkpointer::{CheckpointError, Checkpointer},
-    processor::{ProcessorError, RecordProcessor},
-    record::Batch,
-    sequence::Checkpoint,
-    shard::ShardId,
+    Batch, Checkpoint, CheckpointError, Checkpointer, ProcessorError, RecordProcessor, ShardId,
 };
 use tokio::time::sleep;
 
@@ -17,21 +12,22 @@ pub(crate) struct Recording {
     life: Life,
     name: String,
     shard: ShardId,
-    /// The user records before this one are processed or covered by the checkpoint that it started at.
+    /// The user records before this one are processed or covered by the checkpoint that it started
+    /// at.
     next: usize,
     /// The last call failed: records come again.
     failed: bool,
 }
 
 impl Recording {
-    pub(crate) fn boxed(life: Life, name: String, shard: ShardId) -> Box<dyn RecordProcessor> {
-        Box::new(Self {
+    pub(crate) fn new(life: Life, name: String, shard: ShardId) -> Self {
+        Self {
             life,
             name,
             shard,
             next: 0,
             failed: false,
-        })
+        }
     }
 
     fn broke(&self, what: &str) {
@@ -84,7 +80,8 @@ impl Recording {
         }
     }
 
-    /// How many user records the stored checkpoint covers: it may have been written although its answer was lost.
+    /// How many user records the stored checkpoint covers: it may have been written although its
+    /// answer was lost.
     fn covered(&self) -> usize {
         let stored = self
             .life
@@ -106,7 +103,6 @@ impl Recording {
     }
 }
 
-#[async_trait]
 impl RecordProcessor for Recording {
     async fn initialize(&mut self, checkpoint: &Checkpoint) -> Result<(), ProcessorError> {
         self.judge_owner("starts");

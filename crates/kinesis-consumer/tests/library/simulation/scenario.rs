@@ -1,4 +1,5 @@
-//! One seed: workers come, go, stop and stumble while the stream is resharded; then the dust settles and all must be well.
+//! One seed: workers come, go, stop and stumble while the stream is resharded; then the dust
+//! settles and all must be well.
 
 use std::{
     collections::BTreeMap,
@@ -6,10 +7,7 @@ use std::{
     time::Duration,
 };
 
-use kinesis_consumer::{
-    config::{Config, InitialPosition},
-    lease_table::memory::MemoryTable,
-};
+use kinesis_consumer::{Config, InitialPosition, ShardId, test_util::MemoryTable};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
@@ -96,7 +94,8 @@ impl Scenario {
 
     async fn stumble(&mut self) {
         self.join(None);
-        // With LATEST, shards that close before the first worker lists them are not the application's.
+        // With LATEST, shards that close before the first worker lists them are not the
+        // application's.
         let initial = self.ledger.lock().stream.len();
         while self.position == InitialPosition::Latest && self.table.leases().len() < initial {
             sleep(Duration::from_millis(100)).await;
@@ -312,13 +311,15 @@ impl Scenario {
         Err(format!("leases move for ever, now {owners:?}"))
     }
 
-    fn owners(&self) -> BTreeMap<String, Option<String>> {
+    fn owners(&self) -> BTreeMap<ShardId, Option<String>> {
         let unfinished = self
             .table
             .leases()
             .into_iter()
             .filter(|lease| !lease.is_finished());
-        unfinished.map(|lease| (lease.key, lease.owner)).collect()
+        unfinished
+            .map(|lease| (lease.key.shard, lease.owner))
+            .collect()
     }
 
     fn is_settled(&self) -> Result<(), String> {
@@ -380,8 +381,8 @@ impl Scenario {
             if let (Some(owner), false) = (&lease.owner, lease.is_finished()) {
                 return Err(format!("{owner} stopped and still has {}", lease.key));
             }
-            let covered = ledger.stream.covered(&lease.key, &lease.checkpoint);
-            if covered != Some(ledger.stream.users(&lease.key)) {
+            let covered = ledger.stream.covered(&lease.key.shard, &lease.checkpoint);
+            if covered != Some(ledger.stream.users(&lease.key.shard)) {
                 return Err(format!(
                     "{} is checkpointed at {covered:?}, not at its end",
                     lease.key

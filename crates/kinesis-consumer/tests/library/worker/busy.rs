@@ -1,4 +1,5 @@
-//! How busy a worker says that it is, where its shards share what limits them and where they do not.
+//! How busy a worker says that it is, where its shards share what limits them and where they do
+//! not.
 
 use std::{sync::Arc, time::Duration};
 
@@ -41,8 +42,9 @@ async fn said(world: &World, records: usize) -> Vec<Option<f64>> {
     leases.iter().map(|lease| lease.busy()).collect()
 }
 
-/// One core is in use for a quarter, half, nine tenths, all of the time; so are two, by twice as much; and where nothing is shared
-/// (as many cores as shards), each shard can do a hundred records a second by itself.
+/// One core is in use for a quarter, half, nine tenths, all of the time; so are two, by twice as
+/// much; and where nothing is shared (as many cores as shards), each shard can do a hundred records
+/// a second by itself.
 #[rstest]
 #[case::a_quarter(1, 4, 0.24)]
 #[case::half(1, 8, 0.48)]

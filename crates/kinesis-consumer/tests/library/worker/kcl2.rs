@@ -1,13 +1,13 @@
-//! Sharing an application with KCL 2.x workers that live: scripted from `DynamoDBLeaseTaker.java` and `DynamoDBLeaseRenewer.java`.
+//! Sharing an application with KCL 2.x workers that live: scripted from `DynamoDBLeaseTaker.java`
+//! and `DynamoDBLeaseRenewer.java`.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use kinesis_consumer::{
-    event::Event,
+    Checkpoint, Event, LeaseKey,
     lease::Lease,
-    lease_table::memory::MemoryTable,
-    sequence::Checkpoint,
-    shard::{HashRange, ShardId},
+    shards::HashRange,
+    test_util::{Kcl2Taker, MemoryTable},
 };
 use rstest::rstest;
 use tokio::{
@@ -21,11 +21,12 @@ const RENEW: Duration = Duration::from_millis(3308);
 const TAKE: Duration = Duration::from_millis(20_050);
 const FAILOVER: Duration = Duration::from_secs(10);
 
-/// A KCL 2.x worker without its record processors: it renews what it owns, finished leases too, and takes its share.
+/// A KCL 2.x worker without its record processors: it renews what it owns, finished leases too, and
+/// takes its share.
 fn kcl2(table: &MemoryTable, name: &'static str) -> JoinHandle<()> {
     let table = table.clone();
     tokio::spawn(async move {
-        let mut seen: BTreeMap<ShardId, (u64, Instant)> = BTreeMap::new();
+        let mut taker = Kcl2Taker::new(name, FAILOVER, 7);
         let (mut renewed, mut taken) = (Instant::now(), None);
         loop {
             if renewed.elapsed() >= RENEW {
@@ -36,7 +37,7 @@ fn kcl2(table: &MemoryTable, name: &'static str) -> JoinHandle<()> {
             }
             if taken.is_none_or(|taken: Instant| taken.elapsed() >= TAKE) {
                 taken = Some(Instant::now());
-                for key in takes(&table.leases(), &mut seen, name) {
+                for key in taker.takes(&table.leases(), Instant::now()) {
                     table.edit(&key, |lease| {
                         lease.owner = Some(name.to_owned());
                         lease.counter += 1;
@@ -54,40 +55,8 @@ fn owned(table: &MemoryTable, name: &str) -> Vec<Lease> {
     leases
 }
 
-/// One round of taking. Finished leases count like any other.
-fn takes(leases: &[Lease], seen: &mut BTreeMap<ShardId, (u64, Instant)>, me: &str) -> Vec<ShardId> {
-    let mut free = Vec::new();
-    let mut owners: BTreeMap<&str, Vec<&ShardId>> = BTreeMap::from([(me, Vec::new())]);
-    for lease in leases {
-        let since = seen
-            .entry(lease.key.clone())
-            .or_insert((lease.counter, Instant::now()));
-        if since.0 != lease.counter {
-            *since = (lease.counter, Instant::now());
-        }
-        match lease.owner.as_deref() {
-            Some(owner) if since.1.elapsed() <= FAILOVER => {
-                owners.entry(owner).or_default().push(&lease.key)
-            }
-            _ => free.push(lease.key.clone()),
-        }
-    }
-    let target = leases.len().div_ceil(owners.len());
-    let need = target.saturating_sub(owners[me].len());
-    if !free.is_empty() || need == 0 {
-        free.truncate(need);
-        return free;
-    }
-    let richest = owners
-        .into_values()
-        .max_by_key(Vec::len)
-        .unwrap_or_default();
-    let over = richest.len().saturating_sub(target);
-    let steals = need.min(over).max(usize::from(need > 1)).min(1);
-    richest.into_iter().take(steals).cloned().collect()
-}
-
-/// Leases as a KCL 2.x worker has left them: all its own, the first `finished` of them read to their end.
+/// Leases as a KCL 2.x worker has left them: all its own, the first `finished` of them read to
+/// their end.
 fn leases_of(world: &World, owner: &str, unfinished: usize, finished: usize) {
     for index in 0..unfinished + finished {
         let checkpoint = if index < unfinished {
@@ -114,7 +83,7 @@ fn leases_of(world: &World, owner: &str, unfinished: usize, finished: usize) {
 }
 
 /// Which unfinished leases a worker of ours took, and when.
-fn acquired(world: &World) -> Vec<(ShardId, Duration)> {
+fn acquired(world: &World) -> Vec<(LeaseKey, Duration)> {
     let acquired = world.told().into_iter().filter_map(|told| match told.what {
         What::Event(Event::LeaseAcquired { shard, .. }) => Some((shard, told.at)),
         _ => None,
@@ -127,7 +96,8 @@ fn unfinished_of(world: &World, name: &str) -> usize {
     owned.iter().filter(|lease| !lease.is_finished()).count()
 }
 
-/// We join a live 2.x worker: one lease per round of 2.x, each once, half in the end, and then nothing moves any more, on either side.
+/// We join a live 2.x worker: one lease per round of 2.x, each once, half in the end, and then
+/// nothing moves any more, on either side.
 #[rstest]
 #[case::two(2, 0)]
 #[case::four(4, 0)]

@@ -9,17 +9,9 @@ use std::{
 };
 
 use kinesis_consumer::{
-    config::InitialPosition,
-    error::Error,
-    event::Event,
-    kinesis::ShardFilter,
+    Checkpoint, Error, Event, InitialPosition,
     lease::Lease,
-    lease_table::{
-        Kcl3State, LeaderLock,
-        memory::{Fault, Outcome},
-    },
-    sequence::Checkpoint,
-    shard_sync,
+    test_util::{Fault, Kcl3State, LeaderLock, Outcome, ShardFilter, initial},
 };
 use tokio::time::sleep;
 
@@ -204,7 +196,7 @@ async fn children_start_at_once_where_their_parent_ended() {
         })
         .await;
     for index in [1, 2] {
-        let started = |told: &Told| matches!(&told.what, What::Event(Event::ShardStarted { shard: id, .. }) if *id == shard(index));
+        let started = |told: &Told| matches!(&told.what, What::Event(Event::ShardStarted { shard: id, .. }) if id.shard == shard(index));
         assert_eq!(world.until("started", started).await, ended);
     }
     let parent = world.table().lease(&shard(0)).unwrap();
@@ -218,8 +210,8 @@ async fn children_start_at_once_where_their_parent_ended() {
 async fn a_hole_in_the_hash_range_is_repaired() {
     let world = World::new(3);
     let shards = world.stream(|stream| stream.list(ShardFilter::AtTrimHorizon));
-    for lease in shard_sync::initial(&shards, InitialPosition::TrimHorizon).unwrap() {
-        if lease.key != shard(1) {
+    for lease in initial(&shards, InitialPosition::TrimHorizon).unwrap() {
+        if lease.key.shard != shard(1) {
             world.table().put(lease);
         }
     }
@@ -233,7 +225,8 @@ async fn a_hole_in_the_hash_range_is_repaired() {
 
 // === two processes of one worker id ===
 
-/// As when a pod is deleted by force while its node cannot be reached: the newer one goes on, the older one says why it stops.
+/// As when a pod is deleted by force while its node cannot be reached: the newer one goes on, the
+/// older one says why it stops.
 #[tokio::test(start_paused = true)]
 async fn a_process_whose_worker_id_another_one_uses_stops() {
     let world = World::new(2);

@@ -5,18 +5,14 @@ use std::{
     time::Duration,
 };
 
-use kinesis_consumer::{
-    checkpointer::CheckpointError,
-    event::Event,
-    sequence::{Checkpoint, Position},
-};
+use kinesis_consumer::{Checkpoint, CheckpointError, Event, Position};
 use tokio::time::sleep;
 
 use super::world::{Answer, Told, What, World, checkpointing, config, shard};
 
 fn covered(world: &World, index: usize) -> Option<usize> {
     let lease = world.table().lease(&shard(index))?;
-    world.stream(|stream| stream.covered(&lease.key, &lease.checkpoint))
+    world.stream(|stream| stream.covered(&lease.key.shard, &lease.checkpoint))
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,10 +2,7 @@
 
 use std::{iter::repeat_with, sync::Arc, time::Duration};
 
-use kinesis_consumer::{
-    config::InitialPosition, error::Error, event::Event, kinesis::KinesisError, lease::Lease,
-    sequence::Checkpoint,
-};
+use kinesis_consumer::{Checkpoint, Error, Event, InitialPosition, KinesisError, lease::Lease};
 use tokio::time::sleep;
 
 use super::world::{Told, What, World, checkpointing, config, shard};
@@ -57,7 +54,8 @@ async fn an_empty_page_is_not_the_tip() {
     assert_eq!(gaps(&world.reads(0)), [200, 200, 200, 200, 1000]);
 }
 
-/// What is fetched ahead of a processor that is stuck stays within `prefetch_bytes`, but for the one page that is fetched already.
+/// What is fetched ahead of a processor that is stuck stays within `prefetch_bytes`, but for the
+/// one page that is fetched already.
 #[tokio::test(start_paused = true)]
 async fn fetches_ahead_no_more_than_fits() {
     let world = World::new(1);
@@ -85,7 +83,9 @@ async fn a_throttled_shard_backs_off_alone() {
     assert_eq!(world.delivered(1), [0]);
     assert!(world.reads(1).len() >= 60);
     let throttles = world.told().into_iter().filter(|told| match &told.what {
-        What::Event(Event::Throttled { shard: id, .. }) => id.as_ref() == Some(&shard(0)),
+        What::Event(Event::Throttled { shard: id, .. }) => {
+            id.as_ref().map(|id| &id.shard) == Some(&shard(0))
+        }
         _ => false,
     });
     // 1, 2, 4, 8, 10, 10 … seconds, up to twice as long by jitter.
@@ -127,7 +127,7 @@ async fn an_expired_checkpoint_is_told_and_reading_resumes_at_the_oldest_record(
     let old = world.stream(|stream| stream.number_of(&shard(0), 0));
     let mut lease = Lease::new(shard(0), Checkpoint::parse(old.as_str(), 0).unwrap());
     lease.hash_range = world
-        .stream(|stream| stream.list(kinesis_consumer::kinesis::ShardFilter::All))[0]
+        .stream(|stream| stream.list(kinesis_consumer::test_util::ShardFilter::All))[0]
         .hash_range
         .into();
     world.table().put(lease);

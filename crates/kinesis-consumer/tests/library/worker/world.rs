@@ -12,16 +12,10 @@ use std::{
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 use kinesis_consumer::{
-    checkpointer::Checkpointer,
-    config::{Config, InitialPosition},
-    error::Error,
-    event::Event,
-    kinesis::{Kinesis, KinesisError, Page, ShardFilter, StartFrom},
-    lease_table::{LeaseTable, memory::MemoryTable},
-    processor::{ProcessorError, RecordProcessor},
-    record::Batch,
-    shard::{Shard, ShardId},
-    worker::Worker,
+    Batch, Checkpointer, Config, Error, Event, InitialPosition, KinesisError, LeaseKey,
+    ProcessorError, RecordProcessor, ShardId, Worker,
+    shards::{Shard, StartFrom},
+    test_util::{Kinesis, LeaseTable, MemoryTable, Page, ShardFilter},
 };
 use tokio::{
     sync::{Notify, oneshot},
@@ -109,7 +103,7 @@ pub(crate) fn config(worker: &str) -> Config {
 }
 
 pub(crate) fn shard(index: usize) -> ShardId {
-    format!("shardId-{index:012}")
+    format!("shardId-{index:012}").into()
 }
 
 impl World {
@@ -140,7 +134,7 @@ impl World {
 
     /// The next calls that read the shard fail so.
     pub(crate) fn refuse(&self, index: usize, errors: impl IntoIterator<Item = KinesisError>) {
-        self.refuse_calls(&shard(index), errors);
+        self.refuse_calls(shard(index).as_str(), errors);
     }
 
     /// The next pages are empty, although there are records.
@@ -155,7 +149,7 @@ impl World {
 
     fn refuse_calls(&self, of: &str, errors: impl IntoIterator<Item = KinesisError>) {
         let mut refusals = self.0.refusals.lock().unwrap();
-        refusals.entry(of.to_owned()).or_default().extend(errors);
+        refusals.entry(of.into()).or_default().extend(errors);
     }
 
     pub(crate) fn start(&self, config: Config, answer: Answer) -> Running {
@@ -169,24 +163,15 @@ impl World {
         answer: Answer,
     ) -> Running {
         let (world, worker) = (self.clone(), config.worker_id.clone());
-        let factory = move |shard: &ShardId| -> Box<dyn RecordProcessor> {
-            Box::new(Telling {
-                world: world.clone(),
-                worker: worker.clone(),
-                shard: shard.clone(),
-                answer: Arc::clone(&answer),
-            })
+        let factory = move |lease: LeaseKey| Telling {
+            world: world.clone(),
+            worker: worker.clone(),
+            shard: lease.shard,
+            answer: Arc::clone(&answer),
         };
         let (world, worker) = (self.clone(), config.worker_id.clone());
-        let library = Worker::with(
-            config,
-            Arc::new(self.clone()),
-            Arc::new(table),
-            Arc::new(factory),
-        )
-        .on_event(Arc::new(move |event| {
-            world.tell(&worker, What::Event(event.clone()))
-        }));
+        let library = Worker::over(config, self.clone(), table, factory)
+            .on_event(move |event| world.tell(&worker, What::Event(event.clone())));
         let (stop, stopped) = oneshot::channel::<()>();
         let run = tokio::spawn(library.run(async move {
             let _ = stopped.await;
@@ -280,7 +265,7 @@ impl Kinesis for World {
         shard: &ShardId,
         from: &StartFrom,
     ) -> Result<String, KinesisError> {
-        match self.refusal(shard) {
+        match self.refusal(shard.as_str()) {
             Some(error) => Err(error),
             None => self.stream(|stream| stream.iterator(shard, from)),
         }
@@ -292,7 +277,7 @@ impl Kinesis for World {
             .reads
             .lock()
             .unwrap()
-            .push((shard.to_owned(), self.now()));
+            .push((shard.into(), self.now()));
         match self.refusal(shard) {
             Some(error) => Err(error),
             None => {
@@ -313,7 +298,6 @@ struct Telling {
     answer: Answer,
 }
 
-#[async_trait]
 impl RecordProcessor for Telling {
     async fn process_records(
         &mut self,

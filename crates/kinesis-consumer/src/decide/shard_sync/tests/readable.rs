@@ -7,9 +7,9 @@ use super::*;
 /// yet to be created there.
 fn verdicts(stream: &[Shard], leases: &[Lease], position: InitialPosition) -> String {
     let verdicts = readability(stream, leases, position).expect("a consistent list");
-    let text = |(id, verdict)| match verdict {
+    let text = |(id, verdict): (ShardId, _)| match verdict {
         Readability::Finished => format!("{id}!"),
-        Readability::Readable { start: None } => id,
+        Readability::Readable { start: None } => id.to_string(),
         Readability::Readable { start: Some(start) } => format!("{id}={start}"),
         Readability::WaitsFor(parents) => {
             format!("{id}<{}", Vec::from_iter(parents).join("+"))
@@ -93,7 +93,7 @@ fn run(
     let (mut first, mut ever) = (None, BTreeSet::new());
     for _ in 0..=2 * stream.len() {
         for lease in &mut table {
-            if stream.iter().all(|shard| shard.id != lease.key) {
+            if stream.iter().all(|shard| shard.id != lease.key.shard) {
                 lease.checkpoint = Checkpoint::ShardEnd;
             }
         }
@@ -101,22 +101,22 @@ fn run(
         let finished = |id: &ShardId| {
             table
                 .iter()
-                .filter(|lease| lease.key == *id)
+                .filter(|lease| lease.key.shard == *id)
                 .all(Lease::is_finished)
         };
         let now: BTreeSet<_> = table
             .iter()
             .filter(|lease| !lease.is_finished() && lease.parents.iter().all(finished))
-            .map(|lease| lease.key.clone())
+            .map(|lease| lease.key.shard.clone())
             .collect();
         ever.extend(now.iter().cloned());
         for lease in table.clone() {
-            let shard = stream.iter().find(|shard| shard.id == lease.key);
-            if !now.contains(&lease.key) || !shard.is_some_and(|shard| shard.closed) {
+            let shard = stream.iter().find(|shard| shard.id == lease.key.shard);
+            if !now.contains(&lease.key.shard) || !shard.is_some_and(|shard| shard.closed) {
                 continue;
             }
-            for child in children(&lease, &child_shards(&lease.key, stream)) {
-                if table.iter().all(|lease| lease.key != child.key) {
+            for child in children(&lease, &child_shards(&lease.key.shard, stream)) {
+                if table.iter().all(|lease| lease.key.shard != child.key.shard) {
                     table.push(child);
                 }
             }
@@ -159,11 +159,11 @@ proptest! {
         let verdicts = readability(stream, &leases, position).expect("consistent");
         prop_assert_eq!(verdicts.len(), stream.len());
         for (id, verdict) in verdicts {
-            let finished = leases.iter().any(|lease| lease.key == id && lease.is_finished());
+            let finished = leases.iter().any(|lease| lease.key.shard == id && lease.is_finished());
             let want = match verdict {
                 Readability::Finished => finished,
                 Readability::Readable { start } => {
-                    first.contains(&id) && start.is_none() == leases.iter().any(|lease| lease.key == id)
+                    first.contains(&id) && start.is_none() == leases.iter().any(|lease| lease.key.shard == id)
                 }
                 Readability::WaitsFor(parents) => {
                     let shard = stream.iter().find(|shard| shard.id == id).expect("a shard");

@@ -9,13 +9,14 @@ use super::to_error;
 use crate::edge::lease_table::TableError;
 
 const POLL: Duration = Duration::from_millis(200);
-const TELL: Duration = Duration::from_secs(10);
+const LOG_EVERY: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// Creates the table if it is not there, and waits until it can be used. `true`: it was created by us.
+/// Creates the table if it is not there, and waits until it can be used. `true`: it was created by
+/// us.
 pub(super) async fn ensure_exists(table: &Table) -> Result<bool, TableError> {
     let started = Instant::now();
-    let mut told = started;
+    let mut logged = started;
     let mut created = false;
     loop {
         let status = match table.describe().await {
@@ -33,12 +34,11 @@ pub(super) async fn ensure_exists(table: &Table) -> Result<bool, TableError> {
         }
         let table = table.name();
         if started.elapsed() >= PATIENCE {
-            return Err(TableError::Unavailable(format!(
-                "table {table} is still {status} after {PATIENCE:?}"
-            )));
+            let text = format!("table {table} is still {status} after {PATIENCE:?}");
+            return Err(TableError::Unavailable(text.into()));
         }
-        if told.elapsed() >= TELL {
-            told = Instant::now();
+        if logged.elapsed() >= LOG_EVERY {
+            logged = Instant::now();
             tracing::info!(table, status, waited = ?started.elapsed(), "waiting for the lease table");
         }
         tokio::time::sleep(POLL).await;
@@ -57,9 +57,10 @@ fn checked(table: &str, description: Description) -> Result<String, TableError> 
         .iter()
         .map(|key| format!("{} ({})", key.name, key.role))
         .collect();
-    Err(TableError::Permanent(format!(
+    let text = format!(
         "table {table} has key {}: want leaseKey (HASH) and no sort key. \
          Is it another kind of table? Give the application another lease table",
         keys.join(", ")
-    )))
+    );
+    Err(TableError::Permanent(text.into()))
 }

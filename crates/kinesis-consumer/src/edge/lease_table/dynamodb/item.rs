@@ -1,6 +1,8 @@
-//! Lease items: the attributes, types and sentinels of `leases/dynamodb/DynamoDBLeaseSerializer.java`.
+//! Lease items: the attributes, types and sentinels of
+//! `leases/dynamodb/DynamoDBLeaseSerializer.java`.
 //!
-//! [`parse`] is for whoever scans a lease table without working on it, too: ask for the attributes of [`PROJECTION`].
+//! [`parse`] is for whoever scans a lease table without working on it, too: ask for the attributes
+//! of [`PROJECTION`].
 
 use std::collections::BTreeSet;
 
@@ -9,14 +11,15 @@ use kinesis_edge::AttributeValue;
 pub use kinesis_edge::Item;
 
 use crate::model::{
-    lease::{Lease, StreamIdentifier},
+    keys::{LeaseKey, ShardId, StreamIdentifier},
+    lease::Lease,
     sequence::Checkpoint,
-    shard::{HashRange, ShardId},
+    shard::HashRange,
 };
 
-/// All that [`parse`] needs to know who holds a lease, how far it is, whose child it is and how busy its
-/// holder is. Without the hash range, the number of owner switches and the process, which nobody but a
-/// worker needs.
+/// All that [`parse`] needs to know who holds a lease, how far it is, whose child it is and how
+/// busy its holder is. Without the hash range, the number of owner switches and the process, which
+/// nobody but a worker needs.
 pub const PROJECTION: [&str; 15] = [
     "leaseKey",
     "leaseOwner",
@@ -44,13 +47,14 @@ pub(super) fn number(number: impl ToString) -> AttributeValue {
 }
 
 pub(super) fn strings<'a>(texts: impl IntoIterator<Item = &'a ShardId>) -> AttributeValue {
-    AttributeValue::Ss(texts.into_iter().cloned().collect())
+    AttributeValue::Ss(texts.into_iter().map(ShardId::to_string).collect())
 }
 
-/// A new lease's item. What is not set is absent. No `entityType`, so that 2.x, 3.x and we can all come next.
+/// A new lease's item. What is not set is absent. No `entityType`, so that 2.x, 3.x and we can all
+/// come next.
 pub(super) fn new_item(lease: &Lease) -> Item {
     let mut item = Item::from([
-        ("leaseKey".to_owned(), string(&lease.key)),
+        ("leaseKey".to_owned(), string(lease.key.to_string())),
         ("leaseCounter".to_owned(), number(0)),
         ("ownerSwitchesSinceCheckpoint".to_owned(), number(0)),
         ("checkpoint".to_owned(), string(lease.checkpoint.as_str())),
@@ -75,33 +79,22 @@ pub(super) fn new_item(lease: &Lease) -> Item {
 /// What an item is.
 #[derive(Clone, Debug)]
 pub enum Parsed {
-    /// A lease.
-    Lease {
-        /// The lease. Its key is the shard's id, of a multi-stream application too.
-        lease: Box<Lease>,
-        /// Set in the table of a multi-stream application.
-        stream: Option<StreamIdentifier>,
-    },
+    /// A lease. Its key has a stream in the table of a multi-stream application.
+    Lease(Box<Lease>),
     /// Something else of KCL 3's: its `entityType`.
     Other(String),
     /// A lease that lacks what every lease has, or has it in a form that none has: why.
     Broken(String),
 }
 
-/// What the item is. Attributes that are not there are taken as unset, so a projection does as well.
+/// What the item is. Attributes that are not there are taken as unset, so a projection does as
+/// well.
 pub fn parse(item: &Item) -> Parsed {
     if let Some(kind) = text(item, "entityType").filter(|kind| *kind != "LEASE") {
         return Parsed::Other(kind.to_owned());
     }
-    let parsed = stream(item).and_then(|of| match of {
-        None => Ok((None, lease(item, "leaseKey")?)),
-        Some(stream) => Ok((Some(stream), lease(item, "shardId")?)),
-    });
-    match parsed {
-        Ok((stream, lease)) => Parsed::Lease {
-            lease: Box::new(lease),
-            stream,
-        },
+    match lease(item) {
+        Ok(lease) => Parsed::Lease(Box::new(lease)),
         Err(reason) => Parsed::Broken(reason),
     }
 }
@@ -125,8 +118,12 @@ fn stream(item: &Item) -> Result<Option<StreamIdentifier>, String> {
     Ok(Some(stream))
 }
 
-fn lease(item: &Item, key: &str) -> Result<Lease, String> {
-    let key = text(item, key).ok_or_else(|| format!("no {key} (S)"))?;
+fn lease(item: &Item) -> Result<Lease, String> {
+    let stream = stream(item)?;
+    let key = stream.as_ref().map_or("leaseKey", |_| "shardId");
+    let shard = text(item, key)
+        .ok_or_else(|| format!("no {key} (S)"))?
+        .into();
     let checkpoint = text(item, "checkpoint").ok_or("no checkpoint (S)")?;
     let sub_sequence_number = unsigned(item, "checkpointSubSequenceNumber")?.unwrap_or(0);
     let checkpoint = Checkpoint::parse(checkpoint, sub_sequence_number)
@@ -136,7 +133,7 @@ fn lease(item: &Item, key: &str) -> Result<Lease, String> {
         hash_keys.and_then(|(start, end)| Some((start.parse().ok()?, end.parse().ok()?)));
     let owned = |name| text(item, name).map(str::to_owned);
     Ok(Lease {
-        key: key.to_owned(),
+        key: LeaseKey { stream, shard },
         owner: owned("leaseOwner"),
         counter: unsigned(item, "leaseCounter")?.ok_or("no leaseCounter (N)")?,
         owner_switches: unsigned(item, "ownerSwitchesSinceCheckpoint")?.unwrap_or(0),
@@ -191,6 +188,6 @@ fn set(item: &Item, name: &str) -> BTreeSet<ShardId> {
         .and_then(|value| value.as_ss().ok())
         .into_iter()
         .flatten()
-        .cloned()
+        .map(|id| id.as_str().into())
         .collect()
 }

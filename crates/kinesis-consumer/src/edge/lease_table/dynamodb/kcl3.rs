@@ -1,4 +1,5 @@
-//! What KCL 3 left: `Migration3.0` and `Leader`, in the lease table (from 3.5 on) or in `<application>-CoordinatorState`.
+//! What KCL 3 left: `Migration3.0` and `Leader`, in the lease table (from 3.5 on) or in
+//! `<application>-CoordinatorState`.
 
 use std::{
     sync::{Mutex, PoisonError},

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, process::Stdio};
 use anyhow::{Context as _, Result};
 use aws_sdk_kinesis::{primitives::Blob, types::PutRecordsRequestEntry};
 use embedded_kinesis::{Config, EmbeddedKinesis};
-use kinesis_consumer::lease_table::dynamodb::DynamoDbTable;
+use kinesis_consumer::test_util::DynamoDbTable;
 use test_support::{Proxy, aws};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader},

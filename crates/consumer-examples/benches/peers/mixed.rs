@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use kinesis_consumer::lease_table::{LeaseTable as _, dynamodb::DynamoDbTable};
+use kinesis_consumer::test_util::{DynamoDbTable, LeaseTable as _};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
@@ -120,7 +120,7 @@ impl Watch {
         let mut changes = 0;
         for lease in leases {
             let owner = lease.holder().unwrap_or("(nobody)").to_owned();
-            let before = self.owners.insert(lease.key.clone(), owner.clone());
+            let before = self.owners.insert(lease.key.to_string(), owner.clone());
             if before.as_ref() != Some(&owner) {
                 changes += 1;
                 println!(

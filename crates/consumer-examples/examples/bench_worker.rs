@@ -1,27 +1,21 @@
 //! The worker that `benches/peers` measures: tells on standard output what is timed.
 //!
-//! `UNPACED=1` reads without regard to the quota of five calls a second; `BARE=1` reads without leases, one loop per shard: what the SDK alone costs.
+//! `UNPACED=1` reads without regard to the quota of five calls a second; `BARE=1` reads without
+//! leases, one loop per shard: what the SDK alone costs.
 
 #![expect(clippy::print_stdout, reason = "the benchmark reads these lines")]
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use async_trait::async_trait;
 use aws_config::BehaviorVersion;
 use kinesis_consumer::{
-    checkpointer::Checkpointer,
-    config::{Config, InitialPosition},
-    processor::{ProcessorError, RecordProcessor},
-    record::Batch,
-    sequence::Checkpoint,
-    shard::ShardId,
-    worker::Worker,
+    Batch, Checkpoint, Checkpointer, Config, InitialPosition, ProcessorError, RecordProcessor,
+    ShardId, Worker,
 };
 
 #[derive(Debug)]
 struct Told(ShardId);
 
-#[async_trait]
 impl RecordProcessor for Told {
     async fn initialize(&mut self, _: &Checkpoint) -> Result<(), ProcessorError> {
         println!("started {}", self.0);
@@ -70,14 +64,12 @@ async fn main() -> anyhow::Result<()> {
         config.min_read_interval = Duration::ZERO;
         config.read_bytes_per_second = u64::MAX;
     }
-    let factory =
-        Arc::new(|shard: &ShardId| Box::new(Told(shard.clone())) as Box<dyn RecordProcessor>);
     let mut terminated = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     let worker = Worker::new(
         config,
         kinesis,
         aws_sdk_dynamodb::Client::new(&aws),
-        factory,
+        |lease| Told(lease.shard),
     );
     worker
         .run(async move {

@@ -226,7 +226,7 @@ fn bench_worker() -> Result<String> {
     build.args([
         "build",
         "-p",
-        "kinesis-consumer",
+        "consumer-examples",
         "--example",
         "bench_worker",
     ]);

@@ -2,10 +2,10 @@
 //! Kinesis and DynamoDB, in one run.
 //!
 //! ```sh
-//! cargo bench -p kinesis-consumer --bench peers                      # ours alone
-//! cargo bench -p kinesis-consumer --bench peers -- ours kcl3 kcl-rs  # beside peers; kcl2, ours-unpaced and bare also
-//! cargo bench -p kinesis-consumer --bench peers -- --only drain ours-unpaced bare
-//! cargo bench -p kinesis-consumer --bench peers -- --only mixed ours   # sharing an application with KCL 2.7.2
+//! cargo bench -p consumer-examples --bench peers                      # ours alone
+//! cargo bench -p consumer-examples --bench peers -- ours kcl3 kcl-rs  # beside peers; kcl2, ours-unpaced and bare also
+//! cargo bench -p consumer-examples --bench peers -- --only drain ours-unpaced bare
+//! cargo bench -p consumer-examples --bench peers -- --only mixed ours   # sharing an application with KCL 2.7.2
 //! ```
 //!
 //! What a peer needs (Maven and a JDK; Python's `kcl-rs`) and how it is started is in

@@ -1,0 +1,1 @@
+//! Nothing but examples and benchmarks: `examples/bench_worker.rs`, `benches/peers`.

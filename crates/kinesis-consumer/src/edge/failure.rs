@@ -1,0 +1,36 @@
+//! Calls to AWS that failed.
+
+use kinesis_edge::Failure;
+
+/// A call to AWS that failed: what was asked of what, AWS's code and message, and what to do, where
+/// that is known. Its source is the failed call as `kinesis-edge` has it, whose source is the
+/// SDK's.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{text}")]
+pub struct CallError {
+    text: String,
+    source: Option<Box<Failure>>,
+}
+
+impl CallError {
+    /// AWS's error code, such as `AccessDeniedException`, or one in its style where AWS gave no
+    /// answer: `Timeout`, `ConnectionFailed`, `UnreadableAnswer`, `NoCredentials`.
+    pub fn code(&self) -> Option<&str> {
+        Some(&self.source.as_ref()?.code)
+    }
+
+    pub(crate) fn new(text: String, failure: Failure) -> Self {
+        let source = Some(Box::new(failure));
+        Self { text, source }
+    }
+}
+
+/// A failure with nothing behind it.
+impl<T: Into<String>> From<T> for CallError {
+    fn from(text: T) -> Self {
+        Self {
+            text: text.into(),
+            source: None,
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! A stream in memory, for tests and simulations: shards, splits, merges, records, iterators that
+//! expire. Time is tokio's, so a paused clock does.
+
+use std::{
+    collections::BTreeSet,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use crate::{
+    edge::kinesis::{Kinesis, KinesisError, Page, ShardFilter, StartFrom},
+    model::{
+        keys::ShardId,
+        record::Record,
+        sequence::SequenceNumber,
+        shard::{ChildShard, HashRange, Shard, hash_key},
+    },
+};
+
+/// Sequence numbers start here, so that they have the length of real ones.
+const FIRST: u128 = 49_600_000_000_000_000_000_000_000_000_000_000_000;
+
+/// A stream in memory that workers can read. Clones share the stream.
+///
+/// Nothing is ever forgotten, throttled or out of order; an empty page at the tip says so. Give it
+/// with a [`MemoryTable`](crate::test_util::MemoryTable) to
+/// [`Worker::over`](crate::Worker::over).
+#[derive(Clone)]
+pub struct MemoryKinesis(Arc<Mutex<MemoryStream>>);
+
+/// The stream itself, for tests that stand between a worker and its stream.
+#[derive(Clone, Debug)]
+pub struct MemoryStream {
+    shards: Vec<(Shard, Vec<Record>)>,
+    next_number: u128,
+    began: Instant,
+    began_at: Timestamp,
+    iterator_life: Duration,
+}
+
+impl fmt::Debug for MemoryKinesis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MemoryKinesis")
+    }
+}
+
+impl MemoryKinesis {
+    /// A stream of so many open shards, `shardId-000000000000` and on, with equal shares of the
+    /// hash keys.
+    ///
+    /// # Panics
+    /// If `shards` is 0.
+    pub fn new(shards: usize) -> Self {
+        Self(Arc::new(Mutex::new(MemoryStream::new(shards))))
+    }
+
+    /// Puts a record into the open shard of its partition key. Returns the shard, and the record's
+    /// sequence number.
+    pub fn put(&self, partition_key: &str, data: impl Into<Bytes>) -> (ShardId, SequenceNumber) {
+        let mut stream = self.stream();
+        let hash_key = hash_key(partition_key);
+        let takes = |shard: &Shard| !shard.closed && shard.hash_range.contains(hash_key);
+        // The open shards cover all hash keys.
+        let shard = stream.shards().find(|shard| takes(shard));
+        let shard = shard
+            .map(|shard| shard.id.clone())
+            .unwrap_or_else(|| unreachable!());
+        let number = stream.put(&shard, partition_key, data.into());
+        (shard, number)
+    }
+
+    /// Splits an open shard in half, or does nothing if it takes one hash key only.
+    pub fn split(&self, shard: &ShardId) {
+        self.stream().split(shard);
+    }
+
+    /// Merges an open shard with the open one to its right, if there is one.
+    pub fn merge(&self, shard: &ShardId) {
+        self.stream().merge(shard);
+    }
+
+    /// All shards, oldest first.
+    pub fn shards(&self) -> Vec<Shard> {
+        self.stream().list(ShardFilter::All)
+    }
+
+    fn stream(&self) -> MutexGuard<'_, MemoryStream> {
+        // A test that panicked while it held the lock has said so already.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl Kinesis for MemoryKinesis {
+    async fn list_shards(&self, filter: ShardFilter) -> Result<Vec<Shard>, KinesisError> {
+        Ok(self.stream().list(filter))
+    }
+
+    async fn shard_iterator(
+        &self,
+        shard: &ShardId,
+        from: &StartFrom,
+    ) -> Result<String, KinesisError> {
+        self.stream().iterator(shard, from)
+    }
+
+    async fn records(&self, iterator: &str, limit: u32) -> Result<Page, KinesisError> {
+        self.stream().page(iterator, limit as usize, true)
+    }
+}
+
+impl MemoryStream {
+    /// As [`MemoryKinesis::new`].
+    ///
+    /// # Panics
+    /// If `shards` is 0.
+    pub fn new(shards: usize) -> Self {
+        let mut stream = Self {
+            shards: Vec::new(),
+            next_number: FIRST,
+            began: Instant::now(),
+            began_at: Timestamp::now(),
+            iterator_life: Duration::from_secs(300),
+        };
+        let width = u128::MAX / shards as u128;
+        for index in 0..shards as u128 {
+            let is_last = index + 1 == shards as u128;
+            let end = if is_last {
+                u128::MAX
+            } else {
+                (index + 1) * width - 1
+            };
+            stream.add(&BTreeSet::new(), index * width, end);
+        }
+        stream
+    }
+
+    /// With iterators that expire after so long; after 5 minutes otherwise.
+    #[must_use]
+    pub fn with_iterator_life(self, iterator_life: Duration) -> Self {
+        Self {
+            iterator_life,
+            ..self
+        }
+    }
+
+    /// All shards, oldest first.
+    pub fn shards(&self) -> impl Iterator<Item = &Shard> {
+        self.shards.iter().map(|(shard, _)| shard)
+    }
+
+    /// The records of a shard as they were put, aggregates whole. None of an unknown shard.
+    pub fn records(&self, shard: &ShardId) -> &[Record] {
+        self.index(shard).map_or(&[], |index| &self.shards[index].1)
+    }
+
+    /// Puts a record into a shard, whatever its partition key; into no shard if there is none of
+    /// that id. Returns its sequence number.
+    pub fn put(&mut self, shard: &ShardId, partition_key: &str, data: Bytes) -> SequenceNumber {
+        let number = self.number();
+        let mut record = Record::new(number.clone(), partition_key, data);
+        record.arrival = Some(self.began_at + self.began.elapsed());
+        if let Some(index) = self.index(shard) {
+            self.shards[index].1.push(record);
+        }
+        number
+    }
+
+    /// Splits an open shard in half, or does nothing if it takes one hash key only.
+    pub fn split(&mut self, shard: &ShardId) {
+        let Some(HashRange { start, end }) = self.open_range(shard).filter(|it| it.start < it.end)
+        else {
+            return;
+        };
+        let parents = self.close([shard.clone()]);
+        let middle = start + (end - start) / 2;
+        self.add(&parents, start, middle);
+        self.add(&parents, middle + 1, end);
+    }
+
+    /// Merges an open shard with the open one to its right, if there is one.
+    pub fn merge(&mut self, shard: &ShardId) {
+        let Some(HashRange { start, end }) = self.open_range(shard) else {
+            return;
+        };
+        let is_right =
+            |other: &&Shard| !other.closed && other.hash_range.start.checked_sub(1) == Some(end);
+        let right = self.shards().find(is_right).cloned();
+        if let Some(right) = right {
+            let parents = self.close([shard.clone(), right.id]);
+            self.add(&parents, start, right.hash_range.end);
+        }
+    }
+
+    /// What `ListShards` answers. There is no telling which shards were open at a time: all are
+    /// listed.
+    pub fn list(&self, filter: ShardFilter) -> Vec<Shard> {
+        let is_listed = |shard: &&Shard| match filter {
+            ShardFilter::AtTrimHorizon => shard.parents.is_empty(),
+            ShardFilter::AtLatest => !shard.closed,
+            ShardFilter::All | ShardFilter::AtTimestamp(_) => true,
+        };
+        self.shards().filter(is_listed).cloned().collect()
+    }
+
+    /// What `GetShardIterator` answers.
+    ///
+    /// # Errors
+    /// No such shard.
+    pub fn iterator(&self, shard: &ShardId, from: &StartFrom) -> Result<String, KinesisError> {
+        let unknown = || KinesisError::NotFound(shard.as_str().into());
+        let records = &self.shards[self.index(shard).ok_or_else(unknown)?].1;
+        let next = match from {
+            StartFrom::TrimHorizon => 0,
+            StartFrom::Latest => records.len(),
+            StartFrom::AtTimestamp(time) => {
+                records.partition_point(|record| record.arrival < Some(*time))
+            }
+            StartFrom::AtSequenceNumber(number) => {
+                records.partition_point(|record| record.sequence_number < *number)
+            }
+            StartFrom::AfterSequenceNumber(number) => {
+                records.partition_point(|record| record.sequence_number <= *number)
+            }
+        };
+        Ok(self.issue(shard, next))
+    }
+
+    /// What `GetRecords` answers: at most `limit` records. `tell_children`: at a closed shard's
+    /// end, as AWS does and some emulators do not.
+    ///
+    /// # Errors
+    /// It is no iterator, or one that has expired.
+    pub fn page(
+        &self,
+        iterator: &str,
+        limit: usize,
+        tell_children: bool,
+    ) -> Result<Page, KinesisError> {
+        let (shard, start, age) = self
+            .read(iterator)
+            .ok_or_else(|| KinesisError::Permanent(format!("no iterator: {iterator}").into()))?;
+        if age > self.iterator_life {
+            return Err(KinesisError::ExpiredIterator(iterator.into()));
+        }
+        let (shard, records) = &self.shards[shard];
+        let end = (start + limit).min(records.len());
+        let at_end = end == records.len();
+        let is_over = at_end && shard.closed;
+        Ok(Page {
+            records: records[start..end].to_vec(),
+            next_iterator: (!is_over).then(|| self.issue(&shard.id, end)),
+            millis_behind_latest: if at_end { 0 } else { 1000 },
+            children: if is_over && tell_children {
+                let is_child = |child: &&Shard| child.parents.contains(&shard.id);
+                self.shards()
+                    .filter(is_child)
+                    .map(ChildShard::from)
+                    .collect()
+            } else {
+                Vec::new()
+            },
+        })
+    }
+
+    fn issue(&self, shard: &ShardId, next: usize) -> String {
+        format!("{shard} {next} {}", self.began.elapsed().as_millis())
+    }
+
+    fn read(&self, iterator: &str) -> Option<(usize, usize, Duration)> {
+        let mut parts = iterator.split(' ');
+        let shard = self.index(&parts.next()?.into())?;
+        let (next, issued) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+        let age = self
+            .began
+            .elapsed()
+            .checked_sub(Duration::from_millis(issued))?;
+        Some((shard, next, age))
+    }
+
+    fn add(&mut self, parents: &BTreeSet<ShardId>, start: u128, end: u128) {
+        let shard = Shard {
+            id: format!("shardId-{:012}", self.shards.len()).into(),
+            parents: parents.clone(),
+            hash_range: HashRange { start, end },
+            starting_sequence_number: self.number(),
+            closed: false,
+        };
+        self.shards.push((shard, Vec::new()));
+    }
+
+    fn close<const N: usize>(&mut self, shards: [ShardId; N]) -> BTreeSet<ShardId> {
+        for (shard, _) in &mut self.shards {
+            shard.closed |= shards.contains(&shard.id);
+        }
+        shards.into()
+    }
+
+    fn open_range(&self, shard: &ShardId) -> Option<HashRange> {
+        let found = self.shards().find(|it| it.id == *shard && !it.closed);
+        found.map(|shard| shard.hash_range)
+    }
+
+    fn index(&self, shard: &ShardId) -> Option<usize> {
+        self.shards().position(|it| it.id == *shard)
+    }
+
+    fn number(&mut self) -> SequenceNumber {
+        self.next_number += 1;
+        SequenceNumber::try_from(self.next_number.to_string()).unwrap_or_else(|_| unreachable!())
+    }
+}

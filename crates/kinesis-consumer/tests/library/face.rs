@@ -1,0 +1,235 @@
+//! What a user holds: closures, rejects, the token of a lease, and log lines that come unasked.
+
+use std::{
+    io,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use kinesis_consumer::{
+    Batch, Checkpoint, Checkpointer, Config, Event, InitialPosition, Position, Worker, each_batch,
+    test_util::{MemoryKinesis, MemoryTable},
+};
+use tokio::time::sleep;
+
+fn config(worker: &str) -> Config {
+    let mut config = Config::new("orders", "billing", worker);
+    config.initial_position = InitialPosition::TrimHorizon;
+    config
+}
+
+/// What is logged on this thread from now on.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Lines {
+    /// At the level that a program has that sets none.
+    fn capture(&self) -> tracing::subscriber::DefaultGuard {
+        let lines = self.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_writer(move || lines.clone())
+            .finish();
+        tracing::subscriber::set_default(subscriber)
+    }
+
+    fn of(&self, level: &str) -> Vec<String> {
+        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        let lines = text.lines().filter(|line| line.contains(level));
+        lines.map(str::to_owned).collect()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_processor_that_always_fails_is_logged_by_a_worker_without_a_sink() {
+    let lines = Lines::default();
+    let _guard = lines.capture();
+    let kinesis = MemoryKinesis::new(1);
+    kinesis.put("a", "data of mine");
+    let failing = each_batch(|_, _| async { Err("the database is away".into()) });
+    let worker = Worker::over(config("a"), kinesis, MemoryTable::new(), failing);
+    worker.run(sleep(Duration::from_secs(60))).await.unwrap();
+
+    let warnings = lines.of("WARN");
+    assert_eq!(warnings.len(), 4, "{warnings:#?}");
+    for told in [
+        "shardId-000000000000",
+        "the database is away",
+        "attempt=1",
+        "retry_in=500ms",
+    ] {
+        assert!(warnings[0].contains(told), "{told}: {}", warnings[0]);
+    }
+    assert!(
+        lines.of("ERROR")[0].contains("attempt=5"),
+        "{:#?}",
+        lines.of("ERROR")
+    );
+    assert!(!String::from_utf8_lossy(&lines.0.lock().unwrap()).contains("data of mine"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_lease_and_a_rejected_record_are_logged_too() {
+    let lines = Lines::default();
+    let _guard = lines.capture();
+    let (kinesis, table) = (MemoryKinesis::new(1), MemoryTable::new());
+    kinesis.put("a", "");
+    let thief = table.clone();
+    let rejecting = each_batch(move |batch: Batch, checkpointer: Checkpointer| {
+        let thief = thief.clone();
+        async move {
+            checkpointer.reject(&batch.records[0], "empty");
+            let steal = |lease: &mut kinesis_consumer::lease::Lease| {
+                lease.owner = Some("b".to_owned());
+                lease.counter += 1;
+            };
+            thief.edit(checkpointer.lease().clone().shard, steal);
+            checkpointer.cancellation().cancelled().await;
+            Ok(())
+        }
+    });
+    let worker = Worker::over(config("a"), kinesis, table, rejecting);
+    worker.run(sleep(Duration::from_secs(8))).await.unwrap();
+    let warnings = lines.of("WARN");
+    let has = |what: &str| warnings.iter().any(|line| line.contains(what));
+    assert!(
+        has("record rejected") && has("reason=\"empty\""),
+        "{warnings:#?}"
+    );
+    assert!(has("lease lost"), "{warnings:#?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_closure_gets_each_batch_until_it_takes_it() {
+    let (kinesis, table) = (MemoryKinesis::new(2), MemoryTable::new());
+    let (shard, _) = kinesis.put("a", "1");
+    let (_, last) = kinesis.put("a", "2");
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&calls);
+    let flaky = each_batch(move |batch, checkpointer| {
+        let call = counted.fetch_add(1, Ordering::Relaxed);
+        async move {
+            if call == 0 {
+                let first = batch.records[0].position();
+                checkpointer.acknowledge_at(&first).await?;
+                assert_eq!(checkpointer.acknowledged(), Checkpoint::At(first));
+                return Err("not yet".into());
+            }
+            assert_eq!(batch.records.len(), 1, "the first one is acknowledged");
+            Ok(())
+        }
+    });
+    let worker = Worker::over(config("a"), kinesis, table.clone(), flaky);
+    worker.run(sleep(Duration::from_secs(10))).await.unwrap();
+    assert_eq!(calls.load(Ordering::Relaxed), 2);
+    let position = Position {
+        sequence_number: last,
+        sub_sequence_number: 0,
+    };
+    assert_eq!(
+        table.lease(shard).unwrap().checkpoint,
+        Checkpoint::At(position)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reject_is_reported_once_though_its_batch_comes_again() {
+    let kinesis = MemoryKinesis::new(1);
+    for data in ["bad", "good", "bad"] {
+        kinesis.put("a", data);
+    }
+    let calls = AtomicUsize::new(0);
+    let calls = Arc::new(calls);
+    let picky = each_batch(move |batch, checkpointer| {
+        let call = calls.fetch_add(1, Ordering::Relaxed);
+        async move {
+            for record in batch.records.iter().filter(|record| record.data == "bad") {
+                checkpointer.reject(record, "bad data");
+            }
+            if call == 0 {
+                Err("again".into())
+            } else {
+                Ok(())
+            }
+        }
+    });
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let events = Arc::clone(&told);
+    let worker = Worker::over(config("a"), kinesis, MemoryTable::new(), picky)
+        .on_event(move |event| events.lock().unwrap().push(event.clone()));
+    worker.run(sleep(Duration::from_secs(10))).await.unwrap();
+    let told = told.lock().unwrap();
+    let rejects = told
+        .iter()
+        .filter(|event| matches!(event, Event::Rejected { .. }));
+    assert_eq!(rejects.count(), 2);
+    let processed = told.iter().find_map(|event| match event {
+        Event::Processed {
+            records, rejected, ..
+        } => Some((*records, *rejected)),
+        _ => None,
+    });
+    assert_eq!(processed, Some((3, 2)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_token_is_cancelled_when_the_lease_is_handed_over() {
+    let (kinesis, table) = (MemoryKinesis::new(2), MemoryTable::new());
+    kinesis.put("a", "");
+    kinesis.put("b", "");
+    kinesis.put("c", "");
+    let tokens = Arc::new(Mutex::new(Vec::new()));
+    let kept = Arc::clone(&tokens);
+    let keeping = each_batch(move |_, checkpointer: Checkpointer| {
+        let lease = checkpointer.lease().clone();
+        kept.lock()
+            .unwrap()
+            .push((lease, checkpointer.cancellation()));
+        async { Ok(()) }
+    });
+    let first = Worker::over(config("a"), kinesis.clone(), table.clone(), keeping);
+    let first = tokio::spawn(first.run(sleep(Duration::from_secs(120))));
+    sleep(Duration::from_secs(30)).await;
+    assert!(
+        tokens
+            .lock()
+            .unwrap()
+            .iter()
+            .all(|(_, token)| !token.is_cancelled())
+    );
+    let idle = each_batch(|_, _| async { Ok(()) });
+    let second = Worker::over(config("b"), kinesis, table.clone(), idle);
+    let second = tokio::spawn(second.run(sleep(Duration::from_secs(60))));
+    sleep(Duration::from_secs(30)).await;
+    for (lease, token) in tokens.lock().unwrap().iter() {
+        let owner = table.lease(lease.shard.clone()).unwrap().owner;
+        assert_eq!(
+            token.is_cancelled(),
+            owner.as_deref() == Some("b"),
+            "{lease}"
+        );
+    }
+    assert!(
+        tokens
+            .lock()
+            .unwrap()
+            .iter()
+            .any(|(_, token)| token.is_cancelled())
+    );
+    second.await.unwrap().unwrap();
+    first.await.unwrap().unwrap();
+}
