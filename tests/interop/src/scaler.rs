@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, io::Write as _};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
+use test_support::aws;
 use tokio::{
     process::Command,
     time::{Duration, Instant, sleep, timeout},
@@ -153,7 +154,7 @@ pub(crate) fn metadata(
     [
         ("streamName", stream.to_owned()),
         ("applicationName", stream.to_owned()),
-        ("awsRegion", "us-east-1".to_owned()),
+        ("awsRegion", aws::REGION.to_owned()),
         ("scaleOn", scale_on.to_owned()),
         ("shardCount", "1".to_owned()),
         ("awsEndpoint", services.kinesis_endpoint()),
