@@ -20,7 +20,7 @@ use std::{
 
 use async_trait::async_trait;
 use kinesis_edge::{
-    ClientSettings, Connection, ConnectionSettings, DynamoDbClient, Failure, Gate, KinesisClient,
+    ClientSettings, Connection, ConnectionSettings, Failure, Gate, KinesisClient,
     SharedCredentialsProvider, Table,
 };
 use tokio::{
@@ -43,10 +43,6 @@ const SESSION_NAME: &str = "keda-kinesis-scaler";
 /// Calls under way for one identity, region and endpoint; the others queue, first come first
 /// served.
 const CALLS_IN_FLIGHT: usize = 64;
-
-/// DynamoDB endpoints of one identity that clients are kept for. There is one; a pattern in the
-/// policy may allow many.
-const MOST_ENDPOINTS: usize = 16;
 
 /// How long the credentials endpoint of an instance may keep us waiting, before we know that we
 /// have no credentials.
@@ -78,8 +74,6 @@ struct ClientKey {
 struct Sdk {
     connection: Connection,
     kinesis: KinesisClient,
-    /// By endpoint; `None`: AWS's own.
-    dynamodb: HashMap<Option<Url>, DynamoDbClient>,
 }
 
 /// The way to AWS for one identity, region and endpoint, with what its users share.
@@ -170,29 +164,26 @@ impl Client {
     pub(crate) async fn stream(self: &Arc<Self>, stream: &Stream) -> kinesis_edge::Stream {
         let kinesis = self.with(|sdk| sdk.kinesis.clone()).await;
         let (Stream::Name(stream) | Stream::Arn(stream)) = stream;
-        kinesis_edge::Stream::new(kinesis, stream).behind(Arc::clone(self) as Arc<dyn Gate>)
+        kinesis_edge::Stream::new(kinesis, stream).behind(self.gate())
     }
 
     /// A lease table by way of this client.
     pub(crate) async fn table(self: &Arc<Self>, table: &LeaseTable) -> Table {
-        let LeaseTable { endpoint, name } = table;
-        let make = |sdk: &mut Sdk| {
-            if sdk.dynamodb.len() >= MOST_ENDPOINTS {
-                sdk.dynamodb.clear();
-            }
-            let made = sdk.dynamodb.entry(endpoint.clone());
-            let made =
-                made.or_insert_with(|| sdk.connection.dynamodb(endpoint.as_ref().map(Url::as_str)));
-            made.clone()
-        };
-        Table::new(self.with(make).await, name).behind(Arc::clone(self) as Arc<dyn Gate>)
+        let endpoint = table.endpoint.as_ref().map(Url::as_str);
+        // Made for each scan: connections and credentials are the SDK's, and kept.
+        let dynamodb = self.with(|sdk| sdk.connection.dynamodb(endpoint)).await;
+        Table::new(dynamodb, &table.name).behind(self.gate())
     }
 
     /// The ARN of the identity that asks.
-    pub(crate) async fn identity(&self) -> Result<String, SourceError> {
+    pub(crate) async fn identity(self: &Arc<Self>) -> Result<String, SourceError> {
         let connection = self.with(|sdk| sdk.connection.clone()).await;
-        let caller = connection.caller(Some(self)).await;
+        let caller = connection.caller(Some(self.gate())).await;
         caller.map_err(|failure| self.error(Resource::Identity, &failure))
+    }
+
+    fn gate(self: &Arc<Self>) -> Arc<dyn Gate> {
+        Arc::<Self>::clone(self)
     }
 
     /// What the failure is to the operator.
@@ -202,7 +193,7 @@ impl Client {
     }
 
     /// The SDK's clients, made on first use and after AWS refused their credentials.
-    async fn with<T>(&self, take: impl FnOnce(&mut Sdk) -> T) -> T {
+    async fn with<T>(&self, take: impl FnOnce(&Sdk) -> T) -> T {
         let mut sdk = self.sdk.lock().await;
         if self.refused.swap(false, Ordering::Relaxed) {
             *sdk = None;
@@ -226,7 +217,6 @@ impl Client {
         }
         Sdk {
             kinesis: connection.kinesis(endpoint.as_ref().map(Url::as_str)),
-            dynamodb: HashMap::new(),
             connection,
         }
     }

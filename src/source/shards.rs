@@ -3,7 +3,6 @@
 
 mod leases;
 mod open;
-mod records;
 
 use std::{fmt, sync::Arc};
 
@@ -14,7 +13,7 @@ use kinesis_consumer::{
     lease::{InvalidSequenceNumber, Lease},
     shards::{Shard, StartFrom, to_shard},
 };
-use kinesis_edge::{Failure, Service, ShardFilter};
+use kinesis_edge::{Failure, Kind, Service, ShardFilter};
 
 pub use self::open::OpenShards;
 use crate::{
@@ -122,16 +121,35 @@ struct Application {
     rows: Arc<SharedRows>,
 }
 
+impl Application {
+    async fn aws_stream(&self) -> kinesis_edge::Stream {
+        self.client.stream(&self.stream).await
+    }
+
+    fn error(&self, failure: &Failure) -> SourceError {
+        self.client.error(Resource::Stream(&self.stream), failure)
+    }
+
+    fn read_error(&self, failure: &Failure) -> ReadError {
+        match failure.kind {
+            Kind::Throttled => ReadError::Throttled,
+            Kind::NotFound => ReadError::Gone,
+            Kind::ExpiredIterator => ReadError::ExpiredIterator,
+            Kind::InvalidPosition | Kind::Invalid => ReadError::InvalidPosition,
+            _ => ReadError::Failed(Box::new(self.error(failure))),
+        }
+    }
+}
+
 #[async_trait]
 impl Reads for Application {
     async fn shards(&self) -> Result<Vec<Shard>, SourceError> {
-        let Self { client, stream, .. } = self;
-        let shards = client.stream(stream).await.shards(ShardFilter::All).await;
+        let shards = self.aws_stream().await.shards(ShardFilter::All).await;
         let shards = shards.and_then(|shards| {
             let shards = shards.into_iter().map(to_shard).collect::<Result<_, _>>();
             shards.map_err(|odd| senseless("ListShards", &odd))
         });
-        shards.map_err(|failure| client.error(Resource::Stream(stream), &failure))
+        shards.map_err(|failure| self.error(&failure))
     }
 
     async fn leases(&self) -> Result<Option<Leases>, SourceError> {
@@ -139,11 +157,26 @@ impl Reads for Application {
     }
 
     async fn iterator(&self, shard: &str, from: &StartFrom) -> Result<String, ReadError> {
-        records::iterator(&self.client, &self.stream, shard, from).await
+        let iterator = self.aws_stream().await.iterator(shard, from).await;
+        iterator.map_err(|failure| self.read_error(&failure))
     }
 
     async fn peek(&self, iterator: &str) -> Result<Peek, ReadError> {
-        records::peek(&self.client, &self.stream, iterator).await
+        // One at the most: the shard's readers share its quota with us.
+        let page = self.aws_stream().await.records(iterator, 1).await;
+        let peek = page.and_then(|page| {
+            let record = page.records.into_iter().next().map(|record| {
+                let number = SequenceNumber::try_from(record.sequence_number);
+                let number = number.map_err(|odd| senseless("GetRecords", &odd))?;
+                Ok((number, record.arrival))
+            });
+            Ok(Peek {
+                record: record.transpose()?,
+                next_iterator: page.next_iterator,
+                millis_behind_latest: page.millis_behind_latest,
+            })
+        });
+        peek.map_err(|failure| self.read_error(&failure))
     }
 }
 

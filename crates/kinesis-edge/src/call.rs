@@ -1,6 +1,6 @@
 //! One call, held back, timed and named for what became of it.
 
-use std::{fmt, future::Future, time::Duration};
+use std::{error::Error as StdError, fmt, future::Future, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use aws_smithy_runtime_api::client::{orchestrator::HttpResponse, result::SdkError};
@@ -21,24 +21,37 @@ pub trait Gate: fmt::Debug + Send + Sync {
     fn ended(&self, operation: &'static str, took: Duration, failure: Option<&Failure>);
 }
 
-/// Sends the request, in its turn.
-pub(crate) async fn call<T, E>(
-    gate: Option<&dyn Gate>,
-    service: Service,
-    operation: &'static str,
-    request: impl Future<Output = Result<T, SdkError<E, HttpResponse>>> + Send,
-) -> Result<T, Failure>
-where
-    T: Send,
-    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
-{
-    let failed = |error| Failure::from_sdk(service, operation, error);
-    let Some(gate) = gate else {
-        return request.await.map_err(failed);
-    };
-    let _turn = gate.turn().await;
-    let started = Instant::now();
-    let answer = request.await.map_err(failed);
-    gate.ended(operation, started.elapsed(), answer.as_ref().err());
-    answer
+/// Calls of one service.
+#[derive(Clone, Debug)]
+pub(crate) struct Calls {
+    pub(crate) service: Service,
+    pub(crate) gate: Option<Arc<dyn Gate>>,
+}
+
+impl Calls {
+    /// Sends the request, in its turn.
+    pub(crate) async fn call<T, E>(
+        &self,
+        operation: &'static str,
+        request: impl Future<Output = Result<T, SdkError<E, HttpResponse>>> + Send,
+    ) -> Result<T, Failure>
+    where
+        T: Send,
+        E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
+    {
+        let failed = |error| Failure::from_sdk((self.service, operation), error);
+        let Some(gate) = &self.gate else {
+            return request.await.map_err(failed);
+        };
+        let _turn = gate.turn().await;
+        let started = Instant::now();
+        let answer = request.await.map_err(failed);
+        gate.ended(operation, started.elapsed(), answer.as_ref().err());
+        answer
+    }
+
+    /// An answer without what every such answer has.
+    pub(crate) fn senseless(&self, operation: &'static str, message: &str) -> Failure {
+        Failure::senseless(self.service, operation, message)
+    }
 }

@@ -3,72 +3,64 @@
 //! From the API references of Kinesis Data Streams, DynamoDB, STS and KMS, their lists of common errors, and what the
 //! SDK for Rust takes for throttling or transient (`aws-runtime`, `retries/classifiers.rs`).
 
-use crate::{Kind, Service};
+use crate::{Kind, Service, failure::Call};
 
-/// What the code means as an answer of `service` to `operation`. `status`: of HTTP; it speaks where
-/// the code is unknown.
-pub(crate) fn kind(
-    service: Service,
-    operation: &str,
-    code: &str,
-    message: &str,
-    status: u16,
-) -> Kind {
-    match code {
-        "ResourceNotFoundException" => Kind::NotFound,
-        "ResourceInUseException" => Kind::InUse,
-        "AccessDeniedException" | "AccessDenied" | "NotAuthorized" | "UnauthorizedOperation" => {
-            Kind::Denied
+const CODES: [(Kind, &str); 14] = [
+    (Kind::NotFound, "ResourceNotFoundException"),
+    (Kind::InUse, "ResourceInUseException"),
+    (
+        Kind::Denied,
+        "AccessDeniedException AccessDenied NotAuthorized UnauthorizedOperation",
+    ),
+    // Waiting does not bring a key back: somebody must allow, enable or restore it.
+    (
+        Kind::Denied,
+        "KMSAccessDeniedException KMSDisabledException KMSInvalidStateException KMSNotFoundException KMSOptInRequired",
+    ),
+    (
+        Kind::ExpiredCredentials,
+        "ExpiredToken ExpiredTokenException",
+    ),
+    (
+        Kind::Unauthenticated,
+        "UnrecognizedClientException InvalidClientTokenId InvalidAccessKeyId InvalidIdentityToken IDPCommunicationError \
+         IDPRejectedClaim SignatureDoesNotMatch InvalidSignatureException IncompleteSignature \
+         IncompleteSignatureException MissingAuthenticationToken MissingAuthenticationTokenException",
+    ),
+    // For all calls made here LimitExceeded is a rate. (Hard limits, of consumers and reshards, are other calls'.)
+    (
+        Kind::Throttled,
+        "LimitExceededException ProvisionedThroughputExceededException RequestLimitExceeded RequestThrottled \
+         RequestThrottledException SlowDown Throttling ThrottlingException ThrottledException TooManyRequestsException \
+         KMSThrottlingException Http429",
+    ),
+    // Two writers of one item at a time: in a transaction, or in two regions of a global table. Nothing was written.
+    (
+        Kind::Throttled,
+        "TransactionConflictException ReplicatedWriteConflictException",
+    ),
+    (Kind::Timeout, "RequestTimeout RequestTimeoutException"),
+    (
+        Kind::Unavailable,
+        "InternalFailure InternalFailureException InternalServerError ServiceUnavailable ServiceUnavailableException",
+    ),
+    (Kind::Condition, "ConditionalCheckFailedException"),
+    (Kind::ExpiredIterator, "ExpiredIteratorException"),
+    (Kind::ExpiredToken, "ExpiredNextTokenException"),
+    (Kind::Invalid, "ValidationException"),
+];
+
+/// What the code means as an answer to the call. `status`: of HTTP; it speaks where the code is
+/// unknown.
+pub(crate) fn kind(call: Call, code: &str, message: &str, status: u16) -> Kind {
+    let mut rows = CODES.iter();
+    match rows.find(|(_, codes)| codes.split(' ').any(|known| known == code)) {
+        Some((kind, _)) => *kind,
+        None if code == "InvalidArgumentException" && call.0 == Service::Kinesis => {
+            invalid_argument(call.1, message)
         }
-        // Waiting does not bring a key back: somebody must allow, enable or restore it.
-        "KMSAccessDeniedException"
-        | "KMSDisabledException"
-        | "KMSInvalidStateException"
-        | "KMSNotFoundException"
-        | "KMSOptInRequired" => Kind::Denied,
-        "ExpiredToken" | "ExpiredTokenException" => Kind::ExpiredCredentials,
-        "UnrecognizedClientException"
-        | "InvalidClientTokenId"
-        | "InvalidAccessKeyId"
-        | "InvalidIdentityToken"
-        | "IDPCommunicationError"
-        | "IDPRejectedClaim"
-        | "SignatureDoesNotMatch"
-        | "InvalidSignatureException"
-        | "IncompleteSignature"
-        | "IncompleteSignatureException"
-        | "MissingAuthenticationToken"
-        | "MissingAuthenticationTokenException" => Kind::Unauthenticated,
-        // For all calls made here LimitExceeded is a rate. (Hard limits, of consumers and reshards, are other calls'.)
-        "LimitExceededException"
-        | "ProvisionedThroughputExceededException"
-        | "RequestLimitExceeded"
-        | "RequestThrottled"
-        | "RequestThrottledException"
-        | "SlowDown"
-        | "Throttling"
-        | "ThrottlingException"
-        | "ThrottledException"
-        | "TooManyRequestsException"
-        | "KMSThrottlingException"
-        | "Http429" => Kind::Throttled,
-        // Two writers of one item at a time: in a transaction, or in two regions of a global table. Nothing was written.
-        "TransactionConflictException" | "ReplicatedWriteConflictException" => Kind::Throttled,
-        "RequestTimeout" | "RequestTimeoutException" => Kind::Timeout,
-        "InternalFailure"
-        | "InternalFailureException"
-        | "InternalServerError"
-        | "ServiceUnavailable"
-        | "ServiceUnavailableException" => Kind::Unavailable,
-        "ConditionalCheckFailedException" => Kind::Condition,
-        "ExpiredIteratorException" => Kind::ExpiredIterator,
-        "ExpiredNextTokenException" => Kind::ExpiredToken,
-        "InvalidArgumentException" if service == Service::Kinesis => {
-            invalid_argument(operation, message)
-        }
-        "InvalidArgumentException" | "ValidationException" => Kind::Invalid,
-        _ if status >= 500 => Kind::Unavailable,
-        _ => Kind::Unknown,
+        None if status >= 500 => Kind::Unavailable,
+        None => Kind::Unknown,
     }
 }
 
@@ -140,7 +132,7 @@ mod tests {
     fn codes_have_kinds(#[case] code: &str, #[case] status: u16, #[case] wanted: Kind) {
         for service in [Service::Kinesis, Service::DynamoDb, Service::Sts] {
             assert_eq!(
-                kind(service, "Any", code, "", status),
+                kind((service, "Any"), code, "", status),
                 wanted,
                 "{service:?}"
             );
@@ -158,13 +150,13 @@ mod tests {
     #[case("GetShardIterator", "Timestamp is in the future", Kind::Invalid)]
     #[case("ListShards", "NextToken and StreamName", Kind::Invalid)]
     fn what_is_wrong_with_an_argument_depends_on_the_call(
-        #[case] operation: &str,
+        #[case] operation: &'static str,
         #[case] message: &str,
         #[case] wanted: Kind,
     ) {
         let code = "InvalidArgumentException";
         assert_eq!(
-            kind(Service::Kinesis, operation, code, message, 400),
+            kind((Service::Kinesis, operation), code, message, 400),
             wanted
         );
     }

@@ -1,6 +1,6 @@
 //! Clients of one identity in one region.
 
-use std::{fmt, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use aws_config::{
     BehaviorVersion, Region, SdkConfig, default_provider::credentials::DefaultCredentialsChain,
@@ -15,23 +15,14 @@ use aws_smithy_runtime_api::client::http::SharedHttpClient;
 
 use crate::{
     ConnectionSettings, DynamoDbClient, Failure, Gate, KinesisClient, Service,
-    SharedCredentialsProvider, call::call,
+    SharedCredentialsProvider, call::Calls,
 };
 
 /// An identity in a region: what its clients have in common. Clones are the same identity, and
 /// share its credentials.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Connection {
     config: SdkConfig,
-}
-
-impl fmt::Debug for Connection {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let region = &self.region();
-        f.debug_struct("Connection")
-            .field("region", region)
-            .finish_non_exhaustive()
-    }
 }
 
 impl Connection {
@@ -119,12 +110,14 @@ impl Connection {
     ///
     /// # Errors
     /// STS gave no answer, or one without an ARN.
-    pub async fn caller(&self, gate: Option<&dyn Gate>) -> Result<String, Failure> {
+    pub async fn caller(&self, gate: Option<Arc<dyn Gate>>) -> Result<String, Failure> {
         const OPERATION: &str = "GetCallerIdentity";
+        let service = Service::Sts;
+        let calls = Calls { service, gate };
         let request = aws_sdk_sts::Client::new(&self.config).get_caller_identity();
-        let answer = call(gate, Service::Sts, OPERATION, request.send()).await?;
-        let senseless = || Failure::senseless(Service::Sts, OPERATION, "the answer has no Arn");
-        answer.arn.ok_or_else(senseless)
+        let answer = calls.call(OPERATION, request.send()).await?;
+        let no_arn = || calls.senseless(OPERATION, "the answer has no Arn");
+        answer.arn.ok_or_else(no_arn)
     }
 }
 

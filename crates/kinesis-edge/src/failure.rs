@@ -17,6 +17,9 @@ use crate::{codes, denial::Denial};
 /// AWS's texts name principals, actions and whole ARNs; what is longer is none of AWS's.
 const LONGEST_MESSAGE: usize = 2048;
 
+const NO_CREDENTIALS: &str = "no credentials found in the environment, a profile, a web identity token (IRSA), a container \
+                              (EKS Pod Identity) or the instance";
+
 /// Who failed.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
@@ -30,6 +33,9 @@ pub enum Service {
     /// A source of credentials other than STS; the call was not sent.
     Credentials,
 }
+
+/// Who was asked to do what.
+pub(crate) type Call = (Service, &'static str);
 
 /// How a call failed, by what is to be done about it.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -128,35 +134,17 @@ impl Failure {
 
     /// An answer of status 200 without what every such answer has.
     pub fn senseless(service: Service, operation: &'static str, message: &str) -> Self {
-        Self::new(
-            service,
-            operation,
-            Kind::Senseless,
-            "UnreadableAnswer",
-            message,
-        )
+        let call = (service, operation);
+        Self::new(call, Kind::Senseless, "UnreadableAnswer", message)
     }
 
-    /// An answer that says that only a part was done, for want of capacity.
-    pub(crate) fn throttled(operation: &'static str, code: &str, message: &str) -> Self {
-        Self::new(Service::DynamoDb, operation, Kind::Throttled, code, message)
+    /// The cause of that type.
+    pub(crate) fn cause<E: StdError + 'static>(&self) -> Option<&E> {
+        causes(self).find_map(|cause| cause.downcast_ref())
     }
 
-    /// The service's own error, typed.
-    pub(crate) fn service_error<E: StdError + Send + Sync + 'static>(&self) -> Option<&E> {
-        let source: &(dyn StdError + 'static) = self.source.as_deref()?;
-        source
-            .downcast_ref::<SdkError<E, HttpResponse>>()?
-            .as_service_error()
-    }
-
-    fn new(
-        service: Service,
-        operation: &'static str,
-        kind: Kind,
-        code: &str,
-        message: &str,
-    ) -> Self {
+    pub(crate) fn new(call: Call, kind: Kind, code: &str, message: &str) -> Self {
+        let (service, operation) = call;
         Self {
             service,
             operation,
@@ -169,80 +157,60 @@ impl Failure {
         }
     }
 
-    pub(crate) fn from_sdk<E>(
-        service: Service,
-        operation: &'static str,
-        error: SdkError<E, HttpResponse>,
-    ) -> Self
+    pub(crate) fn from_sdk<E>(call: Call, error: SdkError<E, HttpResponse>) -> Self
     where
         E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
     {
-        let failure = of_credentials(operation, &error)
-            .unwrap_or_else(|| of_the_call(service, operation, &error));
+        let answer = error.raw_response();
+        let status = answer.map_or(0, |answer| answer.status().as_u16());
+        let request_id = answer.and_then(|answer| answer.headers().get("x-amzn-requestid"));
+        let request_id = request_id.map(one_line);
+        let failure = of_credentials(call.1, &error).unwrap_or_else(|| match &error {
+            SdkError::ServiceError(context) => answered(call, context.err().meta(), status),
+            _ => unanswered(call, &error, status),
+        });
         Self {
-            request_id: error.raw_response().and_then(request_id),
+            request_id,
             source: Some(Arc::new(error)),
             ..failure
         }
     }
 }
 
-fn request_id(response: &HttpResponse) -> Option<String> {
-    response.headers().get("x-amzn-requestid").map(one_line)
-}
-
-/// The error of a call that was sent.
-fn of_the_call<E>(
-    service: Service,
-    operation: &'static str,
-    error: &SdkError<E, HttpResponse>,
-) -> Failure
-where
-    E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
-{
-    let failure =
-        |kind, code: &str, message: &str| Failure::new(service, operation, kind, code, message);
-    let status = error
-        .raw_response()
-        .map_or(0, |response| response.status().as_u16());
-    match error {
-        SdkError::ServiceError(context) => {
-            let error = context.err().meta();
-            answered(service, operation, error, status)
-        }
-        SdkError::TimeoutError(_) => failure(Kind::Timeout, "Timeout", "no answer in time"),
-        SdkError::DispatchFailure(context) if context.is_timeout() => {
-            failure(Kind::Timeout, "Timeout", "no connection in time")
-        }
-        SdkError::DispatchFailure(_) => {
-            failure(Kind::Unavailable, "ConnectionFailed", &innermost(error))
-        }
-        SdkError::ResponseError(_) if status == 200 => {
-            failure(Kind::Unavailable, "UnreadableAnswer", &innermost(error))
-        }
-        SdkError::ResponseError(_) => {
-            let kind = match status {
-                429 => Kind::Throttled,
-                _ => Kind::Unavailable,
-            };
-            failure(kind, &format!("Http{status}"), &innermost(error))
-        }
-        _ => failure(Kind::NotSent, "NotSent", &innermost(error)),
-    }
-}
-
 /// The error in an answer of AWS's.
-fn answered(
-    service: Service,
-    operation: &'static str,
-    error: &ErrorMetadata,
-    status: u16,
-) -> Failure {
+fn answered(call: Call, error: &ErrorMetadata, status: u16) -> Failure {
     let code = error.code().map(str::to_owned);
     let code = code.unwrap_or_else(|| format!("Http{status}"));
     let message = error.message().unwrap_or("no message");
-    let kind = codes::kind(service, operation, &code, message, status);
-    Failure::new(service, operation, kind, &code, message)
+    let kind = codes::kind(call, &code, message, status);
+    Failure::new(call, kind, &code, message)
+}
+
+/// The error of a call that got no answer, or one that cannot be read.
+fn unanswered<E>(call: Call, error: &SdkError<E, HttpResponse>, status: u16) -> Failure
+where
+    E: StdError + 'static,
+{
+    let cause = innermost(error);
+    let (kind, code, message) = match error {
+        SdkError::TimeoutError(_) => (Kind::Timeout, "Timeout", "no answer in time"),
+        SdkError::DispatchFailure(context) if context.is_timeout() => {
+            (Kind::Timeout, "Timeout", "no connection in time")
+        }
+        SdkError::DispatchFailure(_) => (Kind::Unavailable, "ConnectionFailed", &*cause),
+        SdkError::ResponseError(_) if status == 200 => {
+            (Kind::Unavailable, "UnreadableAnswer", &*cause)
+        }
+        SdkError::ResponseError(_) => {
+            return answered(
+                call,
+                &ErrorMetadata::builder().message(cause).build(),
+                status,
+            );
+        }
+        _ => (Kind::NotSent, "NotSent", &*cause),
+    };
+    Failure::new(call, kind, code, message)
 }
 
 /// The error of the credentials, if that is why the call was not sent.
@@ -250,35 +218,31 @@ fn of_credentials(operation: &'static str, error: &(dyn StdError + 'static)) -> 
     let found = causes(error).find_map(|cause| cause.downcast_ref::<CredentialsError>())?;
     let by_sts = causes(found).find_map(|cause| {
         let assumed = cause.downcast_ref().map(AssumeRoleError::meta);
-        let assumed = assumed.map(|error| ("AssumeRole", error));
-        assumed.or_else(|| {
-            let error = cause
+        let web = || {
+            cause
                 .downcast_ref()
-                .map(AssumeRoleWithWebIdentityError::meta)?;
-            Some(("AssumeRoleWithWebIdentity", error))
-        })
+                .map(AssumeRoleWithWebIdentityError::meta)
+        };
+        let assumed = assumed.map(|error| ("AssumeRole", error));
+        assumed.or_else(|| Some(("AssumeRoleWithWebIdentity", web()?)))
     });
     if let Some((operation, error)) = by_sts {
-        return Some(answered(Service::Sts, operation, error, 0));
+        return Some(answered((Service::Sts, operation), error, 0));
     }
-    let failure = |kind, code: &str, message: &str| {
-        Failure::new(Service::Credentials, operation, kind, code, message)
-    };
-    Some(match found {
-        CredentialsError::CredentialsNotLoaded(_) => failure(
-            Kind::NoCredentials,
-            "NoCredentials",
-            "no credentials found in the environment, a profile, a web identity token (IRSA), a container (EKS Pod Identity) or the instance",
-        ),
-        CredentialsError::ProviderTimedOut(_) => {
-            failure(Kind::Timeout, "CredentialsTimeout", &innermost(found))
+    let cause = innermost(found);
+    let (kind, code, message) = match found {
+        CredentialsError::CredentialsNotLoaded(_) => {
+            (Kind::NoCredentials, "NoCredentials", NO_CREDENTIALS)
         }
-        _ => failure(
-            Kind::Unauthenticated,
-            "CredentialsFailed",
-            &innermost(found),
-        ),
-    })
+        CredentialsError::ProviderTimedOut(_) => (Kind::Timeout, "CredentialsTimeout", &*cause),
+        _ => (Kind::Unauthenticated, "CredentialsFailed", &*cause),
+    };
+    Some(Failure::new(
+        (Service::Credentials, operation),
+        kind,
+        code,
+        message,
+    ))
 }
 
 fn causes<'a>(

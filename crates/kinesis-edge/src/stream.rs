@@ -1,13 +1,8 @@
 //! One stream: its shards, iterators and records.
 
-use std::{error::Error as StdError, future::Future, sync::Arc};
+use std::sync::Arc;
 
-use aws_sdk_kinesis::{
-    config::http::HttpResponse,
-    error::{ProvideErrorMetadata, SdkError},
-};
-
-use crate::{Failure, Gate, KinesisClient, Service, call::call};
+use crate::{Gate, KinesisClient, Service, call::Calls};
 
 mod open;
 mod records;
@@ -22,7 +17,7 @@ pub struct Stream {
     client: KinesisClient,
     name: Option<String>,
     arn: Option<String>,
-    gate: Option<Arc<dyn Gate>>,
+    calls: Calls,
 }
 
 impl Stream {
@@ -34,15 +29,18 @@ impl Stream {
             client,
             name: (!is_arn).then(|| stream.clone()),
             arn: is_arn.then_some(stream),
-            gate: None,
+            calls: Calls {
+                service: Service::Kinesis,
+                gate: None,
+            },
         }
     }
 
     /// The same with a gate before each call.
     #[must_use]
-    pub fn behind(self, gate: Arc<dyn Gate>) -> Self {
-        let gate = Some(gate);
-        Self { gate, ..self }
+    pub fn behind(mut self, gate: Arc<dyn Gate>) -> Self {
+        self.calls.gate = Some(gate);
+        self
     }
 
     /// Its name or ARN, as given.
@@ -50,20 +48,4 @@ impl Stream {
         let stream = self.arn.as_deref().or(self.name.as_deref());
         stream.unwrap_or_default()
     }
-
-    async fn call<T, E>(
-        &self,
-        operation: &'static str,
-        request: impl Future<Output = Result<T, SdkError<E, HttpResponse>>> + Send,
-    ) -> Result<T, Failure>
-    where
-        T: Send,
-        E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
-    {
-        call(self.gate.as_deref(), Service::Kinesis, operation, request).await
-    }
-}
-
-fn senseless(operation: &'static str, message: &str) -> Failure {
-    Failure::senseless(Service::Kinesis, operation, message)
 }

@@ -1,18 +1,14 @@
 //! One DynamoDB table: scans, reads and conditional writes, in DynamoDB's own expressions.
 
-use std::{collections::HashMap, error::Error as StdError, future::Future, sync::Arc};
+use std::{collections::HashMap, sync::Arc};
 
-use aws_sdk_dynamodb::{
-    config::http::HttpResponse,
-    error::{ProvideErrorMetadata, SdkError},
-    operation::{delete_item::DeleteItemError, update_item::UpdateItemError},
-    types::{
-        AttributeDefinition, BillingMode, KeySchemaElement, KeyType, KeysAndAttributes,
-        ReturnValue, ReturnValuesOnConditionCheckFailure, ScalarAttributeType,
-    },
+use aws_sdk_dynamodb::types::{
+    AttributeDefinition, BillingMode, KeySchemaElement, KeyType, KeysAndAttributes, ReturnValue,
+    ReturnValuesOnConditionCheckFailure, ScalarAttributeType,
+    error::ConditionalCheckFailedException,
 };
 
-use crate::{AttributeValue, DynamoDbClient, Failure, Gate, Kind, Service, call::call};
+use crate::{AttributeValue, DynamoDbClient, Failure, Gate, Kind, Service, call::Calls};
 
 /// An item, or the key of one.
 pub type Item = HashMap<String, AttributeValue>;
@@ -22,7 +18,7 @@ pub type Item = HashMap<String, AttributeValue>;
 pub struct Table {
     client: DynamoDbClient,
     name: String,
-    gate: Option<Arc<dyn Gate>>,
+    calls: Calls,
 }
 
 /// What a write changes, and on what condition.
@@ -98,15 +94,18 @@ impl Table {
         Self {
             client,
             name: name.into(),
-            gate: None,
+            calls: Calls {
+                service: Service::DynamoDb,
+                gate: None,
+            },
         }
     }
 
     /// The same with a gate before each call.
     #[must_use]
-    pub fn behind(self, gate: Arc<dyn Gate>) -> Self {
-        let gate = Some(gate);
-        Self { gate, ..self }
+    pub fn behind(mut self, gate: Arc<dyn Gate>) -> Self {
+        self.calls.gate = Some(gate);
+        self
     }
 
     /// Its name.
@@ -143,16 +142,18 @@ impl Table {
                 .set_projection_expression(projection.clone())
                 .set_expression_attribute_names(names.clone())
                 .set_exclusive_start_key(start.take());
-            let answer = self.call(OPERATION, request.send()).await?;
+            let answer = self.calls.call(OPERATION, request.send()).await?;
             let items = answer.items.as_deref();
-            let no_items = || senseless(OPERATION, "the answer has no Items");
+            let no_items = || self.calls.senseless(OPERATION, "the answer has no Items");
             items.ok_or_else(no_items)?.iter().for_each(&mut row);
             start = answer.last_evaluated_key.filter(|key| !key.is_empty());
             if start.is_none() {
                 return Ok(());
             }
         }
-        Err(senseless(OPERATION, "the scan of the table does not end"))
+        Err(self
+            .calls
+            .senseless(OPERATION, "the scan of the table does not end"))
     }
 
     /// One item, consistent.
@@ -162,7 +163,7 @@ impl Table {
     pub async fn get(&self, key: Item) -> Result<Option<Item>, Failure> {
         let request = self.client.get_item().table_name(&self.name);
         let request = request.set_key(Some(key)).consistent_read(true);
-        let answer = self.call("GetItem", request.send()).await?;
+        let answer = self.calls.call("GetItem", request.send()).await?;
         Ok(answer.item)
     }
 
@@ -178,10 +179,16 @@ impl Table {
             .build()
             .expect("the keys are set");
         let request = self.client.batch_get_item().request_items(&self.name, keys);
-        let answer = self.call(OPERATION, request.send()).await?;
+        let answer = self.calls.call(OPERATION, request.send()).await?;
         if answer.unprocessed_keys.is_some_and(|keys| !keys.is_empty()) {
+            let call = (Service::DynamoDb, OPERATION);
             let message = "not all was read";
-            return Err(Failure::throttled(OPERATION, "UnprocessedKeys", message));
+            return Err(Failure::new(
+                call,
+                Kind::Throttled,
+                "UnprocessedKeys",
+                message,
+            ));
         }
         let found = answer
             .responses
@@ -201,11 +208,7 @@ impl Table {
             .set_item(Some(item))
             .set_condition_expression(write.condition)
             .set_expression_attribute_values(write.values);
-        match self.call("PutItem", request.send()).await {
-            Ok(_) => Ok(Written::Done(None)),
-            Err(failure) if failure.kind == Kind::Condition => Ok(Written::Refused(None)),
-            Err(failure) => Err(failure),
-        }
+        written(self.calls.call("PutItem", request.send()).await, |_| None)
     }
 
     /// Changes an item, or makes it.
@@ -223,15 +226,8 @@ impl Table {
             .set_expression_attribute_values(write.values)
             .return_values(ReturnValue::AllNew)
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-        match self.call("UpdateItem", request.send()).await {
-            Ok(answer) => Ok(Written::Done(answer.attributes)),
-            Err(failure) => match failure.service_error() {
-                Some(UpdateItemError::ConditionalCheckFailedException(refused)) => {
-                    Ok(Written::Refused(refused.item.clone()))
-                }
-                _ => Err(failure),
-            },
-        }
+        let answer = self.calls.call("UpdateItem", request.send()).await;
+        written(answer, |answer| answer.attributes)
     }
 
     /// Deletes an item.
@@ -247,15 +243,9 @@ impl Table {
             .set_condition_expression(write.condition)
             .set_expression_attribute_values(write.values)
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-        match self.call("DeleteItem", request.send()).await {
-            Ok(_) => Ok(Written::Done(None)),
-            Err(failure) => match failure.service_error() {
-                Some(DeleteItemError::ConditionalCheckFailedException(refused)) => {
-                    Ok(Written::Refused(refused.item.clone()))
-                }
-                _ => Err(failure),
-            },
-        }
+        written(self.calls.call("DeleteItem", request.send()).await, |_| {
+            None
+        })
     }
 
     /// The table's status and key.
@@ -265,8 +255,8 @@ impl Table {
     pub async fn describe(&self) -> Result<Description, Failure> {
         const OPERATION: &str = "DescribeTable";
         let request = self.client.describe_table().table_name(&self.name);
-        let answer = self.call(OPERATION, request.send()).await?;
-        let no_table = || senseless(OPERATION, "the answer has no Table");
+        let answer = self.calls.call(OPERATION, request.send()).await?;
+        let no_table = || self.calls.senseless(OPERATION, "the answer has no Table");
         let table = answer.table.ok_or_else(no_table)?;
         let type_of = |name: &str| {
             let mut definitions = table.attribute_definitions().iter();
@@ -307,26 +297,25 @@ impl Table {
             .key_schema(key.expect("name and type are set"))
             .attribute_definitions(attribute.expect("name and type are set"))
             .billing_mode(BillingMode::PayPerRequest);
-        match self.call("CreateTable", request.send()).await {
+        match self.calls.call("CreateTable", request.send()).await {
             Ok(_) => Ok(true),
             Err(failure) if failure.kind == Kind::InUse => Ok(false),
             Err(failure) => Err(failure),
         }
     }
-
-    async fn call<T, E>(
-        &self,
-        operation: &'static str,
-        request: impl Future<Output = Result<T, SdkError<E, HttpResponse>>> + Send,
-    ) -> Result<T, Failure>
-    where
-        T: Send,
-        E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
-    {
-        call(self.gate.as_deref(), Service::DynamoDb, operation, request).await
-    }
 }
 
-fn senseless(operation: &'static str, message: &str) -> Failure {
-    Failure::senseless(Service::DynamoDb, operation, message)
+/// `item`: what the answer says of the item.
+fn written<T>(
+    answer: Result<T, Failure>,
+    item: impl FnOnce(T) -> Option<Item>,
+) -> Result<Written, Failure> {
+    match answer {
+        Ok(answer) => Ok(Written::Done(item(answer))),
+        Err(failure) if failure.kind == Kind::Condition => {
+            let refused = failure.cause::<ConditionalCheckFailedException>();
+            Ok(Written::Refused(refused.and_then(|it| it.item.clone())))
+        }
+        Err(failure) => Err(failure),
+    }
 }

@@ -73,77 +73,69 @@ pub(super) fn source_error(
     }
 }
 
+/// The next step. `{operation}` stands for the operation.
 fn hint(failure: &Failure, resource: Resource<'_>) -> String {
-    let operation = failure.operation;
-    let hint = match (failure.service, failure.kind) {
-        (Service::Credentials, Kind::NoCredentials) => {
+    use Resource::{Identity, LeaseTable, Stream};
+    let kind = kind(failure.kind);
+    let is_of_key = failure.denial.as_ref().is_some_and(|denial| denial.key);
+    let hint = match (failure.service, kind, resource) {
+        (Service::Credentials, ..) if failure.kind == Kind::NoCredentials => {
             "Give the scaler's pod a service account with IRSA or EKS Pod Identity, or keys in the environment"
         }
-        (Service::Credentials, Kind::Timeout) => {
+        (Service::Credentials, SourceErrorKind::Timeout, _) => {
             "The provider of credentials does not answer: see the pod's identity and its network"
         }
-        (Service::Credentials, _) => {
+        (Service::Credentials, ..) => {
             "See the scaler's own identity: its service account, token files and profile"
         }
-        (Service::Sts, Kind::Denied) if failure.is_of_credentials() => {
+        (Service::Sts, SourceErrorKind::AccessDenied, _) if failure.is_of_credentials() => {
             "Let the trust policy of the role name the scaler's identity (and its external id, awsExternalId), and allow \
              that identity sts:AssumeRole on it"
         }
-        (_, Kind::Denied) if failure.denial.as_ref().is_some_and(|denial| denial.key) => {
+        (_, SourceErrorKind::AccessDenied, _) if is_of_key => {
             "Allow kms:Decrypt on the stream's key to the identity that asks, and see that the key is enabled"
         }
-        (_, Kind::Senseless) => {
+        _ if failure.kind == Kind::Senseless => {
             "The scaler keeps on asking; if this stays, see what answers at the endpoint"
         }
-        (_, Kind::NotSent) => {
+        _ if failure.kind == Kind::NotSent => {
             "This is a request that the SDK would not send; see the trigger's metadata"
         }
-        _ => return hint_of_kind(kind(failure.kind), operation, resource),
-    };
-    hint.to_owned()
-}
-
-fn hint_of_kind(kind: SourceErrorKind, operation: &str, resource: Resource<'_>) -> String {
-    let hint = match (kind, resource) {
-        (SourceErrorKind::NotFound, Resource::Stream(_)) => {
+        (_, SourceErrorKind::NotFound, Stream(_)) => {
             "Correct streamName (or streamArn) and awsRegion, or create the stream"
         }
-        (kind, Resource::Identity) if kind != SourceErrorKind::Unauthenticated => {
-            "Only this report is without it; see the way to STS"
-        }
-        (SourceErrorKind::NotFound, Resource::LeaseTable(_) | Resource::Identity) => {
-            "Correct applicationName (or leaseTable) and awsRegion, or start the application: it makes its table"
-        }
-        (SourceErrorKind::AccessDenied, Resource::Stream(_)) => {
-            return format!("Allow kinesis:{operation} on the stream to the identity that asks");
-        }
-        (SourceErrorKind::AccessDenied, Resource::LeaseTable(_) | Resource::Identity) => {
-            return format!("Allow dynamodb:{operation} on the table to the identity that asks");
-        }
-        (SourceErrorKind::Unauthenticated, _) => {
+        (_, SourceErrorKind::Unauthenticated, _) => {
             "Correct or renew the credentials of the identity that asks"
         }
-        (SourceErrorKind::Throttled, Resource::LeaseTable(_) | Resource::Identity) => {
+        (_, _, Identity) => "Only this report is without it; see the way to STS",
+        (_, SourceErrorKind::NotFound, LeaseTable(_)) => {
+            "Correct applicationName (or leaseTable) and awsRegion, or start the application: it makes its table"
+        }
+        (_, SourceErrorKind::AccessDenied, Stream(_)) => {
+            "Allow kinesis:{operation} on the stream to the identity that asks"
+        }
+        (_, SourceErrorKind::AccessDenied, LeaseTable(_)) => {
+            "Allow dynamodb:{operation} on the table to the identity that asks"
+        }
+        (_, SourceErrorKind::Throttled, LeaseTable(_)) => {
             "The table's read capacity is used up: raise it (or make the table on-demand), or raise aws.refresh"
         }
-        (SourceErrorKind::Throttled, Resource::Stream(_))
-            if operation != "DescribeStreamSummary" =>
-        {
-            return format!("Others use up the stream's quota of {operation}: raise aws.refresh");
+        (_, SourceErrorKind::Throttled, _) if failure.operation != "DescribeStreamSummary" => {
+            "Others use up the stream's quota of {operation}: raise aws.refresh"
         }
-        (SourceErrorKind::Throttled, Resource::Stream(_)) => {
+        (_, SourceErrorKind::Throttled, _) => {
             "Others use up the account's quota: lower aws.callsPerSecond or raise aws.refresh, and allow \
              kinesis:ListShards, which is counted per stream"
         }
-        (SourceErrorKind::Timeout, _) => {
+        (_, SourceErrorKind::Timeout, _) => {
             "The scaler keeps on asking; if this stays, see the way to the endpoint and to the source of the credentials, \
              or raise aws.timeout"
         }
-        (SourceErrorKind::Unavailable, _) => {
+        (_, SourceErrorKind::Unavailable, _) => {
             "The scaler keeps on asking; if this stays, see awsRegion, awsEndpoint and the way there"
         }
     };
-    hint.to_owned()
+    hint.replace("{operation}", failure.operation)
 }
 
 fn shortened(text: &str) -> String {

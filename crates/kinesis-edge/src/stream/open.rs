@@ -9,7 +9,7 @@ use aws_sdk_kinesis::{
 };
 use serde_json::Value;
 
-use super::{Stream, senseless};
+use super::Stream;
 use crate::Failure;
 
 const OPERATION: &str = "DescribeStreamSummary";
@@ -27,12 +27,15 @@ impl Stream {
             .set_stream_arn(self.arn.clone())
             .customize()
             .interceptor(CountIsThere);
-        let answer = self.call(OPERATION, request.send()).await?;
+        let answer = self.calls.call(OPERATION, request.send()).await?;
         let count = answer
             .stream_description_summary()
             .map(|summary| i64::from(summary.open_shard_count()));
-        let senseless = || senseless(OPERATION, "OpenShardCount is no count");
-        count.filter(|count| *count >= 0).ok_or_else(senseless)
+        let no_count = || {
+            self.calls
+                .senseless(OPERATION, "OpenShardCount is no count")
+        };
+        count.filter(|count| *count >= 0).ok_or_else(no_count)
     }
 }
 

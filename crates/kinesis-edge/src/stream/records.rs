@@ -9,7 +9,7 @@ use aws_sdk_kinesis::{
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use super::{Stream, senseless};
+use super::Stream;
 use crate::Failure;
 
 /// Where to start reading. `N` holds a sequence number's digits.
@@ -93,9 +93,12 @@ impl Stream {
             .shard_iterator_type(kind)
             .set_starting_sequence_number(number)
             .set_timestamp(time);
-        let answer = self.call(OPERATION, request.send()).await?;
-        let senseless = || senseless(OPERATION, "the answer has no ShardIterator");
-        answer.shard_iterator.ok_or_else(senseless)
+        let answer = self.calls.call(OPERATION, request.send()).await?;
+        let none = || {
+            self.calls
+                .senseless(OPERATION, "the answer has no ShardIterator")
+        };
+        answer.shard_iterator.ok_or_else(none)
     }
 
     /// The next page: at most `limit` records and 10 MiB.
@@ -110,32 +113,30 @@ impl Stream {
             .set_stream_arn(self.arn.clone())
             .shard_iterator(iterator)
             .limit(i32::try_from(limit).unwrap_or(i32::MAX));
-        let answer = self.call(OPERATION, request.send()).await?;
+        let answer = self.calls.call(OPERATION, request.send()).await?;
+        let senseless = |message: &str| self.calls.senseless(OPERATION, message);
         // Without it the answer is none of Kinesis's; its missing iterator would look like the shard's end.
-        let senseless = |message: &str| senseless(OPERATION, message);
-        let millis_behind_latest = answer
-            .millis_behind_latest
-            .ok_or_else(|| senseless("the answer has no MillisBehindLatest"))?;
-        let to_child = |child: types::ChildShard| {
-            let range = child.hash_key_range.as_ref().and_then(to_range);
-            let without = || {
-                let message = format!("child shard {} without HashKeyRange", child.shard_id);
-                senseless(&message)
-            };
-            Ok(ChildShard {
-                hash_range: range.ok_or_else(without)?,
-                parents: child.parent_shards,
-                id: child.shard_id,
-            })
-        };
+        let behind = answer.millis_behind_latest;
+        let millis_behind_latest =
+            behind.ok_or_else(|| senseless("the answer has no MillisBehindLatest"))?;
         let children = answer.child_shards.unwrap_or_default().into_iter();
+        let children = children.map(to_child).collect::<Option<_>>();
+        let children = children.ok_or_else(|| senseless("a child shard has no HashKeyRange"))?;
         Ok(Page {
             records: answer.records.into_iter().map(to_record).collect(),
             next_iterator: answer.next_shard_iterator,
             millis_behind_latest,
-            children: children.map(to_child).collect::<Result<_, _>>()?,
+            children,
         })
     }
+}
+
+fn to_child(child: types::ChildShard) -> Option<ChildShard> {
+    Some(ChildShard {
+        hash_range: to_range(child.hash_key_range.as_ref())?,
+        parents: child.parent_shards,
+        id: child.shard_id,
+    })
 }
 
 /// Strings and data move over as they are.
@@ -148,7 +149,8 @@ fn to_record(record: types::Record) -> Record {
     }
 }
 
-pub(super) fn to_range(range: &types::HashKeyRange) -> Option<RangeInclusive<u128>> {
+pub(super) fn to_range(range: Option<&types::HashKeyRange>) -> Option<RangeInclusive<u128>> {
+    let range = range?;
     Some(range.starting_hash_key.parse().ok()?..=range.ending_hash_key.parse().ok()?)
 }
 

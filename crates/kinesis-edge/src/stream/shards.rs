@@ -8,7 +8,6 @@ use jiff::Timestamp;
 use super::{
     Stream,
     records::{to_date_time, to_range},
-    senseless,
 };
 use crate::{Failure, Kind};
 
@@ -83,10 +82,11 @@ impl Stream {
         let request = request
             .set_stream_name(self.name.clone())
             .set_stream_arn(self.arn.clone());
-        self.call(OPERATION, request.send()).await.map(drop)
+        self.calls.call(OPERATION, request.send()).await.map(drop)
     }
 
     async fn list(&self, filter: &types::ShardFilter) -> Result<Vec<Shard>, Failure> {
+        let senseless = |message: &str| self.calls.senseless(OPERATION, message);
         let mut shards = Vec::new();
         let mut token: Option<String> = None;
         for _ in 0..MOST_PAGES {
@@ -99,39 +99,30 @@ impl Stream {
                     .set_stream_arn(self.arn.clone())
                     .shard_filter(filter.clone()),
             };
-            let answer = self.call(OPERATION, request.send()).await?;
-            let Some(page) = answer.shards else {
-                return Err(senseless(OPERATION, "the answer has no Shards"));
-            };
-            for shard in page {
-                shards.push(to_shard(shard)?);
+            let answer = self.calls.call(OPERATION, request.send()).await?;
+            let page = answer.shards;
+            for shard in page.ok_or_else(|| senseless("the answer has no Shards"))? {
+                let id = shard.shard_id.clone();
+                let lacks = || senseless(&format!("shard {id} has no ranges of numbers"));
+                shards.push(to_shard(shard).ok_or_else(lacks)?);
             }
             token = answer.next_token;
             if token.is_none() {
                 return Ok(shards);
             }
         }
-        Err(senseless(OPERATION, "the list of shards does not end"))
+        Err(senseless("the list of shards does not end"))
     }
 }
 
-fn to_shard(shard: types::Shard) -> Result<Shard, Failure> {
-    let without = |what: &str| {
-        let message = format!("shard {} without {what}", shard.shard_id);
-        senseless(OPERATION, &message)
-    };
-    let range = shard.hash_key_range.as_ref().and_then(to_range);
-    let hash_range = range.ok_or_else(|| without("a HashKeyRange of 128-bit numbers"))?;
-    let numbers = shard.sequence_number_range.as_ref();
-    let numbers = numbers.ok_or_else(|| without("SequenceNumberRange"))?;
-    Ok(Shard {
-        hash_range,
-        starting_sequence_number: numbers.starting_sequence_number.clone(),
-        closed: numbers.ending_sequence_number.is_some(),
+fn to_shard(shard: types::Shard) -> Option<Shard> {
+    let numbers = shard.sequence_number_range?;
+    let parents = [shard.parent_shard_id, shard.adjacent_parent_shard_id];
+    Some(Shard {
         id: shard.shard_id,
-        parents: [shard.parent_shard_id, shard.adjacent_parent_shard_id]
-            .into_iter()
-            .flatten()
-            .collect(),
+        parents: parents.into_iter().flatten().collect(),
+        hash_range: to_range(shard.hash_key_range.as_ref())?,
+        starting_sequence_number: numbers.starting_sequence_number,
+        closed: numbers.ending_sequence_number.is_some(),
     })
 }
