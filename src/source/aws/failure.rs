@@ -92,6 +92,9 @@ fn hint(failure: &Failure, resource: Resource<'_>) -> String {
             "Let the trust policy of the role name the scaler's identity (and its external id, awsExternalId), and allow \
              that identity sts:AssumeRole on it"
         }
+        (Service::Sts, SourceErrorKind::Throttled, _) => {
+            "Others use up the account's quota of STS; the scaler keeps on asking"
+        }
         (_, SourceErrorKind::AccessDenied, _) if is_of_key => {
             "Allow kms:Decrypt on the stream's key to the identity that asks, and see that the key is enabled"
         }
