@@ -64,7 +64,13 @@ fn aws_is_named_in_one_crate() {
         "aws_types::",
         "aws_credential_types",
     ];
-    let errors = ["Exception", "\"Throttl", "\"ExpiredToken", "\"KMS"];
+    let errors = [
+        "Exception",
+        "\"AccessDenied",
+        "\"Throttl",
+        "\"ExpiredToken",
+        "\"KMS",
+    ];
     let programs = [
         "src",
         "crates/kinesis-consumer/src",

@@ -132,6 +132,14 @@ impl Failure {
         }
     }
 
+    /// The failure behind an error, however far down its causes.
+    pub fn find<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Self> {
+        causes(error).find_map(|cause| {
+            let boxed = || cause.downcast_ref::<Box<Self>>().map(AsRef::as_ref);
+            cause.downcast_ref().or_else(boxed)
+        })
+    }
+
     /// An answer of status 200 without what every such answer has.
     pub fn senseless(service: Service, operation: &'static str, message: &str) -> Self {
         let call = (service, operation);

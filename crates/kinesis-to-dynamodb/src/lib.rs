@@ -7,6 +7,7 @@
 use std::{future::Future, sync::Arc};
 
 use kinesis_consumer::{Config, LeaseKey, RecordProcessor, Worker};
+use kinesis_edge::Failure;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -130,19 +131,15 @@ where
     })
 }
 
-/// What mends it, where that is a matter of permissions.
+/// What mends it, where that is a matter of identity or permissions.
 fn hint(error: &kinesis_consumer::Error, settings: &Settings, region: &str) -> String {
-    use kinesis_consumer::Error;
-    let text = error.to_string();
-    let fix = match error {
-        _ if !text.contains("AccessDenied") => return String::new(),
-        Error::Table { table, .. } => {
-            fix::allow(&fix::LEASE_ACTIONS, &fix::table_arn(table, region))
+    let stream = || fix::stream_arn(&settings.stream_name, region);
+    let fix = Failure::find(error).and_then(|failure| match error {
+        kinesis_consumer::Error::Table { table, .. } => {
+            let table = fix::table_arn(table, region);
+            fix::of_failure(failure, &fix::LEASE_ACTIONS, &table)
         }
-        _ => fix::allow(
-            &fix::STREAM_ACTIONS,
-            &fix::stream_arn(&settings.stream_name, region),
-        ),
-    };
-    format!(". Mend it with: {fix}")
+        _ => fix::of_failure(failure, &fix::STREAM_ACTIONS, &stream()),
+    });
+    fix.map_or_else(String::new, |fix| format!(". Mend it with: {fix}"))
 }
