@@ -7,14 +7,14 @@ use std::{
 };
 
 use prometheus_client::{
-    encoding::{EncodeLabelSet, text},
+    encoding::text,
     metrics::{
         counter::Counter,
         family::{Family, MetricConstructor},
         gauge::Gauge,
         histogram::Histogram,
     },
-    registry::{Registry, Unit},
+    registry::{Metric, Registry, Unit},
 };
 use tonic::Code;
 
@@ -25,70 +25,26 @@ use crate::error::{SourceErrorKind, code_name};
 pub struct Metrics {
     registry: Registry,
     scrape: Mutex<()>,
-    rpcs: Family<RpcLabels, Counter>,
-    rpc_seconds: Family<MethodLabels, Histogram, Buckets>,
-    aws_calls: Family<AwsLabels, Counter>,
-    aws_seconds: Family<OperationLabels, Histogram, Buckets>,
-    watchers: Family<StateLabels, Gauge>,
+    rpcs: Family<Labels<2>, Counter>,
+    rpc_seconds: Family<Labels<1>, Histogram, Buckets>,
+    aws_calls: Family<Labels<2>, Counter>,
+    aws_seconds: Family<Labels<1>, Histogram, Buckets>,
+    watchers: Family<Labels<1>, Gauge>,
     oldest_snapshot: Gauge<f64, AtomicU64>,
-    probes: Family<ProbeLabels, Counter>,
+    probes: Family<ApplicationLabels, Counter>,
     readable_shards: Family<ApplicationLabels, Gauge>,
     unread_shards: Family<ApplicationLabels, Gauge>,
     oldest_unread: Family<ApplicationLabels, Gauge<f64, AtomicU64>>,
-    shard_oldest_unread: Family<ShardLabels, Gauge<f64, AtomicU64>>,
+    shard_oldest_unread: Family<ApplicationLabels, Gauge<f64, AtomicU64>>,
     /// Push streams that are open.
     pub push_streams: Gauge,
 }
 
-#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-struct RpcLabels {
-    method: &'static str,
-    code: &'static str,
-}
+/// Labels with fixed values.
+type Labels<const N: usize> = [(&'static str, &'static str); N];
 
-#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-struct MethodLabels {
-    method: &'static str,
-}
-
-#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-struct AwsLabels {
-    operation: &'static str,
-    outcome: &'static str,
-}
-
-#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-struct OperationLabels {
-    operation: &'static str,
-}
-
-#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-struct StateLabels {
-    state: &'static str,
-}
-
-#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-struct ProbeLabels {
-    stream: String,
-    region: String,
-    lease_table: String,
-    outcome: &'static str,
-}
-
-#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-struct ApplicationLabels {
-    stream: String,
-    region: String,
-    lease_table: String,
-}
-
-#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-struct ShardLabels {
-    stream: String,
-    region: String,
-    lease_table: String,
-    shard: String,
-}
+/// The stream, region and lease table of an application, and more.
+type ApplicationLabels = Vec<(&'static str, String)>;
 
 /// One application, as a scrape shows it.
 #[derive(Clone, Debug, Default)]
@@ -151,98 +107,74 @@ impl Metrics {
             0.0001, 0.00025, 0.001, 0.0025, 0.01, 0.05, 0.25, 1.0, 2.0, 2.5,
         ]);
         let remote = Buckets(&[0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0]);
-        let mut this = Self {
-            registry: Registry::with_prefix("keda_kinesis_scaler"),
+        let mut registry = Registry::with_prefix("keda_kinesis_scaler");
+        let r = &mut registry;
+        Self {
             scrape: Mutex::default(),
-            rpcs: Family::default(),
-            rpc_seconds: Family::new_with_constructor(quick),
-            aws_calls: Family::default(),
-            aws_seconds: Family::new_with_constructor(remote),
-            watchers: Family::default(),
-            oldest_snapshot: Gauge::default(),
-            probes: Family::default(),
-            readable_shards: Family::default(),
-            unread_shards: Family::default(),
-            oldest_unread: Family::default(),
-            shard_oldest_unread: Family::default(),
-            push_streams: Gauge::default(),
-        };
-        let registry = &mut this.registry;
-        registry.register(
-            "rpcs",
-            "RPCs answered; a push stream counts when it opens",
-            this.rpcs.clone(),
-        );
-        registry.register_with_unit(
-            "rpc_duration",
-            "Time to the answer of an RPC, or to the opening of a push stream",
-            Unit::Seconds,
-            this.rpc_seconds.clone(),
-        );
-        registry.register(
-            "aws_calls",
-            "AWS calls, each attempt by itself",
-            this.aws_calls.clone(),
-        );
-        registry.register_with_unit(
-            "aws_call_duration",
-            "Time of an AWS call",
-            Unit::Seconds,
-            this.aws_seconds.clone(),
-        );
-        registry.register(
-            "watchers",
-            "Watched sources, by how they can answer now",
-            this.watchers.clone(),
-        );
-        registry.register_with_unit(
-            "oldest_snapshot_age",
-            "Age of the oldest snapshot that is answered from",
-            Unit::Seconds,
-            this.oldest_snapshot.clone(),
-        );
-        registry.register(
-            "probes",
-            "Shards looked into for an unread record, by application and what came of it",
-            this.probes.clone(),
-        );
-        registry.register(
-            "readable_shards",
-            "Shards that an application can work on now",
-            this.readable_shards.clone(),
-        );
-        registry.register(
-            "unread_shards",
-            "Readable shards with a record after the checkpoint",
-            this.unread_shards.clone(),
-        );
-        registry.register_with_unit(
-            "oldest_unread_age",
-            "Age of an application's oldest unread record; 0 where all is read",
-            Unit::Seconds,
-            this.oldest_unread.clone(),
-        );
-        registry.register_with_unit(
-            "shard_oldest_unread_age",
-            "Age of a shard's oldest unread record; only with perShardMetrics",
-            Unit::Seconds,
-            this.shard_oldest_unread.clone(),
-        );
-        registry.register(
-            "push_streams",
-            "Push streams that are open",
-            this.push_streams.clone(),
-        );
-        this
+            rpcs: count(
+                r,
+                "rpcs",
+                "RPCs answered; a push stream counts when it opens",
+            ),
+            rpc_seconds: seconds(
+                r,
+                "rpc_duration",
+                "Time to the answer of an RPC, or to the opening of a push stream",
+                Family::new_with_constructor(quick),
+            ),
+            aws_calls: count(r, "aws_calls", "AWS calls, each attempt by itself"),
+            aws_seconds: seconds(
+                r,
+                "aws_call_duration",
+                "Time of an AWS call",
+                Family::new_with_constructor(remote),
+            ),
+            watchers: count(r, "watchers", "Watched sources, by how they can answer now"),
+            oldest_snapshot: seconds(
+                r,
+                "oldest_snapshot_age",
+                "Age of the oldest snapshot that is answered from",
+                Gauge::default(),
+            ),
+            probes: count(
+                r,
+                "probes",
+                "Shards looked into for an unread record, by application and what came of it",
+            ),
+            readable_shards: count(
+                r,
+                "readable_shards",
+                "Shards that an application can work on now",
+            ),
+            unread_shards: count(
+                r,
+                "unread_shards",
+                "Readable shards with a record after the checkpoint",
+            ),
+            oldest_unread: seconds(
+                r,
+                "oldest_unread_age",
+                "Age of an application's oldest unread record; 0 where all is read",
+                Family::default(),
+            ),
+            shard_oldest_unread: seconds(
+                r,
+                "shard_oldest_unread_age",
+                "Age of a shard's oldest unread record; only with perShardMetrics",
+                Family::default(),
+            ),
+            push_streams: count(r, "push_streams", "Push streams that are open"),
+            registry,
+        }
     }
 
     /// Counts one answered RPC.
     pub fn rpc(&self, method: &'static str, code: Code, took: Duration) {
-        let code = code_name(code);
-        self.rpcs.get_or_create(&RpcLabels { method, code }).inc();
-        self.rpc_seconds
-            .get_or_create(&MethodLabels { method })
-            .observe(took.as_secs_f64());
+        let method = ("method", method);
+        let code = ("code", code_name(code));
+        self.rpcs.get_or_create(&[method, code]).inc();
+        let seconds = self.rpc_seconds.get_or_create(&[method]);
+        seconds.observe(took.as_secs_f64());
     }
 
     /// Counts one attempt at an AWS call; `failed`: how it failed, `None` where it succeeded.
@@ -252,12 +184,12 @@ impl Metrics {
         failed: Option<SourceErrorKind>,
         took: Duration,
     ) {
-        let outcome = code_name(failed.map_or(Code::Ok, SourceErrorKind::code));
-        let labels = AwsLabels { operation, outcome };
-        self.aws_calls.get_or_create(&labels).inc();
-        self.aws_seconds
-            .get_or_create(&OperationLabels { operation })
-            .observe(took.as_secs_f64());
+        let code = failed.map_or(Code::Ok, SourceErrorKind::code);
+        let operation = ("operation", operation);
+        let outcome = ("outcome", code_name(code));
+        self.aws_calls.get_or_create(&[operation, outcome]).inc();
+        let seconds = self.aws_seconds.get_or_create(&[operation]);
+        seconds.observe(took.as_secs_f64());
     }
 
     /// Sets the gauges of the applications as they are now, and removes those of earlier scrapes.
@@ -267,52 +199,42 @@ impl Metrics {
         self.oldest_unread.clear();
         self.shard_oldest_unread.clear();
         self.probes.clear();
-        let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
-        for ApplicationGauges {
-            stream,
-            region,
-            lease_table,
-            readable,
-            unread,
-        } in applications
-        {
-            let of_shard = |shard: String| ShardLabels {
-                stream: stream.clone(),
-                region: region.clone(),
-                lease_table: lease_table.clone(),
-                shard,
-            };
-            let probed = unread.as_ref().map(|unread| unread.probes);
-            for (outcome, count) in probed.into_iter().flatten() {
-                let labels = ProbeLabels {
-                    stream: stream.clone(),
-                    region: region.clone(),
-                    lease_table: lease_table.clone(),
-                    outcome,
-                };
-                self.probes.get_or_create(&labels).inc_by(count);
-            }
-            let by_shard = unread.as_ref().map(|unread| unread.by_shard.clone());
-            for (shard, age) in by_shard.into_iter().flatten() {
-                self.shard_oldest_unread
-                    .get_or_create(&of_shard(shard))
-                    .set(age.as_secs_f64());
-            }
-            let labels = ApplicationLabels {
+        for application in applications {
+            let ApplicationGauges {
                 stream,
                 region,
                 lease_table,
+                readable,
+                unread,
+            } = application;
+            let labels: ApplicationLabels = vec![
+                ("stream", stream),
+                ("region", region),
+                ("lease_table", lease_table),
+            ];
+            let with = |name, value: &str| {
+                let more = [(name, value.to_owned())];
+                [labels.clone(), more.to_vec()].concat()
             };
             self.readable_shards
                 .get_or_create(&labels)
                 .set(number(readable));
-            if let Some(unread) = unread {
-                self.unread_shards
-                    .get_or_create(&labels)
-                    .set(number(unread.shards));
-                self.oldest_unread
-                    .get_or_create(&labels)
-                    .set(unread.oldest.as_secs_f64());
+            let Some(unread) = unread else { continue };
+            self.unread_shards
+                .get_or_create(&labels)
+                .set(number(unread.shards));
+            self.oldest_unread
+                .get_or_create(&labels)
+                .set(unread.oldest.as_secs_f64());
+            for (outcome, count) in unread.probes {
+                self.probes
+                    .get_or_create(&with("outcome", outcome))
+                    .inc_by(count);
+            }
+            for (shard, age) in unread.by_shard {
+                self.shard_oldest_unread
+                    .get_or_create(&with("shard", &shard))
+                    .set(age.as_secs_f64());
             }
         }
     }
@@ -335,10 +257,8 @@ impl Metrics {
             ("failing", failing),
             ("pending", pending),
         ] {
-            let count = i64::try_from(count).unwrap_or(i64::MAX);
-            self.watchers
-                .get_or_create(&StateLabels { state })
-                .set(count);
+            let watchers = self.watchers.get_or_create(&[("state", state)]);
+            watchers.set(number(count));
         }
         self.oldest_snapshot.set(oldest.as_secs_f64());
         let mut text = String::new();
@@ -351,4 +271,19 @@ impl Default for Metrics {
     fn default() -> Self {
         Self::new()
     }
+}
+
+fn number(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+fn count<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
+    let metric = M::default();
+    registry.register(name, help, metric.clone());
+    metric
+}
+
+fn seconds<M: Metric + Clone>(registry: &mut Registry, name: &str, help: &str, metric: M) -> M {
+    registry.register_with_unit(name, help, Unit::Seconds, metric.clone());
+    metric
 }

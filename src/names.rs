@@ -1,7 +1,7 @@
 //! How AWS writes numbers, names and ARNs, and how people write durations. Each function parses a
 //! text, or says whether it is valid.
 
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
 use url::Url;
 
@@ -19,18 +19,17 @@ pub(crate) fn whole_number(text: &str) -> Option<i64> {
 
 /// Is this what AWS takes as a stream's name?
 pub(crate) fn is_stream_name(text: &str) -> bool {
-    (1..=128).contains(&text.len())
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
+    is_name(text, 1..=128, b"_.-")
 }
 
 /// Is this what DynamoDB takes as a table's name?
 pub(crate) fn is_table_name(text: &str) -> bool {
-    (3..=255).contains(&text.len())
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
+    is_name(text, 3..=255, b"_.-")
+}
+
+fn is_name(text: &str, lengths: RangeInclusive<usize>, others: &[u8]) -> bool {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || others.contains(&b);
+    lengths.contains(&text.len()) && text.bytes().all(allowed)
 }
 
 /// A duration as people write it: `15s`, `1m30s`, `500ms`.
@@ -106,33 +105,24 @@ pub(crate) fn stream_arn_region(text: &str) -> Result<&str, String> {
 
 /// Is this the ARN of an IAM role (a path is allowed)?
 pub(crate) fn is_role_arn(text: &str) -> bool {
-    let is_name = |name: &str| {
-        (1..=64).contains(&name.len())
-            && name
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"_+=,.@-".contains(&b))
+    let is_path_and_name = |text: &str| {
+        let name = text.rsplit('/').next();
+        text.len() <= 576
+            && text.bytes().all(|b| b.is_ascii_graphic())
+            && name.is_some_and(|name| is_name(name, 1..=64, b"_+=,.@-"))
     };
     Arn::parse(text).is_some_and(|arn| {
+        let role = arn.resource.strip_prefix("role/");
         arn.service == "iam"
             && arn.region.is_empty()
             && is_account(arn.account)
-            && arn
-                .resource
-                .strip_prefix("role/")
-                .is_some_and(|path_and_name| {
-                    path_and_name.len() <= 576
-                        && path_and_name.bytes().all(|b| b.is_ascii_graphic())
-                        && path_and_name.rsplit('/').next().is_some_and(is_name)
-                })
+            && role.is_some_and(is_path_and_name)
     })
 }
 
 /// Is this what `sts:AssumeRole` takes as an external id?
 pub(crate) fn is_external_id(text: &str) -> bool {
-    (2..=1224).contains(&text.len())
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"_+=,.@:/-".contains(&b))
+    is_name(text, 2..=1224, b"_+=,.@:/-")
 }
 
 /// An endpoint that requests can be sent to: http or https, a host, and no more than a path.

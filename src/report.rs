@@ -5,3 +5,4 @@ pub(crate) mod check;
 pub mod explain;
 pub mod gauges;
 pub mod journal;
+mod text;

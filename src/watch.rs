@@ -9,12 +9,12 @@
 
 mod decider;
 mod demand;
-mod question;
 mod state;
 mod table;
 mod task;
 #[cfg(test)]
 mod tests;
+mod verdict;
 
 use std::{
     fmt,
@@ -24,20 +24,20 @@ use std::{
 
 use right_sizing::Settings;
 use tokio::{
-    sync::watch::{self, Receiver},
+    sync::watch::{self, Receiver, error::RecvError},
     time::{Instant, timeout_at},
 };
+use tokio_util::task::AbortOnDropHandle;
 
-use self::{decider::Decider, demand::Demand, question::Question, table::Task};
+use self::{decider::Decider, demand::Demand, verdict::not_yet};
 pub use self::{
-    question::Subscription,
-    state::{Snapshot, State},
+    state::{Facts, Snapshot, State},
     table::{Table, Watched, Watcher},
 };
 use crate::{
     config::AwsConfig,
     decision::{
-        answer::Answer,
+        answer::{Answer, Question, answer_application, answer_open_shards},
         memories::{Memories, settings},
         record::Recorder,
     },
@@ -85,8 +85,13 @@ pub struct Watchers {
     table: Arc<Mutex<Table>>,
 }
 
-/// The channel of a source's watcher, and where questions about the source are counted.
-type Channel<S> = (Receiver<State<S>>, Arc<Demand>);
+/// Follows a trigger's source, which keeps its watcher alive.
+#[derive(Debug)]
+pub struct Subscription {
+    changes: Receiver<()>,
+    demand: Arc<Demand>,
+    settings: Option<Settings>,
+}
 
 impl Watchers {
     /// None yet. `recorder`: where what lag is decided from is recorded, if anywhere.
@@ -109,15 +114,47 @@ impl Watchers {
     /// [`Error::NotYet`] while there is no answer, [`Error::Source`] when AWS fails for too long,
     /// [`Error::NoLeases`], [`Error::Exhausted`].
     pub async fn answer(&self, namespace: &str, trigger: &Trigger) -> Result<Answer, Error> {
-        let (mut question, _) = self.ask(namespace, trigger)?;
+        let (mut changes, _) = self.ask(namespace, trigger)?;
         let give_up = Instant::now() + self.pace.first_answer;
         loop {
-            match question.answer(&self.pace) {
+            changes.mark_unchanged();
+            match self.current(trigger) {
                 Some(answer) => return answer,
-                None if matches!(timeout_at(give_up, question.changed()).await, Ok(Ok(()))) => {}
-                None => return Err(question.not_yet()),
+                None if matches!(timeout_at(give_up, changes.changed()).await, Ok(Ok(()))) => {}
+                None => return Err(not_yet(&trigger.stream)),
             }
         }
+    }
+
+    /// The answer for a trigger from what is known now, without asking for it; `None`: nothing is
+    /// known.
+    pub fn current(&self, trigger: &Trigger) -> Option<Result<Answer, Error>> {
+        let stream = &trigger.stream;
+        let work = match &trigger.scale_on {
+            ScaleOn::OpenShards { activation } => {
+                let state = self.known(stream)?;
+                let snapshot = state.verdict(stream, &self.pace)?;
+                return Some(snapshot.map(|seen| answer_open_shards(seen, *activation)));
+            }
+            ScaleOn::Application(work) => work,
+        };
+        let application = work.application(stream);
+        let state = self.known(&application)?;
+        let snapshot = match state.verdict(&application, &self.pace)? {
+            Ok(snapshot) => snapshot,
+            Err(error) => return Some(Err(error)),
+        };
+        if snapshot.lag.is_none() && settings(trigger).is_some() {
+            // It is being fetched.
+            return None;
+        }
+        let question = Question {
+            stream,
+            work,
+            shard_count: trigger.shard_count,
+            max_stale: self.pace.max_stale,
+        };
+        Some(answer_application(&question, snapshot, &state.decisions))
     }
 
     /// Follows a trigger's source; counts as asking until dropped.
@@ -125,20 +162,20 @@ impl Watchers {
     /// # Errors
     /// [`Error::Exhausted`].
     pub fn subscribe(&self, namespace: &str, trigger: &Trigger) -> Result<Subscription, Error> {
-        let (question, demand) = self.ask(namespace, trigger)?;
-        Ok(Subscription::new(
-            question,
+        let (changes, demand) = self.ask(namespace, trigger)?;
+        let settings = demand.follow(settings(trigger));
+        Ok(Subscription {
+            changes,
             demand,
-            settings(trigger),
-            self.pace,
-        ))
+            settings,
+        })
     }
 
     /// What is known of a source now, without asking for it; `None`: it is not watched.
     pub fn known<W: Watched>(&self, source: &W) -> Option<State<W::Snapshot>> {
-        let table = lock(&self.table);
-        let watcher = W::watchers(&table).get(source)?;
-        let state = watcher.state.borrow().clone();
+        let mut table = lock(&self.table);
+        let watcher = W::watchers(&mut table).get(source)?;
+        let state = lock(&watcher.state).clone();
         Some(state)
     }
 
@@ -146,7 +183,7 @@ impl Watchers {
     pub fn applications(&self) -> Vec<(ApplicationSource, Arc<ApplicationSnapshot>)> {
         let table = lock(&self.table);
         let known = table.applications.iter().filter_map(|(source, watcher)| {
-            let state = watcher.state.borrow();
+            let state = lock(&watcher.state);
             Some((source.clone(), Arc::clone(state.standing(&self.pace)?)))
         });
         known.collect()
@@ -162,97 +199,102 @@ impl Watchers {
         let mut counts = WatcherCounts::default();
         let table = lock(&self.table);
         for watcher in table.streams.values() {
-            watcher.state.borrow().count(&self.pace, &mut counts);
+            lock(&watcher.state).count(&self.pace, &mut counts);
         }
         for watcher in table.applications.values() {
-            watcher.state.borrow().count(&self.pace, &mut counts);
+            lock(&watcher.state).count(&self.pace, &mut counts);
         }
         counts
     }
 
-    /// A trigger's question to the watcher of its source.
-    fn ask(&self, namespace: &str, trigger: &Trigger) -> Result<(Question, Arc<Demand>), Error> {
-        let Trigger {
-            stream,
-            scale_on,
-            shard_count,
-        } = trigger;
-        match scale_on {
-            ScaleOn::OpenShards { activation } => {
-                let (state, demand) = self.channel(namespace, stream, None)?;
-                let question = Question::OpenShards {
-                    stream: stream.clone(),
-                    activation: *activation,
-                    state,
-                };
-                Ok((question, demand))
-            }
+    /// Asks about a trigger's source: where its watcher says that something changed.
+    fn ask(
+        &self,
+        namespace: &str,
+        trigger: &Trigger,
+    ) -> Result<(Receiver<()>, Arc<Demand>), Error> {
+        match &trigger.scale_on {
+            ScaleOn::OpenShards { .. } => self.ask_about(namespace, &trigger.stream, None),
             ScaleOn::Application(work) => {
-                let application = work.application(stream);
-                let (state, demand) = self.channel(namespace, &application, settings(trigger))?;
-                let question = Question::Application {
-                    application,
-                    work: work.clone(),
-                    shard_count: *shard_count,
-                    state,
-                };
-                Ok((question, demand))
+                let application = work.application(&trigger.stream);
+                self.ask_about(namespace, &application, settings(trigger))
             }
         }
     }
 
-    /// The watcher of a source, started if there is none, noted as asked now.
-    fn channel<W: Watched>(
+    /// The same; starts a watcher if there is none.
+    fn ask_about<W: Watched>(
         &self,
         namespace: &str,
         source: &W,
         settings: Option<Settings>,
-    ) -> Result<Channel<W::Snapshot>, Error> {
+    ) -> Result<(Receiver<()>, Arc<Demand>), Error> {
         let mut table = lock(&self.table);
-        if let Some(watcher) = W::watchers_mut(&mut table).get_mut(source) {
-            if watcher.task.0.is_finished() {
-                // It panicked: an ended one is not in the table. What it learned still holds.
-                let state = watcher.state.borrow().clone();
-                (watcher.state, watcher.task) = self.start(source, &watcher.demand, Some(state));
-            }
+        let known = W::watchers(&mut table).get_mut(source);
+        if let Some(watcher) = known {
             watcher.demand.ask(settings);
-            return Ok((watcher.state.clone(), Arc::clone(&watcher.demand)));
+            if watcher.task.is_finished() {
+                // It panicked: an ended one is not in the table. What it learned still holds.
+                let state = Arc::clone(&watcher.state);
+                *watcher = self.start(&watcher.namespace, source, &watcher.demand, state, true);
+            }
+            return Ok((watcher.changes.clone(), Arc::clone(&watcher.demand)));
         }
         table.make_room(namespace, self.pace.sources)?;
-        let demand = Arc::new(Demand::new(settings));
-        let (state, task) = self.start(source, &demand, None);
-        let watcher = Watcher {
-            state: state.clone(),
-            task,
-            namespace: namespace.to_owned(),
-            demand: Arc::clone(&demand),
-        };
+        let demand = Arc::new(Demand::new(self.pace.idle));
+        demand.ask(settings);
+        let watcher = self.start(namespace, source, &demand, Arc::default(), false);
+        let changes = watcher.changes.clone();
         table.insert(source.clone(), watcher);
-        Ok((state, demand))
+        Ok((changes, demand))
     }
 
-    /// `again`: what a watcher that panicked knew.
+    /// `pause`: not at once.
     fn start<W: Watched>(
         &self,
+        namespace: &str,
         source: &W,
         demand: &Arc<Demand>,
-        again: Option<State<W::Snapshot>>,
-    ) -> (Receiver<State<W::Snapshot>>, Task) {
-        let panicked = again.is_some();
-        let (sender, receiver) = watch::channel(again.unwrap_or_default());
+        state: Arc<Mutex<State<W::Snapshot>>>,
+        pause: bool,
+    ) -> Watcher<W::Snapshot> {
+        let (sender, changes) = watch::channel(());
         let watch = task::Watch {
             decider: Decider {
                 source: source.clone(),
                 demand: Arc::clone(demand),
                 memories: Memories::default(),
                 recorder: self.recorder.clone(),
-                state: sender,
+                state: Arc::clone(&state),
+                changes: sender,
             },
             pace: self.pace,
             table: Arc::downgrade(&self.table),
         };
         let fetcher = source.fetcher(&*self.fetchers);
-        (receiver, Task(tokio::spawn(watch.run(fetcher, panicked))))
+        Watcher {
+            namespace: namespace.to_owned(),
+            demand: Arc::clone(demand),
+            state,
+            changes,
+            task: AbortOnDropHandle::new(tokio::spawn(watch.run(fetcher, pause))),
+        }
+    }
+}
+
+impl Subscription {
+    /// Waits until something changed.
+    ///
+    /// # Errors
+    /// The watcher is gone: subscribe again.
+    pub async fn changed(&mut self) -> Result<(), RecvError> {
+        self.changes.changed().await
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.demand.unfollow(self.settings);
     }
 }
 
@@ -264,6 +306,6 @@ impl fmt::Debug for Watchers {
     }
 }
 
-fn lock(table: &Mutex<Table>) -> MutexGuard<'_, Table> {
-    table.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

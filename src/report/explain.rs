@@ -17,7 +17,6 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-pub(crate) use self::html::{shortened, time};
 use self::view::{SourceView, TriggerView};
 pub use self::{
     html::CONTENT_SECURITY_POLICY,

@@ -53,12 +53,15 @@ impl Policy {
         };
 
         if let Some(patterns) = rule.and_then(|rule| rule.streams.as_ref()) {
-            match &source.stream {
-                Stream::Name(name) if !any_name(patterns, name) => {
-                    refuse("streamName", name, "streams")
-                }
-                Stream::Arn(arn) if !any_arn(patterns, arn) => refuse("streamArn", arn, "streams"),
-                _ => {}
+            // Patterns that start with `arn:` are for ARNs, which may be of any account. All others,
+            // also `*`, are for names, which are of the asking identity's own account.
+            let (key, text, is_arn) = match &source.stream {
+                Stream::Name(name) => ("streamName", name, false),
+                Stream::Arn(arn) => ("streamArn", arn, true),
+            };
+            let patterns = patterns.iter();
+            if !any(patterns.filter(|it| it.starts_with("arn:") == is_arn), text) {
+                refuse(key, text, "streams");
             }
         }
         if let Some(role) = &source.role {
@@ -100,27 +103,6 @@ fn any<'a>(patterns: impl IntoIterator<Item = &'a String>, text: &str) -> bool {
     patterns
         .into_iter()
         .any(|pattern| pattern::matches(pattern, text))
-}
-
-/// A name is of the asking identity's own account, whichever that is: patterns for ARNs say nothing
-/// of it.
-fn any_name(patterns: &[String], name: &str) -> bool {
-    any(
-        patterns
-            .iter()
-            .filter(|pattern| !pattern.starts_with("arn:")),
-        name,
-    )
-}
-
-/// An ARN may be of any account: patterns for names, also `*`, say nothing of it.
-fn any_arn(patterns: &[String], arn: &str) -> bool {
-    any(
-        patterns
-            .iter()
-            .filter(|pattern| pattern.starts_with("arn:")),
-        arn,
-    )
 }
 
 struct Refusal<'a> {

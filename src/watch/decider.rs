@@ -1,6 +1,10 @@
 //! Decides, with a memory for each distinct settings that are asked with, and publishes.
 
-use std::{future::Future, pin::pin, sync::Arc};
+use std::{
+    future::Future,
+    pin::pin,
+    sync::{Arc, Mutex},
+};
 
 use right_sizing::{Decision, Observation, Settings, Step};
 use tokio::sync::watch;
@@ -8,6 +12,7 @@ use tracing::info;
 
 use super::{
     demand::Demand,
+    lock,
     state::{Snapshot, State},
     table::Watched,
 };
@@ -26,7 +31,9 @@ pub(super) struct Decider<W: Watched> {
     pub(super) demand: Arc<Demand>,
     pub(super) memories: Memories,
     pub(super) recorder: Option<Arc<Recorder>>,
-    pub(super) state: watch::Sender<State<W::Snapshot>>,
+    pub(super) state: Arc<Mutex<State<W::Snapshot>>>,
+    /// Says that the state changed.
+    pub(super) changes: watch::Sender<()>,
 }
 
 impl<W: Watched> Decider<W> {
@@ -44,14 +51,10 @@ impl<W: Watched> Decider<W> {
     }
 
     fn decide_for_new(&mut self) {
-        let State {
-            last_good,
-            decisions,
-            ..
-        } = self.state.borrow().clone();
-        if let Some(snapshot) = last_good {
-            let decisions = self.decide(&snapshot, &decisions, false);
-            self.state.send_modify(|state| state.decisions = decisions);
+        let known = lock(&self.state).clone();
+        if let Some(snapshot) = &known.last_good {
+            let decisions = self.decide(snapshot, &known.decisions, false);
+            lock(&self.state).decisions = decisions;
         }
     }
 
@@ -62,7 +65,7 @@ impl<W: Watched> Decider<W> {
         before: &Decisions,
         anew: bool,
     ) -> Decisions {
-        let Some(observation) = snapshot.application().and_then(observe) else {
+        let Some(observation) = snapshot.facts().application.and_then(observe) else {
             return before.clone();
         };
         let all = self.demand.settings();
@@ -85,8 +88,8 @@ impl<W: Watched> Decider<W> {
         observation: &Observation,
         before: Option<&Arc<Decision>>,
     ) -> Arc<Decision> {
-        if let (Some(recorder), Some(table)) = (&self.recorder, self.source.table()) {
-            recorder.record(self.source.stream(), table, settings, observation);
+        if let (Some(recorder), (stream, Some(table))) = (&self.recorder, self.source.names()) {
+            recorder.record(stream, table, settings, observation);
         }
         let decision = self.memories.decide(settings, observation);
         let is_news = |before: &Arc<Decision>| {
@@ -99,8 +102,8 @@ impl<W: Watched> Decider<W> {
     }
 
     fn log(&self, decision: &Decision) {
-        let StreamSource { stream, region, .. } = self.source.stream();
-        let table = self.table_name();
+        let (StreamSource { stream, region, .. }, table) = self.source.names();
+        let table = table.map(|table| &table.name);
         let Decision {
             replicas,
             active,
@@ -111,9 +114,5 @@ impl<W: Watched> Decider<W> {
         } = decision;
         let tried = matches!(step, Step::In | Step::Back);
         info!(%stream, region, table, replicas, active, running, tried, "{reason}");
-    }
-
-    pub(super) fn table_name(&self) -> Option<&str> {
-        self.source.table().map(|table| table.name.as_str())
     }
 }

@@ -8,7 +8,7 @@ use std::{
 use right_sizing::Settings;
 use tokio::{sync::Notify, time::Instant};
 
-/// A source is watched for at least three intervals of whoever asks about it.
+/// An infrequent caller keeps the watcher for three of its intervals.
 const INTERVALS: u32 = 3;
 
 /// Settings that one application is decided with at a time. ScaledObjects rarely share an
@@ -23,6 +23,8 @@ const FORGOTTEN_SETTINGS: Duration = Duration::from_secs(3600);
 
 #[derive(Debug)]
 pub(super) struct Demand {
+    /// How long a source is watched that nobody asks about.
+    idle: Duration,
     seen: Mutex<Seen>,
     /// Lag is asked for which nobody asked for before, or a first push stream waits for it: fetch
     /// at once.
@@ -36,10 +38,8 @@ struct Seen {
     any: Interest,
     /// The longest time between two questions: KEDA asks two right after each other, then pauses.
     interval: Duration,
-    /// In lag. `None`: nobody asked for it within the idle time.
-    lag: Option<Interest>,
-    /// In decisions with these settings.
-    settings: Vec<(Settings, Interest)>,
+    /// In lag, which is decided with these settings.
+    lag: Vec<(Settings, Interest)>,
 }
 
 /// How somebody is interested.
@@ -72,30 +72,27 @@ impl Interest {
     }
 
     fn unfollow(&mut self) {
-        self.followers = self.followers.saturating_sub(1);
+        self.followers -= 1;
         self.last = Instant::now();
     }
 }
 
 impl Demand {
-    /// Asked now, for the first time. `settings`: for lag, which is decided with them.
-    pub(super) fn new(settings: Option<Settings>) -> Self {
+    /// Nobody asked yet.
+    pub(super) fn new(idle: Duration) -> Self {
         Self {
+            idle,
             seen: Mutex::new(Seen {
                 any: Interest::new(),
                 interval: Duration::ZERO,
-                lag: settings.map(|_| Interest::new()),
-                settings: settings
-                    .map(|its| (its, Interest::new()))
-                    .into_iter()
-                    .collect(),
+                lag: Vec::new(),
             }),
             more: Notify::new(),
             settings: Notify::new(),
         }
     }
 
-    /// Asked now.
+    /// Asked now. `settings`: for lag, which is decided with them.
     pub(super) fn ask(&self, settings: Option<Settings>) {
         let mut seen = self.lock();
         // As long as a push stream is open there is no pause between questions.
@@ -103,63 +100,49 @@ impl Demand {
             seen.interval = seen.interval.max(seen.any.last.elapsed());
         }
         seen.any.last = Instant::now();
-        if let Some(settings) = settings {
-            self.ask_lag(&mut seen).last = Instant::now();
-            if let Some(interest) = self.ask_with(&mut seen, settings) {
-                interest.last = Instant::now();
-            }
+        if let Some(interest) = self.interest(&mut seen, settings) {
+            interest.last = Instant::now();
         }
     }
 
-    /// A push stream opens.
-    pub(super) fn follow(&self, settings: Option<Settings>) {
+    /// A push stream opens. Says with which settings it ends.
+    pub(super) fn follow(&self, settings: Option<Settings>) -> Option<Settings> {
         let mut seen = self.lock();
         seen.any.followers += 1;
-        if let Some(settings) = settings {
-            let lag = self.ask_lag(&mut seen);
-            lag.followers += 1;
-            if lag.followers == 1 {
-                self.more.notify_one();
-            }
-            if let Some(interest) = self.ask_with(&mut seen, settings) {
-                interest.followers += 1;
-            }
+        if settings.is_some() && !seen.has_lag_followers() {
+            self.more.notify_one();
         }
+        let interest = self.interest(&mut seen, settings)?;
+        interest.followers += 1;
+        settings
     }
 
     /// A push stream ends.
     pub(super) fn unfollow(&self, settings: Option<Settings>) {
         let mut seen = self.lock();
         seen.any.unfollow();
-        if let Some(settings) = settings {
-            seen.lag.iter_mut().for_each(Interest::unfollow);
-            let mut all = seen.settings.iter_mut();
-            if let Some((_, interest)) = all.find(|(its, _)| *its == settings) {
-                interest.unfollow();
-            }
+        let mut lag = seen.lag.iter_mut();
+        if let Some((_, interest)) = lag.find(|(its, _)| Some(*its) == settings) {
+            interest.unfollow();
         }
     }
 
     /// Is lag asked for, and was it within the idle time?
-    pub(super) fn wants_lag(&self, idle: Duration) -> bool {
-        let mut seen = self.lock();
-        let kept = idle.max(seen.interval * INTERVALS);
-        seen.lag = seen.lag.filter(|interest| interest.lasts(kept));
-        seen.lag.is_some()
+    pub(super) fn wants_lag(&self) -> bool {
+        self.lock().wants_lag(self.idle)
     }
 
     /// Does a push stream wait for a first record?
     pub(super) fn has_lag_followers(&self) -> bool {
-        let lag = self.lock().lag;
-        lag.is_some_and(|interest| interest.followers > 0)
+        self.lock().has_lag_followers()
     }
 
     /// The settings to decide with.
     pub(super) fn settings(&self) -> Vec<Settings> {
         let mut seen = self.lock();
-        seen.settings
-            .retain(|(_, interest)| interest.lasts(FORGOTTEN_SETTINGS));
-        seen.settings.iter().map(|(its, _)| *its).collect()
+        let kept = seen.kept(FORGOTTEN_SETTINGS);
+        seen.lag.retain(|(_, interest)| interest.lasts(kept));
+        seen.lag.iter().map(|(settings, _)| *settings).collect()
     }
 
     /// The last time that somebody asked: now, as long as a push stream is open.
@@ -167,42 +150,56 @@ impl Demand {
         self.lock().any.last()
     }
 
-    /// Did nobody ask for `idle`, or for three intervals where they are longer?
-    pub(super) fn is_idle(&self, idle: Duration) -> bool {
+    /// Did nobody ask within the idle time?
+    pub(super) fn is_idle(&self) -> bool {
         let seen = self.lock();
-        !seen.any.lasts(idle.max(seen.interval * INTERVALS))
+        !seen.any.lasts(seen.kept(self.idle))
     }
 
-    fn ask_lag<'a>(&self, seen: &'a mut Seen) -> &'a mut Interest {
-        if seen.lag.is_none() {
+    /// The interest in lag with these settings. `None`: none, or somebody asks with ever new
+    /// settings and gets a first decision each time, while the others keep their memories.
+    fn interest<'a>(
+        &self,
+        seen: &'a mut Seen,
+        settings: Option<Settings>,
+    ) -> Option<&'a mut Interest> {
+        let settings = settings?;
+        if !seen.wants_lag(self.idle) {
             self.more.notify_one();
         }
-        seen.lag.get_or_insert_with(Interest::new)
-    }
-
-    /// `None`: somebody asks with ever new settings. He gets a first decision each time, and the
-    /// others keep their memories.
-    fn ask_with<'a>(&self, seen: &'a mut Seen, settings: Settings) -> Option<&'a mut Interest> {
-        let all = &mut seen.settings;
-        let at = match all.iter().position(|(its, _)| *its == settings) {
-            Some(at) => at,
-            None => {
-                if all.len() >= MOST_SETTINGS {
-                    let longest_unasked = (0..all.len()).min_by_key(|at| all[*at].1.last())?;
-                    if all[longest_unasked].1.lasts(IDLE_SETTINGS) {
-                        return None;
-                    }
-                    all.swap_remove(longest_unasked);
+        let lag = &mut seen.lag;
+        let known = lag.iter().position(|(its, _)| *its == settings);
+        if known.is_none() {
+            if lag.len() >= MOST_SETTINGS {
+                let longest_unasked = (0..lag.len()).min_by_key(|at| lag[*at].1.last())?;
+                if lag[longest_unasked].1.lasts(IDLE_SETTINGS) {
+                    return None;
                 }
-                self.settings.notify_one();
-                all.push((settings, Interest::new()));
-                all.len() - 1
+                lag.swap_remove(longest_unasked);
             }
-        };
-        Some(&mut all[at].1)
+            self.settings.notify_one();
+            lag.push((settings, Interest::new()));
+        }
+        let at = known.unwrap_or(lag.len() - 1);
+        Some(&mut lag[at].1)
     }
 
     fn lock(&self) -> MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Seen {
+    fn kept(&self, idle: Duration) -> Duration {
+        idle.max(self.interval * INTERVALS)
+    }
+
+    fn wants_lag(&self, idle: Duration) -> bool {
+        let kept = self.kept(idle);
+        self.lag.iter().any(|(_, interest)| interest.lasts(kept))
+    }
+
+    fn has_lag_followers(&self) -> bool {
+        self.lag.iter().any(|(_, interest)| interest.followers > 0)
     }
 }

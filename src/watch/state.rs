@@ -17,41 +17,42 @@ use crate::{
 
 /// What a watcher has to know of a snapshot.
 pub trait Snapshot: Clone + fmt::Debug + Send + Sync + 'static {
+    /// The facts.
+    fn facts(&self) -> Facts<'_>;
+}
+
+/// What a watcher has to know of a snapshot.
+#[derive(Debug)]
+pub struct Facts<'a> {
     /// When AWS said it.
-    fn at(&self) -> Instant;
-
-    /// Which number the log follows, and the number.
-    fn headline(&self) -> (&'static str, i64);
-
+    pub at: Instant,
+    /// Which number the log follows.
+    pub what: &'static str,
+    /// The number.
+    pub count: i64,
     /// The work, of an application.
-    fn application(&self) -> Option<&ApplicationSnapshot>;
+    pub application: Option<&'a ApplicationSnapshot>,
 }
 
 impl Snapshot for StreamSnapshot {
-    fn at(&self) -> Instant {
-        self.at
-    }
-
-    fn headline(&self) -> (&'static str, i64) {
-        ("open shards", self.open_shards)
-    }
-
-    fn application(&self) -> Option<&ApplicationSnapshot> {
-        None
+    fn facts(&self) -> Facts<'_> {
+        Facts {
+            at: self.at,
+            what: "open shards",
+            count: self.open_shards,
+            application: None,
+        }
     }
 }
 
 impl Snapshot for Arc<ApplicationSnapshot> {
-    fn at(&self) -> Instant {
-        self.at
-    }
-
-    fn headline(&self) -> (&'static str, i64) {
-        ("readable shards", self.readable_count())
-    }
-
-    fn application(&self) -> Option<&ApplicationSnapshot> {
-        Some(self)
+    fn facts(&self) -> Facts<'_> {
+        Facts {
+            at: self.at,
+            what: "readable shards",
+            count: self.readable_count(),
+            application: Some(self),
+        }
     }
 }
 
@@ -86,7 +87,7 @@ impl<S: Snapshot> State<S> {
             None => pace.max_stale.max(pace.refresh.mul_f64(1.5)),
         };
         let last_good = self.last_good.as_ref();
-        last_good.filter(|snapshot| snapshot.at().elapsed() <= stands)
+        last_good.filter(|snapshot| snapshot.facts().at.elapsed() <= stands)
     }
 
     /// The last failure, where the last fetch failed.
@@ -96,7 +97,7 @@ impl<S: Snapshot> State<S> {
 
     /// When AWS last gave a good answer.
     pub fn last_good(&self) -> Option<Instant> {
-        self.last_good.as_ref().map(Snapshot::at)
+        Some(self.last_good.as_ref()?.facts().at)
     }
 
     /// What was decided of the last good answer, by settings.
@@ -107,7 +108,7 @@ impl<S: Snapshot> State<S> {
     pub(super) fn count(&self, pace: &Pace, counts: &mut WatcherCounts) {
         match (self.standing(pace), &self.failure) {
             (Some(snapshot), failure) => {
-                counts.oldest = counts.oldest.max(snapshot.at().elapsed());
+                counts.oldest = counts.oldest.max(snapshot.facts().at.elapsed());
                 match failure {
                     None => counts.fresh += 1,
                     Some(_) => counts.stale += 1,

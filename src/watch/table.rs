@@ -2,9 +2,15 @@
 //! gets no more, and whoever holds less takes the place of the largest holder's longest unasked
 //! source.
 
-use std::{collections::HashMap, fmt, hash::Hash, sync::Arc};
+use std::{
+    collections::HashMap,
+    fmt,
+    hash::Hash,
+    sync::{Arc, Mutex},
+};
 
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::{sync::watch::Receiver, time::Instant};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     demand::Demand,
@@ -24,42 +30,28 @@ pub trait Watched: Clone + fmt::Debug + Eq + Hash + Send + Sync + 'static {
     /// What is known of it.
     type Snapshot: Snapshot;
 
-    /// The stream.
-    fn stream(&self) -> &StreamSource;
-
-    /// The lease table, of an application.
-    fn table(&self) -> Option<&LeaseTable>;
+    /// The stream, and the lease table of an application.
+    fn names(&self) -> (&StreamSource, Option<&LeaseTable>);
 
     /// A fetcher, which asks nothing yet.
     fn fetcher(&self, fetchers: &dyn Fetchers) -> Box<dyn Fetch<Snapshot = Self::Snapshot>>;
 
     /// The watchers of such sources.
-    fn watchers(table: &Table) -> &HashMap<Self, Watcher<Self::Snapshot>>;
-
-    /// The same, to change them.
-    fn watchers_mut(table: &mut Table) -> &mut HashMap<Self, Watcher<Self::Snapshot>>;
+    fn watchers(table: &mut Table) -> &mut HashMap<Self, Watcher<Self::Snapshot>>;
 }
 
 impl Watched for StreamSource {
     type Snapshot = StreamSnapshot;
 
-    fn stream(&self) -> &StreamSource {
-        self
-    }
-
-    fn table(&self) -> Option<&LeaseTable> {
-        None
+    fn names(&self) -> (&StreamSource, Option<&LeaseTable>) {
+        (self, None)
     }
 
     fn fetcher(&self, fetchers: &dyn Fetchers) -> Box<dyn Fetch<Snapshot = Self::Snapshot>> {
         fetchers.stream(self)
     }
 
-    fn watchers(table: &Table) -> &HashMap<Self, Watcher<Self::Snapshot>> {
-        &table.streams
-    }
-
-    fn watchers_mut(table: &mut Table) -> &mut HashMap<Self, Watcher<Self::Snapshot>> {
+    fn watchers(table: &mut Table) -> &mut HashMap<Self, Watcher<Self::Snapshot>> {
         &mut table.streams
     }
 }
@@ -67,23 +59,15 @@ impl Watched for StreamSource {
 impl Watched for ApplicationSource {
     type Snapshot = Arc<ApplicationSnapshot>;
 
-    fn stream(&self) -> &StreamSource {
-        &self.stream
-    }
-
-    fn table(&self) -> Option<&LeaseTable> {
-        Some(&self.table)
+    fn names(&self) -> (&StreamSource, Option<&LeaseTable>) {
+        (&self.stream, Some(&self.table))
     }
 
     fn fetcher(&self, fetchers: &dyn Fetchers) -> Box<dyn Fetch<Snapshot = Self::Snapshot>> {
         fetchers.application(self)
     }
 
-    fn watchers(table: &Table) -> &HashMap<Self, Watcher<Self::Snapshot>> {
-        &table.applications
-    }
-
-    fn watchers_mut(table: &mut Table) -> &mut HashMap<Self, Watcher<Self::Snapshot>> {
+    fn watchers(table: &mut Table) -> &mut HashMap<Self, Watcher<Self::Snapshot>> {
         &mut table.applications
     }
 }
@@ -91,21 +75,13 @@ impl Watched for ApplicationSource {
 /// A watcher as the table knows it. Dropping it ends its task.
 #[derive(Debug)]
 pub struct Watcher<S> {
-    pub(super) state: watch::Receiver<State<S>>,
-    pub(super) task: Task,
     /// Who asked first.
     pub(super) namespace: String,
     pub(super) demand: Arc<Demand>,
-}
-
-/// Ends when it is dropped.
-#[derive(Debug)]
-pub(super) struct Task(pub(super) JoinHandle<()>);
-
-impl Drop for Task {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
+    pub(super) state: Arc<Mutex<State<S>>>,
+    /// Says when the state changed; closed when the task is gone.
+    pub(super) changes: Receiver<()>,
+    pub(super) task: AbortOnDropHandle<()>,
 }
 
 /// The watched sources.
@@ -141,22 +117,24 @@ impl Table {
     fn remove_longest_unasked(&mut self, namespace: &str) {
         let stream = longest_unasked(&self.streams, namespace);
         let application = longest_unasked(&self.applications, namespace);
-        match (stream, application) {
-            (Some((at, stream)), other) if other.as_ref().is_none_or(|(its, _)| at <= *its) => {
-                self.remove(&stream);
-            }
-            (_, Some((_, application))) => self.remove(&application),
-            (_, None) => {}
+        let is_stream = match (&stream, &application) {
+            (Some((at, _)), Some((other, _))) => at <= other,
+            (stream, _) => stream.is_some(),
+        };
+        match (is_stream, stream, application) {
+            (true, Some((_, stream)), _) => self.remove(&stream),
+            (_, _, Some((_, application))) => self.remove(&application),
+            _ => {}
         }
     }
 
     pub(super) fn insert<W: Watched>(&mut self, source: W, watcher: Watcher<W::Snapshot>) {
         *self.shares.entry(watcher.namespace.clone()).or_default() += 1;
-        W::watchers_mut(self).insert(source, watcher);
+        W::watchers(self).insert(source, watcher);
     }
 
     pub(super) fn remove<W: Watched>(&mut self, source: &W) {
-        let Some(watcher) = W::watchers_mut(self).remove(source) else {
+        let Some(watcher) = W::watchers(self).remove(source) else {
             return;
         };
         if let Some(share) = self.shares.get_mut(&watcher.namespace) {
@@ -171,7 +149,7 @@ impl Table {
 fn longest_unasked<W: Watched>(
     watchers: &HashMap<W, Watcher<W::Snapshot>>,
     namespace: &str,
-) -> Option<(tokio::time::Instant, W)> {
+) -> Option<(Instant, W)> {
     let its = watchers
         .iter()
         .filter(|(_, watcher)| watcher.namespace == namespace);

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use futures::FutureExt as _;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{info, warn};
 
@@ -12,7 +13,7 @@ use super::{
     Pace,
     decider::Decider,
     lock,
-    state::Snapshot,
+    state::{Facts, Snapshot},
     table::{Table, Watched},
 };
 use crate::{
@@ -47,8 +48,10 @@ impl<W: Watched> Watch<W> {
         let demand = Arc::clone(&self.decider.demand);
         let mut whole_at = Instant::now();
         loop {
+            // Whatever was asked for until now is in this request.
+            demand.more.notified().now_or_never();
             let request = FetchRequest {
-                lag: demand.wants_lag(self.pace.idle),
+                lag: demand.wants_lag(),
                 quick: Instant::now() < whole_at,
             };
             let fetched = self.decider.meanwhile(fetcher.fetch(request)).await;
@@ -84,7 +87,7 @@ impl<W: Watched> Watch<W> {
 
     /// Where a quick fetch is worth it before the next refresh.
     fn pause_before_quick_fetch(&self, snapshot: &W::Snapshot) -> Option<Duration> {
-        let application = snapshot.application()?;
+        let application = snapshot.facts().application?;
         if application.lag.as_ref()?.under_way {
             Some(FIRST_BACKOFF)
         } else if self.decider.demand.has_lag_followers() && application.is_idle() {
@@ -109,12 +112,12 @@ impl<W: Watched> Watch<W> {
         };
         let mut table = lock(&table);
         let Decider { source, demand, .. } = &self.decider;
-        if !demand.is_idle(self.pace.idle) {
+        if !demand.is_idle() {
             return false;
         }
-        let StreamSource { stream, region, .. } = source.stream();
+        let StreamSource { stream, region, .. } = source.names().0;
         info!(%stream, region, "nobody asks any more: no longer watched");
-        let its = W::watchers(&table).get(source);
+        let its = W::watchers(&mut table).get(source);
         if its.is_some_and(|watcher| Arc::ptr_eq(&watcher.demand, demand)) {
             table.remove(source);
         }
@@ -124,48 +127,53 @@ impl<W: Watched> Watch<W> {
 
 impl<W: Watched> Decider<W> {
     fn fetched(&mut self, snapshot: W::Snapshot) {
-        let decisions = self.state.borrow().decisions.clone();
+        let decisions = lock(&self.state).decisions.clone();
         let decisions = self.decide(&snapshot, &decisions, true);
-        let StreamSource { stream, region, .. } = self.source.stream();
-        let table = self.table_name();
-        self.state.send_if_modified(|state| {
-            let failure = state.failure.take();
-            if let Some(failure) = &failure {
-                let failures = failure.in_a_row;
-                info!(%stream, region, table, failures, "recovered");
+        let (StreamSource { stream, region, .. }, table) = self.source.names();
+        let table = table.map(|table| &table.name);
+        let Facts {
+            what,
+            count,
+            application,
+            ..
+        } = snapshot.facts();
+        let mut state = lock(&self.state);
+        let failure = state.failure.take();
+        if let Some(failure) = &failure {
+            let failures = failure.in_a_row;
+            info!(%stream, region, table, failures, "recovered");
+        }
+        let was = state.last_good.as_ref().map(|before| before.facts().count);
+        match was {
+            None => info!(%stream, region, table, count, "first answer: {what}"),
+            Some(was) if was != count => {
+                info!(%stream, region, table, count, was, "{what} changed");
             }
-            let (what, count) = snapshot.headline();
-            let was = state.last_good.as_ref().map(|before| before.headline().1);
-            match was {
-                None => info!(%stream, region, table, count, "first answer: {what}"),
-                Some(was) if was != count => {
-                    info!(%stream, region, table, count, was, "{what} changed");
-                }
-                Some(_) => {}
-            }
-            let is_news = snapshot.application().is_some() || was != Some(count);
-            state.last_good = Some(snapshot);
-            state.decisions = decisions;
-            is_news || failure.is_some()
-        });
+            Some(_) => {}
+        }
+        let is_news = application.is_some() || was != Some(count) || failure.is_some();
+        state.last_good = Some(snapshot);
+        state.decisions = decisions;
+        drop(state);
+        if is_news {
+            self.changes.send_replace(());
+        }
     }
 
     /// Says how often in a row.
     fn failed(&self, error: SourceError) -> u32 {
-        let mut failures = 0;
-        self.state.send_modify(|state| {
-            let before = state.failure.take();
-            let is_news = before
-                .as_ref()
-                .is_none_or(|before| before.error.code != error.code);
-            if is_news {
-                let StreamSource { stream, region, .. } = self.source.stream();
-                warn!(%stream, region, "{error}");
-            }
-            let failure = Failure::after(before, error);
-            failures = failure.in_a_row;
-            state.failure = Some(failure);
-        });
+        let mut state = lock(&self.state);
+        let before = state.failure.take();
+        let is_news = |before: &Failure| before.error.code != error.code;
+        if before.as_ref().is_none_or(is_news) {
+            let StreamSource { stream, region, .. } = self.source.names().0;
+            warn!(%stream, region, "{error}");
+        }
+        let failure = Failure::after(before, error);
+        let failures = failure.in_a_row;
+        state.failure = Some(failure);
+        drop(state);
+        self.changes.send_replace(());
         failures
     }
 }

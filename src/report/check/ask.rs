@@ -140,37 +140,31 @@ async fn fetch_application(
 
 async fn try_calls(aws: &Arc<Aws>, trigger: &Trigger, arns: &Arns, tried: &mut Vec<Permission>) {
     let stream = &trigger.stream;
-    let mut note = |action: &str, resource: &str, error: Option<&SourceError>| {
+    let mut note = |action: &str, error: Option<&SourceError>| {
         let denied = error.is_some_and(|error| error.kind == SourceErrorKind::AccessDenied);
         tried.push(Permission {
             action: action.to_owned(),
             ok: error.is_none(),
             error: error.map(ToString::to_string),
-            statement: denied.then(|| arns.statement(action, resource)),
+            statement: denied.then(|| arns.statement(action)),
         });
     };
     let work = match &trigger.scale_on {
         ScaleOn::OpenShards { .. } => {
             let open = shards::open_shards(aws, stream);
-            note(
-                "kinesis:DescribeStreamSummary",
-                &arns.stream,
-                open.describe().await.err().as_ref(),
-            );
-            note(
-                "kinesis:ListShards",
-                &arns.stream,
-                open.list_all().await.err().as_ref(),
-            );
+            let described = open.describe().await;
+            note("kinesis:DescribeStreamSummary", described.as_ref().err());
+            let listed = open.list_all().await;
+            note("kinesis:ListShards", listed.as_ref().err());
             return;
         }
         ScaleOn::Application(work) => work,
     };
     let reads = shards::application(aws, &work.application(stream));
     let leases = reads.leases().await;
-    note("dynamodb:Scan", &arns.table, leases.as_ref().err());
+    note("dynamodb:Scan", leases.as_ref().err());
     let listed = reads.shards().await;
-    note("kinesis:ListShards", &arns.stream, listed.as_ref().err());
+    note("kinesis:ListShards", listed.as_ref().err());
     let listed = match (work.measure, listed) {
         (Measure::Lag { .. }, Ok(listed)) => listed,
         (Measure::Lag { .. } | Measure::ReadableShards { .. }, _) => return,
@@ -179,18 +173,10 @@ async fn try_calls(aws: &Arc<Aws>, trigger: &Trigger, arns: &Arns, tried: &mut V
         return;
     };
     let iterator = reads.iterator(any.id.as_str(), &StartFrom::Latest).await;
-    note(
-        "kinesis:GetShardIterator",
-        &arns.stream,
-        failed(iterator.as_ref().err()),
-    );
+    note("kinesis:GetShardIterator", failed(iterator.as_ref().err()));
     if let Ok(iterator) = iterator {
         let page = reads.peek(&iterator).await;
-        note(
-            "kinesis:GetRecords",
-            &arns.stream,
-            failed(page.as_ref().err()),
-        );
+        note("kinesis:GetRecords", failed(page.as_ref().err()));
     }
 }
 
@@ -228,7 +214,12 @@ impl Arns {
         }
     }
 
-    fn statement(&self, action: &str, resource: &str) -> Value {
+    /// What would allow an action, on the one kind of resource that it has.
+    fn statement(&self, action: &str) -> Value {
+        let resource = match action.starts_with("dynamodb:") {
+            true => &self.table,
+            false => &self.stream,
+        };
         json!({"Effect": "Allow", "Action": [action], "Resource": [resource]})
     }
 }

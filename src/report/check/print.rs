@@ -3,10 +3,12 @@
 use std::fmt::{self, Write as _};
 
 use super::report::{Permission, Report, TriggerReport};
-use crate::report::explain::{
-    shards::{ApplicationView, ShardView},
-    shortened, time,
-    view::AnswerView,
+use crate::report::{
+    explain::{
+        shards::{ApplicationView, ShardView},
+        view::AnswerView,
+    },
+    text::{shortened, time},
 };
 
 /// Shards printed; tools get all of them.
@@ -126,7 +128,7 @@ fn print_application(application: &ApplicationView, out: &mut String) -> fmt::Re
 
 fn print_shard(shard: &ShardView, out: &mut String) -> fmt::Result {
     let open = if shard.closed { "closed" } else { "open" };
-    write!(out, "    {} {open}, {}", shard.id, shard.state.word())?;
+    write!(out, "    {} {open}, {}", shard.id, shard.state.names().1)?;
     if let Some(age) = shard.age_ms {
         write!(out, " for {}", time(age))?;
     }

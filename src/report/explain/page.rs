@@ -9,9 +9,11 @@ use maud::{Markup, html};
 
 use super::{
     chart::{Chart, Line},
-    html::{count, document, link, time},
+    html::{count, document, link},
     view::{AnswerView, AnsweredView, DecisionView, Index, Object, Short, TriggerView},
 };
+
+use crate::report::text::time;
 
 /// The most ScaledObjects on the page of all. The JSON has every one.
 const MOST_LINES: usize = 1_000;

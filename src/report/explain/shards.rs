@@ -104,17 +104,17 @@ pub enum ShardState {
 }
 
 impl ShardState {
-    /// In words.
-    pub fn word(self) -> &'static str {
+    /// As the JSON and the style sheet name it, and in words.
+    pub fn names(self) -> (&'static str, &'static str) {
         match self {
-            Self::Unread => "unread",
-            Self::Undecided => "undecided",
-            Self::Drained => "drained",
-            Self::Readable => "readable",
-            Self::CaughtUp => "caught up",
-            Self::Waits => "waits",
-            Self::Finished => "finished",
-            Self::NotWanted => "not wanted",
+            Self::Unread => ("unread", "unread"),
+            Self::Undecided => ("undecided", "undecided"),
+            Self::Drained => ("drained", "drained"),
+            Self::Readable => ("readable", "readable"),
+            Self::CaughtUp => ("caughtUp", "caught up"),
+            Self::Waits => ("waits", "waits"),
+            Self::Finished => ("finished", "finished"),
+            Self::NotWanted => ("notWanted", "not wanted"),
         }
     }
 }

@@ -69,7 +69,8 @@ impl Activity {
 
     async fn next_state(&mut self) -> bool {
         loop {
-            let active = self.subscription.answer().map(|answer| answer.active);
+            let answer = self.watchers.current(&self.trigger);
+            let active = answer.and_then(|answer| Some(answer.ok()?.active));
             let due = Instant::now() >= self.repeat_at;
             if due {
                 self.repeat_at = Instant::now() + self.repeat;

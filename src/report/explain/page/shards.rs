@@ -3,24 +3,13 @@
 
 use maud::{Markup, html};
 
-use crate::report::explain::{
-    html::{shortened, time},
-    shards::{ApplicationView, ShardState, ShardView},
+use crate::report::{
+    explain::shards::{ApplicationView, ShardView},
+    text::{shortened, time},
 };
 
 /// Shards on a page, the worst first. The JSON has every one.
 const MOST_SHARDS: usize = 100;
-
-const STATES: [ShardState; 8] = [
-    ShardState::Unread,
-    ShardState::Undecided,
-    ShardState::Drained,
-    ShardState::Readable,
-    ShardState::CaughtUp,
-    ShardState::Waits,
-    ShardState::Finished,
-    ShardState::NotWanted,
-];
 
 /// All shards in one strip, and the worst of them one by one. `threshold`: `lagThreshold` in ms.
 pub(super) fn table(application: &ApplicationView, threshold: Option<u64>) -> Markup {
@@ -51,28 +40,24 @@ pub(super) fn table(application: &ApplicationView, threshold: Option<u64>) -> Ma
 
 /// How many shards there are of each state.
 fn strip(shards: &[ShardView]) -> Markup {
-    let counts = STATES.map(|state| {
-        let count = shards.iter().filter(|shard| shard.state == state).count();
-        (state, count)
-    });
+    // They come sorted by state.
     let mut at = 0;
-    let parts: Vec<_> = counts
-        .into_iter()
-        .filter(|(_, count)| *count > 0)
-        .map(|(state, count)| {
-            at += count;
-            (state, at - count, count)
+    let parts: Vec<_> = shards
+        .chunk_by(|one, other| one.state == other.state)
+        .map(|equal| {
+            at += equal.len();
+            (equal[0].state, at - equal.len(), equal.len())
         })
         .collect();
     html! {
         svg.strip viewBox=(format!("0 0 {} 1", at.max(1))) preserveAspectRatio="none" role="img" aria-label="Shards by state" {
             @for (state, from, count) in &parts {
-                rect class=(class(*state)) x=(from) y="0" width=(count) height="1" vector-effect="non-scaling-stroke" {}
+                rect class=(state.names().0) x=(from) y="0" width=(count) height="1" vector-effect="non-scaling-stroke" {}
             }
         }
         div.legend {
             @for (state, _, count) in &parts {
-                span class=(format!("state {}", class(*state))) { (count) " " (state.word()) }
+                span class=(format!("state {}", state.names().0)) { (count) " " (state.names().1) }
             }
         }
     }
@@ -83,8 +68,10 @@ fn row(shard: &ShardView, threshold: Option<u64>, longest: u64) -> Markup {
         .age_ms
         .zip(threshold)
         .is_some_and(|(age, most)| age > most);
-    let class = if late { "late" } else { class(shard.state) };
-    let word = if late { "late" } else { shard.state.word() };
+    let (class, word) = match late {
+        true => ("late", "late"),
+        false => shard.state.names(),
+    };
     let lease = shard.lease.as_ref();
     html! {
         tr {
@@ -135,19 +122,5 @@ fn bar(class: &str, age: u64, threshold: Option<u64>, longest: u64) -> Markup {
                 line.mark x1=(part(threshold)) x2=(part(threshold)) y1="0" y2="6" vector-effect="non-scaling-stroke" {}
             }
         }
-    }
-}
-
-/// As the JSON and the style sheet name it.
-fn class(state: ShardState) -> &'static str {
-    match state {
-        ShardState::Unread => "unread",
-        ShardState::Undecided => "undecided",
-        ShardState::Drained => "drained",
-        ShardState::Readable => "readable",
-        ShardState::CaughtUp => "caughtUp",
-        ShardState::Waits => "waits",
-        ShardState::Finished => "finished",
-        ShardState::NotWanted => "notWanted",
     }
 }
