@@ -108,13 +108,6 @@ fn the_librarys_imports_go_one_way() {
 }
 
 #[test]
-fn the_librarys_imports_go_one_way() {
-    let root = "crates/kinesis-consumer/src";
-    let wrong = Crate::read(root, sources(root)).against(&LIBRARY, &[]);
-    assert!(wrong.is_empty(), "{wrong:#?}");
-}
-
-#[test]
 fn what_ships_does_not_link_the_emulators() {
     for manifest in [
         "Cargo.toml",
