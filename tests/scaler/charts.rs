@@ -80,16 +80,9 @@ async fn dashboard_and_rules_name_what_is_exported() {
         .wait_for_calls("GetRecords", 2)
         .await;
     wait_for_value(&mut client, &application.trigger("lag", &[]), 1.0).await;
-    let scraped = async {
-        loop {
-            let (_, scrape) = http_get(application.stack.admin, "/metrics").await;
-            let exported = queries::exported(&scrape);
-            if exported.contains("keda_kinesis_scaler_shard_oldest_unread_age_seconds") {
-                return scrape;
-            }
-        }
-    };
-    let scrape = eventually("the age of an unread record", scraped).await;
+    let age = "keda_kinesis_scaler_shard_oldest_unread_age_seconds";
+    let has_age = |text: &str| queries::exported(text).contains(age);
+    let scrape = scraped(application.stack.admin, age, has_age).await;
     worker.stop().await;
 
     let exported = queries::exported(&scrape);

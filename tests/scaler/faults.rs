@@ -3,8 +3,7 @@
 
 use std::time::Duration;
 
-use crate::support::{self, Stack, eventually, value, wait_for_code, wait_for_value};
-use axum::{Router, routing::post};
+use crate::support::{self, Scripted, Stack, eventually, value, wait_for_code, wait_for_value};
 use embedded_kinesis::{FOREVER, Fault};
 use rstest::rstest;
 use tonic::{Code, Status};
@@ -186,12 +185,9 @@ async fn a_first_answer_that_hangs_is_not_waited_for() {
 #[tokio::test]
 async fn a_200_without_a_count_is_no_zero(#[case] answer: &'static str) {
     let stack = Stack::start().await;
-    let router = Router::new().route("/", post(async move || answer));
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let endpoint = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(async move { axum::serve(listener, router).await });
+    let aws = Scripted::start(move |_, _| Ok(serde_json::from_str(answer).unwrap())).await;
     let mut client = stack.client().await;
-    let object = stack.object("orders", &[("awsEndpoint", &endpoint)]);
+    let object = stack.object("orders", &[("awsEndpoint", &aws.endpoint)]);
     let status = value(&mut client, &object).await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable);
     broken(&status, "UnreadableAnswer");

@@ -3,14 +3,13 @@
 
 use std::collections::HashMap;
 
-use axum::{Router, routing::post};
 use embedded_kinesis::{Config, EmbeddedKinesis, FOREVER, Fault};
 use serde::Deserialize;
 use serde_json::json;
 use tonic::Code;
 
 use crate::support::{
-    self, Process,
+    self, Process, Scripted,
     keda::{Answer, Keda},
 };
 
@@ -143,17 +142,12 @@ async fn kinesis() -> EmbeddedKinesis {
 }
 
 /// An endpoint with an answer that no real stream gives: no open shards.
-async fn no_open_shards() -> String {
+async fn no_open_shards() -> Scripted {
     let answer = json!({"StreamDescriptionSummary": {
         "StreamName": "orders", "StreamARN": "arn:aws:kinesis:us-east-1:111122223333:stream/orders", "StreamStatus": "ACTIVE",
         "RetentionPeriodHours": 24, "StreamCreationTimestamp": 1.0, "EnhancedMonitoring": [], "OpenShardCount": 0,
     }});
-    let answer = answer.to_string();
-    let router = Router::new().route("/", post(async move || answer));
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move { axum::serve(listener, router).await });
-    format!("http://{address}")
+    Scripted::start(move |_, _| Ok(answer.clone())).await
 }
 
 /// The binary, allowed to ask loopback endpoints, and KEDA at it.
@@ -184,7 +178,7 @@ async fn answers_are_the_built_ins_or_in_the_table() {
     }
     for case in &fixture.cases {
         let endpoint = match case.open_shards {
-            0 => empty.clone(),
+            0 => empty.endpoint.clone(),
             5 => kinesis.endpoint().to_string(),
             other => panic!("{}: a stream with {other} open shards", case.id),
         };

@@ -1,31 +1,23 @@
 //! A stream over the wire: whole lists or errors, and what a gate sees.
 
 use std::{
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use async_trait::async_trait;
-use aws_credential_types::Credentials;
 use embedded_kinesis::{Config, EmbeddedKinesis, FOREVER, Fault};
 use kinesis_edge::{
     ClientSettings, Connection, ConnectionSettings, Failure, Gate, Kind, Service, ShardFilter,
-    SharedCredentialsProvider, StartFrom, Stream,
+    StartFrom, Stream,
 };
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpListener,
-    sync::{Semaphore, SemaphorePermit},
-};
+use test_support::{Scripted, aws};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 async fn connection() -> Connection {
-    let keys = Credentials::new("key", "secret", None, None, "test");
     Connection::open(ConnectionSettings {
         region: Some("us-east-1".to_owned()),
-        credentials: Some(SharedCredentialsProvider::new(keys)),
+        credentials: Some(aws::credentials(aws::ACCESS_KEY)),
         client: ClientSettings {
             attempts: Some(1),
             ..ClientSettings::default()
@@ -120,48 +112,29 @@ async fn tokens_that_always_expire_end_it() {
     assert_eq!(kinesis.count("ListShards"), 3);
 }
 
-/// Answers everything with the same body, one call a connection.
-async fn parrot(body: &'static str) -> (String, Arc<AtomicUsize>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let address = listener.local_addr().expect("an address");
-    let calls = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&calls);
-    tokio::spawn(async move {
-        while let Ok((mut socket, _)) = listener.accept().await {
-            let mut request = Vec::new();
-            // The body of every request ends so.
-            while !request.ends_with(b"}")
-                && socket.read_buf(&mut request).await.is_ok_and(|n| n > 0)
-            {}
-            counted.fetch_add(1, Ordering::Relaxed);
-            let answer = format!(
-                "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
-                body.len()
-            );
-            let _ = socket.write_all(answer.as_bytes()).await;
-        }
-    });
-    (format!("http://{address}"), calls)
+/// Answers everything with the same body.
+async fn parrot(body: &'static str) -> Scripted {
+    Scripted::start(move |_, _| Ok(serde_json::from_str(body).expect("JSON"))).await
 }
 
 #[tokio::test]
 async fn a_list_that_does_not_end_is_refused() {
-    let (endpoint, calls) = parrot(r#"{"Shards": [], "NextToken": "on and on"}"#).await;
-    let failure = stream(&endpoint).await.shards(ShardFilter::All).await;
+    let aws = parrot(r#"{"Shards": [], "NextToken": "on and on"}"#).await;
+    let failure = stream(&aws.endpoint).await.shards(ShardFilter::All).await;
     let failure = failure.expect_err("no list");
     assert_eq!(
         (failure.kind, failure.service),
         (Kind::Senseless, Service::Kinesis)
     );
     assert!(failure.to_string().contains("does not end"), "{failure}");
-    assert_eq!(calls.load(Ordering::Relaxed), 100);
+    assert_eq!(aws.calls("ListShards").len(), 100);
 }
 
 #[tokio::test]
 async fn a_count_is_none_without_a_number() {
     for body in ["{}", r#"{"StreamDescriptionSummary": {}}"#] {
-        let (endpoint, _) = parrot(body).await;
-        let count = stream(&endpoint).await.open_shard_count().await;
+        let aws = parrot(body).await;
+        let count = stream(&aws.endpoint).await.open_shard_count().await;
         let failure = count.expect_err("no count");
         assert_eq!(failure.kind, Kind::Unavailable, "{failure}");
         assert!(failure.message.contains("OpenShardCount"), "{failure}");

@@ -233,6 +233,24 @@ pub async fn wait_for_code(client: &mut Client, object: &ScaledObjectRef, code: 
     }
 }
 
+/// Scrapes until the metrics are as wanted.
+pub async fn scraped(admin: SocketAddr, what: &str, wanted: impl Fn(&str) -> bool) -> String {
+    let mut last = String::new();
+    let scraping = async {
+        loop {
+            last = http_get(admin, "/metrics").await.1;
+            if wanted(&last) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    if tokio::time::timeout(PATIENCE, scraping).await.is_err() {
+        panic!("waited in vain for {what} in\n{last}");
+    }
+    last
+}
+
 /// The shards of an application as `/explain` has them, in short: `0 finished, 1 unread, 2 waits`.
 pub fn shard_states(application: &serde_json::Value) -> String {
     let shards = application["shards"].as_array().unwrap().iter();
