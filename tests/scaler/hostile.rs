@@ -152,9 +152,9 @@ async fn clients_that_break_off_leave_nothing_behind() {
 async fn a_flood_of_calls_on_one_connection_does_not_starve_another() {
     let stack = Stack::with(|config, tuning| {
         config.aws.timeout = support::PATIENCE;
-        // Longer than a busy machine takes to send all of the flood: nobody makes room meanwhile.
+        // A busy machine needs more than 2 s to send the flood; an RPC may take 10 s in all.
         let mut pace = keda_kinesis_scaler::watch::Pace::from(&config.aws);
-        pace.first_answer = Duration::from_secs(15);
+        pace.first_answer = Duration::from_secs(8);
         tuning.pace = Some(pace);
     })
     .await;
@@ -183,11 +183,11 @@ async fn a_flood_of_calls_on_one_connection_does_not_starve_another() {
         shed > 1_000,
         "calls in flight are bounded: {shed} were shed"
     );
-    assert!(
-        codes
-            .iter()
-            .all(|code| matches!(code, Code::ResourceExhausted | Code::Unavailable))
-    );
+    let others = codes
+        .iter()
+        .filter(|code| !matches!(code, Code::ResourceExhausted | Code::Unavailable));
+    let others: Vec<_> = others.collect();
+    assert!(others.is_empty(), "{others:?}");
 }
 
 #[tokio::test]

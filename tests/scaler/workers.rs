@@ -12,6 +12,7 @@ use crate::support::*;
 use aws_sdk_kinesis::{operation::put_record::PutRecordOutput, primitives::Blob};
 use keda_kinesis_scaler::proto::ScaledObjectRef;
 use serde_json::Value;
+use tokio::time::sleep;
 
 /// As [`shard_states`]. Workers delete the leases of finished shards in the end: then nobody wants
 /// those any more.
@@ -71,6 +72,7 @@ impl<'a> Observer<'a> {
             while (last.0.as_str(), last.1) != (wanted, active) {
                 let (application, active) = self.look().await;
                 last = (states(&application), active);
+                sleep(Duration::from_millis(5)).await;
             }
         };
         if tokio::time::timeout(PATIENCE, looked).await.is_err() {
@@ -83,7 +85,9 @@ impl<'a> Observer<'a> {
         let lists = self.lists().await;
         let looked = async {
             // The first may have begun before, and the third begins when the second is over.
-            while self.lists().await < lists + 3.0 {}
+            while self.lists().await < lists + 3.0 {
+                sleep(Duration::from_millis(5)).await;
+            }
         };
         eventually("a look", looked).await;
     }
@@ -118,7 +122,7 @@ async fn produce(application: &Application, written: &AtomicUsize, stop: &Atomic
         let number = written.fetch_add(1, Ordering::Relaxed);
         put(application, &format!("key {number}")).await;
         // Some load, not all there can be: each record costs the worker a checkpoint.
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        sleep(Duration::from_millis(5)).await;
     }
 }
 
@@ -133,6 +137,19 @@ async fn a_reshard_under_load_is_seen_parents_first_then_children_then_nothing()
     let (written, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
     let load = produce(&application, &written, &stop);
     let seen = async {
+        // What the worker may process is used up, and each shard has a record beyond that.
+        let used_up = async {
+            while worker.may.available_permits() > 0 {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        eventually("ten records to be processed", used_up).await;
+        for hash_key in [0, u128::MAX] {
+            let put = application.stack.aws.put_record().stream_name("orders");
+            let put = put.partition_key("beyond").data(Blob::new("secret data"));
+            let put = put.explicit_hash_key(hash_key.to_string());
+            put.send().await.unwrap();
+        }
         observer.until("0 unread, 1 unread", true).await;
         application.stack.update_shard_count("orders", 4).await;
         let waiting = "0 unread, 1 unread, 2 waits, 3 waits, 4 waits, 5 waits";
@@ -145,13 +162,14 @@ async fn a_reshard_under_load_is_seen_parents_first_then_children_then_nothing()
         }
         assert_eq!(observer.readable().await, 2.0);
 
-        // The worker reads the parents to their ends, a few records at a time.
+        // The worker reads the parents to their ends, a part at a time.
+        let part = written.load(Ordering::Relaxed) / 10 + 1;
         let is_over = |application: &Value| {
             let states = states(application);
             states.starts_with("0 finished, 1 finished")
         };
         while !is_over(&observer.look().await.0) {
-            worker.may.add_permits(5);
+            worker.may.add_permits(part);
             observer.next_look().await;
         }
         let children = "0 finished, 1 finished, 2 unread, 3 unread, 4 unread, 5 unread";
