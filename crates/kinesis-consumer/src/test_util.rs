@@ -126,7 +126,7 @@ pub struct TestLease {
 impl TestLease {
     /// The batch goes to the processor: it can be checkpointed from now on.
     pub fn deliver(&self, batch: &Batch) {
-        self.checkpointer.take_rejected();
+        self.checkpointer.take_rejected(batch);
         if let Some(last) = batch.records.last() {
             self.checkpointer
                 .deliver_to(Checkpoint::At(last.position()));

@@ -221,8 +221,11 @@ impl Checkpointer {
     }
 
     /// Ends the batch; returns how many of its records were rejected.
-    pub(crate) fn take_rejected(&self) -> usize {
-        std::mem::take(&mut self.progress().rejected).len()
+    pub(crate) fn take_rejected(&self, batch: &Batch) -> usize {
+        let rejected = std::mem::take(&mut self.progress().rejected);
+        let first = batch.records.first().map(Record::position);
+        // What was acknowledged before the batch failed has not come again.
+        first.map_or(0, |first| rejected.range(first..).count())
     }
 
     fn progress(&self) -> MutexGuard<'_, Progress> {

@@ -138,7 +138,8 @@ where
 
 // === any processor behind one type ===
 
-type Call<'a, T = Result<(), ProcessorError>> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+pub(crate) type Call<'a, T = Result<(), ProcessorError>> =
+    Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Makes the processor of a lease.
 pub(crate) type Factory = dyn Fn(LeaseKey) -> Box<dyn AnyProcessor> + Send + Sync;

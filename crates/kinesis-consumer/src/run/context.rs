@@ -52,12 +52,8 @@ impl Context {
         operation: &'static str,
         error: &TableError,
     ) {
-        self.failed(
-            shard,
-            operation,
-            matches!(error, TableError::Throttled(_)),
-            error,
-        );
+        let throttled = matches!(error, TableError::Throttled(_));
+        self.failed(shard, operation, throttled, error);
     }
 
     /// Reports a Kinesis call that is tried again.
@@ -67,12 +63,8 @@ impl Context {
         operation: &'static str,
         error: &KinesisError,
     ) {
-        self.failed(
-            shard,
-            operation,
-            matches!(error, KinesisError::Throttled(_)),
-            error,
-        );
+        let throttled = matches!(error, KinesisError::Throttled(_));
+        self.failed(shard, operation, throttled, error);
     }
 
     fn failed(

@@ -28,7 +28,7 @@ use crate::{
         checkpointer::{Checkpointer, LeaseHandle},
         error::Error,
         event::Event,
-        processor::AnyProcessor,
+        processor::{AnyProcessor, Call},
     },
     model::{lease::Lease, record::Batch, sequence::Checkpoint, shard::ChildShard},
     run::{
@@ -266,29 +266,17 @@ impl ShardConsumer {
             self.confirm().await?;
             self.checkpointer
                 .deliver_to(last.max(processed_before.clone()));
-            let Self {
-                context,
-                stop,
-                processor,
-                checkpointer,
-                ..
-            } = self;
-            let Some(processor) = processor else {
-                return Err(Leave::Abandoned);
-            };
-            let began = Instant::now();
-            let working = context.load.work();
-            let outcome = bounded(
-                stop,
-                attend(processor.process_records(&batch, checkpointer)),
-            )
-            .await;
+            let context = Arc::clone(&self.context);
+            let (began, working) = (Instant::now(), context.load.work());
+            let outcome = self
+                .call(|processor, to| processor.process_records(&batch, to))
+                .await;
             drop(working);
-            if let Some(Ok(())) = outcome {
+            if let Ok(Ok(())) = outcome {
                 self.context.report(Event::Processed {
                     shard: self.lease.key().clone(),
                     records: batch.records.len(),
-                    rejected: self.checkpointer.take_rejected(),
+                    rejected: self.checkpointer.take_rejected(&batch),
                     bytes: batch.records.iter().map(|record| record.data.len()).sum(),
                     millis_behind_latest: batch.millis_behind_latest,
                     took: began.elapsed(),
@@ -299,7 +287,7 @@ impl ShardConsumer {
             let checkpoint = self.lease.copy().await.checkpoint;
             self.checkpointer
                 .deliver_to(processed_before.clone().max(checkpoint.clone()));
-            let error = outcome.ok_or(Leave::Abandoned)?.err().unwrap_or_default();
+            let error = outcome?.err().unwrap_or_default();
             batch
                 .records
                 .retain(|record| Checkpoint::At(record.position()) > checkpoint);
@@ -323,19 +311,22 @@ impl ShardConsumer {
     }
 
     async fn shutdown_requested(&mut self) {
-        let Self {
-            stop,
-            processor,
-            checkpointer,
-            ..
-        } = self;
-        let Some(processor) = processor else { return };
-        if let Some(Err(error)) =
-            bounded(stop, attend(processor.shutdown_requested(checkpointer))).await
+        let requested = self.call(|processor, to| processor.shutdown_requested(to));
+        if let Ok(Err(error)) = requested.await
             && !self.lease.is_over()
         {
             self.report_failure(1, error, Duration::ZERO);
         }
+    }
+
+    /// Calls the processor, until the shutdown deadline at the most.
+    async fn call<'a>(
+        &'a mut self,
+        work: impl FnOnce(&'a mut dyn AnyProcessor, &'a Checkpointer) -> Call<'a> + Send,
+    ) -> Result<Result<(), String>, Leave> {
+        let processor = self.processor.as_deref_mut().ok_or(Leave::Abandoned)?;
+        let work = attend(work(processor, &self.checkpointer));
+        bounded(&mut self.stop, work).await.ok_or(Leave::Abandoned)
     }
 
     /// Before user code is called: the lease is surely ours.

@@ -1,11 +1,7 @@
 //! A closed shard's end: the children's leases come first, so that no hash key is ever without a
 //! lease.
 
-use super::{
-    Leave, ShardConsumer,
-    attend::{attend, bounded},
-    table_failures,
-};
+use super::{Leave, ShardConsumer, table_failures};
 use crate::{
     decide::shard_sync,
     edge::{kinesis::ShardFilter, lease_table::TableError},
@@ -28,17 +24,8 @@ impl ShardConsumer {
         let mut attempt = 0;
         loop {
             self.confirm().await?;
-            let Self {
-                stop,
-                processor,
-                checkpointer,
-                ..
-            } = self;
-            let Some(processor) = processor else {
-                return Err(Leave::Abandoned);
-            };
-            let work = attend(processor.shard_ended(checkpointer));
-            match bounded(stop, work).await.ok_or(Leave::Abandoned)? {
+            let ended = self.call(|processor, to| processor.shard_ended(to)).await?;
+            match ended {
                 Ok(()) => break,
                 Err(error) => self.failed(&mut attempt, &mut failures, &error).await?,
             }
