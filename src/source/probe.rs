@@ -92,7 +92,7 @@ impl Probe {
     /// Nothing asked yet. `start`: where a shard without a lease will be started.
     pub fn new(lease: Option<&Lease>, start: Option<&Checkpoint>, closed: bool) -> Self {
         Self {
-            position: Position::of(lease, start),
+            position: Position::from_lease(lease, start),
             closed,
             verdict: None,
             about: None,
@@ -107,7 +107,7 @@ impl Probe {
     /// What shards and leases say now. A moved checkpoint calls for a new probe; until then the
     /// last verdict holds.
     pub fn follow(&mut self, lease: Option<&Lease>, start: Option<&Checkpoint>, closed: bool) {
-        let position = Position::of(lease, start);
+        let position = Position::from_lease(lease, start);
         if position != self.position {
             *self = Self {
                 verdict: self.verdict.take(),
@@ -334,7 +334,7 @@ impl Probe {
 }
 
 impl Position {
-    fn of(lease: Option<&Lease>, start: Option<&Checkpoint>) -> Self {
+    fn from_lease(lease: Option<&Lease>, start: Option<&Checkpoint>) -> Self {
         let checkpoint = lease.map(|lease| &lease.checkpoint).or(start);
         Self {
             checkpoint: checkpoint.cloned().unwrap_or(Checkpoint::TrimHorizon),

@@ -31,7 +31,7 @@ impl Mode {
     pub const ALL: [Self; 3] = [Self::OpenShards, Self::ReadableShards, Self::Lag];
 
     /// The mode of a trigger.
-    pub fn of_trigger(trigger: &Trigger) -> Self {
+    pub fn from_trigger(trigger: &Trigger) -> Self {
         match &trigger.scale_on {
             ScaleOn::OpenShards { .. } => Self::OpenShards,
             ScaleOn::Application(work) => match work.measure {
@@ -67,7 +67,7 @@ pub fn understood(trigger: &Trigger) -> Vec<Pair> {
         Stream::Arn(arn) => is("streamArn", arn.clone()),
     }
     is("awsRegion", region.clone());
-    is("scaleOn", Mode::of_trigger(trigger).name().to_owned());
+    is("scaleOn", Mode::from_trigger(trigger).name().to_owned());
     is("shardCount", trigger.shard_count.to_string());
     let mut table_endpoint = None;
     match &trigger.scale_on {

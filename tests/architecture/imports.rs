@@ -108,8 +108,8 @@ fn tokens(text: &str) -> Vec<String> {
         let is_word = |c: char| c.is_alphanumeric() || c == '_';
         let length = if rest.starts_with("//") {
             rest.find('\n').unwrap_or(rest.len())
-        } else if rest.starts_with("r#\"") {
-            3 + rest[3..].find("\"#").unwrap() + 2
+        } else if let Some(raw) = rest.strip_prefix("r#\"") {
+            3 + raw.find("\"#").unwrap() + 2
         } else if first == '"' {
             let mut escaped = false;
             let end = rest[1..].find(|c| {

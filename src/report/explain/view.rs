@@ -195,7 +195,7 @@ impl Short {
         let last = entry.answers.back();
         Self {
             stream: entry.trigger.stream.stream.to_string(),
-            scale_on: Mode::of_trigger(&entry.trigger).name(),
+            scale_on: Mode::from_trigger(&entry.trigger).name(),
             asked_seconds_ago: now.seconds_since(entry.asked),
             answer: last.map(|last| AnswerView::new(&last.answer, entry.trigger.shard_count)),
         }

@@ -105,7 +105,7 @@ impl ApplicationFetcher {
         let leases_found = found.is_some();
         let leases = found.unwrap_or_default();
         self.log_malformed(&leases.malformed);
-        if let Some(shard) = self.of_an_older_stream(&shards, &leases.leases) {
+        if let Some(shard) = self.shard_of_an_older_stream(&shards, &leases.leases) {
             return Err(self.failure(
                 "StreamMadeAnew",
                 &format!("the lease of {shard} is of an older stream of this name"),
@@ -218,7 +218,7 @@ impl ApplicationFetcher {
 
     /// A shard whose lease was finished, or is ahead, before the stream began: the stream was
     /// deleted and made anew. One list may lag behind a reshard, two in a row do not.
-    fn of_an_older_stream(&mut self, shards: &[Shard], leases: &[Lease]) -> Option<ShardId> {
+    fn shard_of_an_older_stream(&mut self, shards: &[Shard], leases: &[Lease]) -> Option<ShardId> {
         let shard = open_but_finished(leases, shards).or_else(|| recreated(leases, shards));
         self.older = if shard.is_some() { self.older + 1 } else { 0 };
         shard.filter(|_| self.older >= 2)
