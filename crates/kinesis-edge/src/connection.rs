@@ -14,7 +14,7 @@ use aws_smithy_http_client::{
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 
 use crate::{
-    ConnectionSettings, DynamoDbClient, Failure, Gate, KinesisClient, Service,
+    AwsClock, ConnectionSettings, DynamoDbClient, Failure, Gate, KinesisClient, Service,
     SharedCredentialsProvider, call::Calls,
 };
 
@@ -23,6 +23,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Connection {
     config: SdkConfig,
+    clock: AwsClock,
 }
 
 impl Connection {
@@ -48,13 +49,20 @@ impl Connection {
         if let Some(credentials) = credentials {
             loader = loader.credentials_provider(credentials);
         }
-        let config = loader.load().await;
-        Self { config }
+        Self {
+            config: loader.load().await,
+            clock: AwsClock::default(),
+        }
     }
 
     /// The region, if one was named anywhere.
     pub fn region(&self) -> Option<&str> {
         self.config.region().map(AsRef::as_ref)
+    }
+
+    /// AWS's own time, as the clients of this connection heard it.
+    pub fn clock(&self) -> &AwsClock {
+        &self.clock
     }
 
     /// The same identity in another region, with credentials cached apart, so that dropping it and
@@ -67,7 +75,8 @@ impl Connection {
             .region(Region::new(region.to_owned()))
             .identity_cache(IdentityCache::lazy().build())
             .build();
-        Self { config }
+        let clock = AwsClock::default();
+        Self { config, clock }
     }
 
     /// The role `arn`, which this identity assumes by its own region's STS when it is first needed.
@@ -85,12 +94,14 @@ impl Connection {
             .to_builder()
             .credentials_provider(provider)
             .build();
-        Self { config }
+        let clock = self.clock.clone();
+        Self { config, clock }
     }
 
     /// A Kinesis client, at AWS's own endpoint (or the environment's) or at that one.
     pub fn kinesis(&self, endpoint: Option<&str>) -> KinesisClient {
-        let mut config = aws_sdk_kinesis::config::Builder::from(&self.config);
+        let config = aws_sdk_kinesis::config::Builder::from(&self.config);
+        let mut config = config.interceptor(self.clock.clone());
         if let Some(endpoint) = endpoint {
             config.set_endpoint_url(Some(endpoint.to_owned()));
         }
@@ -99,7 +110,8 @@ impl Connection {
 
     /// A DynamoDB client, at AWS's own endpoint (or the environment's) or at that one.
     pub fn dynamodb(&self, endpoint: Option<&str>) -> DynamoDbClient {
-        let mut config = aws_sdk_dynamodb::config::Builder::from(&self.config);
+        let config = aws_sdk_dynamodb::config::Builder::from(&self.config);
+        let mut config = config.interceptor(self.clock.clone());
         if let Some(endpoint) = endpoint {
             config.set_endpoint_url(Some(endpoint.to_owned()));
         }

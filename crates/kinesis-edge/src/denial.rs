@@ -23,7 +23,8 @@ pub struct Denial {
 pub enum Policy {
     /// Of the user, group or role that asks.
     Identity,
-    /// Of the stream or table.
+    /// Of the stream or table. Across accounts AWS names it also where the identity's policy is the
+    /// one that lacks something.
     Resource,
     /// Who may assume a role.
     RoleTrust,

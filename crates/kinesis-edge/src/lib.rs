@@ -8,6 +8,7 @@
 //! exported from here, so that users name this crate alone.
 
 mod call;
+mod clock;
 mod codes;
 mod connection;
 mod denial;
@@ -22,6 +23,7 @@ pub use aws_sdk_kinesis::Client as KinesisClient;
 
 pub use self::{
     call::Gate,
+    clock::AwsClock,
     connection::Connection,
     denial::{Denial, Policy},
     failure::{Failure, Kind, Service},

@@ -7,6 +7,7 @@ use std::{
 
 use async_trait::async_trait;
 use embedded_kinesis::{Config, EmbeddedKinesis, FOREVER, Fault};
+use jiff::{SignedDuration, Timestamp};
 use kinesis_edge::{
     ClientSettings, Connection, ConnectionSettings, Failure, Gate, Kind, Service, ShardFilter,
     StartFrom, Stream,
@@ -202,6 +203,23 @@ async fn failures_say_which_call_and_carry_what_aws_said() {
         (Kind::Unavailable, "ConnectionFailed")
     );
     assert!(std::error::Error::source(&failure).is_some());
+}
+
+#[tokio::test]
+async fn a_connection_knows_the_time_of_who_answers() {
+    let kinesis = embedded(1).await;
+    let connection = connection().await;
+    let client = connection.kinesis(Some(&kinesis.endpoint()));
+    assert_eq!(connection.clock().now(), None, "nobody answered");
+    let before = Timestamp::now();
+    let stream = Stream::new(client, "none");
+    stream
+        .try_list()
+        .await
+        .expect_err("a refusal has a date too");
+    let there = connection.clock().now().expect("a date");
+    let a_second = SignedDuration::from_secs(1);
+    assert!(before - a_second < there && there < Timestamp::now() + a_second);
 }
 
 async fn stream_without_server() -> Stream {

@@ -36,7 +36,7 @@ pub enum Error {
     Write(Problem),
     /// AWS gave no answer, and waiting did not help.
     #[error(transparent)]
-    Aws(#[from] Failure),
+    Aws(Box<Failure>),
     /// A record cannot be stored, and ON_REJECT=halt.
     #[error(
         "shard {shard} stops before the record at {position}, which cannot be stored: {reason}. It goes on when that record can be stored, or \

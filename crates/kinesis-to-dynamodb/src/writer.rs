@@ -140,6 +140,6 @@ pub(crate) fn failed(table: &str, failure: Failure, region: &str, create: &str) 
     };
     match fix {
         Some(fix) => Error::Write(Problem { what, fix }),
-        None => Error::Aws(failure),
+        None => Error::Aws(Box::new(failure)),
     }
 }
