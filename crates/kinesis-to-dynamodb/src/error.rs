@@ -54,7 +54,7 @@ pub enum Error {
     #[error("{source}{hint}")]
     Worker {
         /// Why.
-        source: kinesis_consumer::Error,
+        source: Box<kinesis_consumer::Error>,
         /// What to do, where the library cannot know it.
         hint: String,
     },

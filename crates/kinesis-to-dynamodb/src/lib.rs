@@ -127,7 +127,7 @@ where
     metrics.set_ready(false);
     result.map_err(|source| Error::Worker {
         hint: hint(&source, settings, &region),
-        source,
+        source: Box::new(source),
     })
 }
 
