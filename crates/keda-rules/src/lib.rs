@@ -1,5 +1,6 @@
-//! What Kubernetes' HPA and KEDA make of an answer, as pure functions: the HPA's arithmetic for an external metric of type
-//! `AverageValue`, its scale-up policies, its scale-down stabilisation, and KEDA's own steps between zero and one.
+//! What Kubernetes' HPA and KEDA make of an answer, as pure functions: the HPA's arithmetic for an
+//! external metric of type `AverageValue`, its scale-up policies, its scale-down stabilisation, and
+//! KEDA's own steps between zero and one.
 //!
 //! Times are since any start, the caller's own.
 
@@ -12,13 +13,15 @@ pub struct Limits {
     pub min: u32,
     /// `maxReplicaCount`.
     pub max: u32,
-    /// How far value / target may be from the replicas, as a part of one, before anything changes. The HPA's default is 0.1.
+    /// How far value / target may be from the replicas, as a part of one, before anything changes.
+    /// The HPA's default is 0.1.
     pub tolerance: f64,
     /// The HPA scales down to the highest wish of this long. Its default is 5 min.
     pub stabilisation: Duration,
     /// KEDA goes to zero when a trigger has been inactive for so long. Its default is 5 min.
     pub cooldown: Duration,
-    /// The HPA at most doubles the replicas in this long, or adds [`PODS_PER_PERIOD`], whichever is more. Its default is 15 s.
+    /// The HPA at most doubles the replicas in this long, or adds [`PODS_PER_PERIOD`], whichever is
+    /// more. Its default is 15 s.
     pub scale_up_period: Duration,
 }
 
@@ -77,10 +80,12 @@ pub struct Autoscaling {
     last_active: Option<Duration>,
 }
 
-/// `ceil(value / target)`, unless the ratio to `current` replicas is within `tolerance`: then `None`.
+/// `ceil(value / target)`, unless the ratio to `current` replicas is within `tolerance`: then
+/// `None`.
 pub fn average_value(value: f64, target: f64, current: u32, tolerance: f64) -> Option<u32> {
     let ratio = value / (target * f64::from(current));
-    // Written as Kubernetes has it: `(1 - ratio).abs() <= tolerance` rounds differently at the edges.
+    // Written as Kubernetes has it: `(1 - ratio).abs() <= tolerance` rounds differently at the
+    // edges.
     if (1.0 - tolerance..=1.0 + tolerance).contains(&ratio) {
         return None;
     }
@@ -99,7 +104,8 @@ impl Autoscaling {
         }
     }
 
-    /// One tick: the metric's `value` and `target`, whether KEDA was told `active`, and the `current` replicas.
+    /// One tick: the metric's `value` and `target`, whether KEDA was told `active`, and the
+    /// `current` replicas.
     pub fn decide(
         &mut self,
         now: Duration,

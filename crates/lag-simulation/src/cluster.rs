@@ -1,23 +1,27 @@
 //! A stream, the pods that read it and the leases between them, as fluids in steps of a second.
 //!
-//! A pod's capacity is shared fairly by the shards it reads. A lease that moves is read by nobody for a while. Pods need time to start. Everything
-//! else about a consumer is left out.
+//! A pod's capacity is shared fairly by the shards it reads. A lease that moves is read by nobody
+//! for a while. Pods need time to start. Everything else about a consumer is left out.
 
-use std::collections::{BTreeMap, BTreeSet};
+pub mod faults;
+mod leases;
+
+use std::collections::BTreeMap;
 
 use fastrand::Rng;
 
+use self::faults::{Faults, Plan};
+
 /// Records that count as none: rounding.
 const NOTHING: f64 = 1e-6;
-/// A Java-like worker steals a lease at most this often, in seconds.
-const STEAL_EVERY: u64 = 20;
 
 /// How leases move.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Consumer {
     /// Hands over: 3 s, all at once, nothing is read twice.
     Own,
-    /// Takes over: 20 to 40 s, one lease per 20 s and pod unless its holder is gone, from the last checkpoint.
+    /// Takes over: 20 to 40 s, one lease per 20 s and pod unless its holder is gone, from the last
+    /// checkpoint.
     Java,
 }
 
@@ -38,7 +42,8 @@ pub struct Shard {
     owner: Option<u32>,
     /// Read by nobody until then.
     paused_until: u64,
-    /// The first second whose records are not all read, or not all checkpointed: where to look from.
+    /// The first second whose records are not all read, or not all checkpointed: where to look
+    /// from.
     read_second: usize,
     checkpoint_second: usize,
     phase: u64,
@@ -53,6 +58,8 @@ struct Pod {
     stole: u64,
     used: f64,
     busy: f64,
+    /// What it carries, beside the usual.
+    strength: f64,
 }
 
 /// What a scaler sees of a shard.
@@ -84,6 +91,7 @@ pub struct Cluster {
     pub shards: Vec<Shard>,
     pods: BTreeMap<u32, Pod>,
     next_pod: u32,
+    faults: Faults,
 }
 
 impl Cluster {
@@ -104,6 +112,7 @@ impl Cluster {
             shards: Vec::new(),
             pods: BTreeMap::new(),
             next_pod: 0,
+            faults: Faults::default(),
         };
         for i in 0..shards {
             let width = 1.0 / f64::from(shards);
@@ -119,6 +128,31 @@ impl Cluster {
             shard.paused_until = 0;
         }
         cluster
+    }
+
+    /// The most leases that a pod takes.
+    pub fn lease_limit(&self) -> Option<u32> {
+        self.faults.plan.lease_limit
+    }
+
+    /// Whether a readable shard with something to read has no living owner.
+    pub fn has_orphan(&self) -> bool {
+        self.shards.iter().any(|shard| {
+            let unread = shard.checkpoint_second < shard.arrived.len();
+            unread
+                && self.readable(shard)
+                && !shard
+                    .owner
+                    .is_some_and(|name| self.pods.contains_key(&name))
+        })
+    }
+
+    /// From now on this goes wrong.
+    pub fn break_by(&mut self, plan: Plan, seed: u64) {
+        self.faults = Faults::new(plan, seed);
+        for (name, pod) in &mut self.pods {
+            pod.strength = self.faults.strength(*name);
+        }
     }
 
     fn create(&mut self, keys: (f64, f64), parents: Vec<usize>) {
@@ -171,26 +205,32 @@ impl Cluster {
         self.pods.len() as u32
     }
 
-    /// The deployment's replicas. New pods run after half a minute or so; the youngest go first, at once.
+    /// The deployment's replicas. New pods run after half a minute or so; the youngest go first, at
+    /// once.
     pub fn scale(&mut self, replicas: u32) {
         while self.replicas() < replicas {
-            let slow = if self.consumer == Consumer::Java {
-                10
-            } else {
-                0
-            };
-            let pod = Pod {
-                ready: self.now + self.rng.u64(20..=40) + slow,
-                stole: 0,
-                used: 0.0,
-                busy: 0.0,
-            };
-            self.pods.insert(self.next_pod, pod);
-            self.next_pod += 1;
+            self.add_pod();
         }
         while self.replicas() > replicas {
             self.pods.pop_last();
         }
+    }
+
+    fn add_pod(&mut self) {
+        let slow = if self.consumer == Consumer::Java {
+            10
+        } else {
+            0
+        };
+        let pod = Pod {
+            ready: self.now + self.rng.u64(20..=40) + slow,
+            stole: 0,
+            used: 0.0,
+            busy: 0.0,
+            strength: self.faults.strength(self.next_pod),
+        };
+        self.pods.insert(self.next_pod, pod);
+        self.next_pod += 1;
     }
 
     fn readable(&self, shard: &Shard) -> bool {
@@ -217,94 +257,22 @@ impl Cluster {
                 shard.arrived.push(before + more);
             }
         }
+        self.fail();
         self.balance();
         self.read();
         self.now += 1;
         self.write_checkpoints();
     }
 
-    /// Leases go by count: from pods that are gone or have two more than another.
-    fn balance(&mut self) {
-        let readable = self.readable_shards();
-        let ready: BTreeSet<u32> = self
-            .pods
-            .iter()
-            .filter(|(_, pod)| pod.ready <= self.now)
-            .map(|(name, _)| *name)
-            .collect();
-        let mut counts: BTreeMap<u32, u32> = ready.iter().map(|name| (*name, 0)).collect();
-        for index in &readable {
-            if let Some(owner) = self.shards[*index].owner {
-                match counts.get_mut(&owner) {
-                    Some(count) => *count += 1,
-                    None if self.pods.contains_key(&owner) => {}
-                    None => self.shards[*index].owner = None,
-                }
-            }
-        }
-        if counts.is_empty() {
-            return;
-        }
-        for index in &readable {
-            if self.shards[*index].owner.is_none()
-                && let Some((name, count)) = counts.iter_mut().min_by_key(|(_, count)| **count)
-            {
-                *count += 1;
-                let name = *name;
-                self.hand_over(*index, name);
-            }
-        }
-        loop {
-            let Some((&fullest, &most)) = counts.iter().max_by_key(|(_, count)| **count) else {
-                return;
-            };
-            let patient = self.consumer == Consumer::Java;
-            let taker = counts
-                .iter()
-                .filter(|(name, _)| !patient || self.pods[*name].stole + STEAL_EVERY <= self.now)
-                .min_by_key(|(_, count)| **count);
-            let Some((&emptiest, &least)) = taker else {
-                return;
-            };
-            if most < least + 2 {
-                return;
-            }
-            let held: Vec<usize> = readable
-                .iter()
-                .copied()
-                .filter(|i| self.shards[*i].owner == Some(fullest))
-                .collect();
-            let chosen = held[self.rng.usize(0..held.len())];
-            counts.insert(fullest, most - 1);
-            counts.insert(emptiest, least + 1);
-            if let Some(pod) = self.pods.get_mut(&emptiest) {
-                pod.stole = self.now;
-            }
-            self.hand_over(chosen, emptiest);
-        }
-    }
-
-    fn hand_over(&mut self, index: usize, to: u32) {
-        let pause = match self.consumer {
-            Consumer::Own => 3,
-            Consumer::Java => self.rng.u64(20..=40),
-        };
-        let shard = &mut self.shards[index];
-        match self.consumer {
-            Consumer::Own => shard.checkpoint = shard.read,
-            Consumer::Java => {
-                shard.read = shard.checkpoint;
-                shard.read_second = shard.checkpoint_second;
-            }
-        }
-        shard.owner = Some(to);
-        shard.paused_until = self.now + pause;
-    }
-
     /// Max-min fair: shards with less to read than their share leave the rest to the others.
     fn read(&mut self) {
         let now = self.now;
         for (name, pod) in &mut self.pods {
+            if self.faults.stands(*name, now) {
+                pod.used = 0.0;
+                continue;
+            }
+            let capacity = self.capacity * pod.strength * self.faults.warmth(pod.ready, now);
             let mut wanting: Vec<(f64, &mut Shard)> = self
                 .shards
                 .iter_mut()
@@ -322,7 +290,7 @@ impl Cluster {
                 .filter(|(unread, _)| *unread > NOTHING)
                 .collect();
             wanting.sort_by(|a, b| a.0.total_cmp(&b.0));
-            let mut left = self.capacity;
+            let mut left = capacity;
             let mut sharing = wanting.len();
             for (unread, shard) in wanting {
                 let part = unread.min(left / sharing as f64);
@@ -330,7 +298,7 @@ impl Cluster {
                 left -= part;
                 sharing -= 1;
             }
-            pod.used = 1.0 - left / self.capacity;
+            pod.used = 1.0 - left / capacity;
             // As a consumer publishes it: over about ten seconds.
             pod.busy += (pod.used - pod.busy) / 10.0;
         }
@@ -339,7 +307,8 @@ impl Cluster {
     fn write_checkpoints(&mut self) {
         for index in 0..self.shards.len() {
             let shard = &mut self.shards[index];
-            if shard.finished || shard.owner.is_none() || shard.paused_until >= self.now {
+            let lives = |name: u32| self.pods.contains_key(&name);
+            if shard.finished || !shard.owner.is_some_and(lives) || shard.paused_until >= self.now {
                 continue;
             }
             if (self.now + shard.phase).is_multiple_of(self.checkpoint_every) {
@@ -358,7 +327,8 @@ impl Cluster {
         }
     }
 
-    /// How long the oldest record that nobody has read waits, in seconds; a stuck shard's and its children's left out.
+    /// How long the oldest record that nobody has read waits, in seconds; a stuck shard's and its
+    /// children's left out.
     pub fn oldest_unread(&self) -> u64 {
         self.shards
             .iter()
@@ -382,7 +352,9 @@ impl Cluster {
                 let shard = &self.shards[index];
                 let since = shard.checkpoint_second;
                 let unread = since < shard.arrived.len();
-                let owner = shard.owner.filter(|name| self.pods.contains_key(name));
+                let owner = shard.owner.filter(|name| {
+                    self.pods.contains_key(name) || self.faults.holds_yet(*name, self.now)
+                });
                 Look {
                     id: shard.id.clone(),
                     owner: owner.map(|name| format!("pod-{name}")),
@@ -390,7 +362,8 @@ impl Cluster {
                     unread_since: unread.then_some(since as u64),
                     busy: owner
                         .filter(|_| busy)
-                        .map(|name| self.pods[&name].busy.clamp(0.0, 1.0)),
+                        .and_then(|name| self.pods.get(&name))
+                        .map(|pod| pod.busy.clamp(0.0, 1.0)),
                     drained: !shard.open && !unread,
                 }
             })

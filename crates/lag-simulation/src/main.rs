@@ -1,13 +1,16 @@
-//! Runs everything and writes the tables and pictures of docs/lag.md. With a workload's name instead: that one, with every decision.
+//! Runs everything and writes the tables and pictures of docs/lag.md. With a workload's name
+//! instead: that one, with every decision.
 
 use std::{env, fmt::Write as _, fs, path::Path};
 
 use anyhow::{Context as _, Result};
 use lag_simulation::{
+    bad_day::{Day, bad_days},
     cluster::Consumer,
+    generator::generated,
     picture::{Line, svg},
     policy::{Eyes, Policy},
-    report::Scores,
+    report::{Score, Scores},
     run::{Setup, run},
     workload::{Workload, held_out, known},
 };
@@ -17,8 +20,11 @@ const SEEDS: [u64; 4] = [11, 12, 13, 14];
 const CONSUMERS: [Consumer; 2] = [Consumer::Own, Consumer::Java];
 
 fn main() -> Result<()> {
-    if let Some(name) = env::args().nth(1) {
-        return tell(&name);
+    match env::args().nth(1).as_deref() {
+        Some("bad-days") => return try_bad_days(),
+        Some("generated") => return try_generated(),
+        Some(name) => return tell(name),
+        None => {}
     }
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs");
     fs::create_dir_all(docs.join("lag"))?;
@@ -64,7 +70,94 @@ fn main() -> Result<()> {
     text = between(&text, "workloads", &by_workload(&mut scores, &known()))?;
     text = between(&text, "held-out", &by_workload(&mut scores, &held_out()))?;
     text = between(&text, "conditions", &conditions(&mut scores))?;
-    write(&page, &text)
+    let (table, mut broken) = bad_days_table();
+    text = between(&text, "bad-days", &table)?;
+    text = between(&text, "generated", &generated_table(&mut scores))?;
+    write(&page, &text)?;
+    broken.sort();
+    anyhow::ensure!(
+        broken.is_empty(),
+        "what must hold does not:\n{}",
+        broken.join("\n")
+    );
+    Ok(())
+}
+
+/// Workloads that bad days befall.
+const BEFALLEN: [&str; 3] = ["steady60", "diurnal", "walk"];
+
+/// The table, and what did not hold.
+fn bad_days_table() -> (String, Vec<String>) {
+    let head = "pods / oracle | p99 s | oldest s | changes/h | drained in min, oracle's";
+    let mut table = format!(
+        "| | {head} | Java-like: {head} |\n|---|{}\n",
+        "---|".repeat(10)
+    );
+    let mut broken = Vec::new();
+    for bad_day in bad_days() {
+        let cells = CONSUMERS.map(|consumer| {
+            let mut days = Vec::new();
+            for name in BEFALLEN {
+                let workload = named(name).expect("it is among the workloads");
+                for seed in &SEEDS[..2] {
+                    let day = bad_day.run(&workload, consumer, *seed);
+                    let what = format!("{}, {name}, {consumer:?}, seed {seed}", bad_day.name);
+                    broken.extend(day.broken.iter().map(|it| format!("{what}: {it}")));
+                    days.push(day);
+                }
+            }
+            day_cells(&days)
+        });
+        let _ = writeln!(table, "| {} | {} | {} |", bad_day.name, cells[0], cells[1]);
+    }
+    (table, broken)
+}
+
+fn day_cells(days: &[Day]) -> String {
+    let n = days.len() as f64;
+    let mean = |part: &dyn Fn(&Day) -> f64| days.iter().map(part).sum::<f64>() / n;
+    let drained = if days.iter().all(|day| day.drain.is_some()) {
+        let minutes = |part: fn((u64, u64)) -> u64| {
+            mean(&|day| day.drain.map_or(0.0, |drain| part(drain) as f64 / 60.0))
+        };
+        format!("{:.0}, {:.0}", minutes(|it| it.0), minutes(|it| it.1))
+    } else {
+        String::new()
+    };
+    format!(
+        "{:.2} | {:.0} | {} | {:.1} | {drained}",
+        mean(&Day::pods),
+        mean(&|day| day.outcome.p99() as f64),
+        days.iter().map(|day| day.outcome.max()).max().unwrap_or(0),
+        mean(&|day| day.outcome.changes),
+    )
+}
+
+/// Workloads by chance: those that are tuned on, and those that are reported.
+fn generated_table(scores: &mut Scores) -> String {
+    let mut table = format!(
+        "| seeds | {HEAD} | Java-like: {HEAD} |\n|---|{}\n",
+        "---|".repeat(10)
+    );
+    for (name, policy, seeds) in [
+        ("1 to 20, tuned on", Policy::Lag, 1..=20),
+        ("1001 to 1040", Policy::Lag, 1001..=1040),
+        (
+            "1001 to 1040, pods say how busy they are",
+            Policy::Busy,
+            1001..=1040,
+        ),
+    ] {
+        let cells = CONSUMERS.map(|consumer| {
+            let each: Vec<_> = seeds
+                .clone()
+                .map(|seed| scores.of(&generated(seed), policy, &Setup::new(consumer), &[seed]))
+                .collect();
+            Score::mean(&each).cells()
+        });
+        let _ = writeln!(table, "| {name} | {} | {} |", cells[0], cells[1]);
+    }
+    table
 }
 
 const HEAD: &str = "pods / oracle | p99 s | worst s | % > 2 T | changes/h";
@@ -171,7 +264,7 @@ fn conditions(scores: &mut Scores) -> String {
             ..setup
         }),
         ("one shard stuck for an hour", |setup| Setup {
-            stuck: true,
+            stuck: Some(3600),
             ..setup
         }),
         ("scaler restarted every 20 min", |setup| Setup {
@@ -250,5 +343,20 @@ fn tell(name: &str) -> Result<()> {
             }
         }
     }
+    Ok(())
+}
+
+/// The bad days alone.
+#[expect(clippy::print_stdout, reason = "what the command is for")]
+fn try_bad_days() -> Result<()> {
+    let (table, broken) = bad_days_table();
+    println!("{table}\n{}", broken.join("\n"));
+    Ok(())
+}
+
+/// Generated workloads alone.
+#[expect(clippy::print_stdout, reason = "what the command is for")]
+fn try_generated() -> Result<()> {
+    println!("{}", generated_table(&mut Scores::default()));
     Ok(())
 }

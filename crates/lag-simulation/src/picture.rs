@@ -22,7 +22,8 @@ pub struct Line<'a> {
     pub outcome: &'a Outcome,
 }
 
-/// An SVG document: the load of the first line's run in thousands, which is pods kept busy, and every line's pods and ages.
+/// An SVG document: the load of the first line's run in thousands, which is pods kept busy, and
+/// every line's pods and ages.
 pub fn svg(title: &str, lines: &[Line<'_>], threshold: u64) -> String {
     let moments = || lines.iter().flat_map(|line| &line.outcome.moments);
     let end = moments().map(|moment| moment.second).max().unwrap_or(1) as f64;

@@ -57,6 +57,12 @@ pub struct Eyes {
     pub throttled: f64,
     /// AWS's clock is so many seconds ahead.
     pub skew: i64,
+    /// AWS's time is known, in whole seconds.
+    pub knows_time: bool,
+    /// The longest time between two renewals, in seconds, where it is known.
+    pub rhythm: Option<u64>,
+    /// Nobody scales while all stands, from one second to another. For the oracle, which would.
+    pub patience: Option<(u64, u64)>,
 }
 
 /// One scaler: its settings and its memory.
@@ -70,6 +76,7 @@ pub struct Scaler {
     seen: BTreeMap<String, ShardObservation>,
     ages: VecDeque<u64>,
     rng: fastrand::Rng,
+    oracle: u32,
     /// The last decision, of the policies that are right-sizing's.
     pub decision: Option<right_sizing::Decision>,
 }
@@ -88,6 +95,7 @@ impl Scaler {
             seen: BTreeMap::new(),
             ages: VecDeque::new(),
             rng: fastrand::Rng::with_seed(seed ^ 0x5ca1e),
+            oracle: 1,
             decision: None,
         }
     }
@@ -102,11 +110,17 @@ impl Scaler {
             .any(|look| look.unread_since.is_some() || look.drained);
         match self.policy {
             Policy::Lag | Policy::Busy => self.right_size(second, looks),
-            Policy::Oracle => Answer {
-                value: target * f64::from(oracle(second, cluster, load)),
-                target,
-                active,
-            },
+            Policy::Oracle => {
+                let waits = |(from, to): (u64, u64)| (from..to).contains(&second);
+                if !self.eyes.patience.is_some_and(waits) {
+                    self.oracle = oracle(second, cluster, load);
+                }
+                Answer {
+                    value: target * f64::from(self.oracle),
+                    target,
+                    active,
+                }
+            }
             Policy::OpenShards => Answer {
                 value: cluster
                     .shards
@@ -182,8 +196,12 @@ impl Scaler {
         }
         let seen = Observation {
             at_ms: ms(second),
+            aws_ms: self
+                .eyes
+                .knows_time
+                .then(|| ms(second).saturating_add_signed(self.eyes.skew * 1000)),
+            rhythm_ms: self.eyes.rhythm.map(|rhythm| rhythm * 1000),
             shards,
-            ..Observation::default()
         };
         let decision = self.state.decide(&seen, &self.settings);
         let answer = Answer {
@@ -201,8 +219,8 @@ impl Scaler {
     }
 }
 
-/// The fewest pods that carry what the next four minutes bring, two by two, and what is left over in five; shards dealt by count.
-/// A shard too big for any pod is nobody's fault.
+/// The fewest pods that carry what the next four minutes bring, two by two, and what is left over
+/// in five; shards dealt by count. A shard too big for any pod is nobody's fault.
 fn oracle(second: u64, cluster: &Cluster, load: &Load) -> u32 {
     let needs: Vec<[f64; 2]> = cluster
         .readable_shards()
@@ -231,5 +249,9 @@ fn oracle(second: u64, cluster: &Cluster, load: &Load) -> u32 {
                 || (0..2).all(|part| mine().map(|need| need[part]).sum::<f64>() <= 1000.0)
         })
     };
-    (1..all).find(|pods| carried(*pods)).unwrap_or(all).max(1) as u32
+    let least = all.div_ceil(cluster.lease_limit().unwrap_or(u32::MAX) as usize);
+    (least.max(1)..all)
+        .find(|pods| carried(*pods))
+        .unwrap_or(all)
+        .max(1) as u32
 }

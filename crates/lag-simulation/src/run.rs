@@ -6,7 +6,7 @@ use keda_rules::{Autoscaling, Limits};
 use right_sizing::Settings;
 
 use crate::{
-    cluster::{Cluster, Consumer},
+    cluster::{Cluster, Consumer, faults::Plan},
     policy::{Answer, Eyes, Policy, Scaler},
     workload::{Load, Reshard, Workload},
 };
@@ -32,12 +32,15 @@ pub struct Setup {
     pub stabilisation: u64,
     /// `external-push`: activity is told at each refresh and not asked for every 30 s.
     pub push: bool,
-    /// A shard's processor fails on a record for an hour.
-    pub stuck: bool,
+    /// A shard's processor fails on a record for so many seconds, from the first hour on.
+    pub stuck: Option<u64>,
+    /// What goes wrong with the pods.
+    pub plan: Plan,
 }
 
 impl Setup {
-    /// The defaults of everything: checkpoints at each second by ours, at each ten by a Java-like one.
+    /// The defaults of everything: checkpoints at each second by ours, at each ten by a Java-like
+    /// one.
     pub fn new(consumer: Consumer) -> Self {
         Self {
             consumer,
@@ -49,14 +52,14 @@ impl Setup {
             },
             eyes: Eyes {
                 jitter: 2,
-                throttled: 0.0,
-                skew: 0,
+                ..Eyes::default()
             },
             restart: None,
             two_scalers: false,
             stabilisation: 300,
             push: true,
-            stuck: false,
+            stuck: None,
+            plan: Plan::default(),
         }
     }
 }
@@ -85,6 +88,11 @@ pub struct Outcome {
     pub changes: f64,
     /// Each quarter of a minute.
     pub moments: Vec<Moment>,
+    /// Seconds in which right-sizing spoke of an outage.
+    pub alarms: u64,
+    /// The longest time in seconds for which shards with something to read had no living owner
+    /// while pods ran.
+    pub orphaned: u64,
     /// What right-sizing said each time it changed its mind.
     pub story: Vec<(u64, String)>,
 }
@@ -127,9 +135,10 @@ pub fn run(workload: &Workload, policy: Policy, setup: &Setup, seed: u64) -> Out
         setup.checkpoint,
         seed,
     );
-    if setup.stuck {
-        cluster.shards[1].stuck = Some((3600, 7200));
+    if let Some(long) = setup.stuck {
+        cluster.shards[1].stuck = Some((3600, 3600 + long));
     }
+    cluster.break_by(setup.plan, seed);
     let scaler = |n: u64| Scaler::new(policy, settings, setup.eyes, seed + n * 1000);
     let mut scalers = vec![scaler(0)];
     let mut next = vec![0];
@@ -144,8 +153,11 @@ pub fn run(workload: &Workload, policy: Policy, setup: &Setup, seed: u64) -> Out
         ages: Vec::new(),
         changes: 0.0,
         moments: Vec::new(),
+        alarms: 0,
+        orphaned: 0,
         story: Vec::new(),
     };
+    let mut orphaned_since = None;
     let seconds = workload.hours * 3600;
     for second in 0..seconds {
         for (at, reshard) in workload.reshards {
@@ -214,6 +226,17 @@ pub fn run(workload: &Workload, policy: Policy, setup: &Setup, seed: u64) -> Out
                     cluster.scale(decided.replicas);
                 }
             }
+        }
+        let alarm = |scaler: &Scaler| {
+            let decision = scaler.decision.as_ref();
+            decision.is_some_and(|decision| decision.outage.is_some())
+        };
+        outcome.alarms += u64::from(scalers.iter().any(alarm));
+        if cluster.replicas() > 0 && cluster.has_orphan() {
+            let since = *orphaned_since.get_or_insert(second);
+            outcome.orphaned = outcome.orphaned.max(second - since);
+        } else {
+            orphaned_since = None;
         }
         outcome.pod_hours += f64::from(cluster.replicas()) / 3600.0;
         let age = cluster.oldest_unread();

@@ -4,6 +4,8 @@ use std::f64::consts::TAU;
 
 use fastrand::Rng;
 
+use crate::generator;
+
 /// A change of the stream's shards.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Reshard {
@@ -13,8 +15,21 @@ pub enum Reshard {
     Merge,
 }
 
-/// The shape of the total load, in records a second at `second`.
-type Shape = fn(second: f64) -> f64;
+/// The total load, in records a second at a second.
+#[derive(Clone, Debug)]
+enum Shape {
+    Function(fn(second: f64) -> f64),
+    Generated(generator::Load),
+}
+
+impl Shape {
+    fn at(&self, second: f64) -> f64 {
+        match self {
+            Self::Function(function) => function(second),
+            Self::Generated(load) => load.at(second),
+        }
+    }
+}
 
 /// What is sent to a stream.
 #[derive(Clone, Debug)]
@@ -32,10 +47,12 @@ pub struct Workload {
     shape: Shape,
     /// Sent to one key beside the rest: records a second, and the key, 0 to 1, at a second.
     hot: Option<fn(f64) -> (f64, f64)>,
+    /// The same all the time: records a second, and the key.
+    pub(crate) hot_key: Option<(f64, f64)>,
     /// Lognormal noise of each shard, its sigma, over about a minute.
-    noise: f64,
+    pub(crate) noise: f64,
     /// The total walks at random, this far in an hour, lognormal.
-    walk: f64,
+    pub(crate) walk: f64,
     /// At a second.
     pub reshards: &'static [(u64, Reshard)],
 }
@@ -43,7 +60,16 @@ pub struct Workload {
 const HOUR: f64 = 3600.0;
 
 impl Workload {
-    const fn new(name: &'static str, what: &'static str, shape: Shape) -> Self {
+    fn new(name: &'static str, what: &'static str, shape: fn(f64) -> f64) -> Self {
+        Self::shaped(name, what, Shape::Function(shape))
+    }
+
+    /// Four hours of this load on so many shards.
+    pub fn of_load(name: &'static str, load: generator::Load, shards: u32) -> Self {
+        Self::shaped(name, "by chance", Shape::Generated(load)).shards(shards)
+    }
+
+    fn shaped(name: &'static str, what: &'static str, shape: Shape) -> Self {
         Self {
             name,
             what,
@@ -52,44 +78,46 @@ impl Workload {
             shards: 12,
             shape,
             hot: None,
+            hot_key: None,
             noise: 0.1,
             walk: 0.0,
             reshards: &[],
         }
     }
 
-    const fn steady(mut self) -> Self {
+    fn steady(mut self) -> Self {
         self.steady = true;
         self
     }
 
-    const fn noise(mut self, sigma: f64) -> Self {
+    fn noise(mut self, sigma: f64) -> Self {
         self.noise = sigma;
         self
     }
 
-    const fn hot(mut self, hot: fn(f64) -> (f64, f64)) -> Self {
+    fn hot(mut self, hot: fn(f64) -> (f64, f64)) -> Self {
         self.hot = Some(hot);
         self
     }
 
-    const fn reshards(mut self, reshards: &'static [(u64, Reshard)]) -> Self {
+    fn reshards(mut self, reshards: &'static [(u64, Reshard)]) -> Self {
         self.reshards = reshards;
         self
     }
 
-    const fn shards(mut self, shards: u32) -> Self {
+    fn shards(mut self, shards: u32) -> Self {
         self.shards = shards;
         self
     }
 
-    const fn hours(mut self, hours: u64) -> Self {
+    fn hours(mut self, hours: u64) -> Self {
         self.hours = hours;
         self
     }
 }
 
-/// The workloads that the rules were tuned on, with other seeds than reported. A pod carries 1,000 records a second.
+/// The workloads that the rules were tuned on, with other seeds than reported. A pod carries 1,000
+/// records a second.
 pub fn known() -> Vec<Workload> {
     let w = Workload::new;
     vec![
@@ -185,7 +213,7 @@ pub fn held_out() -> Vec<Workload> {
 }
 
 impl Workload {
-    const fn walk(mut self, sigma: f64) -> Self {
+    fn walk(mut self, sigma: f64) -> Self {
         self.walk = sigma;
         self
     }
@@ -227,7 +255,8 @@ impl Load {
         let mut states: Vec<f64> = (0..shards).map(|_| gauss(&mut rng)).collect();
         let mut walked = 0.0f64;
         let (mut noise, mut walk) = (Vec::new(), Vec::new());
-        // Ornstein-Uhlenbeck processes: each shard's of deviation 1, forgetting in a minute; the walk's in two hours.
+        // Ornstein-Uhlenbeck processes: each shard's of deviation 1, forgetting in a minute; the
+        // walk's in two hours.
         let (keep, fresh) = (1.0 - 1.0 / 60.0, (2.0f64 / 60.0).sqrt());
         for _ in 0..workload.hours * 3600 {
             for state in &mut states {
@@ -248,9 +277,10 @@ impl Load {
     /// What arrives in a second at the shard `index` with these keys.
     pub fn at(&self, second: u64, index: usize, keys: (f64, f64)) -> f64 {
         let second = (second as usize).min(self.walk.len() - 1);
-        let even = (self.workload.shape)(second as f64).max(0.0) * (keys.1 - keys.0);
-        let hot = self.workload.hot.map_or(0.0, |hot| {
-            let (rate, key) = hot(second as f64);
+        let even = self.workload.shape.at(second as f64).max(0.0) * (keys.1 - keys.0);
+        let hot_function = self.workload.hot.map(|hot| hot(second as f64));
+        let hot = hot_function.or(self.workload.hot_key);
+        let hot = hot.map_or(0.0, |(rate, key)| {
             if (keys.0..keys.1).contains(&key) {
                 rate
             } else {

@@ -138,6 +138,7 @@ fn what_a_scaler_may_meet_costs_little() {
         jitter: 10,
         throttled: 0.2,
         skew: 5,
+        ..Eyes::default()
     };
     let met = [
         Setup {
@@ -145,7 +146,7 @@ fn what_a_scaler_may_meet_costs_little() {
             ..plain
         },
         Setup {
-            stuck: true,
+            stuck: Some(3600),
             ..plain
         },
         Setup {

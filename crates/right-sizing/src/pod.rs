@@ -11,6 +11,11 @@ const BUSY_OUT_MS: u64 = 120_000;
 /// Busy fractions are averaged over this before pods are taken away.
 const BUSY_IN_MS: u64 = 300_000;
 
+/// Shards that are behind and gain less than this fall back, in thousandths of a second per second.
+pub(crate) const FALLING_BACK_MILLI: u64 = 950;
+/// Shards that gain more than this clearly catch up.
+const CATCHING_UP_MILLI: u64 = 1500;
+
 /// A new pod starts and gets its shards in about this time, in ms.
 const AHEAD_MS: u64 = 60_000;
 
@@ -37,6 +42,8 @@ pub(crate) struct Measured {
     pub(crate) lag_ms: u64,
     /// Position that it gained, in thousandths of a second per second.
     pub(crate) progress_milli: u64,
+    /// Whether that one fell back no further in the last refresh: a pause is over, then.
+    pub(crate) recovers: bool,
     /// Shards that the pod has.
     pub(crate) holds: u32,
     /// Shards that it can carry, in thousandths.
@@ -46,6 +53,9 @@ pub(crate) struct Measured {
 impl Measured {
     /// How far behind it will be, in ms, when pods that are wished now have taken shards from it.
     pub(crate) fn will_be_ms(&self) -> u64 {
+        if self.recovers {
+            return self.lag_ms;
+        }
         self.lag_ms + AHEAD_MS * 1000_u64.saturating_sub(self.progress_milli) / 1000
     }
 }
@@ -132,6 +142,13 @@ impl Pod {
                 behind.push((lag, shard.progress_milli(from, span_ms)?, id));
             }
         }
+        // A shard that reads a backlog of its own fast does not speak for one that falls back.
+        if behind
+            .iter()
+            .any(|(_, progress, _)| *progress < FALLING_BACK_MILLI)
+        {
+            behind.retain(|(_, progress, _)| *progress < CATCHING_UP_MILLI);
+        }
         let n = counted.len() as u64;
         let slow = behind.len() as u64;
         let sum: u64 = behind.iter().map(|(_, progress, _)| progress).sum();
@@ -140,6 +157,7 @@ impl Pod {
         let by_all = sum + (n - slow) * 1000;
         Some(Measured {
             worst: worst.clone(),
+            recovers: shards.get(worst).is_some_and(ShardMemory::recovers),
             lag_ms,
             progress_milli,
             holds: self.shards.len() as u32,

@@ -33,7 +33,7 @@ pub(crate) struct ShardMemory {
     unmoved_since_ms: Option<u64>,
     /// When the checkpoint last moved.
     last_move_ms: Option<u64>,
-    /// It was left out because its checkpoint stood.
+    /// Its checkpoint stood for longer than usual.
     pub(crate) stood: bool,
     /// From when on the positions describe the present owner; none while its first checkpoint is
     /// awaited.
@@ -217,7 +217,7 @@ impl ShardMemory {
     /// Whether its checkpoint should have moved by now, so that it may be about to stand: how fast
     /// it was read before says nothing then.
     pub(crate) fn is_overdue(&self, threshold_ms: u64, interval_ms: u64) -> bool {
-        self.stands_ms() > (threshold_ms / 2).max(interval_ms * 3 / 2)
+        self.stands_ms() >= (threshold_ms / 2).max(interval_ms * 3 / 2)
     }
 
     /// Since when the checkpoint stands.
@@ -271,6 +271,15 @@ impl ShardMemory {
         self.age_ms
             .unwrap_or(0)
             .saturating_sub(since.min(interval_ms))
+    }
+
+    /// Whether it fell back no further between the last two positions.
+    pub(crate) fn recovers(&self) -> bool {
+        let mut latest = self.samples.iter().rev();
+        let (Some((end, to)), Some((start, from))) = (latest.next(), latest.next()) else {
+            return false;
+        };
+        to.saturating_sub(*from) >= end - start
     }
 
     /// Position gained in thousandths of a second per second, over at least `span` ms, not from

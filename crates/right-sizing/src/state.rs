@@ -211,10 +211,6 @@ impl State {
         let running = digest.running;
         self.wish = Some(running.max(1));
         self.first_wish = self.wish;
-        if running > 0 {
-            // They may have come a moment ago. Where nothing runs, nothing has to settle.
-            self.wished_ms = digest.at;
-        }
         self.note_hand_over(digest.at);
         let unconfirmed = self.pods.iter().filter(|(_, pod)| !pod.confirmed);
         self.unconfirmed = unconfirmed.map(|(name, _)| name.clone()).collect();
@@ -322,7 +318,7 @@ impl State {
         let at = digest.at;
         let by_trial = !self.every_pod_is_measured(at);
         let quiet = if by_trial && !self.is_recovering() {
-            progress::QUIET_MS
+            self.quiet_before_trial_ms(digest)
         } else {
             busy::QUIET_MS
         };
@@ -338,6 +334,19 @@ impl State {
         } else {
             left
         }
+    }
+
+    /// Whoever has just started does not know what failed before. Of nothing but the pods that were
+    /// found, the more each of fewer pods would get in addition, the longer it has to be quiet: ten
+    /// minutes for a third more, half an hour for twice as much.
+    fn quiet_before_trial_ms(&self, digest: &Digest) -> u64 {
+        let usual = progress::QUIET_MS;
+        if self.first_wish.is_none() || digest.running < 2 {
+            return usual;
+        }
+        let now = per_replica(digest.shards, digest.running).max(1);
+        let next = per_replica(digest.shards, digest.running - 1);
+        usual.max(3 * usual * u64::from(next - now) / u64::from(now))
     }
 
     /// In how long enough refreshes will have been calm for a trial, in ms. Who is looked at seldom

@@ -1,4 +1,5 @@
-//! Decisions while not all is known: shards without a verdict, old verdicts, owners that may be dead.
+//! Decisions while not all is known: shards without a verdict, old verdicts, owners that may be
+//! dead.
 
 use right_sizing::{
     Certainty, Observation, Reason, Settings, ShardObservation, State, Step, Unknown,

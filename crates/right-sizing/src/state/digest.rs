@@ -116,9 +116,15 @@ impl Digest {
                 .any(|pod| pod.will_be_ms() > self.late_ms)
     }
 
-    /// The shards that a pod may have so that it also catches up, in thousandths.
+    /// The shards that a pod may have so that it also catches up, once other pods have come, in
+    /// thousandths.
     pub(super) fn allowed_milli(&self, pod: &Measured) -> u64 {
-        let excess = pod.lag_ms.saturating_sub(self.late_ms);
+        // Until other pods come the backlog grows.
+        let excess = if pod.lag_ms > self.late_ms {
+            pod.will_be_ms() - self.late_ms
+        } else {
+            0
+        };
         // Of one shard's backlog half a pod's shards are enough to be rid of.
         let excess = if self.broad_backlog {
             excess

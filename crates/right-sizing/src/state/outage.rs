@@ -156,12 +156,12 @@ impl State {
         self.outage.as_ref().is_some_and(|memory| memory.over)
     }
 
-    /// Remembers who stands: what they showed before tells nothing when they move again.
+    /// Remembers who stands, or pauses: how far it came before says nothing of how fast it is read
+    /// once it moves again.
     pub(super) fn mark_standing(&mut self, digest: &Digest) {
-        for id in &digest.left_out {
-            if let Some(shard) = self.shards.get_mut(id) {
-                shard.stood = true;
-            }
+        for (id, shard) in &mut self.shards {
+            shard.stood |= digest.left_out.contains(id)
+                || shard.is_overdue(digest.threshold_ms, digest.interval_ms);
         }
     }
 

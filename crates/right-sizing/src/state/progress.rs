@@ -6,6 +6,7 @@ use super::{DRAIN_MS, Digest, MINUTE, PAUSE_MS, State, next_per_pod, per_replica
 use crate::{
     decision::Step,
     observation::Settings,
+    pod::FALLING_BACK_MILLI,
     reason::{Reason, Remedy},
 };
 
@@ -19,8 +20,6 @@ const REMEMBER_MS: u64 = 20 * MINUTE;
 const REMEMBER_MOST_MS: u64 = 240 * MINUTE;
 /// Of what a pod can carry, so much is asked of it in a trial, in thousandths.
 const TRIAL_MILLI: u64 = 850;
-/// Shards that are behind and gain less than this fall back, in thousandths of a second per second.
-pub(super) const FALLING_BACK_MILLI: u64 = 950;
 
 impl State {
     /// Keeps the least that a pod with more than one shard was seen to carry.
@@ -51,7 +50,7 @@ impl State {
     ) -> Option<(Step, Reason)> {
         let from = self.trial_from.filter(|from| *from > wish)?;
         let failing = digest.measured.iter().find(|pod| {
-            let uneasy = pod.lag_ms > digest.uneasy_ms();
+            let uneasy = pod.lag_ms > digest.uneasy_ms() && !pod.recovers;
             (uneasy && pod.progress_milli < FALLING_BACK_MILLI) || pod.will_be_ms() > digest.late_ms
         })?;
         let remember = (self.remember_ms.unwrap_or(REMEMBER_MS) * 4).min(REMEMBER_MOST_MS);
@@ -106,6 +105,8 @@ impl State {
             .max(1);
         let replicas = digest.shards.div_ceil(per_pod);
         let since = digest.at - self.wished_ms;
+        // Leases that moved, because a pod died, are a change as well.
+        let since_change = since.min(digest.at - self.lease_moved_ms);
         let remedy = if replicas <= wish {
             if wish >= digest.cap {
                 Remedy::AtTheLimit
@@ -113,7 +114,7 @@ impl State {
                 let (pods, running) = (wish, digest.running);
                 Remedy::Awaited { pods, running }
             }
-        } else if since < DRAIN_MS && pod.progress_milli >= 1000 {
+        } else if since_change < DRAIN_MS && pod.progress_milli >= 1000 {
             Remedy::UnlessItSuffices
         } else if since < PAUSE_MS && self.trial_from.is_none() {
             Remedy::WhenSettled

@@ -1,7 +1,12 @@
 //! What a decision shows besides the wish: whether there is work, notes, and the shards.
 
-use super::{Digest, State, progress::FALLING_BACK_MILLI};
-use crate::{decision::ShardView, observation::Settings, pod::Measured, reason::Note};
+use super::{Digest, State};
+use crate::{
+    decision::ShardView,
+    observation::Settings,
+    pod::{FALLING_BACK_MILLI, Measured},
+    reason::Note,
+};
 
 /// Standing shards that are named in notes; the others are counted.
 const NAMED: usize = 5;
