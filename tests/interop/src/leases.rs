@@ -1,5 +1,5 @@
 //! The lease table, every write of it in order: through the table's change stream, so that no
-//! checkpoint goes back unseen between two looks.
+//! checkpoint goes back unseen between two reads of the table.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -52,7 +52,7 @@ struct State {
     deleted: BTreeMap<String, Checkpoint>,
     /// What must not be.
     wrong: Vec<String>,
-    /// Changes of owners and of more than positions, to look at.
+    /// Leases that came, went, ended or changed hands, for the report of a failure.
     history: Vec<String>,
     moves: usize,
     /// Bytes of attributes in an item that are not KCL's, at most.
@@ -144,7 +144,7 @@ impl LeaseTable {
         held.map(|(key, _)| key.clone()).collect()
     }
 
-    /// What happened, to look at.
+    /// Leases that came, went, ended or changed hands.
     pub(crate) fn history(&self) -> Vec<String> {
         self.state().history.clone()
     }

@@ -32,8 +32,9 @@ use tokio::{
 };
 use world::Outcome;
 
-/// How long anything may take: the timers are seconds, but the machine may be busy.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
+/// When a scenario gives up: the timers are seconds, but a JVM on a starved machine takes minutes to
+/// start.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(600);
 
 /// A scenario with a version of the KCL, such as `2.7.2/java-first`.
 struct Run {

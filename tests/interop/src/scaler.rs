@@ -30,8 +30,8 @@ type Verdicts = BTreeMap<String, &'static str>;
 /// The words of verdicts under which a worker has something to do, so that KEDA scales from zero.
 const ACTIVE: [&str; 2] = ["unread", "drained"];
 
-/// Asks `check` until neither stream nor lease table moved meanwhile, and compares; then waits until
-/// the scaler that runs says the same.
+/// Asks `check` until neither stream nor lease table moved meanwhile, and compares; then waits
+/// until the scaler that runs says the same.
 pub(crate) async fn verify(
     services: &Services,
     stream: &Stream,

@@ -1,5 +1,5 @@
-//! The real scaler, as a process that is asked over gRPC all along, as KEDA asks it: what it knows of
-//! an application has come about look by look.
+//! The real scaler, as a process that is asked over gRPC all along, as KEDA asks it: what it knows
+//! of an application has come about fetch by fetch.
 
 use std::{io::Write as _, process::Stdio, time::Duration};
 

@@ -1,4 +1,4 @@
-//! The stream: records into it, plain ones and KPL aggregates; reshards; and a walk over all it has.
+//! The stream: records into it, plain ones and KPL aggregates; reshards; a walk over all of it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
