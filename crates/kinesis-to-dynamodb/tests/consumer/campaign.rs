@@ -6,24 +6,24 @@ use std::{collections::BTreeMap, time::Duration};
 
 use aws_sdk_kinesis::types::ScalingType;
 use test_support::{
-    Proxy,
+    PATIENCE, Proxy,
     campaign::{Campaign, Cell, Moment, Outcome},
     walk,
 };
 use tokio::time::{sleep, timeout};
 
-use crate::support::{APPLICATION, Consumer, STREAM, Setup, TABLE, World, text, until};
+use crate::support::{APPLICATION, Consumer, STREAM, Setup, TABLE, World, text};
 
 const CAMPAIGN: Campaign = Campaign {
     name: "The consumer while AWS fails",
     operations: &[
-        ("ListShards", &Moment::ALL),
+        ("ListShards", &[Moment::Start]),
         ("GetShardIterator", &[Moment::Start, Moment::Reshard]),
         ("GetRecords", &Moment::ALL),
         ("DescribeTable", &[Moment::Start]),
         ("CreateTable", &[Moment::Start]),
-        ("Scan", &Moment::ALL),
-        ("BatchGetItem", &Moment::ALL),
+        ("Scan", &[Moment::Start, Moment::Reshard]),
+        ("BatchGetItem", &[Moment::Start]),
         ("PutItem", &Moment::ALL),
         ("UpdateItem", &Moment::ALL),
     ],
@@ -35,8 +35,8 @@ const CAMPAIGN: Campaign = Campaign {
 const ROUNDS: usize = 8;
 /// Users that each round writes again: only the newest may stay.
 const AGAIN: usize = 10;
-/// Some operations are not called in every moment.
-const UNTIL_MET: Duration = Duration::from_secs(6);
+/// Fewer calls than are to fail may come.
+const UNTIL_MET: Duration = Duration::from_secs(10);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_table_ends_equal_to_the_stream_whatever_aws_does() {
@@ -94,7 +94,9 @@ async fn scenario(cell: Cell) -> Result<Outcome, String> {
     }
     let setup = world
         .consumer("pod-1")
-        .with("AWS_ENDPOINT_URL_KINESIS", &kinesis.endpoint());
+        .with("AWS_ENDPOINT_URL_KINESIS", &kinesis.endpoint())
+        // A busy machine must not lose leases: it is AWS that fails here.
+        .with("FAILOVER_TIME", "3s");
     let mut pod = Pod::start(setup);
     if cell.moment != Moment::Start {
         world.put("first", r#"{"round":"first"}"#).await;
@@ -127,11 +129,27 @@ async fn scenario(cell: Cell) -> Result<Outcome, String> {
     put(&world, ROUNDS).await;
 
     let wanted = stream(&world).await;
-    until("the table equals the stream", async || {
-        pod.keep();
-        (stored(&world).await == wanted).then_some(())
-    })
-    .await;
+    let mut last = BTreeMap::new();
+    let equal = async {
+        while last != wanted {
+            pod.keep();
+            sleep(Duration::from_millis(20)).await;
+            last = stored(&world).await;
+        }
+    };
+    if timeout(PATIENCE, equal).await.is_err() {
+        let differs = wanted
+            .iter()
+            .filter(|(user, round)| last.get(*user) != Some(*round));
+        let differs: Vec<_> = differs.collect();
+        let log = pod.running.log();
+        let end: Vec<_> = log.lines().rev().take(40).collect();
+        let end: Vec<_> = end.into_iter().rev().collect();
+        return Err(format!(
+            "the table is not equal to the stream: {differs:?}\n{}",
+            end.join("\n")
+        ));
+    }
     let restarts = pod.restarts;
     pod.running.stop().await;
     for lease in world.items(APPLICATION).await {
