@@ -6,7 +6,7 @@ use std::{
     io::{self, Write as _},
     net::SocketAddr,
     path::PathBuf,
-    process,
+    process::{self, ExitCode},
 };
 
 use anyhow::Context as _;
@@ -97,16 +97,15 @@ struct Serve {
 ///
 /// # Errors
 /// The configuration is wrong, an address cannot be listened on, or the server fails.
-pub async fn run() -> anyhow::Result<()> {
+pub async fn run() -> anyhow::Result<ExitCode> {
     match Args::parse().command {
-        Command::Serve(serve) => serve.run().await,
-        Command::Health(health) => health.run().await,
-        Command::Replay(replay) => replay.run(),
-        Command::Check(check) => {
-            let config = load(check.config())?;
-            check.run(config).await
-        }
+        Command::Serve(serve) => serve.run().await?,
+        Command::Health(health) => health.run().await?,
+        Command::Replay(replay) => replay.run()?,
+        // It says more by its exit code.
+        Command::Check(check) => return Ok(check.run(load).await),
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 impl Serve {

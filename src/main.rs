@@ -11,7 +11,7 @@ use rustls::crypto::aws_lc_rs;
 #[tokio::main]
 async fn main() -> ExitCode {
     match run().await {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             // A line for the user; a returned error would bring a backtrace wherever RUST_BACKTRACE
             // is set.
@@ -21,7 +21,7 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run() -> anyhow::Result<()> {
+async fn run() -> anyhow::Result<ExitCode> {
     aws_lc_rs::default_provider()
         .install_default()
         .map_err(|_| anyhow!("a TLS provider is installed already"))?;

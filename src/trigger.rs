@@ -1,9 +1,11 @@
 //! Trigger metadata of a ScaledObject, parsed and checked. Pure: no AWS, no policy.
 //!
 //! Values are trimmed of Unicode white space and an empty one counts as absent, as KEDA's built-in
-//! scaler has it. A key that is not in [`KEYS`] is never read, kept or echoed: KEDA hands over a
-//! `…FromEnv` key with the secret itself.
+//! scaler has it. Each key is also taken as `…FromEnv`, which KEDA hands over with the variable's
+//! value. The value of a key that is not in [`KEYS`] is never read, kept or echoed: under a
+//! `…FromEnv` key it is often a secret.
 
+pub(crate) mod given;
 mod metadata;
 pub mod policy;
 pub mod understood;
@@ -247,6 +249,7 @@ impl Trigger {
     ) -> Result<Self, Error> {
         let mut metadata = Metadata::new(metadata);
         metadata.refuse_static_credentials(STATIC_CREDENTIALS);
+        metadata.refuse_both();
         let mode = metadata.mode();
         let shard_count = metadata.whole_number("shardCount", 2, 1);
         let scale_on = metadata.scale_on(mode);

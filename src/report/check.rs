@@ -2,29 +2,46 @@
 //! scaler would, with the identity at hand. No watcher starts, and nothing is recorded.
 
 mod ask;
+mod documents;
+mod environment;
 mod manifest;
 mod print;
 mod report;
+mod scaling;
+mod text;
 
 use std::{
-    fs,
     io::{self, Write as _},
     path::PathBuf,
+    process::ExitCode,
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 
-use self::report::Report;
+use self::{
+    documents::Files,
+    manifest::parse_pair,
+    report::{Report, Told},
+};
 use crate::config::Config;
 
-/// Say what KEDA would be told of a ScaledObject, before it is applied. Exit code 0: an answer for
-/// each of its triggers.
+/// KEDA would get an error.
+const AN_ERROR: u8 = 1;
+
+/// Something could not be read or judged.
+const UNJUDGED: u8 = 2;
+
+/// Say what KEDA would be told of a ScaledObject, before it is applied.
+///
+/// Exit code 0: an answer for each of its triggers; 1: an error for one of them; 2: something could
+/// not be read or judged.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "AWS is asked with the credentials at hand (the standard chain): to try the scaler's own, run it in the scaler's pod."
 )]
 pub(crate) struct Check {
-    /// A manifest (YAML, documents of other kinds are passed over); - is standard input.
+    /// A file of manifests or lists of them (YAML or JSON), or a directory of such files; - is
+    /// standard input. Objects of other kinds are passed over.
     #[arg(
         short,
         long,
@@ -35,8 +52,13 @@ pub(crate) struct Check {
     file: Option<PathBuf>,
 
     /// A key of the trigger's metadata, in place of a manifest. May be repeated.
-    #[arg(long, value_name = "KEY=VALUE")]
-    set: Vec<String>,
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parse_pair)]
+    set: Vec<(String, String)>,
+
+    /// An environment variable of the scaled container, for keys that end in FromEnv. May be
+    /// repeated. Others are taken from the object that is scaled, where the file holds it.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_pair)]
+    env: Vec<(String, String)>,
 
     /// The namespace that the policy is judged for [default: the manifest's, else default].
     #[arg(long)]
@@ -62,28 +84,39 @@ enum Output {
 }
 
 impl Check {
-    pub(crate) fn config(&self) -> Option<&PathBuf> {
-        self.config.as_ref()
+    /// Prints the report, and what is wrong on standard error. `load` reads the configuration.
+    pub(crate) async fn run(
+        self,
+        load: impl FnOnce(Option<&PathBuf>) -> anyhow::Result<Config> + Send,
+    ) -> ExitCode {
+        let (complaints, code) = match self.judge(load).await {
+            Ok(report) => (report.complaints(), report.exit_code()),
+            Err(error) => (vec![format!("{error:#}")], UNJUDGED),
+        };
+        for complaint in complaints {
+            let _ = writeln!(io::stderr(), "error: {complaint}");
+        }
+        ExitCode::from(code)
     }
 
-    /// Prints the report.
-    ///
-    /// # Errors
-    /// The manifest cannot be read, or KEDA would get an error for one of its triggers.
-    pub(crate) async fn run(self, config: Config) -> anyhow::Result<()> {
-        let written = match &self.file {
+    async fn judge(
+        self,
+        load: impl FnOnce(Option<&PathBuf>) -> anyhow::Result<Config> + Send,
+    ) -> anyhow::Result<Report> {
+        let config = load(self.config.as_ref())?;
+        let variables = self.env.iter().cloned().collect();
+        let (written, unread) = match &self.file {
             Some(path) => {
-                let read = if path.as_os_str() == "-" {
-                    io::read_to_string(io::stdin())
-                } else {
-                    fs::read_to_string(path)
-                };
-                let text = read.with_context(|| format!("cannot read {}", path.display()))?;
-                manifest::parse_manifest(&text).with_context(|| path.display().to_string())?
+                let mut files = Files::read(path)?;
+                let written = manifest::of_files(&mut files, &variables);
+                (written, files.unread)
             }
-            None => manifest::parse_pairs(&self.set)?,
+            None => (vec![manifest::of_pairs(&self.set, &variables)], Vec::new()),
         };
-        let mut report = Report::default();
+        let mut report = Report {
+            triggers: Vec::new(),
+            unread,
+        };
         for mut trigger in written {
             if let Some(namespace) = &self.namespace {
                 trigger.namespace.clone_from(namespace);
@@ -97,13 +130,56 @@ impl Check {
         io::stdout()
             .write_all(text.as_bytes())
             .context("cannot print the report")?;
-        let failed = report.triggers.iter().filter(|it| it.failed()).count();
-        if failed > 0 {
-            bail!(
-                "KEDA would get an error for {failed} of {} triggers",
-                report.triggers.len()
-            );
-        }
-        Ok(())
+        Ok(report)
     }
 }
+
+impl Report {
+    fn count(&self, is: impl Fn(&Told) -> bool) -> usize {
+        self.triggers.iter().filter(|it| is(&it.told)).count()
+    }
+
+    /// What could not be judged weighs more than an error: the report is not whole.
+    fn exit_code(&self) -> u8 {
+        match () {
+            () if self.triggers.is_empty()
+                || !self.unread.is_empty()
+                || self.count(Told::is_unknown) > 0 =>
+            {
+                UNJUDGED
+            }
+            () if self.count(Told::is_error) > 0 => AN_ERROR,
+            () => 0,
+        }
+    }
+
+    fn complaints(&self) -> Vec<String> {
+        let mut complaints = Vec::new();
+        let all = self.triggers.len();
+        if all == 0 {
+            complaints.push(
+                "no ScaledObject with a trigger for this scaler: want type external or external-push with \
+                 scalerAddress and streamName or streamArn, or aws-kinesis-stream"
+                    .to_owned(),
+            );
+        }
+        match self.count(Told::is_error) {
+            0 => {}
+            failed => complaints.push(format!(
+                "KEDA would get an error for {failed} of {all} triggers"
+            )),
+        }
+        match self.count(Told::is_unknown) {
+            0 => {}
+            unknown => complaints.push(format!("{unknown} of {all} triggers cannot be judged")),
+        }
+        match self.unread.len() {
+            0 => {}
+            unread => complaints.push(format!("{unread} documents or objects cannot be read")),
+        }
+        complaints
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -96,7 +96,7 @@ impl ExternalScaler for Scaler {
                 return Err(Error::InvalidMetadata(vec![Wrong {
                     key: "metricName",
                     value: Some(shortened(&metric_name).into_owned()),
-                    want: format!("{own:?}, the name that GetMetricSpec gives for this trigger"),
+                    want: want_name(&own, &metric_name),
                 }]));
             }
             let answer = self.answer(&asker, &trigger).await?;
@@ -198,6 +198,15 @@ impl Scaler {
         self.metrics.rpc(method, code, started.elapsed());
         Ok(Response::new(answer?))
     }
+}
+
+/// What GetMetrics should have asked for. KEDA takes its own `s0-` off the name.
+fn want_name(own: &str, asked: &str) -> String {
+    let mut want = format!("{own:?}, the name that GetMetricSpec gives for this trigger");
+    if asked.ends_with(own) || asked.is_empty() {
+        want.push_str("; KEDA 2.16 is the oldest that asks so and is supported");
+    }
+    want
 }
 
 // KEDA before 2.17 reads the deprecated integers only, and later ones read them wherever the float

@@ -145,7 +145,7 @@ impl Application {
 impl Reads for Application {
     async fn shards(&self) -> Result<Vec<Shard>, SourceError> {
         let shards = self.aws_stream().await.shards(ShardFilter::All).await;
-        let shards = shards.and_then(|shards| {
+        let shards = shards.and_then(refuse_none).and_then(|shards| {
             let shards = shards.into_iter().map(to_shard).collect::<Result<_, _>>();
             shards.map_err(|odd| senseless("ListShards", &odd))
         });
@@ -178,6 +178,15 @@ impl Reads for Application {
         });
         peek.map_err(|failure| self.read_error(&failure))
     }
+}
+
+/// Every stream has shards once it is made. Without this a stream that is being made would be an
+/// idle one.
+fn refuse_none<T>(shards: Vec<T>) -> Result<Vec<T>, Failure> {
+    if shards.is_empty() {
+        return Err(Failure::not_ready("ListShards"));
+    }
+    Ok(shards)
 }
 
 fn senseless(operation: &'static str, odd: &InvalidSequenceNumber) -> Failure {

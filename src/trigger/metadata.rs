@@ -6,6 +6,7 @@ use url::Url;
 
 use super::{
     KEYS, LeaseTable, Measure, OnMissingTable, Role, ScaleOn, Stream, StreamSource, Work,
+    given::{FROM_ENV, Given, Misspelt, misspelt},
     understood::Mode,
 };
 use crate::{
@@ -15,27 +16,54 @@ use crate::{
 
 /// The metadata of one trigger while it is read.
 pub(super) struct Metadata<'a> {
-    map: &'a HashMap<String, String>,
+    given: Given<'a>,
     wrong: Vec<Wrong>,
 }
 
 impl<'a> Metadata<'a> {
     pub(super) fn new(map: &'a HashMap<String, String>) -> Self {
         Self {
-            map,
+            given: Given(map),
             wrong: Vec::new(),
         }
     }
 
-    /// One entry for each wrong key, in the order in which they were read.
-    pub(super) fn into_wrong(self) -> Vec<Wrong> {
+    /// One entry for each wrong key, in the order in which they were read; then the keys that are
+    /// not read because they are misspelt, which may be why.
+    pub(super) fn into_wrong(mut self) -> Vec<Wrong> {
+        if !self.wrong.is_empty() {
+            for misspelt in misspelt(self.given.0.keys()) {
+                let Misspelt { written, right, .. } = &misspelt;
+                let want = format!("{right} where {written:?} stands");
+                let mut wrong = self.wrong.iter_mut();
+                match wrong.find(|it| it.key == misspelt.key && it.value.is_none()) {
+                    Some(missing) => missing.want.push_str(&format!("; want {want}")),
+                    None => _ = self.unsaid::<()>(misspelt.key, want),
+                }
+            }
+        }
         self.wrong
+    }
+
+    /// A key is given once: plain, or by a variable.
+    pub(super) fn refuse_both(&mut self) {
+        for key in KEYS.iter().map(|key| key.name) {
+            if let (Some(value), Some(_)) = (self.given.plain(key), self.given.from_env(key)) {
+                let want = format!("either {key} or {key}{FROM_ENV}, not both");
+                // An external id, and what stands before the @ of a URL, may be secrets.
+                if key == "awsExternalId" || value.contains('@') {
+                    self.unsaid::<()>(key, want);
+                } else {
+                    self.wrong::<()>(key, value, want);
+                }
+            }
+        }
     }
 
     pub(super) fn refuse_static_credentials(&mut self, keys: &[&'static str]) {
         const WANT: &str = "no static credentials: the scaler has its own identity; name a role in awsRoleArn for another";
         for key in keys {
-            if self.raw(key).is_some() {
+            if self.given.plain(key).is_some() {
                 self.unsaid::<()>(key, WANT);
             }
         }
@@ -196,6 +224,9 @@ impl<'a> Metadata<'a> {
             (Some(name), None) if names::is_stream_name(name) => {
                 Some(Stream::Name(name.to_owned()))
             }
+            (Some(arn), None) if arn.starts_with("arn:") => {
+                self.wrong("streamName", arn, "a name; an ARN goes into streamArn")
+            }
             (Some(name), None) => self.wrong("streamName", name, NAME),
             (None, Some(arn)) => match names::stream_arn_region(arn) {
                 Ok(_) => Some(Stream::Arn(arn.to_owned())),
@@ -276,27 +307,24 @@ impl<'a> Metadata<'a> {
         })
     }
 
-    /// The trimmed value of a key of ours; an empty one is none.
+    /// The value of a key of ours, however it is given.
     fn value(&self, key: &'static str) -> Option<&'a str> {
         debug_assert!(
             KEYS.iter().any(|known| known.name == key),
             "{key} is not in KEYS"
         );
-        self.raw(key)
-    }
-
-    fn raw(&self, key: &str) -> Option<&'a str> {
-        self.map
-            .get(key)
-            .map(|value| value.trim())
-            .filter(|value| !value.is_empty())
+        self.given.value(key)
     }
 
     fn wrong<T>(&mut self, key: &'static str, value: &str, want: impl Into<String>) -> Option<T> {
+        let mut want = want.into();
+        if self.given.plain(key).is_none() {
+            want.push_str(&format!("; it came by {key}{FROM_ENV}"));
+        }
         self.wrong.push(Wrong {
             key,
             value: Some(shortened(value).into_owned()),
-            want: want.into(),
+            want,
         });
         None
     }

@@ -7,7 +7,7 @@ use crate::support::*;
 use embedded_kinesis::{FOREVER, Fault};
 use serde_json::Value;
 
-const CONFIG: &str = "policy: [{namespaces: ['team-*'], endpoints: ['http://127.0.0.1:*']}]";
+pub const CONFIG: &str = "policy: [{namespaces: ['team-*'], endpoints: ['http://127.0.0.1:*']}]";
 
 fn file(text: &str) -> tempfile::NamedTempFile {
     let mut file = tempfile::NamedTempFile::new().unwrap();
@@ -28,28 +28,43 @@ fn manifest(application: &Application, scale_on: &str) -> String {
     )
 }
 
-/// Exit code, what was printed, what was complained of.
-async fn check(application: &Application, args: &[&str]) -> (bool, String, String) {
-    let config = file(CONFIG);
+/// A run of `check`: exit code, what was printed, what was complained of.
+pub struct Checked {
+    pub code: Option<i32>,
+    pub text: String,
+    pub complaint: String,
+}
+
+/// Runs `check` with this configuration, and this on its standard input.
+pub async fn run(kinesis: &str, config: &str, input: &str, args: &[&str]) -> Checked {
+    let (config, input) = (file(config), file(input));
     let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_keda-kinesis-scaler"));
     command
         .arg("check")
         .args(args)
         .arg("--config")
         .arg(config.path())
+        .stdin(input.reopen().unwrap())
         .env_clear()
         .env("HOME", "/nonexistent")
         .env("AWS_EC2_METADATA_DISABLED", "true")
         .env("AWS_ACCESS_KEY_ID", "AKIDTEST")
         .env("AWS_SECRET_ACCESS_KEY", "secret")
-        .env("AWS_ENDPOINT_URL_STS", application.stack.kinesis.endpoint());
+        .env("AWS_ENDPOINT_URL_STS", kinesis);
     let output = eventually("check to end", command.output()).await.unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    (
-        output.status.success(),
-        text(output.stdout),
-        text(output.stderr),
-    )
+    Checked {
+        code: output.status.code(),
+        text: text(output.stdout),
+        complaint: text(output.stderr),
+    }
+}
+
+/// Whether every trigger would be answered, what was printed, what was complained of.
+async fn check(application: &Application, args: &[&str]) -> (bool, String, String) {
+    let kinesis = application.stack.kinesis.endpoint();
+    let checked = run(&kinesis, CONFIG, "", args).await;
+    (checked.code == Some(0), checked.text, checked.complaint)
 }
 
 /// An application that has read one record and left another.

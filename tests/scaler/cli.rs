@@ -309,7 +309,7 @@ async fn secrets_stay_in() {
         ("streamName", "orders"),
         ("awsRegion", "us-east-1"),
         ("awsEndpoint", &endpoint),
-        ("streamNameFromEnv", "s3cret-env"),
+        ("passwordFromEnv", "s3cret-env"),
     ];
     for more in [
         [

@@ -100,6 +100,18 @@ async fn another_metric_than_ours_is_refused() {
 }
 
 #[tokio::test]
+async fn a_name_as_an_older_keda_asks_is_answered_with_the_oldest_supported() {
+    let stack = Stack::start().await;
+    let request = GetMetricsRequest {
+        scaled_object_ref: Some(stack.object("orders", &[])),
+        metric_name: "s0-aws-kinesis-orders".to_owned(),
+    };
+    let status = stack.client().await.get_metrics(request).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert!(status.message().contains("KEDA 2.16"), "{status}");
+}
+
+#[tokio::test]
 async fn all_five_refuse_wrong_metadata_and_say_what_is_wrong() {
     let stack = Stack::start().await;
     let object = stack.object("orders", &[("shardCount", "0"), ("awsRegion", "mars")]);

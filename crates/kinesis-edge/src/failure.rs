@@ -140,6 +140,13 @@ impl Failure {
         })
     }
 
+    /// The stream is there, but AWS does not say its shards yet: it is being made.
+    pub fn not_ready(operation: &'static str) -> Self {
+        let call = (Service::Kinesis, operation);
+        let message = "the stream has no shards yet, it is being made";
+        Self::new(call, Kind::InUse, "StreamNotReady", message)
+    }
+
     /// An answer of status 200 without what every such answer has.
     pub fn senseless(service: Service, operation: &'static str, message: &str) -> Self {
         let call = (service, operation);

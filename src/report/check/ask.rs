@@ -8,7 +8,7 @@ use tokio::time::sleep;
 
 use super::{
     manifest::Written,
-    report::{KeyReport, Permission, Seen, TriggerReport},
+    report::{KeyReport, Permission, Seen, Told, TriggerReport},
 };
 use crate::{
     config::Config,
@@ -16,7 +16,7 @@ use crate::{
         answer::{Answer, Question, answer_application, answer_open_shards},
         memories::Decisions,
     },
-    error::{Error, SourceError, SourceErrorKind},
+    error::{Error, SourceError, SourceErrorKind, code_name},
     metrics::Metrics,
     report::explain::{self, view::AnswerView},
     source::{
@@ -26,7 +26,7 @@ use crate::{
         snapshot::ApplicationSnapshot,
     },
     trigger::{
-        KEYS, Measure, ScaleOn, Stream, StreamSource, Trigger, Work, policy::Policy,
+        Measure, ScaleOn, Stream, StreamSource, Trigger, Work, given::FROM_ENV, policy::Policy,
         understood::understood,
     },
 };
@@ -37,40 +37,72 @@ const FETCHES: usize = 30;
 /// Everything about one trigger.
 pub(super) async fn ask(written: Written, config: &Config) -> TriggerReport {
     let mut seen = Seen::default();
-    let answer = find_answer(&written, config, &mut seen).await;
-    let target = seen.target.unwrap_or(1);
+    let told = match &written {
+        Written { refused, .. } if !refused.is_empty() => Told::Refused {
+            refused: refused.clone(),
+        },
+        Written { unknown, .. } if !unknown.is_empty() => wrong_anyway(&written, config)
+            .unwrap_or_else(|| Told::Unknown {
+                unknown: unknown.clone(),
+            }),
+        Written { scaling, .. } => {
+            let answer = find_answer(&written, config, &mut seen).await;
+            let answer = AnswerView::new(&answer, seen.target.unwrap_or(1));
+            // It was asked who asks after the metadata and the policy were right.
+            Told::new(answer, scaling.as_ref(), seen.identity.is_some())
+        }
+    };
+    let hints = written
+        .ignored
+        .iter()
+        .filter(|(_, why)| why.contains("want"));
     TriggerReport {
-        ignored: ignored(&written),
+        hints: hints.map(|(key, why)| format!("{key}: {why}")).collect(),
+        ignored: written.ignored,
         place: written.place,
         kind: written.kind,
         namespace: written.namespace,
         seen,
-        answer: AnswerView::new(&answer, target),
+        told,
     }
 }
 
-fn ignored(written: &Written) -> Vec<String> {
-    let transport = ["scalerAddress", "enableTLS", "unsafeSsl"];
-    let is_known = |key: &&String| {
-        KEYS.iter().any(|known| known.name == **key) || transport.contains(&key.as_str())
+/// What is wrong whatever the unknown keys hold: a key that is there.
+fn wrong_anyway(written: &Written, config: &Config) -> Option<Told> {
+    // It decides on which keys may stand beside it.
+    let key = format!("scaleOn{FROM_ENV}");
+    if written
+        .unknown
+        .iter()
+        .any(|unknown| unknown.starts_with(&key))
+    {
+        return None;
+    }
+    let error = Trigger::parse(&written.metadata, config.aws.region.as_deref()).err()?;
+    let code = code_name(error.code()).to_owned();
+    let Error::InvalidMetadata(wrong) = error else {
+        return None;
     };
-    let mut ignored: Vec<_> = written
-        .metadata
-        .keys()
-        .filter(|key| !is_known(key))
-        .cloned()
-        .collect();
-    ignored.sort();
-    ignored
+    let wrong = wrong.iter().filter(|wrong| wrong.value.is_some());
+    let wrong: Vec<_> = wrong.map(ToString::to_string).collect();
+    if wrong.is_empty() {
+        return None;
+    }
+    let error = [wrong, written.unknown.clone()].concat().join("\n");
+    let answer = AnswerView::Error { code, error };
+    Some(Told::new(answer, written.scaling.as_ref(), false))
 }
 
 async fn find_answer(written: &Written, config: &Config, seen: &mut Seen) -> Result<Answer, Error> {
     let metadata = &written.metadata;
     let trigger = Trigger::parse(metadata, config.aws.region.as_deref())?;
-    let is_default = |key| {
-        metadata
-            .get(key)
-            .is_none_or(|value: &String| value.trim().is_empty())
+    let is_default = |key: &str| {
+        let given = |key: &str| {
+            metadata
+                .get(key)
+                .is_some_and(|value| !value.trim().is_empty())
+        };
+        !given(key) && !given(&format!("{key}{FROM_ENV}"))
     };
     let keys = understood(&trigger).into_iter();
     seen.keys = keys

@@ -1,153 +1,266 @@
-//! The triggers to check: of a manifest, or of `--set`.
+//! The triggers to check: of objects, or of `--set`.
 
 use std::collections::HashMap;
 
-use anyhow::{Context as _, bail};
 use serde_json::Value;
 
-/// As kubectl has it.
-const DEFAULT_NAMESPACE: &str = "default";
+use super::{
+    documents::{Files, Object, Unread},
+    environment::{Environment, namespace},
+    scaling::Scaling,
+};
+use crate::trigger::{
+    KEYS,
+    given::{FROM_ENV, nearest},
+};
+
+/// Metadata keys that KEDA reads itself to reach the scaler.
+const KEDAS_KEYS: [&str; 6] = [
+    "scalerAddress",
+    "enableTLS",
+    "unsafeSsl",
+    "caCert",
+    "tlsClientCert",
+    "tlsClientKey",
+];
+
+/// What stands beside `metadata`.
+const BESIDE_METADATA: [&str; 5] = [
+    "type",
+    "name",
+    "metricType",
+    "useCachedMetrics",
+    "authenticationRef",
+];
+
+const TYPES: [&str; 3] = ["external", "external-push", "aws-kinesis-stream"];
 
 /// A trigger as a user wrote it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Written {
     /// `namespace/name triggers[0]`, or `--set`.
     pub(super) place: String,
     pub(super) namespace: String,
     /// `external`, `external-push` or `aws-kinesis-stream`.
     pub(super) kind: String,
+    /// As KEDA would send it, as far as that is known.
     pub(super) metadata: HashMap<String, String>,
+    /// Keys that are not read: their names, and why.
+    pub(super) ignored: Vec<(String, String)>,
+    /// Why Kubernetes or KEDA refuses the object.
+    pub(super) refused: Vec<String>,
+    /// What only the cluster knows.
+    pub(super) unknown: Vec<String>,
+    /// What stands around it; nothing with `--set`.
+    pub(super) scaling: Option<Scaling>,
 }
 
-/// The triggers of `--set key=value`.
-pub(super) fn parse_pairs(pairs: &[String]) -> anyhow::Result<Vec<Written>> {
-    let metadata = pairs
-        .iter()
-        .map(|pair| {
-            let split = pair.split_once('=');
-            let (key, value) = split.with_context(|| format!("--set {pair:?}: want key=value"))?;
-            Ok((key.to_owned(), value.to_owned()))
-        })
-        .collect::<anyhow::Result<_>>()?;
-    Ok(vec![Written {
+/// `--env` and `--set`: `NAME=VALUE`.
+pub(super) fn parse_pair(pair: &str) -> Result<(String, String), String> {
+    let split = pair.split_once('=').filter(|(name, _)| !name.is_empty());
+    let (name, value) = split.ok_or("want NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+/// The trigger of `--set key=value`.
+pub(super) fn of_pairs(pairs: &[(String, String)], variables: &HashMap<String, String>) -> Written {
+    let environment = Environment {
+        given: variables,
+        container: Err("--set names no container".to_owned()),
+    };
+    let mut written = Written {
         place: "--set".to_owned(),
-        namespace: DEFAULT_NAMESPACE.to_owned(),
-        kind: "external".to_owned(),
-        metadata,
-    }])
+        namespace: "default".to_owned(),
+        kind: TYPES[0].to_owned(),
+        metadata: pairs.iter().cloned().collect(),
+        ..Written::default()
+    };
+    written.unknown = environment.resolve(&mut written.metadata);
+    written.ignored = ignored(&written.metadata);
+    written
 }
 
-/// The triggers of a manifest that KEDA would ask this scaler about, and those of KEDA's built-in
-/// scaler, which this one can replace.
-pub(super) fn parse_manifest(text: &str) -> anyhow::Result<Vec<Written>> {
-    let documents: Vec<Value> =
-        serde_yaml::from_multiple(text).map_err(|error| anyhow::anyhow!("no YAML: {error}"))?;
+/// The triggers that KEDA would ask this scaler about, and those of KEDA's built-in scaler, which
+/// this one can replace.
+pub(super) fn of_files(files: &mut Files, variables: &HashMap<String, String>) -> Vec<Written> {
     let mut found = Vec::new();
-    for document in documents {
-        let kind = document["kind"].as_str().unwrap_or_default();
-        if !["ScaledObject", "ScaledJob"].contains(&kind) {
+    let mut odd = Vec::new();
+    for object in &files.objects {
+        let value = &object.value;
+        let kind = value["kind"].as_str().unwrap_or_default();
+        let Some(right) = ["ScaledObject", "ScaledJob"]
+            .into_iter()
+            .find(|it| it.eq_ignore_ascii_case(kind))
+        else {
+            continue;
+        };
+        let mut pass_over = |wrong: String| {
+            let place = object.place.clone();
+            odd.push(Unread { place, wrong });
+        };
+        if kind != right {
+            pass_over(format!("kind {kind:?}: want {right}"));
             continue;
         }
-        let name = document["metadata"]["name"].as_str().unwrap_or("(no name)");
-        let namespace = document["metadata"]["namespace"]
-            .as_str()
-            .unwrap_or(DEFAULT_NAMESPACE);
-        let triggers = document["spec"]["triggers"].as_array();
-        for (index, trigger) in triggers.into_iter().flatten().enumerate() {
-            let kind = trigger["type"].as_str().unwrap_or_default();
-            let place = format!("{namespace}/{name} triggers[{index}]");
-            let of_ours = match kind {
-                "aws-kinesis-stream" => true,
-                "external" | "external-push" => {
-                    let metadata = &trigger["metadata"];
-                    ["streamName", "streamArn"]
-                        .iter()
-                        .any(|key| metadata.get(key).is_some())
-                }
-                _ => false,
-            };
-            if of_ours {
-                found.push(Written {
-                    metadata: texts(&trigger["metadata"])
-                        .with_context(|| format!("{place}: metadata"))?,
-                    place,
-                    namespace: namespace.to_owned(),
-                    kind: kind.to_owned(),
-                });
+        let Some(triggers) = value["spec"]["triggers"].as_array() else {
+            pass_over(format!(
+                "a {kind} without spec.triggers: want a list of triggers"
+            ));
+            continue;
+        };
+        for (index, trigger) in triggers.iter().enumerate() {
+            if is_ours(trigger) {
+                found.push(of_trigger(value, index, trigger, &files.objects, variables));
             }
         }
     }
-    if found.is_empty() {
-        bail!(
-            "no ScaledObject with a trigger for this scaler: want type external or external-push with streamName or streamArn, or aws-kinesis-stream"
-        );
-    }
-    Ok(found)
+    files.unread.append(&mut odd);
+    found
 }
 
-/// Metadata as text: KEDA refuses a ScaledObject with any other value.
-fn texts(metadata: &Value) -> anyhow::Result<HashMap<String, String>> {
-    let Some(metadata) = metadata.as_object() else {
-        bail!("want keys and values");
+/// Could it be meant for this scaler? Also where it is misspelt: then it is to be said.
+fn is_ours(trigger: &Value) -> bool {
+    let kind = trigger["type"].as_str().unwrap_or_default();
+    if kind == "aws-kinesis-stream" {
+        return true;
+    }
+    let external = kind.is_empty() || nearest(kind, TYPES).is_some();
+    external && places(trigger).any(|(_, key)| right_key(key).is_some())
+}
+
+/// Where keys of ours may stand, right or wrong, each with the key.
+fn places(trigger: &Value) -> impl Iterator<Item = (&'static str, &String)> {
+    let in_metadata = keys(metadata(trigger).1).map(|key| ("", key));
+    let beside = keys(trigger)
+        .filter(|key| !BESIDE_METADATA.contains(&key.as_str()))
+        .map(|key| ("beside metadata", key));
+    let below = keys(&trigger["authenticationRef"])
+        .filter(|key| *key != "name" && *key != "kind")
+        .map(|key| ("under authenticationRef", key));
+    in_metadata.chain(beside).chain(below)
+}
+
+fn keys(value: &Value) -> impl Iterator<Item = &String> {
+    value.as_object().into_iter().flat_map(|it| it.keys())
+}
+
+/// The metadata, also under a key in the wrong case.
+fn metadata(trigger: &Value) -> (&str, &Value) {
+    let found = trigger.as_object().and_then(|trigger| {
+        let mut keys = trigger.iter();
+        keys.find(|(key, _)| key.eq_ignore_ascii_case("metadata"))
+    });
+    found.map_or(("metadata", &Value::Null), |(key, value)| (key, value))
+}
+
+/// How a key is written right: one of ours, or one that KEDA reads to reach the scaler.
+fn right_key(written: &str) -> Option<String> {
+    let ours = KEYS.iter().map(|key| key.name);
+    nearest(written, ours.chain(KEDAS_KEYS)).map(|(_, right)| right)
+}
+
+fn of_trigger(
+    object: &Value,
+    index: usize,
+    trigger: &Value,
+    objects: &[Object],
+    variables: &HashMap<String, String>,
+) -> Written {
+    let name = object["metadata"]["name"].as_str().unwrap_or("(no name)");
+    let namespace = namespace(object);
+    let kind = trigger["type"].as_str().unwrap_or_default();
+    let (scaling, wrong) = Scaling::of_object(object, trigger);
+    let mut written = Written {
+        place: format!("{namespace}/{name} triggers[{index}]"),
+        namespace: namespace.to_owned(),
+        kind: kind.to_owned(),
+        refused: wrong,
+        scaling: Some(scaling),
+        ..Written::default()
     };
-    metadata
-        .iter()
-        .map(|(key, value)| match value.as_str() {
-            Some(text) => Ok((key.clone(), text.to_owned())),
-            None => bail!(
-                "{key} is {value}: want text, in quotes; KEDA refuses the ScaledObject otherwise"
-            ),
-        })
-        .collect()
+    if !TYPES.contains(&kind) {
+        let right = nearest(kind, TYPES).map_or(TYPES[0].to_owned(), |(_, right)| right);
+        written.refused.push(format!("type {kind:?}: want {right}"));
+    }
+    let (key, metadata) = metadata(trigger);
+    if key != "metadata" {
+        written.refused.push(format!("{key}: want metadata"));
+    }
+    match metadata {
+        Value::Null => {
+            let wrong = "metadata: want the trigger's keys and values there";
+            written.refused.push(wrong.to_owned());
+        }
+        Value::Object(pairs) => {
+            for (key, value) in pairs {
+                written.take(key, value);
+            }
+        }
+        _ => written
+            .refused
+            .push("metadata: want keys and values".to_owned()),
+    }
+    let beside_triggers = keys(&object["spec"]).map(|key| ("beside triggers", key));
+    let misplaced = places(trigger).filter(|(place, _)| !place.is_empty());
+    for (place, key) in misplaced.chain(beside_triggers) {
+        if let Some(right) = right_key(key) {
+            let why = format!("not read {place}: want {right} under metadata");
+            written.ignored.push((key.clone(), why));
+        }
+    }
+    let environment = Environment::of_object(object, objects, variables);
+    let mut unknown = environment.resolve(&mut written.metadata);
+    written.unknown.append(&mut unknown);
+    written.ignored.append(&mut ignored(&written.metadata));
+    written
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const YAML: &str = r#"
-apiVersion: v1
-kind: ConfigMap
-metadata: {name: other}
----
-kind: ScaledObject
-metadata: {name: orders, namespace: shop}
-spec:
-  triggers:
-    - type: cron
-      metadata: {timezone: UTC}
-    - type: external
-      metadata: {scalerAddress: "other:1", topic: x}
-    - type: external-push
-      metadata: {scalerAddress: "scaler:6000", streamName: orders}
----
-kind: ScaledObject
-metadata: {name: payments}
-spec:
-  triggers:
-    - type: aws-kinesis-stream
-      metadata: {streamName: payments, shardCount: "3"}
-"#;
-
-    #[test]
-    fn triggers_of_ours_and_of_the_built_in_are_found() {
-        let found = parse_manifest(YAML).unwrap();
-        let places: Vec<_> = found.iter().map(|it| it.place.as_str()).collect();
-        assert_eq!(
-            places,
-            ["shop/orders triggers[2]", "default/payments triggers[0]"]
-        );
-        assert_eq!(found[0].namespace, "shop");
-        assert_eq!(found[1].metadata["shardCount"], "3");
+impl Written {
+    /// One key of the metadata. Kubernetes takes no other values than text.
+    fn take(&mut self, key: &str, value: &Value) {
+        match value {
+            Value::String(text) => {
+                if text.contains("{{") && right_key(key).is_some() {
+                    self.unknown.push(format!(
+                        "{key} is a template with {{{{ }}}}: want it rendered, as `helm template` does"
+                    ));
+                }
+                self.metadata.insert(key.to_owned(), text.clone());
+            }
+            // An empty value counts as absent, whatever it is.
+            Value::Null => {}
+            _ if right_key(key).is_some() => self.refused.push(format!(
+                "{key} is {value}: want text, in quotes; KEDA refuses the object otherwise"
+            )),
+            // It may be a secret.
+            _ => self.refused.push(format!("{key}: want text, in quotes")),
+        }
     }
+}
 
-    #[test]
-    fn what_is_wrong_is_said() {
-        let number = YAML.replace("\"3\"", "3");
-        let error = format!("{:#}", parse_manifest(&number).unwrap_err());
-        assert!(error.contains("shardCount is 3: want text"), "{error}");
-        assert!(parse_manifest("kind: Pod").is_err());
-        assert!(parse_manifest("a: [").is_err());
-        assert!(parse_pairs(&["streamName".to_owned()]).is_err());
-    }
+/// The keys of metadata that are not read, in order, and why. Never their values.
+fn ignored(metadata: &HashMap<String, String>) -> Vec<(String, String)> {
+    let mut ignored: Vec<_> = metadata
+        .keys()
+        .filter_map(|key| {
+            let plain = key.strip_suffix(FROM_ENV).unwrap_or(key);
+            let is_ours = KEYS.iter().any(|known| known.name == plain);
+            if is_ours || KEDAS_KEYS.contains(&key.as_str()) {
+                return None;
+            }
+            let why = match right_key(key) {
+                Some(right) => format!("not read: want {right}"),
+                None if BESIDE_METADATA[1..].contains(&key.as_str()) => {
+                    "not read under metadata: want it beside metadata".to_owned()
+                }
+                None if key.ends_with(FROM_ENV) => {
+                    "ignored; KEDA puts the variable's value in its place".to_owned()
+                }
+                None => "ignored".to_owned(),
+            };
+            Some((key.clone(), why))
+        })
+        .collect();
+    ignored.sort();
+    ignored
 }

@@ -2,12 +2,12 @@
 
 use std::fmt::{self, Write as _};
 
-use super::report::{Permission, Report, TriggerReport};
+use super::{
+    documents::Unread,
+    report::{Permission, Report, Seen, Told, TriggerReport},
+};
 use crate::report::{
-    explain::{
-        shards::{ApplicationView, ShardView},
-        view::AnswerView,
-    },
+    explain::shards::{ApplicationView, ShardView},
     text::{shortened, time},
 };
 
@@ -16,6 +16,9 @@ const MOST_SHARDS: usize = 50;
 
 pub(super) fn text(report: &Report) -> String {
     let mut text = String::new();
+    for Unread { place, wrong } in &report.unread {
+        text.push_str(&format!("{place}: passed over: {wrong}\n"));
+    }
     for trigger in &report.triggers {
         trigger
             .print(&mut text)
@@ -32,7 +35,8 @@ impl TriggerReport {
             namespace,
             ignored,
             seen,
-            answer,
+            told,
+            hints: _,
         } = self;
         writeln!(out, "{place} ({kind}), namespace {namespace}")?;
         if kind == "aws-kinesis-stream" {
@@ -45,12 +49,7 @@ impl TriggerReport {
             let mark = if key.default { " (default)" } else { "" };
             writeln!(out, "  {:<24} {}{mark}", key.pair.key, key.pair.value)?;
         }
-        for key in ignored {
-            let why = if key.ends_with("FromEnv") {
-                "ignored; KEDA puts the variable's value in its place"
-            } else {
-                "ignored"
-            };
+        for (key, why) in ignored {
             writeln!(out, "  {key:<24} {why}")?;
         }
         if let Some(identity) = &seen.identity {
@@ -62,34 +61,53 @@ impl TriggerReport {
         if let Some(application) = &seen.application {
             print_application(application, out)?;
         }
-        match answer {
-            AnswerView::Answer {
+        told.print(seen, out)
+    }
+}
+
+impl Told {
+    fn print(&self, seen: &Seen, out: &mut String) -> fmt::Result {
+        match self {
+            Self::Answer {
                 value,
-                replicas,
-                active,
+                words,
                 reason,
+                left_out,
                 ..
             } => {
                 let name = seen.metric_name.as_deref().unwrap_or_default();
                 let target = seen.target.unwrap_or_default();
-                let active = match active {
-                    true => format!("active: replicas {replicas}"),
-                    false => "not active: nothing is started from zero".to_owned(),
-                };
                 writeln!(
                     out,
-                    "  KEDA would be told: {name} = {value}, target {target}, {active}\n    {reason}\n"
-                )
+                    "  KEDA would be told: {name} = {value}, target {target}, {words}"
+                )?;
+                print_lines([reason].into_iter().chain(left_out), out)
             }
-            AnswerView::Error { code, error } => {
+            Self::Error {
+                code,
+                error,
+                fallback,
+            } => {
                 writeln!(out, "  KEDA would get the error {code}:")?;
-                for line in error.lines() {
-                    writeln!(out, "    {line}")?;
-                }
-                writeln!(out)
+                print_lines([error].into_iter().chain(fallback), out)
+            }
+            Self::Refused { refused } => {
+                writeln!(out, "  Kubernetes or KEDA would refuse it:")?;
+                print_lines(refused, out)
+            }
+            Self::Unknown { unknown } => {
+                writeln!(out, "  It cannot be said what KEDA would be told:")?;
+                print_lines(unknown, out)
             }
         }
     }
+}
+
+fn print_lines<'a>(texts: impl IntoIterator<Item = &'a String>, out: &mut String) -> fmt::Result {
+    for line in texts.into_iter().flat_map(|text| text.lines()) {
+        writeln!(out, "    {line}")?;
+    }
+    writeln!(out)
 }
 
 impl Permission {

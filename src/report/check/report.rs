@@ -1,16 +1,25 @@
 //! What was found out about each trigger. Values, also printed as JSON.
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::Value;
 
+use super::{
+    documents::Unread,
+    scaling::{Outcome, Scaling},
+};
 use crate::{
-    report::explain::{shards::ApplicationView, view::AnswerView},
+    report::explain::{
+        shards::ApplicationView,
+        view::{AnswerView, DecisionView},
+    },
     trigger::understood::Pair,
 };
 
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Report {
     pub(super) triggers: Vec<TriggerReport>,
+    /// What was passed over.
+    pub(super) unread: Vec<Unread>,
 }
 
 #[derive(Debug, Serialize)]
@@ -20,13 +29,48 @@ pub(super) struct TriggerReport {
     #[serde(rename = "type")]
     pub(super) kind: String,
     pub(super) namespace: String,
-    /// Keys that are not read. Never their values: a `…FromEnv` key carries a secret.
-    pub(super) ignored: Vec<String>,
+    /// Keys that are not read, and why. Never their values: they may be secrets.
+    #[serde(serialize_with = "names")]
+    pub(super) ignored: Vec<(String, String)>,
+    /// Of them: what would be right.
+    pub(super) hints: Vec<String>,
     #[serde(flatten)]
     pub(super) seen: Seen,
     /// What KEDA would get.
-    #[serde(rename = "told")]
-    pub(super) answer: AnswerView,
+    pub(super) told: Told,
+}
+
+/// What KEDA would get for a trigger.
+#[derive(Debug, Serialize)]
+#[serde(untagged, rename_all_fields = "camelCase")]
+pub(super) enum Told {
+    /// An answer.
+    Answer {
+        value: i64,
+        /// Of the whole object; `None`: the answer alone does not say it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        replicas: Option<i64>,
+        active: bool,
+        reason: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        decision: Option<DecisionView>,
+        #[serde(skip)]
+        words: String,
+        /// What else decides on the replicas.
+        left_out: Vec<String>,
+    },
+    /// An error.
+    Error {
+        code: String,
+        error: String,
+        /// What the object's `fallback` makes of it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        fallback: Option<String>,
+    },
+    /// Nothing: Kubernetes or KEDA refuses the object.
+    Refused { refused: Vec<String> },
+    /// It depends on what only the cluster knows.
+    Unknown { unknown: Vec<String> },
 }
 
 /// What was found out on the way to an answer, or to the error that ended it.
@@ -66,8 +110,53 @@ pub(super) struct Permission {
     pub(super) statement: Option<Value>,
 }
 
-impl TriggerReport {
-    pub(super) fn failed(&self) -> bool {
-        matches!(self.answer, AnswerView::Error { .. })
+impl Told {
+    /// `has_spec`: does GetMetricSpec answer?
+    pub(super) fn new(answer: AnswerView, scaling: Option<&Scaling>, has_spec: bool) -> Self {
+        match answer {
+            AnswerView::Answer {
+                value,
+                replicas,
+                active,
+                reason,
+                decision,
+            } => {
+                let Outcome {
+                    replicas,
+                    words,
+                    mut left_out,
+                } = match scaling {
+                    Some(scaling) => scaling.outcome(replicas, active),
+                    None => Scaling::outcome_alone(replicas, active),
+                };
+                left_out.extend(scaling.and_then(|it| it.fallback_words(true)));
+                Self::Answer {
+                    value,
+                    replicas,
+                    active,
+                    reason,
+                    decision,
+                    words,
+                    left_out,
+                }
+            }
+            AnswerView::Error { code, error } => Self::Error {
+                code,
+                error,
+                fallback: scaling.and_then(|it| it.fallback_words(has_spec)),
+            },
+        }
     }
+
+    pub(super) fn is_error(&self) -> bool {
+        matches!(self, Self::Error { .. } | Self::Refused { .. })
+    }
+
+    pub(super) fn is_unknown(&self) -> bool {
+        matches!(self, Self::Unknown { .. })
+    }
+}
+
+fn names<S: Serializer>(ignored: &[(String, String)], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq(ignored.iter().map(|(name, _)| name))
 }

@@ -98,6 +98,9 @@ fn hint(failure: &Failure, resource: Resource<'_>) -> String {
         (_, SourceErrorKind::AccessDenied, _) if is_of_key => {
             "Allow kms:Decrypt on the stream's key to the identity that asks, and see that the key is enabled"
         }
+        _ if failure.service == Service::Kinesis && failure.kind == Kind::InUse => {
+            "The scaler keeps on asking until the stream is ACTIVE"
+        }
         _ if failure.kind == Kind::Senseless => {
             "The scaler keeps on asking; if this stays, see what answers at the endpoint"
         }

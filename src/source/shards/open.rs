@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use kinesis_edge::{Failure, Kind, ShardFilter};
 
+use super::refuse_none;
 use crate::{
     error::{SourceError, SourceErrorKind},
     source::aws::{Client, Resource},
@@ -85,6 +86,7 @@ impl OpenShards {
     pub async fn list_all(&self) -> Result<i64, SourceError> {
         let stream = self.client.stream(&self.stream).await;
         let shards = stream.shards(ShardFilter::AtLatest).await;
+        let shards = shards.and_then(refuse_none);
         let shards = shards.map_err(|failure| self.error(&failure))?;
         Ok(shards.iter().filter(|shard| !shard.closed).count() as i64)
     }

@@ -6,6 +6,7 @@ use aws_sdk_kinesis::{
         interceptors::AfterDeserializationInterceptorContextRef,
     },
     error::BoxError,
+    types::StreamStatus,
 };
 use serde_json::Value;
 
@@ -18,7 +19,8 @@ impl Stream {
     /// The open shards now.
     ///
     /// # Errors
-    /// Whenever the number is not known for certain; never a made-up zero.
+    /// Whenever the number is not known for certain; never a made-up zero. While a stream is being
+    /// made AWS says 0, which it never has afterwards.
     pub async fn open_shard_count(&self) -> Result<i64, Failure> {
         let request = self
             .client
@@ -28,9 +30,13 @@ impl Stream {
             .customize()
             .interceptor(CountIsThere);
         let answer = self.calls.call(OPERATION, request.send()).await?;
-        let count = answer
-            .stream_description_summary()
-            .map(|summary| i64::from(summary.open_shard_count()));
+        let summary = answer.stream_description_summary();
+        if summary.is_some_and(|summary| {
+            *summary.stream_status() == StreamStatus::Creating && summary.open_shard_count() == 0
+        }) {
+            return Err(Failure::not_ready(OPERATION));
+        }
+        let count = summary.map(|summary| i64::from(summary.open_shard_count()));
         let no_count = || {
             self.calls
                 .senseless(OPERATION, "OpenShardCount is no count")
