@@ -32,13 +32,13 @@ impl<'a> Given<'a> {
         (!value.is_empty()).then_some(value)
     }
 
-    pub(super) fn from_env(self, key: &str) -> Option<&'a str> {
+    pub(super) fn of_variable(self, key: &str) -> Option<&'a str> {
         self.plain(&format!("{key}{FROM_ENV}"))
     }
 
     /// The value of a key, however it is given.
     pub(super) fn value(self, key: &str) -> Option<&'a str> {
-        self.plain(key).or_else(|| self.from_env(key))
+        self.plain(key).or_else(|| self.of_variable(key))
     }
 }
 

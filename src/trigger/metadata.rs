@@ -48,7 +48,7 @@ impl<'a> Metadata<'a> {
     /// A key is given once: plain, or by a variable.
     pub(super) fn refuse_both(&mut self) {
         for key in KEYS.iter().map(|key| key.name) {
-            if let (Some(value), Some(_)) = (self.given.plain(key), self.given.from_env(key)) {
+            if let (Some(value), Some(_)) = (self.given.plain(key), self.given.of_variable(key)) {
                 let want = format!("either {key} or {key}{FROM_ENV}, not both");
                 // An external id, and what stands before the @ of a URL, may be secrets.
                 if key == "awsExternalId" || value.contains('@') {

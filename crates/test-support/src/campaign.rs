@@ -223,6 +223,10 @@ impl Campaign {
     }
 
     /// Runs the cells. A panic, an error or too long a run of one does not end the others.
+    #[allow(
+        clippy::future_not_send,
+        reason = "a test awaits it where it stands; scenarios need not be Send"
+    )]
     pub async fn run<F>(&self, cells: Vec<Cell>, scenario: impl Fn(Cell) -> F) -> Transcript
     where
         F: Future<Output = Result<Outcome, String>>,

@@ -184,7 +184,11 @@ impl Process {
     }
 
     /// Waits for the first line of which `pick` makes something.
-    pub async fn first<T>(&self, what: &str, pick: impl Fn(&str) -> Option<T>) -> T {
+    pub async fn first<T: Send>(
+        &self,
+        what: &str,
+        pick: impl Fn(&str) -> Option<T> + Send + Sync,
+    ) -> T {
         let mut lines = self.lines.subscribe();
         let mut seen = 0;
         let found = async {

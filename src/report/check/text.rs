@@ -37,7 +37,7 @@ pub(super) fn split(bytes: &[u8]) -> Vec<Document> {
         let begins = after_marker(line, "---");
         if begins.is_none() && after_marker(line, "...").is_none() {
             // Directives, such as %YAML, stand before the first line of a document.
-            if !(line.starts_with('%') && !holds_something(&text)) {
+            if !line.starts_with('%') || holds_something(&text) {
                 text.push_str(line);
             }
             text.push('\n');

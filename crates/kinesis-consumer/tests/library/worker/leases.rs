@@ -174,7 +174,7 @@ async fn a_theft_is_noticed() {
         lease.owner = Some("java".into());
         lease.counter += 1;
     };
-    assert!(world.table().edit(&shard(0), steal));
+    assert!(world.table().edit(shard(0), steal));
     let told = world
         .until("told", |told| {
             matches!(told.what, What::Called("lease_lost", _))
@@ -199,7 +199,7 @@ async fn children_start_at_once_where_their_parent_ended() {
         let started = |told: &Told| matches!(&told.what, What::Event(Event::ShardStarted { shard: id, .. }) if id.shard == shard(index));
         assert_eq!(world.until("started", started).await, ended);
     }
-    let parent = world.table().lease(&shard(0)).unwrap();
+    let parent = world.table().lease(shard(0)).unwrap();
     assert_eq!(parent.checkpoint, Checkpoint::ShardEnd);
     assert_eq!(parent.children, [shard(1), shard(2)].into());
     assert_eq!(parent.owner, None);

@@ -11,7 +11,7 @@ use tokio::time::sleep;
 use super::world::{Answer, Told, What, World, checkpointing, config, shard};
 
 fn covered(world: &World, index: usize) -> Option<usize> {
-    let lease = world.table().lease(&shard(index))?;
+    let lease = world.table().lease(shard(index))?;
     world.stream(|stream| stream.covered(&lease.key.shard, &lease.checkpoint))
 }
 
@@ -191,7 +191,7 @@ async fn an_unprocessed_batch_is_not_checkpointed_at_shutdown() {
     sleep(Duration::from_secs(30)).await;
     worker.stop().await.unwrap();
     assert_eq!(
-        world.table().lease(&shard(0)).unwrap().checkpoint,
+        world.table().lease(shard(0)).unwrap().checkpoint,
         Checkpoint::TrimHorizon
     );
 }
