@@ -84,17 +84,12 @@ enum Output {
 }
 
 impl Check {
-    /// The configuration file that was named.
-    pub(crate) fn config(&self) -> Option<&PathBuf> {
-        self.config.as_ref()
-    }
-
-    /// Prints the report, and what is wrong on standard error. `config` reads the configuration.
+    /// Prints the report, and what is wrong on standard error. `load` reads the configuration.
     pub(crate) async fn run(
         self,
-        config: impl Future<Output = anyhow::Result<Config>> + Send,
+        load: impl FnOnce(Option<&PathBuf>) -> anyhow::Result<Config> + Send,
     ) -> ExitCode {
-        let (complaints, code) = match self.judge(config).await {
+        let (complaints, code) = match self.judge(load).await {
             Ok(report) => (report.complaints(), report.exit_code()),
             Err(error) => (vec![format!("{error:#}")], UNJUDGED),
         };
@@ -106,9 +101,9 @@ impl Check {
 
     async fn judge(
         self,
-        config: impl Future<Output = anyhow::Result<Config>> + Send,
+        load: impl FnOnce(Option<&PathBuf>) -> anyhow::Result<Config> + Send,
     ) -> anyhow::Result<Report> {
-        let config = config.await?;
+        let config = load(self.config.as_ref())?;
         let variables = self.env.iter().cloned().collect();
         let (written, unread) = match &self.file {
             Some(path) => {

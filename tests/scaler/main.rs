@@ -19,7 +19,6 @@ mod cli;
 mod config;
 mod creating;
 mod credentials;
-mod environment;
 mod examples;
 mod explain;
 mod explain_browser;

@@ -11,7 +11,6 @@
 
 mod campaign;
 mod crash;
-mod environment;
 mod iam;
 mod items;
 mod operation;
