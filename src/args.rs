@@ -2,7 +2,6 @@
 //! server.
 
 use std::{
-    env,
     io::{self, Write as _},
     net::SocketAddr,
     path::PathBuf,
@@ -11,6 +10,7 @@ use std::{
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use kinesis_edge::Environment;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -52,19 +52,19 @@ enum Command {
 /// Flags win over environment variables, and both over the configuration file.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "AWS_REGION is the region for triggers that name none, where the file has no aws.region."
+    after_help = "AWS_REGION (or AWS_DEFAULT_REGION) is the region for triggers that name none, where the file has no aws.region."
 )]
 struct Serve {
     /// Configuration file (YAML). Without one every key has its default.
     #[arg(long, env = "SCALER_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
 
-    /// Where gRPC is served [default: the file's `listen`, else 0.0.0.0:6000].
+    /// Where gRPC is served [default: the file's `listen`, else [::]:6000, which is IPv4, too].
     #[arg(long, env = "SCALER_LISTEN", value_name = "ADDR")]
     listen: Option<SocketAddr>,
 
     /// Where metrics and health are served over HTTP [default: the file's `admin`, else
-    /// 0.0.0.0:9090].
+    /// [::]:9090].
     #[arg(long, env = "SCALER_ADMIN", value_name = "ADDR")]
     admin: Option<SocketAddr>,
 
@@ -103,22 +103,25 @@ pub async fn run() -> anyhow::Result<ExitCode> {
         Command::Health(health) => health.run().await?,
         Command::Replay(replay) => replay.run()?,
         // It says more by its exit code.
-        Command::Check(check) => return Ok(check.run(load).await),
+        Command::Check(check) => {
+            let config = check.config().cloned();
+            return Ok(Box::pin(check.run(load(config.as_ref()))).await);
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
 
 impl Serve {
     async fn run(self) -> anyhow::Result<()> {
-        let config = self.effective_config()?;
+        let config = self.effective_config().await?;
         if self.print_config {
             return io::stdout()
                 .write_all(config.to_yaml()?.as_bytes())
                 .context("cannot print the configuration");
         }
         telemetry::init(self.log_format, self.log_level)?;
-        let listener = listen(config.listen, "listen").await?;
-        let admin = listen(config.admin, "admin").await?;
+        let listener = listen(config.listen, "listen")?;
+        let admin = listen(config.admin, "admin")?;
         let shutdown = first_signal()?;
         let region = config.aws.region.as_deref();
         info!(
@@ -135,6 +138,13 @@ impl Serve {
         {
             warn!("policy without tls.clientCa: whoever reaches the port may claim any namespace");
         }
+        let proxies = Environment::load().await.proxies();
+        if !proxies.is_empty() {
+            info!(
+                ?proxies,
+                "AWS is asked by way of a proxy: policy.endpoints is judged by an endpoint's name alone"
+            );
+        }
         let tuning = Tuning {
             record: self.record,
             ..Tuning::default()
@@ -143,8 +153,8 @@ impl Serve {
         server::serve_tuned(config, tuning, listener, admin, shutdown).await
     }
 
-    fn effective_config(&self) -> anyhow::Result<Config> {
-        let mut config = load(self.config.as_ref())?;
+    async fn effective_config(&self) -> anyhow::Result<Config> {
+        let mut config = load(self.config.as_ref()).await?;
         config.listen = self.listen.unwrap_or(config.listen);
         config.admin = self.admin.unwrap_or(config.admin);
         Ok(config)
@@ -152,26 +162,25 @@ impl Serve {
 }
 
 /// The configuration file, if any, with the environment's region where it has none.
-fn load(path: Option<&PathBuf>) -> anyhow::Result<Config> {
+async fn load(path: Option<&PathBuf>) -> anyhow::Result<Config> {
     let mut config = path.map(Config::load).transpose()?.unwrap_or_default();
-    if config.aws.region.is_none() {
-        config.aws.region = env::var("AWS_REGION")
-            .ok()
-            .filter(|region| !region.is_empty());
-        if let Some(region) = config
-            .aws
-            .region
-            .as_ref()
-            .filter(|region| !names::is_region(region))
-        {
-            anyhow::bail!("AWS_REGION {region:?}: want a region, such as eu-west-1");
-        }
+    let environment = Environment::load().await;
+    if config.aws.region.is_some() {
+        environment.check_all_but_region()?;
+    } else {
+        environment.check()?;
+        config.aws.region = environment.region().map(str::to_owned);
+    }
+    if let Some(region) = &config.aws.region
+        && !names::is_region(region)
+    {
+        anyhow::bail!("AWS_REGION {region:?}: want a region, such as eu-west-1");
     }
     Ok(config)
 }
 
-async fn listen(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| {
+fn listen(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
+    kinesis_edge::listen(address).with_context(|| {
         format!("cannot listen on {address} (flag --{key}, key `{key}` of the config file)")
     })
 }

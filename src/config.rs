@@ -5,7 +5,7 @@ mod duration;
 pub mod pattern;
 
 use std::{
-    net::SocketAddr,
+    net::{Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -21,10 +21,11 @@ use crate::names;
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Config {
-    /// Where gRPC is served. Default `0.0.0.0:6000`.
+    /// Where gRPC is served. Default `[::]:6000`: IPv6 and IPv4, or IPv4 alone where there is
+    /// no IPv6.
     #[serde(deserialize_with = "address")]
     pub listen: SocketAddr,
-    /// Where metrics and health are served over HTTP. Default `0.0.0.0:9090`.
+    /// Where metrics and health are served over HTTP. Default `[::]:9090`.
     #[serde(deserialize_with = "address")]
     pub admin: SocketAddr,
     /// How AWS is asked.
@@ -127,8 +128,8 @@ pub struct Rule {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            listen: SocketAddr::from(([0, 0, 0, 0], 6000)),
-            admin: SocketAddr::from(([0, 0, 0, 0], 9090)),
+            listen: SocketAddr::from((Ipv6Addr::UNSPECIFIED, 6000)),
+            admin: SocketAddr::from((Ipv6Addr::UNSPECIFIED, 9090)),
             aws: AwsConfig::default(),
             tls: None,
             policy: Vec::new(),

@@ -84,12 +84,17 @@ enum Output {
 }
 
 impl Check {
-    /// Prints the report, and what is wrong on standard error. `load` reads the configuration.
+    /// The configuration file that was named.
+    pub(crate) fn config(&self) -> Option<&PathBuf> {
+        self.config.as_ref()
+    }
+
+    /// Prints the report, and what is wrong on standard error. `config` reads the configuration.
     pub(crate) async fn run(
         self,
-        load: impl FnOnce(Option<&PathBuf>) -> anyhow::Result<Config> + Send,
+        config: impl Future<Output = anyhow::Result<Config>> + Send,
     ) -> ExitCode {
-        let (complaints, code) = match self.judge(load).await {
+        let (complaints, code) = match self.judge(config).await {
             Ok(report) => (report.complaints(), report.exit_code()),
             Err(error) => (vec![format!("{error:#}")], UNJUDGED),
         };
@@ -101,9 +106,9 @@ impl Check {
 
     async fn judge(
         self,
-        load: impl FnOnce(Option<&PathBuf>) -> anyhow::Result<Config> + Send,
+        config: impl Future<Output = anyhow::Result<Config>> + Send,
     ) -> anyhow::Result<Report> {
-        let config = load(self.config.as_ref())?;
+        let config = config.await?;
         let variables = self.env.iter().cloned().collect();
         let (written, unread) = match &self.file {
             Some(path) => {

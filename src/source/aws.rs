@@ -144,7 +144,6 @@ impl Aws {
             region: Some(self.config.region.as_deref().unwrap_or(region).to_owned()),
             credentials: self.credentials.clone(),
             instance_metadata_timeout: Some(IMDS_TIMEOUT),
-            proxies: false,
             client: ClientSettings {
                 connect_timeout: Some(timeout.mul_f64(0.5)),
                 read_timeout: Some(timeout),
@@ -210,11 +209,18 @@ impl Client {
             region,
             endpoint,
         } = &self.key;
-        let mut connection = self.aws.own(region).await.in_region(region);
-        if let Some(Role { arn, external_id }) = role {
-            let external_id = external_id.as_deref();
-            connection = connection.assume(arn, external_id, SESSION_NAME).await;
-        }
+        let own = self.aws.own(region).await;
+        let connection = match role {
+            None => own.in_region(region),
+            Some(Role { arn, external_id }) => {
+                // By the STS of the scaler's own region, which is near and which its network
+                // reaches, whatever the stream's region is.
+                let own = own.in_region(own.region().unwrap_or(region));
+                let external_id = external_id.as_deref();
+                let role = own.assume(arn, external_id, SESSION_NAME).await;
+                role.in_region(region)
+            }
+        };
         Sdk {
             kinesis: connection.kinesis(endpoint.as_ref().map(Url::as_str)),
             connection,

@@ -56,9 +56,7 @@ fn help_explains_every_flag_with_its_variable() {
         );
     }
     assert!(
-        help.contains("AWS_REGION")
-            && help.contains("0.0.0.0:6000")
-            && help.contains("0.0.0.0:9090"),
+        help.contains("AWS_REGION") && help.contains("[::]:6000") && help.contains("[::]:9090"),
         "{help}"
     );
 }

@@ -19,6 +19,7 @@ mod cli;
 mod config;
 mod creating;
 mod credentials;
+mod environment;
 mod examples;
 mod explain;
 mod explain_browser;

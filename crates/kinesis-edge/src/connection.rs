@@ -3,19 +3,17 @@
 use std::{sync::Arc, time::Duration};
 
 use aws_config::{
-    BehaviorVersion, Region, SdkConfig, default_provider::credentials::DefaultCredentialsChain,
-    identity::IdentityCache, imds, provider_config::ProviderConfig, sts::AssumeRoleProvider,
+    BehaviorVersion, Region, SdkConfig, identity::IdentityCache, imds,
+    imds::region::ImdsRegionProvider, provider_config::ProviderConfig, retry::RetryConfig,
+    sts::AssumeRoleProvider,
 };
-use aws_smithy_http_client::{
-    Builder, ConnectorBuilder,
-    proxy::ProxyConfig,
-    tls::{Provider, rustls_provider::CryptoMode},
-};
+use aws_runtime::env_config::EnvConfigValue;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use aws_types::service_config::{LoadServiceConfig, ServiceConfigKey};
 
 use crate::{
-    AwsClock, ConnectionSettings, DynamoDbClient, Failure, Gate, KinesisClient, Service,
-    SharedCredentialsProvider, call::Calls,
+    AwsClock, ConnectionSettings, DynamoDbClient, Environment, Failure, Gate, KinesisClient,
+    Service, SharedCredentialsProvider, call::Calls, credentials::Chain, proxies::http_client,
 };
 
 /// An identity in a region: what its clients have in common. Clones are the same identity, and
@@ -28,29 +26,65 @@ pub struct Connection {
 
 impl Connection {
     /// Reads environment and profile. AWS is asked for a region if none is named, for nothing else
-    /// yet: credentials are loaded with the first call.
+    /// yet: credentials are loaded with the first call. Variables that are wrong count as unset:
+    /// programs look at [`Environment::check`] before.
     pub async fn open(settings: ConnectionSettings) -> Self {
+        let environment = Environment::load().await;
         // One for all clients: each would load the root certificates anew.
-        let http = http_client(settings.proxies);
-        let mut loader = aws_config::defaults(BehaviorVersion::latest())
-            .http_client(http.clone())
-            .timeout_config(settings.client.timeouts());
-        if let Some(retries) = settings.client.retries() {
-            loader = loader.retry_config(retries);
-        }
-        let region = settings.region.map(Region::new);
-        if let Some(region) = &region {
-            loader = loader.region(region.clone());
-        }
-        let credentials = match (settings.credentials, settings.instance_metadata_timeout) {
-            (None, Some(timeout)) => Some(standard_chain(region, http, timeout).await),
-            (credentials, _) => credentials,
+        let http = http_client(&environment);
+        let instance = instance(&environment, &http, settings.instance_metadata_timeout);
+        let region = match settings.region.or_else(|| named_region(&environment)) {
+            Some(region) => Some(Region::new(region)),
+            None => {
+                let provider = ImdsRegionProvider::builder().imds_client(instance.clone());
+                provider.build().region().await
+            }
         };
-        if let Some(credentials) = credentials {
-            loader = loader.credentials_provider(credentials);
+        let fips = environment.flag("AWS_USE_FIPS_ENDPOINT", "use_fips_endpoint");
+        let dual_stack = environment.flag("AWS_USE_DUALSTACK_ENDPOINT", "use_dualstack_endpoint");
+        let ignored = environment.flag(
+            "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS",
+            "ignore_configured_endpoint_urls",
+        );
+        let retries = settings.client.retries();
+        let retries = retries.unwrap_or_else(|| configured_retries(&environment));
+        let mut loader = aws_config::defaults(BehaviorVersion::latest())
+            .http_client(http)
+            .timeout_config(settings.client.timeouts())
+            .retry_config(retries)
+            .region(region.clone())
+            .use_fips(fips.unwrap_or_default())
+            .use_dual_stack(dual_stack.unwrap_or_default())
+            .no_credentials();
+        if environment.is_blank("AWS_PROFILE") {
+            loader = loader.profile_name("default");
         }
+        let endpoint = environment.setting("AWS_ENDPOINT_URL", "endpoint_url");
+        let endpoint = endpoint.filter(|_| ignored != Some(true));
+        let mut config = loader.load().await.into_builder();
+        config.set_endpoint_url(endpoint.map(str::to_owned));
+        let config = config
+            .service_config(Endpoints {
+                environment: environment.clone(),
+                ignored: ignored == Some(true),
+            })
+            .build();
+        let chain = || {
+            SharedCredentialsProvider::new(Chain {
+                environment,
+                config: config.clone(),
+                instance,
+                attempt_timeout: settings.client.attempt_timeout,
+            })
+        };
+        let credentials = settings.credentials.unwrap_or_else(chain);
+        let config = config
+            .into_builder()
+            .credentials_provider(credentials)
+            .identity_cache(IdentityCache::lazy().build())
+            .build();
         Self {
-            config: loader.load().await,
+            config,
             clock: AwsClock::default(),
         }
     }
@@ -133,35 +167,78 @@ impl Connection {
     }
 }
 
-/// As the SDK's own, but one.
-fn http_client(proxies: bool) -> SharedHttpClient {
-    Builder::new().build_with_connector_fn(move |settings, components| {
-        let mut connector =
-            ConnectorBuilder::default().tls_provider(Provider::Rustls(CryptoMode::AwsLc));
-        connector.set_connector_settings(settings.cloned());
-        connector.set_sleep_impl(components.and_then(|components| components.sleep_impl()));
-        connector.set_proxy_config(Some(if proxies {
-            ProxyConfig::from_env()
-        } else {
-            ProxyConfig::disabled()
-        }));
-        connector.build()
-    })
+/// Endpoints by service, of the environment and the profile: as the SDK has them, without those that
+/// are empty or wrong.
+#[derive(Debug)]
+struct Endpoints {
+    environment: Environment,
+    ignored: bool,
 }
 
-async fn standard_chain(
-    region: Option<Region>,
-    http: SharedHttpClient,
-    timeout: Duration,
-) -> SharedCredentialsProvider {
-    let instance = imds::Client::builder()
-        .connect_timeout(timeout)
-        .read_timeout(timeout)
-        .max_attempts(1)
-        .build();
-    let mut chain = DefaultCredentialsChain::builder()
-        .configure(ProviderConfig::default().with_http_client(http))
-        .imds_client(instance);
-    chain.set_region(region);
-    SharedCredentialsProvider::new(chain.build().await)
+impl LoadServiceConfig for Endpoints {
+    fn load_config(&self, key: ServiceConfigKey<'_>) -> Option<String> {
+        if self.ignored && key.env() == "AWS_ENDPOINT_URL" {
+            return None;
+        }
+        let env = self.environment.env();
+        let (value, _) = EnvConfigValue::new()
+            .env(key.env())
+            .profile(key.profile())
+            .service_id(key.service_id())
+            .load(&env, self.environment.profiles())?;
+        Some(value.trim().to_owned()).filter(|value| !value.is_empty())
+    }
+}
+
+fn named_region(environment: &Environment) -> Option<String> {
+    let region = environment.region();
+    let region = region.or_else(|| environment.profile_key("region"));
+    region.map(str::to_owned)
+}
+
+/// As environment and profile say, else the SDK's three attempts.
+fn configured_retries(environment: &Environment) -> RetryConfig {
+    let mode = environment.setting("AWS_RETRY_MODE", "retry_mode");
+    let retries = match mode.is_some_and(|mode| mode.eq_ignore_ascii_case("adaptive")) {
+        true => RetryConfig::adaptive(),
+        false => RetryConfig::standard(),
+    };
+    let attempts = environment.setting("AWS_MAX_ATTEMPTS", "max_attempts");
+    match attempts.and_then(|attempts| attempts.parse().ok()) {
+        Some(attempts) => retries.with_max_attempts(attempts),
+        None => retries,
+    }
+}
+
+/// `timeout`: asked once, and for so long.
+fn instance(
+    environment: &Environment,
+    http: &SharedHttpClient,
+    timeout: Option<Duration>,
+) -> imds::Client {
+    let mode = environment.setting(
+        "AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE",
+        "ec2_metadata_service_endpoint_mode",
+    );
+    let usual = match mode.is_some_and(|mode| mode.eq_ignore_ascii_case("ipv6")) {
+        true => "http://[fd00:ec2::254]",
+        false => "http://169.254.169.254",
+    };
+    let endpoint = environment.setting(
+        "AWS_EC2_METADATA_SERVICE_ENDPOINT",
+        "ec2_metadata_service_endpoint",
+    );
+    let config = ProviderConfig::default().with_http_client(http.clone());
+    let client = || imds::Client::builder().configure(&config);
+    let client = client()
+        .endpoint(endpoint.unwrap_or(usual))
+        .unwrap_or_else(|_| client());
+    match timeout {
+        None => client.build(),
+        Some(timeout) => client
+            .connect_timeout(timeout)
+            .read_timeout(timeout)
+            .max_attempts(1)
+            .build(),
+    }
 }

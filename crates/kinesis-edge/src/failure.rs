@@ -12,13 +12,15 @@ use aws_sdk_sts::operation::{
 use aws_smithy_runtime_api::client::{orchestrator::HttpResponse, result::SdkError};
 use aws_smithy_types::error::metadata::{ErrorMetadata, ProvideErrorMetadata};
 
-use crate::{codes, denial::Denial};
+use crate::{
+    codes,
+    credentials::{Nobody, Silent},
+    denial::Denial,
+    proxies::Unreached,
+};
 
 /// AWS's texts name principals, actions and whole ARNs; what is longer is none of AWS's.
 const LONGEST_MESSAGE: usize = 2048;
-
-const NO_CREDENTIALS: &str = "no credentials found in the environment, a profile, a web identity token (IRSA), a container \
-                              (EKS Pod Identity) or the instance";
 
 /// Who failed.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -89,7 +91,7 @@ pub struct Failure {
     /// How.
     pub kind: Kind,
     /// AWS's error code, or one of this crate's in the same style: `Timeout`, `ConnectionFailed`,
-    /// `UnreadableAnswer`, `Http503` (a status without a code), `NotSent`, `NoCredentials`,
+    /// `UntrustedCertificate`, `UnreadableAnswer`, `Http503` (a status without a code), `NotSent`, `NoCredentials`,
     /// `CredentialsTimeout`, `CredentialsFailed`.
     pub code: String,
     /// AWS's message, or the innermost cause: one line of at most 2 KiB, without a full stop.
@@ -210,9 +212,17 @@ where
     let (kind, code, message) = match error {
         SdkError::TimeoutError(_) => (Kind::Timeout, "Timeout", "no answer in time"),
         SdkError::DispatchFailure(context) if context.is_timeout() => {
-            (Kind::Timeout, "Timeout", "no connection in time")
+            let host = causes(error).find_map(|cause| cause.downcast_ref::<Unreached>());
+            let host = host.map_or("AWS", |unreached| unreached.host.as_str());
+            let message = format!("no connection to {host}, or no answer of it, in time");
+            return Failure::new(call, Kind::Timeout, "Timeout", &message);
         }
-        SdkError::DispatchFailure(_) => (Kind::Unavailable, "ConnectionFailed", &*cause),
+        SdkError::DispatchFailure(_) => match unreached(error) {
+            Some((code, message)) => {
+                return Failure::new(call, Kind::Unavailable, code, &message);
+            }
+            None => (Kind::Unavailable, "ConnectionFailed", &*cause),
+        },
         SdkError::ResponseError(_) if status == 200 => {
             (Kind::Unavailable, "UnreadableAnswer", &*cause)
         }
@@ -244,10 +254,26 @@ fn of_credentials(operation: &'static str, error: &(dyn StdError + 'static)) -> 
     if let Some((operation, error)) = by_sts {
         return Some(answered((Service::Sts, operation), error, 0));
     }
+    if let Some(silent) = causes(found).find_map(|cause| cause.downcast_ref::<Silent>()) {
+        let message = silent.to_string();
+        let call = (Service::Credentials, operation);
+        return Some(Failure::new(
+            call,
+            Kind::Timeout,
+            "CredentialsTimeout",
+            &message,
+        ));
+    }
+    if let Some((code, message)) = unreached(found) {
+        let call = (Service::Credentials, operation);
+        return Some(Failure::new(call, Kind::Unavailable, code, &message));
+    }
     let cause = innermost(found);
+    let nobody = causes(found).find_map(|cause| cause.downcast_ref::<Nobody>());
+    let nobody = nobody.map_or_else(|| Nobody::default().to_string(), ToString::to_string);
     let (kind, code, message) = match found {
         CredentialsError::CredentialsNotLoaded(_) => {
-            (Kind::NoCredentials, "NoCredentials", NO_CREDENTIALS)
+            (Kind::NoCredentials, "NoCredentials", &*nobody)
         }
         CredentialsError::ProviderTimedOut(_) => (Kind::Timeout, "CredentialsTimeout", &*cause),
         _ => (Kind::Unauthenticated, "CredentialsFailed", &*cause),
@@ -264,6 +290,24 @@ fn causes<'a>(
     error: &'a (dyn StdError + 'static),
 ) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
     std::iter::successors(Some(error), |error: &&'a _| <dyn StdError>::source(*error))
+}
+
+/// Code and message, with the host's name.
+fn unreached(error: &(dyn StdError + 'static)) -> Option<(&'static str, String)> {
+    let found = causes(error).find_map(|cause| cause.downcast_ref::<Unreached>())?;
+    let Unreached {
+        host, untrusted, ..
+    } = found;
+    Some(match untrusted {
+        Some(why) => (
+            "UntrustedCertificate",
+            format!(
+                "the certificate of {host} is not trusted ({why}); name a file with its authority's certificate, and all \
+                 others that are needed, in AWS_CA_BUNDLE"
+            ),
+        ),
+        None => ("ConnectionFailed", format!("{host}: {}", innermost(found))),
+    })
 }
 
 fn innermost(error: &(dyn StdError + 'static)) -> String {

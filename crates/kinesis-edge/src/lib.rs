@@ -1,8 +1,9 @@
 #![doc = include_str!("../README.md")]
 //!
 //! ```text
-//! settings → connection → client ─┬─ stream ─┐
-//!                                 └─ table  ─┴─ call → failure ← codes, denial
+//! environment, proxies, credentials ─┐
+//!                         settings ──┴─ connection → client ─┬─ stream ─┐
+//!                                                            └─ table  ─┴─ call → failure ← codes, denial
 //! ```
 //! Values are plain: strings, bytes, integers, time stamps. Where more of DynamoDB is needed, its few value types are
 //! exported from here, so that users name this crate alone.
@@ -11,8 +12,12 @@ mod call;
 mod clock;
 mod codes;
 mod connection;
+mod credentials;
 mod denial;
+mod environment;
 mod failure;
+mod listen;
+mod proxies;
 mod settings;
 mod stream;
 mod table;
@@ -26,7 +31,9 @@ pub use self::{
     clock::AwsClock,
     connection::Connection,
     denial::{Denial, Policy},
+    environment::{Environment, WrongEnvironment, WrongVariable},
     failure::{Failure, Kind, Service},
+    listen::listen,
     settings::{ClientSettings, ConnectionSettings},
     stream::{ChildShard, Page, Record, Shard, ShardFilter, StartFrom, Stream},
     table::{Description, Item, Key, Table, Write, Written},

@@ -34,8 +34,6 @@ pub struct ConnectionSettings {
     /// How long an instance's metadata service may take to connect and to answer, asked once.
     /// `None`: the SDK's times and attempts.
     pub instance_metadata_timeout: Option<Duration>,
-    /// Are `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` obeyed?
-    pub proxies: bool,
     /// Of every client that has none of its own; also of STS.
     pub client: ClientSettings,
 }

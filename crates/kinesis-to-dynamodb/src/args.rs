@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -10,7 +10,7 @@ use crate::{Settings, log};
 
 /// Runs the consumer until SIGTERM or SIGINT. Code 0: ended in order; 1: an error, told on standard error; 2: wrong settings.
 pub fn run() -> ExitCode {
-    let settings = Settings::parse();
+    let settings = Settings::try_parse().unwrap_or_else(|error| named(error).exit());
     if let Err(error) = log::start(&settings) {
         return failed(&error);
     }
@@ -27,6 +27,22 @@ pub fn run() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => failed(&error),
+    }
+}
+
+/// The error, with the variables that are not UTF-8, which clap leaves unnamed.
+fn named(error: clap::Error) -> clap::Error {
+    if error.kind() != ErrorKind::InvalidUtf8 {
+        return error;
+    }
+    let mut command = Settings::command();
+    let variables = command.get_arguments().filter_map(|it| it.get_env());
+    let wrong = variables
+        .filter(|name| std::env::var_os(name).is_some_and(|value| value.to_str().is_none()));
+    let lines = wrong.map(|name| format!("{}: want text in UTF-8", name.to_string_lossy()));
+    match lines.collect::<Vec<_>>().join("\n") {
+        lines if lines.is_empty() => error,
+        lines => command.error(ErrorKind::InvalidUtf8, lines),
     }
 }
 

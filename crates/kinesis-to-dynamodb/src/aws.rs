@@ -39,7 +39,6 @@ impl Clients {
     pub(crate) async fn new(settings: &Settings) -> Result<Self, Error> {
         let connection = Connection::open(ConnectionSettings {
             region: settings.aws_region().map(str::to_owned),
-            proxies: true,
             client: CALLS,
             ..ConnectionSettings::default()
         })

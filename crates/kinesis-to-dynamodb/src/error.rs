@@ -2,7 +2,7 @@
 
 use std::{fmt, net::SocketAddr};
 
-use kinesis_edge::Failure;
+use kinesis_edge::{Failure, WrongEnvironment};
 
 use crate::item::Rejected;
 
@@ -20,8 +20,14 @@ pub enum Error {
         /// What would be right.
         want: &'static str,
     },
+    /// The environment says what cannot be.
+    #[error(transparent)]
+    Environment(#[from] WrongEnvironment),
     /// The admin port cannot be had.
-    #[error("ADMIN {address}: {source}: want an address that nobody else listens on")]
+    #[error(
+        "ADMIN {address}: {source}: want an address that nobody else listens on, such as --admin 127.0.0.1:0 for a second \
+         consumer on this machine"
+    )]
     Admin {
         /// The address.
         address: SocketAddr,

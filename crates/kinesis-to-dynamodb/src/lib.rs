@@ -8,7 +8,6 @@ use std::{future::Future, sync::Arc};
 
 use kinesis_consumer::{Config, LeaseKey, RecordProcessor, Worker};
 use kinesis_edge::Failure;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 pub mod admin;
@@ -57,13 +56,12 @@ where
     P: RecordProcessor + 'static,
 {
     settings.check()?;
+    kinesis_edge::Environment::load().await.check()?;
     let metrics = Arc::new(metrics::Metrics::new(&settings));
-    let listener = TcpListener::bind(settings.admin)
-        .await
-        .map_err(|source| Error::Admin {
-            address: settings.admin,
-            source,
-        })?;
+    let listener = kinesis_edge::listen(settings.admin).map_err(|source| Error::Admin {
+        address: settings.admin,
+        source,
+    })?;
     let ended = CancellationToken::new();
     let admin = tokio::spawn(admin::serve(
         listener,

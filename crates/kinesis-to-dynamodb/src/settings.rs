@@ -52,8 +52,8 @@ pub struct Settings {
     #[arg(long, env)]
     pub rejects_table: Option<String>,
 
-    /// Where /metrics, /livez, /readyz and /state are served
-    #[arg(long, env, default_value = "0.0.0.0:9090")]
+    /// Where /metrics, /livez, /readyz and /state are served; [::] is IPv4, too
+    #[arg(long, env, default_value = "[::]:9090")]
     pub admin: SocketAddr,
 
     /// How log lines look
@@ -105,6 +105,7 @@ impl Settings {
     pub fn aws_region(&self) -> Option<&str> {
         self.aws_region
             .as_deref()
+            .map(str::trim)
             .filter(|region| !region.is_empty())
     }
 

@@ -8,6 +8,7 @@
 //! - [`Program`] and [`Process`]: a real binary, started, watched, signalled.
 //! - [`campaign`]: a matrix of faults against real processes, with a transcript.
 //! - [`Scripted`]: an AWS that answers each call as the test says.
+//! - [`environment`]: what every program does with odd variables.
 //! - [`wait`]: waiting for events. [`walk`]: a stream read whole. [`skip`]: what a machine lacks.
 //!   [`policy`] and [`queries`]: what is written for clusters, held against what programs do.
 
@@ -16,6 +17,7 @@
 pub mod aws;
 pub mod campaign;
 mod dynamodb;
+pub mod environment;
 pub mod http;
 pub mod policy;
 mod process;

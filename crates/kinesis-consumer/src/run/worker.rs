@@ -48,11 +48,7 @@ impl Worker {
         config: Config,
         factory: impl Fn(LeaseKey) -> P + Send + Sync + 'static,
     ) -> Self {
-        let aws = Connection::open(ConnectionSettings {
-            proxies: true,
-            ..ConnectionSettings::default()
-        })
-        .await;
+        let aws = Connection::open(ConnectionSettings::default()).await;
         Self::new(config, aws.kinesis(None), aws.dynamodb(None), factory)
     }
 

@@ -11,6 +11,7 @@
 
 mod campaign;
 mod crash;
+mod environment;
 mod iam;
 mod items;
 mod operation;

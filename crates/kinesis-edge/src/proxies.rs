@@ -1,0 +1,235 @@
+//! The way of a request: by a proxy, or straight; and who was not reached, by name.
+
+use std::{error::Error as StdError, fmt, io};
+
+use aws_smithy_http_client::{
+    Builder, ConnectorBuilder,
+    proxy::ProxyConfig,
+    tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode},
+};
+use aws_smithy_runtime_api::client::{
+    http::{
+        HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient,
+        SharedHttpConnector,
+    },
+    orchestrator::HttpRequest,
+    result::ConnectorError,
+    runtime_components::RuntimeComponents,
+};
+use http::Uri;
+
+use crate::Environment;
+
+/// The credentials' endpoints of an instance and of a pod: a proxy would answer for itself.
+const NEVER_PROXIED: [&str; 5] = [
+    "169.254.169.254",
+    "fd00:ec2::254",
+    "169.254.170.2",
+    "169.254.170.23",
+    "fd00:ec2::23",
+];
+
+/// The proxies of an environment.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Proxies {
+    /// The variable, and the URL, which may have a password in it.
+    http: Option<(&'static str, String)>,
+    https: Option<(&'static str, String)>,
+    exempt: String,
+    /// Hosts of the credentials' endpoints.
+    direct: Vec<String>,
+}
+
+impl Proxies {
+    pub(crate) fn new(environment: &Environment) -> Self {
+        let first = |names: [&'static str; 4]| {
+            names.into_iter().find_map(|name| {
+                let value = environment.get(name)?;
+                let url = match value.contains("://") {
+                    true => value.to_owned(),
+                    false => format!("http://{value}"),
+                };
+                Some((name, url))
+            })
+        };
+        let exempt = environment.get("NO_PROXY");
+        let exempt = exempt.or_else(|| environment.get("no_proxy"));
+        let named = [
+            "AWS_EC2_METADATA_SERVICE_ENDPOINT",
+            "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+        ];
+        let named = named.iter().filter_map(|name| environment.get(name));
+        let direct = named.filter_map(|url| host(&url.parse().ok()?));
+        let direct = direct.chain(NEVER_PROXIED.iter().map(ToString::to_string));
+        Self {
+            http: first(["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"]),
+            https: first(["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"]),
+            exempt: exempt.unwrap_or_default().to_owned(),
+            direct: direct.collect(),
+        }
+    }
+
+    /// The variables that count.
+    pub(crate) fn variables(&self) -> Vec<&'static str> {
+        let mut names: Vec<_> = [&self.http, &self.https]
+            .into_iter()
+            .flatten()
+            .map(|(name, _)| *name)
+            .collect();
+        names.dedup();
+        names
+    }
+}
+
+/// A client for all calls: the SDK's own, but for the way and for what its errors say.
+pub(crate) fn http_client(environment: &Environment) -> SharedHttpClient {
+    let proxies = Proxies::new(environment);
+    let trust = match environment.trusted() {
+        None => TrustStore::default(),
+        Some(pem) => TrustStore::empty().with_pem_certificate(pem),
+    };
+    let exempt = proxies.exempt.clone();
+    let by = |proxy: Option<&(&'static str, String)>, make: fn(&str) -> Option<ProxyConfig>| {
+        let config = make(&proxy?.1)?.no_proxy(&exempt);
+        Some(client(trust.clone(), config))
+    };
+    SharedHttpClient::new(Ways {
+        http: by(proxies.http.as_ref(), |url| ProxyConfig::http(url).ok()),
+        https: by(proxies.https.as_ref(), |url| ProxyConfig::https(url).ok()),
+        straight: client(trust.clone(), ProxyConfig::disabled()),
+        direct: proxies.direct,
+    })
+}
+
+fn client(trust: TrustStore, proxy: ProxyConfig) -> SharedHttpClient {
+    let tls = TlsContext::builder().with_trust_store(trust).build();
+    let tls = tls.unwrap_or_default();
+    Builder::new().build_with_connector_fn(move |settings, components| {
+        let mut connector = ConnectorBuilder::default()
+            .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
+            .tls_context(tls.clone());
+        connector.set_connector_settings(settings.cloned());
+        connector.set_sleep_impl(components.and_then(|components| components.sleep_impl()));
+        connector.set_proxy_config(Some(proxy.clone()));
+        connector.build()
+    })
+}
+
+#[derive(Debug)]
+struct Ways {
+    http: Option<SharedHttpClient>,
+    https: Option<SharedHttpClient>,
+    straight: SharedHttpClient,
+    direct: Vec<String>,
+}
+
+impl HttpClient for Ways {
+    fn http_connector(
+        &self,
+        settings: &HttpConnectorSettings,
+        components: &RuntimeComponents,
+    ) -> SharedHttpConnector {
+        let connector = |client: &SharedHttpClient| client.http_connector(settings, components);
+        SharedHttpConnector::new(Chosen {
+            http: self.http.as_ref().map(connector),
+            https: self.https.as_ref().map(connector),
+            straight: connector(&self.straight),
+            direct: self.direct.clone(),
+        })
+    }
+}
+
+#[derive(Debug)]
+struct Chosen {
+    http: Option<SharedHttpConnector>,
+    https: Option<SharedHttpConnector>,
+    straight: SharedHttpConnector,
+    direct: Vec<String>,
+}
+
+impl HttpConnector for Chosen {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let uri: Option<Uri> = request.uri().parse().ok();
+        let host = uri.as_ref().and_then(host).unwrap_or_default();
+        let by_proxy = match uri.as_ref().and_then(Uri::scheme_str) {
+            Some("https") => self.https.as_ref(),
+            _ => self.http.as_ref(),
+        };
+        let connector = by_proxy.filter(|_| !self.direct.contains(&host));
+        let called = connector.unwrap_or(&self.straight).call(request);
+        HttpConnectorFuture::new(async move { called.await.map_err(|error| named(error, host)) })
+    }
+}
+
+/// Without the brackets of IPv6.
+fn host(uri: &Uri) -> Option<String> {
+    let host = uri.host()?;
+    Some(host.trim_matches(['[', ']']).to_owned())
+}
+
+/// Somebody who did not answer, or not so that it could be used.
+#[derive(Debug)]
+pub(crate) struct Unreached {
+    pub(crate) host: String,
+    /// Why the certificate that it showed is not trusted.
+    pub(crate) untrusted: Option<String>,
+    source: Box<dyn StdError + Send + Sync>,
+}
+
+impl fmt::Display for Unreached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} was not reached", self.host)
+    }
+}
+
+impl StdError for Unreached {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(&*self.source)
+    }
+}
+
+fn named(error: ConnectorError, host: String) -> ConnectorError {
+    let wrap: fn(_) -> ConnectorError = if error.is_timeout() {
+        ConnectorError::timeout
+    } else if error.is_io() {
+        ConnectorError::io
+    } else if error.is_user() {
+        ConnectorError::user
+    } else {
+        |source| ConnectorError::other(source, None)
+    };
+    let kind = error.as_other();
+    let connection = error.connection_metadata().cloned();
+    let source = Box::new(Unreached {
+        host,
+        untrusted: untrusted(&error),
+        source: error.into_source(),
+    });
+    let error = match kind {
+        Some(_) => ConnectorError::other(source, kind),
+        None => wrap(source),
+    };
+    match connection {
+        Some(connection) => error.with_connection(connection),
+        None => error,
+    }
+}
+
+/// What is wrong with the certificate, if that is the cause.
+fn untrusted(error: &(dyn StdError + 'static)) -> Option<String> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(rustls::Error::InvalidCertificate(why)) = error.downcast_ref() {
+            return Some(why.to_string());
+        }
+        // An I/O error hides what it is made of from its chain of causes.
+        let inner = error
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref);
+        next = match inner {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
+    }
+    None
+}
