@@ -104,9 +104,8 @@ pub(crate) fn missing(
     position: InitialPosition,
 ) -> Result<Vec<Lease>, OpenChildOfOpenParent> {
     let mut lineage = Lineage::new(shards, leases, position);
-    for shard in shards.iter().filter(|shard| !shard.closed) {
-        lineage.complete(shard)?;
-    }
+    let open: Vec<_> = shards.iter().filter(|shard| !shard.closed).collect();
+    lineage.complete(&open)?;
     Ok(lineage.into_created())
 }
 

@@ -8,14 +8,12 @@ use crate::{
     model::{keys::ShardId, lease::Lease, sequence::Checkpoint, shard::Shard},
 };
 
-/// The stream's family tree, its leases, and the leases found wanting so far.
+/// The stream's family tree, its leases, and the leases found wanting. No walk recurses: a stream
+/// that was resharded often has lines of thousands of generations.
 pub(super) struct Lineage<'a> {
     shards: HashMap<&'a ShardId, &'a Shard>,
     leases: HashMap<&'a ShardId, &'a Lease>,
     position: InitialPosition,
-    descends: HashMap<&'a ShardId, bool>,
-    /// Shards walked through: repeated resizes make meshes, with more paths than shards.
-    walked: HashSet<&'a ShardId>,
     created: BTreeMap<&'a ShardId, (&'a Shard, Checkpoint)>,
 }
 
@@ -28,24 +26,27 @@ impl<'a> Lineage<'a> {
                 .map(|lease| (&lease.key.shard, lease))
                 .collect(),
             position,
-            descends: HashMap::new(),
-            walked: HashSet::new(),
             created: BTreeMap::new(),
         }
     }
 
-    /// Finds the leases without which `shard`, an open one, would never be read.
-    pub(super) fn complete(&mut self, shard: &'a Shard) -> Result<(), OpenChildOfOpenParent> {
-        if let Some(parent) = self.parents(shard).find(|parent| !parent.closed) {
-            return Err(OpenChildOfOpenParent {
-                child: shard.id.clone(),
-                parent: parent.id.clone(),
-            });
+    /// Finds the leases without which the `open` shards would never be read.
+    pub(super) fn complete(&mut self, open: &[&'a Shard]) -> Result<(), OpenChildOfOpenParent> {
+        for shard in open {
+            if let Some(parent) = self.parents(shard).find(|parent| !parent.closed) {
+                return Err(OpenChildOfOpenParent {
+                    child: shard.id.clone(),
+                    parent: parent.id.clone(),
+                });
+            }
         }
-        if self.descends(&shard.id) {
-            self.complete_descendant(shard);
-        } else {
-            self.start_anew(shard);
+        let lines = self.oldest_first(open);
+        let descendants = self.descendants(&lines);
+        let walked = self.walk_up(open, &descendants);
+        for shard in lines {
+            if walked.contains(&shard.id) && descendants.contains(&shard.id) {
+                self.complete_descendant(shard);
+            }
         }
         Ok(())
     }
@@ -60,22 +61,67 @@ impl<'a> Lineage<'a> {
             .collect()
     }
 
-    /// A shard below some lease. Its own lease comes at its parents' end; what must be there is
-    /// whatever leads to that end.
-    fn complete_descendant(&mut self, shard: &'a Shard) {
-        if self.has_lease(&shard.id) || !self.walked.insert(&shard.id) {
-            return;
-        }
-        for parent in self.parents(shard).collect::<Vec<_>>() {
-            if self.descends(&parent.id) {
-                self.complete_descendant(parent);
-            } else {
-                // The other side of a merge, of which nothing was ever read.
-                self.start_anew(parent);
+    /// These shards and all of their ancestors, parents before children.
+    fn oldest_first(&self, open: &[&'a Shard]) -> Vec<&'a Shard> {
+        let mut lines = Vec::new();
+        let mut seen = HashSet::new();
+        let mut stack: Vec<_> = open.iter().map(|shard| (*shard, false)).collect();
+        while let Some((shard, parents_are_in)) = stack.pop() {
+            if parents_are_in {
+                lines.push(shard);
+            } else if seen.insert(&shard.id) {
+                stack.push((shard, true));
+                stack.extend(self.parents(shard).map(|parent| (parent, false)));
             }
         }
-        // Parents that the stream has forgotten do not hold it up; those that are still to be read
-        // do.
+        lines
+    }
+
+    /// Those that have a lease, or an ancestor with one. Also if the stream has forgotten that
+    /// ancestor.
+    fn descendants(&self, oldest_first: &[&'a Shard]) -> HashSet<&'a ShardId> {
+        let mut descendants = HashSet::new();
+        for shard in oldest_first {
+            let has = |id| self.leases.contains_key(id) || descendants.contains(id);
+            if has(&shard.id) || shard.parents.iter().any(has) {
+                descendants.insert(&shard.id);
+            }
+        }
+        descendants
+    }
+
+    /// From the open shards up to the first leases. A shard that no lease leads to starts where the
+    /// application starts: itself, or from its oldest ancestors on. (Of a merge, that may be one
+    /// side, of which nothing was ever read.) Gives the shards walked through.
+    fn walk_up(
+        &mut self,
+        open: &[&'a Shard],
+        descendants: &HashSet<&'a ShardId>,
+    ) -> HashSet<&'a ShardId> {
+        let mut walked = HashSet::new();
+        let mut stack = open.to_vec();
+        while let Some(shard) = stack.pop() {
+            // Repeated resizes make meshes, with more paths than shards.
+            if self.leases.contains_key(&shard.id) || !walked.insert(&shard.id) {
+                continue;
+            }
+            let parents: Vec<_> = self.parents(shard).collect();
+            let starts = parents.is_empty() || self.position == InitialPosition::Latest;
+            if starts && !descendants.contains(&shard.id) {
+                self.created
+                    .insert(&shard.id, (shard, self.position.checkpoint()));
+            } else {
+                stack.extend(parents);
+            }
+        }
+        walked
+    }
+
+    /// A shard below some lease. Its own lease comes at its parents' end; what must be there is
+    /// whatever leads to that end.
+    ///
+    /// Parents that the stream has forgotten do not hold it up; those that are still to be read do.
+    fn complete_descendant(&mut self, shard: &'a Shard) {
         let parents_leased = self.parents(shard).all(|parent| self.has_lease(&parent.id));
         let mut leases = shard
             .parents
@@ -85,40 +131,6 @@ impl<'a> Lineage<'a> {
             self.created
                 .insert(&shard.id, (shard, Checkpoint::TrimHorizon));
         }
-    }
-
-    /// A shard that no lease leads to starts where the application starts: itself, or from its
-    /// oldest ancestors on.
-    fn start_anew(&mut self, shard: &'a Shard) {
-        if !self.walked.insert(&shard.id) {
-            return;
-        }
-        let parents: Vec<_> = self.parents(shard).collect();
-        if parents.is_empty() || self.position == InitialPosition::Latest {
-            self.created
-                .insert(&shard.id, (shard, self.position.checkpoint()));
-        } else {
-            parents
-                .into_iter()
-                .for_each(|parent| self.start_anew(parent));
-        }
-    }
-
-    /// Has it, or one of its ancestors, a lease? Also if the stream has forgotten that ancestor.
-    fn descends(&mut self, id: &'a ShardId) -> bool {
-        if let Some(known) = self.descends.get(id) {
-            return *known;
-        }
-        // A shard cannot be its own ancestor; should AWS say so, the walk must end nevertheless.
-        self.descends.insert(id, false);
-        let parents = self.shards.get(id).map(|shard| &shard.parents);
-        let found = self.leases.contains_key(id)
-            || parents
-                .into_iter()
-                .flatten()
-                .any(|parent| self.descends(parent));
-        self.descends.insert(id, found);
-        found
     }
 
     fn has_lease(&self, id: &ShardId) -> bool {

@@ -196,6 +196,27 @@ fn a_mesh_of_many_reshards_is_walked_once() {
     );
 }
 
+#[test]
+fn lines_of_many_generations_are_walked() {
+    const GENERATIONS: usize = 20_000;
+    let mut line = vec![shard("0", &[], true)];
+    for id in 1..GENERATIONS {
+        let parent = (id - 1).to_string();
+        line.push(shard(&id.to_string(), &[&parent], id + 1 < GENERATIONS));
+    }
+    assert_eq!(
+        text(&missing(&line, &[], InitialPosition::TrimHorizon).expect("consistent")),
+        "0=TRIM_HORIZON"
+    );
+    let finished = leases("0!", &line);
+    assert_eq!(
+        text(&missing(&line, &finished, AT).expect("consistent")),
+        "1=TRIM_HORIZON"
+    );
+    let seen = readability(&line, &finished, InitialPosition::TrimHorizon).expect("consistent");
+    assert_eq!(seen.len(), GENERATIONS);
+}
+
 fn ranged(id: &str, start: u128, end: u128) -> Shard {
     Shard {
         hash_range: HashRange { start, end },
