@@ -114,7 +114,7 @@ pub struct Rule {
     /// those with `streamName`, which means a stream in the asking identity's own account.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub streams: Option<Vec<String>>,
-    /// Lease tables.
+    /// Lease tables, by ARN and by name in the same way.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tables: Option<Vec<String>>,
     /// Roles that may be assumed.

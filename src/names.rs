@@ -80,19 +80,7 @@ pub(crate) fn is_region(text: &str) -> bool {
 /// The region of a stream's ARN. The error says what the text is instead, in words that follow
 /// "this is".
 pub(crate) fn stream_arn_region(text: &str) -> Result<&str, String> {
-    let arn = Arn::parse(text).ok_or("no ARN")?;
-    if arn.service != "kinesis" {
-        return Err(format!(
-            "an ARN of another service, {:?}",
-            crate::error::shortened(arn.service)
-        ));
-    }
-    if !is_region(arn.region) {
-        return Err("an ARN without a region".to_owned());
-    }
-    if !is_account(arn.account) {
-        return Err("an ARN without a 12-digit account".to_owned());
-    }
+    let arn = Arn::regional(text, "kinesis")?;
     match arn.resource.split('/').collect::<Vec<_>>().as_slice() {
         ["stream", name] if is_stream_name(name) => Ok(arn.region),
         ["stream", _] => Err("an ARN with a stream name that AWS does not take".to_owned()),
@@ -100,6 +88,21 @@ pub(crate) fn stream_arn_region(text: &str) -> Result<&str, String> {
             Err("the ARN of a stream's consumer: leave out \"/consumer/…\"".to_owned())
         }
         _ => Err("the ARN of something else than a stream".to_owned()),
+    }
+}
+
+/// The region and the table's name of a DynamoDB table's ARN. The error as
+/// [`stream_arn_region`]'s.
+pub(crate) fn table_arn(text: &str) -> Result<(&str, &str), String> {
+    let arn = Arn::regional(text, "dynamodb")?;
+    match arn.resource.split('/').collect::<Vec<_>>().as_slice() {
+        ["table", name] if is_table_name(name) => Ok((arn.region, name)),
+        ["table", _] => Err("an ARN with a table name that DynamoDB does not take".to_owned()),
+        ["table", _, kind, ..] => Err(format!(
+            "an ARN of something of the table: leave out \"/{}/…\"",
+            crate::error::shortened(kind)
+        )),
+        _ => Err("the ARN of something else than a table".to_owned()),
     }
 }
 
@@ -169,6 +172,24 @@ impl<'a> Arn<'a> {
                     })
             });
         (arn == "arn" && known && text.len() <= 2048).then_some(parsed)
+    }
+
+    /// An ARN of this service, in a region and an account. The error says what it is instead.
+    fn regional(text: &'a str, service: &str) -> Result<Self, String> {
+        let arn = Self::parse(text).ok_or("no ARN")?;
+        if arn.service != service {
+            return Err(format!(
+                "an ARN of another service, {:?}",
+                crate::error::shortened(arn.service)
+            ));
+        }
+        if !is_region(arn.region) {
+            return Err("an ARN without a region".to_owned());
+        }
+        if !is_account(arn.account) {
+            return Err("an ARN without a 12-digit account".to_owned());
+        }
+        Ok(arn)
     }
 }
 
@@ -307,6 +328,46 @@ mod tests {
     fn no_stream_arns(#[case] text: &str, #[case] says: &str) {
         let instead = stream_arn_region(text).unwrap_err();
         assert!(instead.contains(says), "{instead}");
+    }
+
+    #[rstest]
+    #[case(
+        "arn:aws:dynamodb:eu-west-1:111122223333:table/billing",
+        Ok(("eu-west-1", "billing"))
+    )]
+    #[case(
+        "arn:aws-cn:dynamodb:cn-north-1:111122223333:table/a.b_c-d",
+        Ok(("cn-north-1", "a.b_c-d"))
+    )]
+    #[case("billing", Err("no ARN"))]
+    #[case(
+        "arn:aws:kinesis:eu-west-1:111122223333:stream/orders",
+        Err("another service, \"kinesis\"")
+    )]
+    #[case(
+        "arn:aws:dynamodb::111122223333:table/billing",
+        Err("without a region")
+    )]
+    #[case("arn:aws:dynamodb:eu-west-1::table/billing", Err("12-digit account"))]
+    #[case("arn:aws:dynamodb:eu-west-1:111122223333:table/a", Err("table name"))]
+    #[case(
+        "arn:aws:dynamodb:eu-west-1:111122223333:table/billing/index/i",
+        Err("leave out \"/index/…\"")
+    )]
+    #[case(
+        "arn:aws:dynamodb:eu-west-1:111122223333:table/billing/stream/2026",
+        Err("leave out \"/stream/…\"")
+    )]
+    #[case(
+        "arn:aws:dynamodb:eu-west-1:111122223333:backup/b",
+        Err("something else")
+    )]
+    fn table_arns(#[case] text: &str, #[case] want: Result<(&str, &str), &str>) {
+        match (table_arn(text), want) {
+            (Ok(found), want) => assert_eq!(Ok(found), want),
+            (Err(instead), Err(says)) => assert!(instead.contains(says), "{instead}"),
+            (Err(instead), Ok(_)) => panic!("{instead}"),
+        }
     }
 
     #[rstest]

@@ -68,11 +68,26 @@ pub const KEYS: &[Key] = &[
     Key {
         name: "leaseTable",
         default: "`applicationName`",
-        meaning: "The application's lease table in DynamoDB, where it is not named after the application.",
+        meaning: "The application's lease table in DynamoDB, where it is not named after the application: a name, or an ARN of any region and account.",
+    },
+    Key {
+        name: "leaseTableRegion",
+        default: "the ARN's, else `awsRegion`",
+        meaning: "Region of the lease table.",
+    },
+    Key {
+        name: "leaseTableRoleArn",
+        default: "`awsRoleArn`",
+        meaning: "Role to assume for reading the lease table; `none`: the scaler's own identity. Only where the scaler's `policy` allows it.",
+    },
+    Key {
+        name: "leaseTableExternalId",
+        default: "none",
+        meaning: "External id that the trust policy of `leaseTableRoleArn` asks for.",
     },
     Key {
         name: "onMissingTable",
-        default: "`activate`",
+        default: "`activate`; `error` with a role, or a table in another region than the stream",
         meaning: "What an application without leases (no table yet, or an empty one) is worth: `activate` one replica, `idle` none, or an `error`.",
     },
     Key {
@@ -137,6 +152,10 @@ pub struct Trigger {
 
 /// What is counted, and from when on that makes the trigger active.
 #[derive(Clone, Debug, Eq, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one for each trigger: a few thousand"
+)]
 pub enum ScaleOn {
     /// The open shards of the stream.
     OpenShards {
@@ -152,6 +171,8 @@ pub enum ScaleOn {
 pub struct Work {
     /// The application's lease table.
     pub table: LeaseTable,
+    /// The key that names the table: `leaseTable` or `applicationName`.
+    pub table_key: &'static str,
     /// What an application without leases is worth.
     pub on_missing_table: OnMissingTable,
     /// What of the work is counted.
@@ -210,13 +231,19 @@ pub struct ApplicationSource {
     pub table: LeaseTable,
 }
 
-/// A lease table in DynamoDB, in the region and account of the identity that asks.
+/// A lease table in DynamoDB, with where it is asked about and by whom.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct LeaseTable {
     /// The table's name.
     pub name: String,
+    /// Its ARN, where the trigger has it; else it is in the account of the identity that asks.
+    pub arn: Option<String>,
+    /// The region that is asked.
+    pub region: String,
     /// An endpoint other than AWS's own.
     pub endpoint: Option<Url>,
+    /// The role to assume for it; `None`: the scaler's own identity.
+    pub role: Option<Role>,
 }
 
 /// A stream, by name in the identity's own account, or by ARN.
@@ -252,13 +279,13 @@ impl Trigger {
         metadata.refuse_both();
         let mode = metadata.mode();
         let shard_count = metadata.whole_number("shardCount", 2, 1);
-        let scale_on = metadata.scale_on(mode);
+        let scaling = metadata.scaling(mode);
         let stream = metadata.stream_source(default_region);
         let wrong = metadata.into_wrong();
-        match (stream, scale_on) {
-            (Some(stream), Some(scale_on)) if wrong.is_empty() => Ok(Self {
+        match (stream, scaling) {
+            (Some(stream), Some(scaling)) if wrong.is_empty() => Ok(Self {
+                scale_on: scaling.beside(&stream),
                 stream,
-                scale_on,
                 shard_count,
             }),
             _ => Err(Error::InvalidMetadata(wrong)),
@@ -290,6 +317,22 @@ impl Work {
         ApplicationSource {
             stream: stream.clone(),
             table: self.table.clone(),
+        }
+    }
+}
+
+impl LeaseTable {
+    /// As AWS is asked for it: the ARN, where there is one.
+    pub fn as_asked(&self) -> &str {
+        self.arn.as_deref().unwrap_or(&self.name)
+    }
+
+    /// What is asked for, where and as whom, in words.
+    pub fn place(&self) -> String {
+        let place = format!("{} in {}", self.as_asked(), self.region);
+        match &self.role {
+            Some(role) => format!("{place} (asked as {})", role.arn),
+            None => place,
         }
     }
 }

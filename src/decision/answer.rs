@@ -17,6 +17,10 @@ use crate::{
 #[cfg(test)]
 mod tests;
 
+/// A replica that was asked for makes its lease table within this time; if not, the trigger most
+/// likely names another than the replica makes.
+const TABLE_IS_MADE_WITHIN: Duration = Duration::from_secs(600);
+
 /// Value and activity, from one snapshot.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
@@ -83,11 +87,16 @@ fn answer_count(value: i64, activation: i64, what: &str) -> Answer {
 
 impl Question<'_> {
     fn answer_without_leases(&self, found: &Table) -> Result<Answer, Error> {
-        let StreamSource { stream, region, .. } = self.stream;
-        let table = &self.work.table.name;
-        let found = match found {
-            Table::Missing => format!("there is no lease table {table}"),
-            Table::Read { .. } => format!("the lease table {table} has no lease of {stream}"),
+        let Self { work, stream, .. } = self;
+        let place = work.table.place();
+        let (found, waited) = match found {
+            Table::Missing { since } => {
+                (format!("there is no lease table {place}"), since.elapsed())
+            }
+            Table::Read { .. } => {
+                let found = format!("the lease table {place} has no lease of {}", stream.stream);
+                (found, Duration::ZERO)
+            }
         };
         let answer = |replicas: i64, active, word| Answer {
             value: self.shard_count.saturating_mul(replicas),
@@ -95,12 +104,40 @@ impl Question<'_> {
             reason: format!("{found}: {word}, as onMissingTable says"),
             decision: None,
         };
-        match self.work.on_missing_table {
+        match work.on_missing_table {
+            OnMissingTable::Activate if waited > TABLE_IS_MADE_WITHIN => {
+                Err(Error::NoLeases(self.misspelt(&found, waited)))
+            }
             OnMissingTable::Activate => Ok(answer(1, true, "one replica, which makes them")),
             OnMissingTable::Idle => Ok(answer(0, false, "idle")),
             OnMissingTable::Error => Err(Error::NoLeases(format!(
-                "{found} in {region}: correct applicationName (or leaseTable), start the application once, or set onMissingTable to activate or idle"
+                "{found}: correct {}, or leaseTableRegion and leaseTableRoleArn where the table is elsewhere than the \
+                 stream; for an application that has yet to make it: start it once, or set onMissingTable to activate or \
+                 idle",
+                self.keys_of_the_table()
             ))),
+        }
+    }
+
+    /// A replica was asked for, and made no table.
+    fn misspelt(&self, found: &str, waited: Duration) -> String {
+        let Work {
+            table, table_key, ..
+        } = self.work;
+        format!(
+            "{found}, although a replica that makes it is asked for since {} min: most likely {table_key} {:?} is not as \
+             the application's consumers have it, so correct {}; or they make it elsewhere (leaseTableRegion, \
+             leaseTableRoleArn), or do not start: see their pods and logs",
+            waited.as_secs() / 60,
+            table.as_asked(),
+            self.keys_of_the_table()
+        )
+    }
+
+    fn keys_of_the_table(&self) -> &'static str {
+        match self.work.table_key {
+            "applicationName" => "applicationName (or leaseTable)",
+            key => key,
         }
     }
 
@@ -113,7 +150,7 @@ impl Question<'_> {
         let Some(lag) = &snapshot.lag else {
             return Err(Error::NotYet(format!(
                 "{stream} is being asked what {} still has to read: ask again",
-                self.work.table.name
+                self.work.table.as_asked()
             )));
         };
         if let Some(failure) = &lag.failure

@@ -1,4 +1,4 @@
-//! The way to AWS: connections per identity, region and endpoint, and the share of AWS's call
+//! The way to AWS: clients per service, identity, region and endpoint, and the share of AWS's call
 //! quota.
 //!
 //! The scaler's own credentials come from the standard chain and are loaded with the first
@@ -20,8 +20,8 @@ use std::{
 
 use async_trait::async_trait;
 use kinesis_edge::{
-    ClientSettings, Connection, ConnectionSettings, Failure, Gate, KinesisClient,
-    SharedCredentialsProvider, Table,
+    ClientSettings, Connection, ConnectionSettings, DynamoDbClient, Failure, Gate, KinesisClient,
+    Service, SharedCredentialsProvider, Table,
 };
 use tokio::{
     sync::{OnceCell, Semaphore, SemaphorePermit},
@@ -40,8 +40,8 @@ use crate::{
 /// The name of role sessions, as CloudTrail shows it.
 const SESSION_NAME: &str = "keda-kinesis-scaler";
 
-/// Calls under way for one identity, region and endpoint; the others queue, first come first
-/// served.
+/// Calls under way for one service, identity, region and endpoint; the others queue, first come
+/// first served. A DynamoDB that does not answer keeps nobody from Kinesis.
 const CALLS_IN_FLIGHT: usize = 64;
 
 /// How long the credentials endpoint of an instance may keep us waiting, before we know that we
@@ -64,6 +64,7 @@ pub struct Aws {
 /// Calls with equal keys come from one identity, go to one place and share one quota.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 struct ClientKey {
+    service: Service,
     role: Option<Role>,
     region: String,
     endpoint: Option<Url>,
@@ -74,9 +75,10 @@ struct ClientKey {
 struct Sdk {
     connection: Connection,
     kinesis: KinesisClient,
+    dynamodb: DynamoDbClient,
 }
 
-/// The way to AWS for one identity, region and endpoint, with what its users share.
+/// The way to one service for one identity, region and endpoint, with what its users share.
 #[derive(Debug)]
 pub(crate) struct Client {
     key: ClientKey,
@@ -88,7 +90,6 @@ pub(crate) struct Client {
     /// The share of the DescribeStreamSummary quota.
     pub(crate) budget: Budget,
     in_flight: Semaphore,
-    /// By the lease table's endpoint and name.
     rows: Mutex<HashMap<LeaseTable, Weak<SharedRows>>>,
     list_shards_denied: Mutex<Option<Instant>>,
 }
@@ -109,13 +110,27 @@ impl Aws {
         })
     }
 
-    /// The client for a source, shared with all sources of the same identity, region and endpoint.
-    pub(crate) fn client(self: &Arc<Self>, source: &StreamSource) -> Arc<Client> {
-        let key = ClientKey {
-            role: source.role.clone(),
-            region: source.region.clone(),
-            endpoint: source.endpoint.clone(),
-        };
+    /// The Kinesis client for a stream, shared with all of the same identity, region and endpoint.
+    pub(crate) fn kinesis(self: &Arc<Self>, stream: &StreamSource) -> Arc<Client> {
+        self.client(ClientKey {
+            service: Service::Kinesis,
+            role: stream.role.clone(),
+            region: stream.region.clone(),
+            endpoint: stream.endpoint.clone(),
+        })
+    }
+
+    /// The DynamoDB client for a lease table, shared in the same way.
+    pub(crate) fn dynamodb(self: &Arc<Self>, table: &LeaseTable) -> Arc<Client> {
+        self.client(ClientKey {
+            service: Service::DynamoDb,
+            role: table.role.clone(),
+            region: table.region.clone(),
+            endpoint: table.endpoint.clone(),
+        })
+    }
+
+    fn client(self: &Arc<Self>, key: ClientKey) -> Arc<Client> {
         let mut clients = lock(&self.clients);
         if let Some(client) = clients.get(&key).and_then(Weak::upgrade) {
             return client;
@@ -168,10 +183,8 @@ impl Client {
 
     /// A lease table by way of this client.
     pub(crate) async fn table(self: &Arc<Self>, table: &LeaseTable) -> Table {
-        let endpoint = table.endpoint.as_ref().map(Url::as_str);
-        // Made for each scan: connections and credentials are the SDK's, and kept.
-        let dynamodb = self.with(|sdk| sdk.connection.dynamodb(endpoint)).await;
-        Table::new(dynamodb, &table.name).behind(self.gate())
+        let dynamodb = self.with(|sdk| sdk.dynamodb.clone()).await;
+        Table::new(dynamodb, table.as_asked()).behind(self.gate())
     }
 
     /// The ARN of the identity that asks.
@@ -205,6 +218,7 @@ impl Client {
 
     async fn make(&self) -> Sdk {
         let ClientKey {
+            service,
             role,
             region,
             endpoint,
@@ -221,8 +235,13 @@ impl Client {
                 role.in_region(region)
             }
         };
+        let endpoint_of = |its: Service| {
+            let endpoint = endpoint.as_ref().filter(|_| *service == its);
+            endpoint.map(Url::as_str)
+        };
         Sdk {
-            kinesis: connection.kinesis(endpoint.as_ref().map(Url::as_str)),
+            kinesis: connection.kinesis(endpoint_of(Service::Kinesis)),
+            dynamodb: connection.dynamodb(endpoint_of(Service::DynamoDb)),
             connection,
         }
     }

@@ -96,7 +96,7 @@ pub enum ReadError {
 /// The way to the open shards of a source. Asks nothing yet.
 pub fn open_shards(aws: &Arc<Aws>, source: &StreamSource) -> OpenShards {
     OpenShards {
-        client: aws.client(source),
+        client: aws.kinesis(source),
         stream: source.stream.clone(),
     }
 }
@@ -104,10 +104,11 @@ pub fn open_shards(aws: &Arc<Aws>, source: &StreamSource) -> OpenShards {
 /// The way to an application's shards, leases and records. Asks nothing yet.
 pub fn application(aws: &Arc<Aws>, source: &ApplicationSource) -> Arc<dyn Reads> {
     let ApplicationSource { stream, table } = source;
-    let client = aws.client(stream);
+    let tables = aws.dynamodb(table);
     Arc::new(Application {
-        rows: client.rows(table),
-        client,
+        kinesis: aws.kinesis(stream),
+        rows: tables.rows(table),
+        tables,
         stream: stream.stream.clone(),
         table: table.clone(),
     })
@@ -115,7 +116,8 @@ pub fn application(aws: &Arc<Aws>, source: &ApplicationSource) -> Arc<dyn Reads>
 
 #[derive(Debug)]
 struct Application {
-    client: Arc<Client>,
+    kinesis: Arc<Client>,
+    tables: Arc<Client>,
     stream: Stream,
     table: LeaseTable,
     rows: Arc<SharedRows>,
@@ -123,11 +125,11 @@ struct Application {
 
 impl Application {
     async fn aws_stream(&self) -> kinesis_edge::Stream {
-        self.client.stream(&self.stream).await
+        self.kinesis.stream(&self.stream).await
     }
 
     fn error(&self, failure: &Failure) -> SourceError {
-        self.client.error(Resource::Stream(&self.stream), failure)
+        self.kinesis.error(Resource::Stream(&self.stream), failure)
     }
 
     fn read_error(&self, failure: &Failure) -> ReadError {
@@ -153,7 +155,7 @@ impl Reads for Application {
     }
 
     async fn leases(&self) -> Result<Option<Leases>, SourceError> {
-        leases::leases(&self.client, &self.stream, &self.table, &self.rows).await
+        leases::leases(&self.tables, &self.stream, &self.table, &self.rows).await
     }
 
     async fn iterator(&self, shard: &str, from: &StartFrom) -> Result<String, ReadError> {

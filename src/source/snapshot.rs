@@ -37,7 +37,10 @@ pub struct ApplicationSnapshot {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Table {
     /// There is no such table.
-    Missing,
+    Missing {
+        /// Since when, as far as was seen.
+        since: Instant,
+    },
     /// It is there.
     Read {
         /// Leases of this stream.
@@ -160,7 +163,7 @@ impl ApplicationSnapshot {
     /// Are there no leases, so that nobody knows how far the application got?
     pub fn is_new(&self) -> bool {
         match self.table {
-            Table::Missing => true,
+            Table::Missing { .. } => true,
             Table::Read { leases, .. } => leases == 0,
         }
     }

@@ -1,11 +1,14 @@
 //! Reads one key after the other and collects what is wrong, so that a user sees all of it at once.
 
+mod table;
+
 use std::{collections::HashMap, time::Duration};
 
 use url::Url;
 
+use self::table::Table;
 use super::{
-    KEYS, LeaseTable, Measure, OnMissingTable, Role, ScaleOn, Stream, StreamSource, Work,
+    KEYS, Measure, Role, ScaleOn, Stream, StreamSource,
     given::{FROM_ENV, Given, Misspelt, misspelt},
     understood::Mode,
 };
@@ -14,10 +17,32 @@ use crate::{
     names,
 };
 
+/// External ids, which may be secrets.
+const EXTERNAL_IDS: [&str; 2] = ["awsExternalId", "leaseTableExternalId"];
+
 /// The metadata of one trigger while it is read.
 pub(super) struct Metadata<'a> {
     given: Given<'a>,
     wrong: Vec<Wrong>,
+}
+
+/// What is counted, before the stream is known that an application's lease table stands beside.
+#[expect(clippy::large_enum_variant, reason = "one at a time")]
+pub(super) enum Scaling {
+    OpenShards { activation: i64 },
+    Application { table: Table, measure: Measure },
+}
+
+impl Scaling {
+    /// The same, on this stream.
+    pub(super) fn beside(self, stream: &StreamSource) -> ScaleOn {
+        match self {
+            Self::OpenShards { activation } => ScaleOn::OpenShards { activation },
+            Self::Application { table, measure } => {
+                ScaleOn::Application(table.work(measure, stream))
+            }
+        }
+    }
 }
 
 impl<'a> Metadata<'a> {
@@ -51,7 +76,7 @@ impl<'a> Metadata<'a> {
             if let (Some(value), Some(_)) = (self.given.plain(key), self.given.of_variable(key)) {
                 let want = format!("either {key} or {key}{FROM_ENV}, not both");
                 // An external id, and what stands before the @ of a URL, may be secrets.
-                if key == "awsExternalId" || value.contains('@') {
+                if EXTERNAL_IDS.contains(&key) || value.contains('@') {
                     self.unsaid::<()>(key, want);
                 } else {
                     self.wrong::<()>(key, value, want);
@@ -82,23 +107,17 @@ impl<'a> Metadata<'a> {
     }
 
     /// The keys that go with `scaleOn`, and none that go with another. `None`: one is wrong.
-    pub(super) fn scale_on(&mut self, mode: Mode) -> Option<ScaleOn> {
-        const OF_A_LEASE_TABLE: &[&str] = &[
-            "applicationName",
-            "leaseTable",
-            "onMissingTable",
-            "leaseTableEndpoint",
-        ];
+    pub(super) fn scaling(&mut self, mode: Mode) -> Option<Scaling> {
         const OF_LAG: &[&str] = &["lagThreshold", "activationLagThreshold"];
         let measure = match mode {
             Mode::OpenShards => {
                 self.refuse(
-                    OF_A_LEASE_TABLE,
+                    table::KEYS,
                     "scaleOn readableShards or lag with it, or no such key: openShards asks about the stream alone",
                 );
                 self.refuse(OF_LAG, "scaleOn lag with it");
                 let activation = self.activation_shard_count();
-                return Some(ScaleOn::OpenShards { activation });
+                return Some(Scaling::OpenShards { activation });
             }
             Mode::ReadableShards => {
                 self.refuse(OF_LAG, "scaleOn lag with it");
@@ -117,29 +136,13 @@ impl<'a> Metadata<'a> {
                 }
             }
         };
-        let on_missing_table = self.on_missing_table();
         let table = self.lease_table()?;
-        Some(ScaleOn::Application(Work {
-            table,
-            on_missing_table,
-            measure,
-        }))
+        Some(Scaling::Application { table, measure })
     }
 
     /// Below 0 the trigger is always active: the built-in scaler has it so, and KEDA copes.
     fn activation_shard_count(&mut self) -> i64 {
         self.whole_number("activationShardCount", 0, i64::MIN)
-    }
-
-    fn on_missing_table(&mut self) -> OnMissingTable {
-        match self.value("onMissingTable") {
-            None | Some("activate") => OnMissingTable::Activate,
-            Some("idle") => OnMissingTable::Idle,
-            Some("error") => OnMissingTable::Error,
-            Some(value) => self
-                .wrong("onMissingTable", value, "activate, idle or error")
-                .unwrap_or(OnMissingTable::Error),
-        }
     }
 
     /// A duration of at least `min` seconds; a bare number is seconds. A wrong one gives the
@@ -157,33 +160,12 @@ impl<'a> Metadata<'a> {
             .unwrap_or(default)
     }
 
-    /// The table of the application that `scaleOn` asks about.
-    fn lease_table(&mut self) -> Option<LeaseTable> {
-        const TABLE: &str = "3 to 255 of the characters a-z A-Z 0-9 _ . -, as DynamoDB has it";
-        let endpoint = self.endpoint("leaseTableEndpoint");
-        let Some(application) = self.value("applicationName") else {
-            return self.unsaid(
-                "applicationName",
-                "the name that the application's consumers are configured with: scaleOn asks about its work",
-            );
-        };
-        let (key, name) = match self.value("leaseTable") {
-            Some(table) => ("leaseTable", table),
-            None => ("applicationName", application),
-        };
-        if !names::is_table_name(name) {
-            return self.wrong(key, name, TABLE);
-        }
-        Some(LeaseTable {
-            name: name.to_owned(),
-            endpoint,
-        })
-    }
-
     fn refuse(&mut self, keys: &[&'static str], want: &str) {
         for key in keys {
-            if let Some(value) = self.value(key) {
-                self.wrong::<()>(key, value, want);
+            match self.value(key) {
+                Some(_) if EXTERNAL_IDS.contains(key) => _ = self.unsaid::<()>(key, want),
+                Some(value) => _ = self.wrong::<()>(key, value, want),
+                None => {}
             }
         }
     }
@@ -208,7 +190,8 @@ impl<'a> Metadata<'a> {
         let stream = self.stream();
         let region = self.region(stream.as_ref(), default_region);
         let endpoint = self.endpoint("awsEndpoint");
-        let role = self.role();
+        let arn = self.value("awsRoleArn");
+        let role = self.role("awsRoleArn", arn, "awsExternalId");
         Some(StreamSource {
             stream: stream?,
             region: region?,
@@ -281,25 +264,30 @@ impl<'a> Metadata<'a> {
         })
     }
 
-    fn role(&mut self) -> Option<Role> {
+    /// The role that `arn` names, the value of `key`, with its external id.
+    fn role(
+        &mut self,
+        key: &'static str,
+        arn: Option<&str>,
+        external_id_key: &'static str,
+    ) -> Option<Role> {
         const EXTERNAL_ID: &str = "2 to 1224 of the characters a-z A-Z 0-9 _ + = , . @ : / -";
-        let external_id = self.value("awsExternalId");
-        let Some(arn) = self.value("awsRoleArn") else {
+        let external_id = self.value(external_id_key);
+        let Some(arn) = arn else {
             external_id?;
-            return self.unsaid(
-                "awsExternalId",
-                "awsRoleArn with it: it is for assuming a role",
-            );
+            let want = format!("{key} with it: it is for assuming a role");
+            return self.unsaid(external_id_key, want);
         };
         if external_id.is_some_and(|id| !names::is_external_id(id)) {
-            self.unsaid::<()>("awsExternalId", EXTERNAL_ID);
+            self.unsaid::<()>(external_id_key, EXTERNAL_ID);
         }
         if !names::is_role_arn(arn) {
-            return self.wrong(
-                "awsRoleArn",
-                arn,
-                "the ARN of an IAM role, arn:aws:iam::ACCOUNT:role/NAME",
-            );
+            let or = match key {
+                "leaseTableRoleArn" => ", or none: the scaler's own identity",
+                _ => "",
+            };
+            let want = format!("the ARN of an IAM role, arn:aws:iam::ACCOUNT:role/NAME{or}");
+            return self.wrong(key, arn, want);
         }
         Some(Role {
             arn: arn.to_owned(),

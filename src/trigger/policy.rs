@@ -53,29 +53,36 @@ impl Policy {
         };
 
         if let Some(patterns) = rule.and_then(|rule| rule.streams.as_ref()) {
-            // Patterns that start with `arn:` are for ARNs, which may be of any account. All others,
-            // also `*`, are for names, which are of the asking identity's own account.
-            let (key, text, is_arn) = match &source.stream {
-                Stream::Name(name) => ("streamName", name, false),
-                Stream::Arn(arn) => ("streamArn", arn, true),
+            let (key, text) = match &source.stream {
+                Stream::Name(name) => ("streamName", name),
+                Stream::Arn(arn) => ("streamArn", arn),
             };
-            let patterns = patterns.iter();
-            if !any(patterns.filter(|it| it.starts_with("arn:") == is_arn), text) {
+            if !any_of_its_kind(patterns, text) {
                 refuse(key, text, "streams");
             }
         }
-        if let Some(role) = &source.role {
+        let table = trigger.lease_table();
+        let table_role = table.and_then(|table| table.role.as_ref());
+        let roles = [
+            ("awsRoleArn", source.role.as_ref()),
+            // The same for both is judged once.
+            (
+                "leaseTableRoleArn",
+                table_role.filter(|role| Some(*role) != source.role.as_ref()),
+            ),
+        ];
+        for (key, role) in roles {
+            let Some(role) = role else { continue };
             let allowed = rule.and_then(|rule| rule.roles.as_ref());
             if !allowed.is_some_and(|patterns| any(patterns, &role.arn)) {
-                refuse("awsRoleArn", &role.arn, "roles");
+                refuse(key, &role.arn, "roles");
             }
         }
-        let table = trigger.lease_table();
         if let Some(table) = table
             && let Some(patterns) = rule.and_then(|rule| rule.tables.as_ref())
-            && !any(patterns, &table.name)
+            && !any_of_its_kind(patterns, table.as_asked())
         {
-            refuse("leaseTable", &table.name, "tables");
+            refuse("leaseTable", table.as_asked(), "tables");
         }
         let table_endpoint = table.and_then(|table| table.endpoint.as_ref());
         for (key, endpoint) in [
@@ -97,6 +104,14 @@ impl Policy {
             Err(Error::Refused(refused.join("\n")))
         }
     }
+}
+
+/// Patterns that start with `arn:` are for ARNs, which may be of any account. All others, also `*`,
+/// are for names, which are of the asking identity's own account.
+fn any_of_its_kind(patterns: &[String], text: &str) -> bool {
+    let is_arn = |text: &str| text.starts_with("arn:");
+    let patterns = patterns.iter();
+    any(patterns.filter(|it| is_arn(it) == is_arn(text)), text)
 }
 
 fn any<'a>(patterns: impl IntoIterator<Item = &'a String>, text: &str) -> bool {

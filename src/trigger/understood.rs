@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use super::{Measure, OnMissingTable, Role, ScaleOn, Stream, StreamSource, Trigger};
+use super::{LeaseTable, Measure, OnMissingTable, Role, ScaleOn, Stream, StreamSource, Trigger};
 use crate::names;
 
 /// A metadata key and its value, as understood.
@@ -51,6 +51,9 @@ impl Mode {
     }
 }
 
+/// In place of an external id.
+const NOT_SHOWN: &str = "given, not shown";
+
 /// Every key that holds, with its value as understood. An external id is said to be there, never
 /// shown.
 pub fn understood(trigger: &Trigger) -> Vec<Pair> {
@@ -69,7 +72,7 @@ pub fn understood(trigger: &Trigger) -> Vec<Pair> {
     is("awsRegion", region.clone());
     is("scaleOn", Mode::from_trigger(trigger).name().to_owned());
     is("shardCount", trigger.shard_count.to_string());
-    let mut table_endpoint = None;
+    let mut table = None;
     match &trigger.scale_on {
         ScaleOn::OpenShards { activation } => is("activationShardCount", activation.to_string()),
         ScaleOn::Application(work) => {
@@ -85,27 +88,41 @@ pub fn understood(trigger: &Trigger) -> Vec<Pair> {
                     is("activationLagThreshold", names::duration_text(activation));
                 }
             }
-            is("leaseTable", work.table.name.clone());
+            is("leaseTable", work.table.as_asked().to_owned());
+            is("leaseTableRegion", work.table.region.clone());
             let word = match work.on_missing_table {
                 OnMissingTable::Activate => "activate",
                 OnMissingTable::Idle => "idle",
                 OnMissingTable::Error => "error",
             };
             is("onMissingTable", word.to_owned());
-            table_endpoint = work.table.endpoint.as_ref();
+            table = Some(&work.table);
         }
     }
     if let Some(endpoint) = endpoint {
         is("awsEndpoint", endpoint.to_string());
     }
-    if let Some(endpoint) = table_endpoint {
+    if let Some(endpoint) = table.and_then(|table| table.endpoint.as_ref()) {
         is("leaseTableEndpoint", endpoint.to_string());
     }
     if let Some(Role { arn, external_id }) = role {
         is("awsRoleArn", arn.clone());
         if external_id.is_some() {
-            is("awsExternalId", "given, not shown".to_owned());
+            is("awsExternalId", NOT_SHOWN.to_owned());
         }
+    }
+    match table {
+        Some(LeaseTable { role: table, .. }) if table != role => {
+            let arn = table.as_ref().map_or("none", |role| &role.arn);
+            is("leaseTableRoleArn", arn.to_owned());
+            if table
+                .as_ref()
+                .is_some_and(|role| role.external_id.is_some())
+            {
+                is("leaseTableExternalId", NOT_SHOWN.to_owned());
+            }
+        }
+        _ => {}
     }
     keys
 }
@@ -124,6 +141,8 @@ mod tests {
             ("lagThreshold", "90s"),
             ("awsRoleArn", "arn:aws:iam::111122223333:role/reader"),
             ("awsExternalId", "topsecret"),
+            ("leaseTableRoleArn", "arn:aws:iam::444455556666:role/leases"),
+            ("leaseTableExternalId", "topsecret"),
             ("dbPasswordFromEnv", "topsecret"),
         ];
         let metadata = pairs.map(|(key, value)| (key.to_owned(), value.to_owned()));
@@ -140,9 +159,12 @@ mod tests {
                 ("lagThreshold", "1m 30s"),
                 ("activationLagThreshold", "0s"),
                 ("leaseTable", "billing"),
-                ("onMissingTable", "activate"),
+                ("leaseTableRegion", "eu-west-1"),
+                ("onMissingTable", "error"),
                 ("awsRoleArn", "arn:aws:iam::111122223333:role/reader"),
                 ("awsExternalId", "given, not shown"),
+                ("leaseTableRoleArn", "arn:aws:iam::444455556666:role/leases"),
+                ("leaseTableExternalId", "given, not shown"),
             ]
         );
     }

@@ -22,7 +22,7 @@ use crate::{
         observe,
         record::Recorder,
     },
-    trigger::StreamSource,
+    trigger::{LeaseTable, StreamSource},
 };
 
 /// What a watcher knows and remembers, beside its fetcher: it decides also while that fetches.
@@ -103,7 +103,7 @@ impl<W: Watched> Decider<W> {
 
     fn log(&self, decision: &Decision) {
         let (StreamSource { stream, region, .. }, table) = self.source.names();
-        let table = table.map(|table| &table.name);
+        let table = table.map(LeaseTable::as_asked);
         let Decision {
             replicas,
             active,

@@ -22,7 +22,7 @@ use crate::{
         failure::Failure,
         fetch::{Fetch, FetchRequest},
     },
-    trigger::StreamSource,
+    trigger::{LeaseTable, StreamSource},
 };
 
 /// After a failure the next fetch comes sooner than the next refresh.
@@ -130,7 +130,7 @@ impl<W: Watched> Decider<W> {
         let decisions = lock(&self.state).decisions.clone();
         let decisions = self.decide(&snapshot, &decisions, true);
         let (StreamSource { stream, region, .. }, table) = self.source.names();
-        let table = table.map(|table| &table.name);
+        let table = table.map(LeaseTable::as_asked);
         let Facts {
             what,
             count,

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 pub const CONFIG: &str = "policy: [{namespaces: ['team-*'], endpoints: ['http://127.0.0.1:*']}]";
 
-fn file(text: &str) -> tempfile::NamedTempFile {
+pub fn file(text: &str) -> tempfile::NamedTempFile {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(text.as_bytes()).unwrap();
     file

@@ -72,7 +72,13 @@ fn every_scaled_object_is_accepted() {
     seen.sort();
     assert_eq!(
         seen,
-        ["external", "external", "external-push", "external-push"]
+        [
+            "external",
+            "external",
+            "external-push",
+            "external-push",
+            "external-push"
+        ]
     );
 }
 

@@ -98,6 +98,31 @@ async fn a_role_needs_the_policy_to_assume_it_and_nothing_else() {
     );
 }
 
+#[tokio::test]
+async fn the_role_of_a_lease_table_reads_it_and_nothing_else() {
+    let application = Application::start(2).await;
+    let scaler = scaler(&application).await;
+    let role = (
+        "leaseTableRoleArn",
+        "arn:aws:iam::111122223333:role/keda-orders",
+    );
+    let object = application.trigger("readableShards", &[role]);
+    // It looked for the table, which nobody has made.
+    wait_for_code(&mut scaler.client().await, &object, tonic::Code::NotFound).await;
+    let tables = application.dynamodb.tables_asked();
+    let role = tables.iter().find(|it| it.access_key.starts_with("ASIA"));
+    let role = role.unwrap().access_key.clone();
+    let needed = policy::needed(
+        &application.stack.kinesis.calls(),
+        application.dynamodb.called_by(&role),
+        &role,
+    );
+    assert_eq!(
+        needed,
+        policy::allowed("scaler-lease-table-policy.json", NAMES)
+    );
+}
+
 #[test]
 fn the_stacks_statements_are_those_of_the_policies() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/iam");

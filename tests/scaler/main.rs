@@ -19,6 +19,7 @@ mod cli;
 mod config;
 mod creating;
 mod credentials;
+mod elsewhere;
 mod environment;
 mod examples;
 mod explain;

@@ -5,7 +5,7 @@ use std::{collections::HashMap, fs, path::Path, time::Duration};
 
 use keda_kinesis_scaler::{
     error::Error,
-    trigger::{KEYS, Measure, OnMissingTable, Role, ScaleOn, Stream, Trigger},
+    trigger::{KEYS, LeaseTable, Measure, OnMissingTable, Role, ScaleOn, Stream, Trigger},
 };
 use proptest::prelude::*;
 use rstest::rstest;
@@ -60,6 +60,65 @@ fn lag_defaults() {
     );
     let table = work.table;
     assert_eq!((table.name.as_str(), table.endpoint), ("billing", None));
+    assert_eq!((table.region.as_str(), table.role), ("us-east-1", None));
+}
+
+/// The table, and what a missing one is worth.
+fn table(pairs: &[(&str, &str)]) -> (LeaseTable, OnMissingTable) {
+    let lag = [("scaleOn", "lag"), ("applicationName", "billing")];
+    match trigger(&[&lag[..], pairs].concat()).unwrap().scale_on {
+        ScaleOn::Application(work) => (work.table, work.on_missing_table),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_lease_table_is_where_the_stream_is_unless_the_trigger_says_more() {
+    let role = |arn: &str, external_id: Option<&str>| {
+        Some(Role {
+            arn: arn.to_owned(),
+            external_id: external_id.map(str::to_owned),
+        })
+    };
+    let (a, b) = (
+        "arn:aws:iam::111122223333:role/a",
+        "arn:aws:iam::444455556666:role/b",
+    );
+    let of_stream = [("awsRoleArn", a), ("awsExternalId", "a-1")];
+
+    let (beside, missing) = table(&of_stream);
+    assert_eq!(
+        (&*beside.region, beside.role),
+        ("us-east-1", role(a, Some("a-1")))
+    );
+    assert_eq!(missing, OnMissingTable::Error);
+
+    let (own, missing) = table(&[&of_stream[..], &[("leaseTableRoleArn", "none")]].concat());
+    assert_eq!((own.role, missing), (None, OnMissingTable::Error));
+
+    let (others, _) = table(&[
+        ("awsRoleArn", a),
+        ("leaseTableRoleArn", b),
+        ("leaseTableExternalId", "b-1"),
+        ("leaseTableRegion", "eu-west-1"),
+    ]);
+    assert_eq!(
+        (&*others.region, others.role),
+        ("eu-west-1", role(b, Some("b-1")))
+    );
+
+    let arn = "arn:aws:dynamodb:eu-north-1:444455556666:table/leases";
+    let (by_arn, missing) = table(&[("leaseTable", arn)]);
+    assert_eq!((&*by_arn.name, by_arn.as_asked()), ("leases", arn));
+    assert_eq!(
+        (&*by_arn.region, missing),
+        ("eu-north-1", OnMissingTable::Error)
+    );
+
+    let here = "arn:aws:dynamodb:us-east-1:444455556666:table/leases";
+    assert_eq!(table(&[("leaseTable", here)]).1, OnMissingTable::Activate);
+    let said = [&of_stream[..], &[("onMissingTable", "activate")]].concat();
+    assert_eq!(table(&said).1, OnMissingTable::Activate);
 }
 
 #[test]
@@ -196,6 +255,14 @@ fn white_space_around_a_value_is_trimmed(
 #[case(&[("scaleOn", "lag"), ("applicationName", "billing"), ("onMissingTable", "wait")], "onMissingTable \"wait\": want activate, idle or error")]
 #[case(&[("scaleOn", "lag"), ("applicationName", "my billing")], "applicationName \"my billing\": want 3 to 255 of the characters a-z A-Z 0-9 _ . -, as DynamoDB has it")]
 #[case(&[("scaleOn", "lag"), ("applicationName", "my billing"), ("leaseTable", "b")], "leaseTable \"b\": want 3 to 255 of the characters a-z A-Z 0-9 _ . -, as DynamoDB has it")]
+#[case(&[("scaleOn", "lag"), ("applicationName", "billing"), ("leaseTable", "arn:aws:dynamodb:eu-west-1:111122223333:table/billing/index/i")], "leaseTable \"arn:aws:dynamodb:eu-west-1:111122223333:table/billing/index/i\": want a table's name or ARN, arn:aws:dynamodb:REGION:ACCOUNT:table/NAME; this is an ARN of something of the table: leave out \"/index/…\"")]
+#[case(&[("scaleOn", "lag"), ("applicationName", "arn:aws:dynamodb:eu-west-1:111122223333:table/billing")], "applicationName \"arn:aws:dynamodb:eu-west-1:111122223333:table/billing\": want 3 to 255")]
+#[case(&[("scaleOn", "lag"), ("applicationName", "billing"), ("leaseTable", "arn:aws:dynamodb:eu-west-1:111122223333:table/billing"), ("leaseTableRegion", "eu-west-2")], "leaseTableRegion \"eu-west-2\": want the region of leaseTable, eu-west-1, or nothing")]
+#[case(&[("scaleOn", "lag"), ("applicationName", "billing"), ("leaseTableRegion", "here")], "leaseTableRegion \"here\": want a region, such as eu-west-1")]
+#[case(&[("scaleOn", "lag"), ("applicationName", "billing"), ("leaseTableRoleArn", "keda")], "leaseTableRoleArn \"keda\": want the ARN of an IAM role, arn:aws:iam::ACCOUNT:role/NAME, or none: the scaler's own identity")]
+#[case(&[("scaleOn", "lag"), ("applicationName", "billing"), ("leaseTableExternalId", "abc")], "leaseTableExternalId: want leaseTableRoleArn with it: it is for assuming a role")]
+#[case(&[("scaleOn", "lag"), ("applicationName", "billing"), ("leaseTableRoleArn", "none"), ("leaseTableExternalId", "abc")], "leaseTableExternalId: want leaseTableRoleArn with it: it is for assuming a role")]
+#[case(&[("leaseTableExternalId", "abc")], "leaseTableExternalId: want scaleOn readableShards or lag with it")]
 #[case(&[("awsAccessKeyID", "AKIA")], "awsAccessKeyID: want no static credentials: the scaler has its own identity; name a role in awsRoleArn")]
 fn one_line_for_a_wrong_key(#[case] pairs: &[(&str, &str)], #[case] line: &str) {
     let text = refusal(trigger(pairs));
@@ -248,14 +315,20 @@ fn secrets_are_never_repeated(
         ("awsSessionTokenFromEnv", "s3cret"),
         ("awsExternalId", "s3cret"),
         ("awsExternalId", "s3cret s3cret"),
+        ("leaseTableExternalId", "s3cret"),
+        ("leaseTableExternalId", "s3cret s3cret"),
         ("awsEndpoint", "http://user:s3cret@host"),
     )]
     pair: (&str, &str),
 ) {
     for role in ["", "arn:aws:iam::111122223333:role/keda", "nonsense"] {
-        match trigger(&[pair, ("awsRoleArn", role)]) {
-            Ok(trigger) => assert!(!format!("{trigger:?}").contains("s3cret")),
-            Err(error) => assert!(!format!("{error} {error:?}").contains("s3cret")),
+        let lag = [("scaleOn", "lag"), ("applicationName", "billing")];
+        let roles = [("awsRoleArn", role), ("leaseTableRoleArn", role), pair];
+        for pairs in [&roles[..], &[&lag[..], &roles].concat()] {
+            match trigger(pairs) {
+                Ok(trigger) => assert!(!format!("{trigger:?}").contains("s3cret")),
+                Err(error) => assert!(!format!("{error} {error:?}").contains("s3cret")),
+            }
         }
     }
 }

@@ -17,7 +17,7 @@ policy:
     streams: ["orders-*", "arn:aws:kinesis:eu-west-1:111122223333:stream/*"]
     roles: ["arn:aws:iam::111122223333:role/keda-*"]
     endpoints: ["http://127.0.0.1:*"]
-    tables: ["orders-*"]
+    tables: ["orders-*", "arn:aws:dynamodb:*:111122223333:table/orders-*"]
   - namespaces: [closed]
     streams: []
     roles: []
@@ -49,6 +49,12 @@ fn trigger(pairs: &[(&str, &str)]) -> Trigger {
 #[case::table("team-a", &[("streamName", "orders-eu"), ("scaleOn", "lag"), ("applicationName", "orders-app")], true)]
 #[case::other_table("team-a", &[("streamName", "orders-eu"), ("scaleOn", "lag"), ("applicationName", "payments")], false)]
 #[case::other_table_by_name("team-a", &[("streamName", "orders-eu"), ("scaleOn", "lag"), ("applicationName", "orders-app"), ("leaseTable", "payments")], false)]
+#[case::table_by_arn("team-a", &[("streamName", "orders-eu"), ("scaleOn", "lag"), ("applicationName", "a"), ("leaseTable", "arn:aws:dynamodb:us-east-1:111122223333:table/orders-app")], true)]
+#[case::table_of_another_account("team-a", &[("streamName", "orders-eu"), ("scaleOn", "lag"), ("applicationName", "a"), ("leaseTable", "arn:aws:dynamodb:us-east-1:999922223333:table/orders-app")], false)]
+#[case::table_role("team-a", &[("streamName", "orders-eu"), ("scaleOn", "lag"), ("applicationName", "orders-app"), ("leaseTableRoleArn", ROLE)], true)]
+#[case::other_table_role("team-a", &[("streamName", "orders-eu"), ("scaleOn", "lag"), ("applicationName", "orders-app"), ("leaseTableRoleArn", "arn:aws:iam::111122223333:role/admin")], false)]
+#[case::no_rule_no_table_role("elsewhere", &[("streamName", "orders-eu"), ("scaleOn", "lag"), ("applicationName", "orders-app"), ("leaseTableRoleArn", ROLE)], false)]
+#[case::no_rule_any_table("elsewhere", &[("streamName", "orders-eu"), ("scaleOn", "lag"), ("applicationName", "a"), ("leaseTable", "arn:aws:dynamodb:us-east-1:999922223333:table/orders-app")], true)]
 #[case::any_table_without_a_list("team-b", &[("streamName", "orders-eu"), ("scaleOn", "lag"), ("applicationName", "payments")], true)]
 #[case::table_endpoint("team-a", &[("streamName", "orders-eu"), ("scaleOn", "lag"), ("applicationName", "orders-app"), ("leaseTableEndpoint", "http://127.0.0.1:8000")], true)]
 #[case::other_table_endpoint("elsewhere", &[("streamName", "orders-eu"), ("scaleOn", "lag"), ("applicationName", "orders-app"), ("leaseTableEndpoint", "http://127.0.0.1:8000")], false)]
@@ -72,12 +78,25 @@ fn rules(#[case] namespace: &str, #[case] pairs: &[(&str, &str)], #[case] allowe
 fn a_name_is_matched_by_name_patterns_and_an_arn_by_arn_patterns(
     #[values("*", "arn:*")] pattern: &str,
 ) {
-    let streams = Some(vec![pattern.to_owned()]);
+    let only = Some(vec![pattern.to_owned()]);
     let policy = Policy::new(vec![Rule {
         namespaces: vec!["*".to_owned()],
-        streams,
+        streams: only.clone(),
+        tables: only,
         ..Rule::default()
     }]);
+    // Beside a stream that the pattern allows, so that the table decides.
+    let table = |table: &str| {
+        let stream = match pattern {
+            "*" => ("streamName", "orders"),
+            _ => ("streamArn", ARN),
+        };
+        let lag = [("scaleOn", "lag"), ("applicationName", "billing")];
+        trigger(&[&[stream, ("leaseTable", table)][..], &lag].concat())
+    };
+    let by_arn = "arn:aws:dynamodb:eu-west-1:111122223333:table/billing";
+    assert_eq!(policy.check("a", &table("billing")).is_ok(), pattern == "*");
+    assert_eq!(policy.check("a", &table(by_arn)).is_ok(), pattern != "*");
     assert_eq!(
         policy
             .check("a", &trigger(&[("streamName", "orders")]))
@@ -131,6 +150,30 @@ fn without_a_rule_the_refusal_gives_one_that_works() {
         let policy = Policy::new(Config::parse(yaml, "advice").unwrap().policy);
         policy.check("elsewhere", &trigger(&pairs)).unwrap();
     }
+}
+
+#[test]
+fn a_tables_role_is_refused_by_its_own_key_and_once() {
+    let other = "arn:aws:iam::999922223333:role/leases";
+    let lag = [
+        ("streamName", "payments"),
+        ("scaleOn", "lag"),
+        ("applicationName", "billing"),
+        ("awsRoleArn", ROLE),
+    ];
+    let refused = |more: &[(&str, &str)]| refusal("elsewhere", &[&lag[..], more].concat());
+    let same = refused(&[]);
+    assert!(
+        same.starts_with("awsRoleArn ") && same.lines().count() == 1,
+        "{same}"
+    );
+    let both = refused(&[("leaseTableRoleArn", other)]);
+    let lines: Vec<_> = both.lines().collect();
+    assert_eq!(lines.len(), 2, "{both}");
+    assert!(
+        lines[1].starts_with(&format!("leaseTableRoleArn {other:?} is refused")),
+        "{both}"
+    );
 }
 
 #[test]

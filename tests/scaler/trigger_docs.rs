@@ -85,13 +85,26 @@ fn right(key: &str) -> &'static str {
     match key {
         "streamName" => "orders",
         "streamArn" => "arn:aws:kinesis:eu-west-1:111122223333:stream/orders",
-        "awsRegion" => "eu-west-1",
+        "awsRegion" | "leaseTableRegion" => "eu-west-1",
         "onMissingTable" => "idle",
         "awsEndpoint" | "leaseTableEndpoint" => "http://127.0.0.1:1",
-        "awsRoleArn" => "arn:aws:iam::111122223333:role/r",
-        "awsExternalId" | "identityOwner" | "applicationName" | "leaseTable" => "billing",
+        "awsRoleArn" | "leaseTableRoleArn" => "arn:aws:iam::111122223333:role/r",
+        "awsExternalId"
+        | "leaseTableExternalId"
+        | "identityOwner"
+        | "applicationName"
+        | "leaseTable" => "billing",
         "shardCount" | "activationShardCount" | "lagThreshold" | "activationLagThreshold" => "3",
         other => panic!("docs/trigger.md has {other}, which this test does not know"),
+    }
+}
+
+/// The key of the role that an external id is for.
+fn role_with(key: &str) -> Option<&'static str> {
+    match key {
+        "awsExternalId" => Some("awsRoleArn"),
+        "leaseTableExternalId" => Some("leaseTableRoleArn"),
+        _ => None,
     }
 }
 
@@ -113,9 +126,7 @@ fn the_table_of_scale_on_tells_what_is_needed_taken_and_refused() {
                     [("scaleOn", scale_on), ("applicationName", "billing")]
                         .into_iter()
                         .filter(|(key, _)| scale_on != "openShards" || *key == "scaleOn")
-                        .chain(
-                            (*key == "awsExternalId").then(|| ("awsRoleArn", right("awsRoleArn"))),
-                        )
+                        .chain(role_with(key).map(|role| (role, right(role))))
                         .chain([(*key, right(key))])
                         .map(|(key, value)| (key.to_owned(), value.to_owned()))
                         .collect(),

@@ -30,6 +30,6 @@ pub mod walk;
 
 pub use dynamodb::{DynamoDb, Item, text};
 pub use process::{Process, Program, Signal, own_cpu_seconds};
-pub use proxy::{Proxy, Tally};
+pub use proxy::{Proxy, TableAsked, Tally};
 pub use scripted::{Said, Scripted, shard_id, shards};
 pub use wait::{PATIENCE, eventually, until};

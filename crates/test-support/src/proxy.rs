@@ -31,12 +31,24 @@ pub struct Proxy {
     _stop: DropGuard,
 }
 
+/// A table that was asked for, as the calls had it.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct TableAsked {
+    /// The name or the ARN.
+    pub table: String,
+    /// The region that the calls were signed for.
+    pub region: String,
+    /// Who signed them.
+    pub access_key: String,
+}
+
 #[derive(Debug, Default)]
 struct Shared {
     faults: Faults,
     tallies: Mutex<Tallies>,
     /// Access key, operation, table or stream.
     callers: Mutex<BTreeSet<(String, String, String)>>,
+    tables: Mutex<BTreeSet<TableAsked>>,
     /// Changes with each call that comes in.
     changed: watch::Sender<()>,
 }
@@ -117,5 +129,10 @@ impl Proxy {
         calls
             .map(|(_, operation, on)| (operation.clone(), on.clone()))
             .collect()
+    }
+
+    /// The tables that were asked for, by whom and where.
+    pub fn tables_asked(&self) -> BTreeSet<TableAsked> {
+        self.shared.tables.lock().unwrap().clone()
     }
 }

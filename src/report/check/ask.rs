@@ -26,8 +26,8 @@ use crate::{
         snapshot::ApplicationSnapshot,
     },
     trigger::{
-        Measure, ScaleOn, Stream, StreamSource, Trigger, Work, given::FROM_ENV, policy::Policy,
-        understood::understood,
+        LeaseTable, Measure, ScaleOn, Stream, StreamSource, Trigger, Work, given::FROM_ENV,
+        policy::Policy, understood::understood,
     },
 };
 
@@ -117,9 +117,15 @@ async fn find_answer(written: &Written, config: &Config, seen: &mut Seen) -> Res
 
     let aws = Aws::new(config.aws.clone(), None, Arc::new(Metrics::new()));
     let stream = &trigger.stream;
-    let identity = aws.client(stream).identity().await;
-    let arns = Arns::new(&trigger, identity.as_deref().ok());
-    seen.identity = Some(identity.unwrap_or_else(|error| format!("unknown: {error}")));
+    let identity = aws.kinesis(stream).identity().await;
+    let of_table = match trigger.lease_table() {
+        Some(table) if table.role != stream.role => Some(aws.dynamodb(table).identity().await),
+        _ => None,
+    };
+    let arns = Arns::new(&trigger, &identity, of_table.as_ref().unwrap_or(&identity));
+    let named = |identity: Identity| identity.unwrap_or_else(|error| format!("unknown: {error}"));
+    seen.identity = Some(named(identity));
+    seen.table_identity = of_table.map(named);
     try_calls(&aws, &trigger, &arns, &mut seen.permissions).await;
 
     match &trigger.scale_on {
@@ -221,6 +227,17 @@ fn failed(error: Option<&ReadError>) -> Option<&SourceError> {
     }
 }
 
+/// Who asks, or why that is not known.
+type Identity = Result<String, SourceError>;
+
+/// The ARN of what this identity names without its account.
+fn arn_of(identity: &Identity, service: &str, region: &str, resource: &str) -> String {
+    let identity: Vec<_> = identity.iter().flat_map(|arn| arn.split(':')).collect();
+    let partition = identity.get(1).copied().unwrap_or("aws");
+    let account = identity.get(4).copied().unwrap_or("*");
+    format!("arn:{partition}:{service}:{region}:{account}:{resource}")
+}
+
 /// The stream and the lease table as policies name them.
 struct Arns {
     stream: String,
@@ -228,21 +245,24 @@ struct Arns {
 }
 
 impl Arns {
-    fn new(trigger: &Trigger, identity: Option<&str>) -> Self {
-        let identity: Vec<_> = identity.unwrap_or_default().split(':').collect();
-        let partition = identity.get(1).copied().unwrap_or("aws");
-        let account = identity.get(4).copied().unwrap_or("*");
-        let region = &trigger.stream.region;
-        let arn = |service: &str, resource: String| {
-            format!("arn:{partition}:{service}:{region}:{account}:{resource}")
+    /// `identity`: who asks about the stream; `of_table`: and about the lease table.
+    fn new(trigger: &Trigger, identity: &Identity, of_table: &Identity) -> Self {
+        let table = |table: &LeaseTable| match &table.arn {
+            Some(arn) => arn.clone(),
+            None => {
+                let resource = format!("table/{}", table.name);
+                arn_of(of_table, "dynamodb", &table.region, &resource)
+            }
         };
-        let table = trigger.lease_table().map_or("", |table| &table.name);
+        let StreamSource { stream, region, .. } = &trigger.stream;
         Self {
-            stream: match &trigger.stream.stream {
+            stream: match stream {
                 Stream::Arn(arn) => arn.clone(),
-                Stream::Name(name) => arn("kinesis", format!("stream/{name}")),
+                Stream::Name(name) => {
+                    arn_of(identity, "kinesis", region, &format!("stream/{name}"))
+                }
             },
-            table: arn("dynamodb", format!("table/{table}")),
+            table: trigger.lease_table().map(table).unwrap_or_default(),
         }
     }
 

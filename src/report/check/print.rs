@@ -55,6 +55,9 @@ impl TriggerReport {
         if let Some(identity) = &seen.identity {
             writeln!(out, "  asks as                  {identity}")?;
         }
+        if let Some(identity) = &seen.table_identity {
+            writeln!(out, "  asks for the table as    {identity}")?;
+        }
         for permission in &seen.permissions {
             permission.print(out)?;
         }

@@ -82,6 +82,8 @@ pub(super) struct Seen {
     pub(super) metric_name: Option<String>,
     pub(super) target: Option<i64>,
     pub(super) identity: Option<String>,
+    /// Who asks about the lease table, where that is another.
+    pub(super) table_identity: Option<String>,
     pub(super) permissions: Vec<Permission>,
     /// The application's work, where it is asked for. As `/explain` shows it.
     pub(super) application: Option<ApplicationView>,

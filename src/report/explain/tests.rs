@@ -54,7 +54,7 @@ impl Fetch for CaughtUp {
 fn recorded(recorder: &Recorder, directory: &Path, marks: usize) -> Vec<String> {
     let table = LeaseTable {
         name: "mark".to_owned(),
-        endpoint: None,
+        ..source().table
     };
     let settings = right_sizing::Settings::new(1, 1);
     recorder.record(&source().stream, &table, settings, &Default::default());

@@ -42,6 +42,8 @@ pub struct ApplicationFetcher {
     malformed: Vec<(String, String)>,
     /// Lists in a row that showed an older stream of this name.
     older: u32,
+    /// Since when there is no lease table, as far as was seen.
+    missing_since: Option<Instant>,
 }
 
 /// Shards and leases at the last whole fetch.
@@ -75,6 +77,7 @@ impl ApplicationFetcher {
             heartbeats: HashMap::new(),
             malformed: Vec::new(),
             older: 0,
+            missing_since: None,
         }
     }
 }
@@ -102,7 +105,10 @@ impl ApplicationFetcher {
         let found = self.reads.leases().await?;
         let shards = self.reads.shards().await?;
         let (at, time) = (Instant::now(), Timestamp::now());
-        let leases_found = found.is_some();
+        self.missing_since = match found {
+            Some(_) => None,
+            None => self.missing_since.or(Some(at)),
+        };
         let leases = found.unwrap_or_default();
         self.log_malformed(&leases.malformed);
         if let Some(shard) = self.shard_of_an_older_stream(&shards, &leases.leases) {
@@ -121,15 +127,14 @@ impl ApplicationFetcher {
                 )
             })?;
         let is_listed = |lease: &&Lease| known.contains_key(&lease.key.shard);
-        let table = if leases_found {
-            Table::Read {
+        let table = match self.missing_since {
+            Some(since) => Table::Missing { since },
+            None => Table::Read {
                 leases: leases.leases.len(),
                 unlisted: leases.leases.len() - leases.leases.iter().filter(is_listed).count(),
                 others: leases.others,
                 malformed: leases.malformed,
-            }
-        } else {
-            Table::Missing
+            },
         };
         self.heartbeats = heartbeats(std::mem::take(&mut self.heartbeats), &leases.leases, at);
         let before = self.listed.as_ref().map(|listed| listed.at);
@@ -209,7 +214,7 @@ impl ApplicationFetcher {
             return;
         }
         let StreamSource { stream, region, .. } = &self.source.stream;
-        let table = &self.source.table.name;
+        let table = self.source.table.as_asked();
         for (key, reason) in malformed {
             warn!(%stream, region, table, key, reason, "a row of the lease table is left out");
         }

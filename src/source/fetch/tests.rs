@@ -25,9 +25,8 @@ use crate::{
     source::{
         probe::Verdict,
         shards::{Leases, Peek, ReadError, Reads},
-        snapshot::ApplicationSnapshot,
+        snapshot::{ApplicationSnapshot, Table, examples::source},
     },
-    trigger::{LeaseTable, Stream},
 };
 
 /// A stream and a lease table that tests write as they like, and that count what they are asked.
@@ -127,19 +126,7 @@ impl Fake {
     }
 
     fn fetcher(&self) -> ApplicationFetcher {
-        let source = ApplicationSource {
-            stream: StreamSource {
-                stream: Stream::Name("orders".to_owned()),
-                region: "eu-west-1".to_owned(),
-                endpoint: None,
-                role: None,
-            },
-            table: LeaseTable {
-                name: "billing".to_owned(),
-                endpoint: None,
-            },
-        };
-        ApplicationFetcher::new(source, Arc::new(self.clone()))
+        ApplicationFetcher::new(source(), Arc::new(self.clone()))
     }
 
     /// Shards that were probed since the last call.
@@ -477,4 +464,29 @@ async fn a_holder_whose_counter_stands_still_is_no_holder() {
     }
     let seen = fetch(&mut fetcher, LAG).await;
     assert_eq!(owners(&seen), [pod, None]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_missing_table_is_missing_since_it_was_first_looked_for() {
+    let fake = Fake::new(&["0"]);
+    let leases = fake.world().leases.take();
+    let mut fetcher = fake.fetcher();
+    let since = |application: &ApplicationSnapshot| match application.table {
+        Table::Missing { since } => Some(since.elapsed()),
+        Table::Read { .. } => None,
+    };
+    let first = fetch(&mut fetcher, LAG).await;
+    assert_eq!(since(&first), Some(Duration::ZERO));
+    advance(Duration::from_secs(60)).await;
+    assert_eq!(
+        since(&*fetch(&mut fetcher, LAG).await),
+        Some(Duration::from_secs(60))
+    );
+    fake.world().leases = leases;
+    assert_eq!(since(&*fetch(&mut fetcher, LAG).await), None);
+    fake.world().leases = None;
+    assert_eq!(
+        since(&*fetch(&mut fetcher, LAG).await),
+        Some(Duration::ZERO)
+    );
 }

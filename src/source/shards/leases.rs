@@ -26,7 +26,7 @@ pub(super) async fn leases(
     table: &LeaseTable,
     shared: &SharedRows,
 ) -> Result<Option<Leases>, SourceError> {
-    let error = |failure| client.error(Resource::LeaseTable(&table.name), &failure);
+    let error = |failure| client.error(Resource::LeaseTable(table.as_asked()), &failure);
     let rows = match shared.get(client.refresh().mul_f64(0.9)).await {
         Ok(rows) => rows,
         Err(turn) => {

@@ -27,7 +27,10 @@ pub(crate) fn source() -> ApplicationSource {
         },
         table: LeaseTable {
             name: "billing".to_owned(),
+            arn: None,
+            region: "eu-west-1".to_owned(),
             endpoint: None,
+            role: None,
         },
     }
 }
@@ -39,6 +42,7 @@ pub(crate) fn lag_trigger(threshold_seconds: u64) -> Trigger {
         stream,
         scale_on: ScaleOn::Application(Work {
             table,
+            table_key: "applicationName",
             on_missing_table: OnMissingTable::Activate,
             measure: Measure::Lag {
                 threshold: std::time::Duration::from_secs(threshold_seconds),

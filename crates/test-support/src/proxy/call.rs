@@ -55,6 +55,8 @@ pub(super) struct Call {
     pub(super) operation: String,
     /// Of the signature; empty where there is none.
     pub(super) access_key: String,
+    /// Of the signature; empty where there is none.
+    pub(super) region: String,
     /// Tables or the stream; none where the call does not name one, as GetRecords.
     pub(super) on: Vec<String>,
     json: Value,
@@ -78,12 +80,15 @@ impl Call {
             }
         };
         let credential = header("authorization").split_once("Credential=");
-        let access_key = credential.and_then(|(_, rest)| rest.split('/').next());
+        let mut scope = credential.map_or("", |(_, rest)| rest).split('/');
+        // KEY/DATE/REGION/SERVICE/aws4_request
+        let (access_key, region) = (scope.next(), scope.nth(1));
         let json: Value = serde_json::from_slice(body).unwrap_or_default();
         Self {
             service,
             operation,
             access_key: access_key.unwrap_or_default().to_owned(),
+            region: region.unwrap_or_default().to_owned(),
             on: named(&json),
             json,
         }
@@ -97,13 +102,23 @@ impl Call {
         }
     }
 
-    /// The same call, which also asks what it costs. `None`: it is passed on as it came.
+    /// The table, as the call writes it: by name or by ARN.
+    pub(super) fn table(&self) -> Option<&str> {
+        self.json["TableName"].as_str()
+    }
+
+    /// The same call, which also asks what it costs, and names its table as the embedded DynamoDB
+    /// knows it, which takes no ARN. `None`: it is passed on as it came.
     pub(super) fn metered(&self) -> Option<Bytes> {
         if self.service != Service::DynamoDb || !METERED.contains(&&*self.operation) {
             return None;
         }
         let mut json = self.json.clone();
         let fields = json.as_object_mut()?;
+        if let (Some(Value::String(table)), Some(name)) = (fields.get_mut("TableName"), self.only())
+        {
+            name.clone_into(table);
+        }
         let total = || Value::from("TOTAL");
         fields.entry("ReturnConsumedCapacity").or_insert_with(total);
         // A condition that does not hold costs as much as the item that is there.

@@ -24,7 +24,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Shared, Tally,
+    Shared, TableAsked, Tally,
     call::{Call, Service},
 };
 
@@ -207,6 +207,13 @@ impl Shared {
             callers.insert(caller);
         }
         drop(callers);
+        if let Some(table) = call.table() {
+            self.tables.lock().unwrap().insert(TableAsked {
+                table: table.to_owned(),
+                region: call.region.clone(),
+                access_key: call.access_key.clone(),
+            });
+        }
         self.changed.send_replace(());
     }
 
