@@ -29,7 +29,11 @@ use tokio::{
 };
 use url::Url;
 
-pub(crate) use self::{budget::Budget, failure::Resource, rows::SharedRows};
+pub(crate) use self::{
+    budget::Budget,
+    failure::Resource,
+    rows::{Known, SharedRows},
+};
 use crate::{
     config::AwsConfig,
     error::{SourceError, SourceErrorKind},

@@ -304,3 +304,71 @@ async fn a_table_of_several_streams_is_scanned_once_for_all_of_them() {
     assert_eq!(aws.calls("ListShards").len(), 3);
     assert_eq!(aws.calls("Scan").len(), 1);
 }
+
+/// So many pages of one lease, and a stream of one shard.
+async fn large(pages: usize, rows_a_page: usize) -> Scripted {
+    let shard = shards("0.");
+    let items: Vec<_> = (0..rows_a_page).map(|_| lease("0", &[])).collect();
+    Scripted::start(move |operation, asked| match operation {
+        "ListShards" => Ok(json!({"Shards": shard})),
+        "Scan" => {
+            let at = &asked["ExclusiveStartKey"]["leaseKey"]["S"];
+            let page: usize = at.as_str().map_or(1, |at| at.parse().unwrap());
+            let mut answer = json!({"Items": items});
+            if page < pages {
+                answer["LastEvaluatedKey"] = json!({"leaseKey": {"S": (page + 1).to_string()}});
+            }
+            Ok(answer)
+        }
+        other => panic!("{other}"),
+    })
+    .await
+}
+
+#[rstest]
+#[case::megabytes(101, 1, "more than 100 pages of 1 MB")]
+#[case::endless(usize::MAX, 1, "more than 100 pages of 1 MB")]
+#[case::rows(51, 2_000, "102000 rows; 100000 are the most")]
+#[tokio::test]
+async fn a_lease_table_beyond_the_bounds_is_an_error_that_says_which_and_is_read_once(
+    #[case] pages: usize,
+    #[case] rows_a_page: usize,
+    #[case] bound: &str,
+) {
+    let aws = large(pages, rows_a_page).await;
+    let stack = Stack::start().await;
+    let mut client = stack.client().await;
+    let object = stack.scripted(&aws, "orders", &[("scaleOn", "readableShards")]);
+    let status = wait_for_code(&mut client, &object, Code::Unavailable).await;
+    let said = async {
+        let mut status = status;
+        while !status.message().contains("TooLarge") {
+            status = value(&mut client, &object).await.unwrap_err();
+        }
+        status
+    };
+    let status = eventually("the error", said).await;
+    for part in [bound, "lease table billing", "a lease table of its own"] {
+        assert!(status.message().contains(part), "{part}: {status}");
+    }
+    let scans = aws.calls("Scan").len();
+    assert_eq!(scans, pages.min(100));
+    // Refreshes go on, each 50 ms; none of them reads it again.
+    scraped(stack.admin, "ten failures", |text| {
+        text.contains("keda_kinesis_scaler_watchers{state=\"failing\"} 1")
+    })
+    .await;
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        value(&mut client, &object).await.unwrap_err();
+    }
+    assert_eq!(aws.calls("Scan").len(), scans);
+}
+
+#[tokio::test]
+async fn a_lease_table_of_a_hundred_megabytes_is_read() {
+    let aws = large(100, 1).await;
+    let stack = Stack::start().await;
+    let object = stack.scripted(&aws, "orders", &[("scaleOn", "readableShards")]);
+    assert_eq!(first_value(&mut stack.client().await, &object).await, 1.0);
+}

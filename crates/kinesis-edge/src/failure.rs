@@ -64,6 +64,8 @@ pub enum Kind {
     Unavailable,
     /// An answer of status 200 that lacks what every such answer has: is it AWS's?
     Senseless,
+    /// There is more than the caller reads, every answer of AWS's notwithstanding.
+    TooLarge,
     /// The shard iterator cannot be used any more: get a new one after the last record read.
     ExpiredIterator,
     /// The list of shards took longer than its token lives.
@@ -153,6 +155,12 @@ impl Failure {
     pub fn senseless(service: Service, operation: &'static str, message: &str) -> Self {
         let call = (service, operation);
         Self::new(call, Kind::Senseless, "UnreadableAnswer", message)
+    }
+
+    /// More than the caller reads. `message`: what, and the most that is read.
+    pub fn too_large(service: Service, operation: &'static str, message: &str) -> Self {
+        let call = (service, operation);
+        Self::new(call, Kind::TooLarge, "TooLarge", message)
     }
 
     /// The cause of that type.

@@ -117,7 +117,8 @@ impl Table {
     /// none: all.
     ///
     /// # Errors
-    /// Whenever they are not known to be all; also when `most_pages` (of 1 MB) are not enough.
+    /// Whenever they are not known to be all; [`Kind::TooLarge`] when `most_pages` (of 1 MB) are not
+    /// enough.
     pub async fn scan(
         &self,
         attributes: &[&str],
@@ -151,9 +152,10 @@ impl Table {
                 return Ok(());
             }
         }
-        Err(self
-            .calls
-            .senseless(OPERATION, "the scan of the table does not end"))
+        let message = format!(
+            "the table has more than {most_pages} pages of 1 MB, which is the most that is read"
+        );
+        Err(Failure::too_large(Service::DynamoDb, OPERATION, &message))
     }
 
     /// One item, consistent.

@@ -104,6 +104,10 @@ fn hint(failure: &Failure, resource: Resource<'_>) -> String {
         _ if failure.kind == Kind::Senseless => {
             "The scaler keeps on asking; if this stays, see what answers at the endpoint"
         }
+        _ if failure.kind == Kind::TooLarge => {
+            "Delete rows that nobody needs any more, or give the application a lease table of its own; the scaler looks \
+             again in ten minutes"
+        }
         _ if failure.kind == Kind::NotSent => {
             "This is a request that the SDK would not send; see the trigger's metadata"
         }

@@ -8,15 +8,18 @@ use kinesis_edge::{Failure, Kind, Service};
 use super::Leases;
 use crate::{
     error::{SourceError, shortened},
-    source::aws::{Client, Resource, SharedRows},
+    source::aws::{Client, Known, Resource, SharedRows},
     trigger::{LeaseTable, Stream},
 };
 
 /// The most broken rows that are named.
 const MOST_NAMED: usize = 20;
 
-/// More pages (of 1 MB) than a lease table has: an endpoint that never stops would keep us forever.
+/// The largest table that is read, in pages of 1 MB. A scan of it is 12,800 read units.
 const MOST_PAGES: usize = 100;
+
+/// The most rows that are read: they are held in memory, some 60 MB.
+const MOST_ROWS: usize = 100_000;
 
 const OPERATION: &str = "Scan";
 
@@ -28,20 +31,25 @@ pub(super) async fn leases(
 ) -> Result<Option<Leases>, SourceError> {
     let error = |failure| client.error(Resource::LeaseTable(table.as_asked()), &failure);
     let rows = match shared.get(client.refresh().mul_f64(0.9)).await {
-        Ok(rows) => rows,
-        Err(turn) => {
-            let rows = match scan(client, table).await {
-                // As DynamoDB says it: another NotFound is the identity's.
-                Err(failure)
-                    if failure.kind == Kind::NotFound && failure.operation == OPERATION =>
-                {
-                    return Ok(None);
+        Known::Rows(rows) => rows,
+        Known::TooLarge(failure) => return Err(error(failure)),
+        Known::Nothing(turn) => match scan(client, table).await {
+            Ok(rows) => {
+                let rows = Arc::new(rows);
+                turn.share(&rows);
+                rows
+            }
+            // As DynamoDB says it: another NotFound is the identity's.
+            Err(failure) if failure.kind == Kind::NotFound && failure.operation == OPERATION => {
+                return Ok(None);
+            }
+            Err(failure) => {
+                if failure.kind == Kind::TooLarge {
+                    turn.remember_too_large(&failure);
                 }
-                rows => Arc::new(rows.map_err(error)?),
-            };
-            turn.share(&rows);
-            rows
-        }
+                return Err(error(failure));
+            }
+        },
     };
     let mut found = Leases::default();
     for (key, row) in rows.iter() {
@@ -60,9 +68,19 @@ pub(super) async fn leases(
 /// All rows, all pages.
 async fn scan(client: &Arc<Client>, table: &LeaseTable) -> Result<Vec<(String, Parsed)>, Failure> {
     let mut rows = Vec::new();
-    let row = |row: &Item| rows.push((lease::key(row).to_owned(), lease::parse(row)));
+    let mut count = 0;
+    let row = |row: &Item| {
+        count += 1;
+        if count <= MOST_ROWS {
+            rows.push((lease::key(row).to_owned(), lease::parse(row)));
+        }
+    };
     let table = client.table(table).await;
     table.scan(&PROJECTION, MOST_PAGES, row).await?;
+    if count > MOST_ROWS {
+        let message = format!("the table has {count} rows; {MOST_ROWS} are the most that is read");
+        return Err(Failure::too_large(Service::DynamoDb, OPERATION, &message));
+    }
     Ok(rows)
 }
 

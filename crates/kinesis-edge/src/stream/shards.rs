@@ -111,7 +111,9 @@ impl Stream {
                 return Ok(shards);
             }
         }
-        Err(senseless("the list of shards does not end"))
+        Err(senseless(&format!(
+            "the list of shards does not end: {MOST_PAGES} pages, of 1,000 shards at AWS, are the most that is read"
+        )))
     }
 }
 
