@@ -12,6 +12,7 @@ pub mod understood;
 
 use std::{collections::HashMap, fmt, time::Duration};
 
+use jiff::Timestamp;
 use url::Url;
 
 use self::metadata::Metadata;
@@ -101,6 +102,11 @@ pub const KEYS: &[Key] = &[
         meaning: "With `scaleOn: lag`: active, so scaled from zero, when the oldest unread record is at least this old.",
     },
     Key {
+        name: "initialTimestamp",
+        default: "the oldest record's",
+        meaning: "With `scaleOn: lag`, of an application whose initial position is AT_TIMESTAMP: that time, such as `2026-11-30T08:00:00Z`. Where no checkpoint stands yet, only records from then on are unread.",
+    },
+    Key {
         name: "awsEndpoint",
         default: "AWS's own",
         meaning: "Another endpoint for Kinesis, an http(s) URL. Only where the scaler's `policy` allows it.",
@@ -177,6 +183,8 @@ pub struct Work {
     pub on_missing_table: OnMissingTable,
     /// What of the work is counted.
     pub measure: Measure,
+    /// Where the application starts to read, if its initial position is AT_TIMESTAMP.
+    pub initial_timestamp: Option<Timestamp>,
 }
 
 /// What of an application's work is counted, and from when on that makes the trigger active.
@@ -229,6 +237,8 @@ pub struct ApplicationSource {
     pub stream: StreamSource,
     /// The application's lease table.
     pub table: LeaseTable,
+    /// Where the application starts to read, if its initial position is AT_TIMESTAMP.
+    pub initial_timestamp: Option<Timestamp>,
 }
 
 /// A lease table in DynamoDB, with where it is asked about and by whom.
@@ -317,6 +327,7 @@ impl Work {
         ApplicationSource {
             stream: stream.clone(),
             table: self.table.clone(),
+            initial_timestamp: self.initial_timestamp,
         }
     }
 }

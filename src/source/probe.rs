@@ -76,6 +76,7 @@ enum Where {
 #[derive(Clone, Debug, Eq, PartialEq)]
 struct Position {
     checkpoint: Checkpoint,
+    /// From when on records count, where it is LATEST or AT_TIMESTAMP.
     latest_since: Option<Timestamp>,
 }
 
@@ -159,12 +160,19 @@ impl Probe {
             latest_since,
         } = &self.position;
         match (checkpoint, latest_since) {
-            // Only the application's configuration has the time. Reading from the oldest record on
-            // may report too much, never too little.
-            (Checkpoint::TrimHorizon | Checkpoint::AtTimestamp, _) => {
+            // Only the application's configuration has the time, unless the trigger repeats it.
+            // Reading from the oldest record on may report too much, never too little.
+            (Checkpoint::TrimHorizon, _) | (Checkpoint::AtTimestamp, None) => {
                 Some(Next::From(StartFrom::TrimHorizon))
             }
-            (Checkpoint::Latest, Some(since)) => Some(Next::From(StartFrom::AtTimestamp(*since))),
+            // Kinesis has no iterator for a time to come.
+            (Checkpoint::AtTimestamp, Some(since)) if *since > now => {
+                self.conclude(Verdict::CaughtUp);
+                None
+            }
+            (Checkpoint::Latest | Checkpoint::AtTimestamp, Some(since)) => {
+                Some(Next::From(StartFrom::AtTimestamp(*since)))
+            }
             // The remainder of an aggregate is left to the workers: they resume at its sequence
             // number.
             (Checkpoint::At(position), _) => Some(Next::From(StartFrom::AfterSequenceNumber(
@@ -310,8 +318,10 @@ impl Probe {
             (Some(Verdict::Unread { expired: true, .. }), _) => {
                 "the checkpoint is older than the stream's retention period: records may be lost to the application"
             }
-            (Some(Verdict::Unread { .. }), Checkpoint::AtTimestamp) => {
-                "AT_TIMESTAMP, whose time only the application knows: read from the oldest record on"
+            (Some(Verdict::Unread { .. }), Checkpoint::AtTimestamp)
+                if self.position.latest_since.is_none() =>
+            {
+                "AT_TIMESTAMP, whose time only the application knows, and initialTimestamp does not say: read from the oldest record on"
             }
             (Some(Verdict::Unread { .. }), _) => "a record is there after the checkpoint",
             (Some(Verdict::CaughtUp), Checkpoint::Latest)

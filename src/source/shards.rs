@@ -103,7 +103,7 @@ pub fn open_shards(aws: &Arc<Aws>, source: &StreamSource) -> OpenShards {
 
 /// The way to an application's shards, leases and records. Asks nothing yet.
 pub fn application(aws: &Arc<Aws>, source: &ApplicationSource) -> Arc<dyn Reads> {
-    let ApplicationSource { stream, table } = source;
+    let ApplicationSource { stream, table, .. } = source;
     let tables = aws.dynamodb(table);
     Arc::new(Application {
         kinesis: aws.kinesis(stream),

@@ -4,6 +4,7 @@ mod table;
 
 use std::{collections::HashMap, time::Duration};
 
+use jiff::Timestamp;
 use url::Url;
 
 use self::table::Table;
@@ -29,8 +30,14 @@ pub(super) struct Metadata<'a> {
 /// What is counted, before the stream is known that an application's lease table stands beside.
 #[expect(clippy::large_enum_variant, reason = "one at a time")]
 pub(super) enum Scaling {
-    OpenShards { activation: i64 },
-    Application { table: Table, measure: Measure },
+    OpenShards {
+        activation: i64,
+    },
+    Application {
+        table: Table,
+        measure: Measure,
+        initial_timestamp: Option<Timestamp>,
+    },
 }
 
 impl Scaling {
@@ -38,9 +45,11 @@ impl Scaling {
     pub(super) fn beside(self, stream: &StreamSource) -> ScaleOn {
         match self {
             Self::OpenShards { activation } => ScaleOn::OpenShards { activation },
-            Self::Application { table, measure } => {
-                ScaleOn::Application(table.work(measure, stream))
-            }
+            Self::Application {
+                table,
+                measure,
+                initial_timestamp,
+            } => ScaleOn::Application(table.work(measure, initial_timestamp, stream)),
         }
     }
 }
@@ -108,7 +117,7 @@ impl<'a> Metadata<'a> {
 
     /// The keys that go with `scaleOn`, and none that go with another. `None`: one is wrong.
     pub(super) fn scaling(&mut self, mode: Mode) -> Option<Scaling> {
-        const OF_LAG: &[&str] = &["lagThreshold", "activationLagThreshold"];
+        const OF_LAG: &[&str] = &["lagThreshold", "activationLagThreshold", "initialTimestamp"];
         let measure = match mode {
             Mode::OpenShards => {
                 self.refuse(
@@ -136,8 +145,12 @@ impl<'a> Metadata<'a> {
                 }
             }
         };
-        let table = self.lease_table()?;
-        Some(Scaling::Application { table, measure })
+        let initial_timestamp = self.timestamp("initialTimestamp");
+        Some(Scaling::Application {
+            table: self.lease_table()?,
+            measure,
+            initial_timestamp,
+        })
     }
 
     /// Below 0 the trigger is always active: the built-in scaler has it so, and KEDA copes.
@@ -158,6 +171,13 @@ impl<'a> Metadata<'a> {
             .filter(|duration| *duration >= Duration::from_secs(min))
             .or_else(|| self.wrong(key, value, want()))
             .unwrap_or(default)
+    }
+
+    /// A point in time. A wrong one counts as none, which nobody will see.
+    fn timestamp(&mut self, key: &'static str) -> Option<Timestamp> {
+        const WANT: &str = "a time with its offset from UTC, such as 2026-11-30T08:00:00Z";
+        let value = self.value(key)?;
+        value.parse().ok().or_else(|| self.wrong(key, value, WANT))
     }
 
     fn refuse(&mut self, keys: &[&'static str], want: &str) {

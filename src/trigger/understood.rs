@@ -88,6 +88,9 @@ pub fn understood(trigger: &Trigger) -> Vec<Pair> {
                     is("activationLagThreshold", names::duration_text(activation));
                 }
             }
+            if let Some(time) = work.initial_timestamp {
+                is("initialTimestamp", time.to_string());
+            }
             is("leaseTable", work.table.as_asked().to_owned());
             is("leaseTableRegion", work.table.region.clone());
             let word = match work.on_missing_table {

@@ -263,6 +263,8 @@ fn white_space_around_a_value_is_trimmed(
 #[case(&[("scaleOn", "lag"), ("applicationName", "billing"), ("leaseTableExternalId", "abc")], "leaseTableExternalId: want leaseTableRoleArn with it: it is for assuming a role")]
 #[case(&[("scaleOn", "lag"), ("applicationName", "billing"), ("leaseTableRoleArn", "none"), ("leaseTableExternalId", "abc")], "leaseTableExternalId: want leaseTableRoleArn with it: it is for assuming a role")]
 #[case(&[("leaseTableExternalId", "abc")], "leaseTableExternalId: want scaleOn readableShards or lag with it")]
+#[case(&[("scaleOn", "readableShards"), ("applicationName", "billing"), ("initialTimestamp", "2026-11-30T08:00:00Z")], "initialTimestamp \"2026-11-30T08:00:00Z\": want scaleOn lag with it")]
+#[case(&[("scaleOn", "lag"), ("applicationName", "billing"), ("initialTimestamp", "2026-11-30T08:00:00")], "initialTimestamp \"2026-11-30T08:00:00\": want a time with its offset from UTC, such as 2026-11-30T08:00:00Z")]
 #[case(&[("awsAccessKeyID", "AKIA")], "awsAccessKeyID: want no static credentials: the scaler has its own identity; name a role in awsRoleArn")]
 fn one_line_for_a_wrong_key(#[case] pairs: &[(&str, &str)], #[case] line: &str) {
     let text = refusal(trigger(pairs));

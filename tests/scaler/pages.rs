@@ -372,3 +372,41 @@ async fn a_lease_table_of_a_hundred_megabytes_is_read() {
     let object = stack.scripted(&aws, "orders", &[("scaleOn", "readableShards")]);
     assert_eq!(first_value(&mut stack.client().await, &object).await, 1.0);
 }
+
+/// As many as AWS gives a stream: ten pages of shards, a table of ten pages.
+#[tokio::test]
+async fn ten_thousand_shards_are_counted() {
+    const PAGES: usize = 10;
+    let page = |token: &Value| token.as_str().map_or(0, |it| it.parse().unwrap());
+    let numbers = |page: usize| page * 1_000..(page + 1) * 1_000;
+    let aws = Scripted::start(move |operation, asked| match operation {
+        "ListShards" => {
+            let page = page(&asked["NextToken"]);
+            let text: Vec<_> = numbers(page).map(|number| format!("{number}.")).collect();
+            let mut answer = json!({"Shards": shards(&text.join(" "))});
+            if page + 1 < PAGES {
+                answer["NextToken"] = (page + 1).to_string().into();
+            }
+            Ok(answer)
+        }
+        "Scan" => {
+            let page = page(&asked["ExclusiveStartKey"]["leaseKey"]["S"]);
+            let items = numbers(page).map(|number| lease(&number.to_string(), &[]));
+            let mut answer = json!({"Items": items.collect::<Vec<_>>()});
+            if page + 1 < PAGES {
+                answer["LastEvaluatedKey"] = json!({"leaseKey": {"S": (page + 1).to_string()}});
+            }
+            Ok(answer)
+        }
+        other => panic!("{other}"),
+    })
+    .await;
+    let stack = Stack::with(|config, _| config.aws.refresh = NEVER).await;
+    let object = stack.scripted(&aws, "orders", &[("scaleOn", "readableShards")]);
+    let count = first_value(&mut stack.client().await, &object).await;
+    assert_eq!(count, 10_000.0);
+    assert_eq!(
+        (aws.calls("ListShards").len(), aws.calls("Scan").len()),
+        (PAGES, PAGES)
+    );
+}

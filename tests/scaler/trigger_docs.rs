@@ -87,6 +87,7 @@ fn right(key: &str) -> &'static str {
         "streamArn" => "arn:aws:kinesis:eu-west-1:111122223333:stream/orders",
         "awsRegion" | "leaseTableRegion" => "eu-west-1",
         "onMissingTable" => "idle",
+        "initialTimestamp" => "2026-11-30T08:00:00Z",
         "awsEndpoint" | "leaseTableEndpoint" => "http://127.0.0.1:1",
         "awsRoleArn" | "leaseTableRoleArn" => "arn:aws:iam::111122223333:role/r",
         "awsExternalId"

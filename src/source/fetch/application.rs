@@ -9,7 +9,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use kinesis_consumer::{
-    InitialPosition, ShardId,
+    Checkpoint, InitialPosition, ShardId,
     lease::Lease,
     shards::{Readability, Shard, open_but_finished, readability, recreated},
 };
@@ -109,7 +109,14 @@ impl ApplicationFetcher {
             Some(_) => None,
             None => self.missing_since.or(Some(at)),
         };
-        let leases = found.unwrap_or_default();
+        let mut leases = found.unwrap_or_default();
+        if let Some(time) = self.source.initial_timestamp {
+            // As LATEST, it says that nothing is read yet, and from when on records count.
+            let leases = leases.leases.iter_mut();
+            for lease in leases.filter(|lease| lease.checkpoint == Checkpoint::AtTimestamp) {
+                lease.latest_since = Some(time);
+            }
+        }
         self.log_malformed(&leases.malformed);
         if let Some(shard) = self.shard_of_an_older_stream(&shards, &leases.leases) {
             return Err(self.failure(

@@ -490,3 +490,30 @@ async fn a_missing_table_is_missing_since_it_was_first_looked_for() {
         Some(Duration::ZERO)
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn records_before_the_initial_timestamp_are_not_unread() {
+    let fake = Fake::new(&["0", "1"]);
+    for shard in ["0", "1"] {
+        fake.lease(shard, Checkpoint::AtTimestamp);
+        fake.record(shard, 3);
+    }
+    fake.record("1", 8);
+    let all = fetch(&mut fake.fetcher(), LAG).await;
+    let of = |seen, shard| verdict(seen, shard);
+    assert_eq!((of(&all, "0"), of(&all, "1")), (unread(3), unread(3)));
+
+    let source = ApplicationSource {
+        initial_timestamp: Some(time(5)),
+        ..source()
+    };
+    let mut fetcher = ApplicationFetcher::new(source, Arc::new(fake.clone()));
+    let since = fetch(&mut fetcher, LAG).await;
+    let caught_up = Some(Verdict::CaughtUp);
+    assert_eq!((of(&since, "0"), of(&since, "1")), (caught_up, unread(8)));
+    // Once there is a checkpoint, that counts.
+    fake.lease("1", at(3));
+    fake.record("0", 9);
+    let later = fetch(&mut fetcher, LAG).await;
+    assert_eq!((of(&later, "0"), of(&later, "1")), (unread(9), unread(8)));
+}

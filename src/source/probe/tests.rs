@@ -129,6 +129,28 @@ fn latest_with_a_memory_is_read_from_that_time() {
 }
 
 #[test]
+fn at_timestamp_is_read_from_the_time_that_the_trigger_repeats() {
+    let from = |since| {
+        let mut lease = lease(Checkpoint::AtTimestamp);
+        lease.latest_since = Some(time(since));
+        Probe::new(Some(&lease), None, false)
+    };
+    let mut past = from(7);
+    past.refresh(
+        Some(Next::From(StartFrom::AtTimestamp(time(7)))),
+        record(1, 9),
+    );
+    assert_eq!(past.verdict().cloned(), unread(9));
+    assert_eq!(past.why(), "a record is there after the checkpoint");
+
+    let mut to_come = from(NOW + 1);
+    assert_eq!(to_come.ask(time(NOW)), None);
+    assert_eq!(to_come.verdict(), Some(&Verdict::CaughtUp));
+    let next = Some(Next::From(StartFrom::AtTimestamp(time(NOW + 1))));
+    assert_eq!(to_come.ask(time(NOW + 1)), next);
+}
+
+#[test]
 fn a_record_decides_whatever_millis_behind_latest_says() {
     // The one record of the page is the last: 0 behind, and unread all the same.
     let mut probe = probe(at(5, 0));

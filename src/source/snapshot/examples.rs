@@ -32,12 +32,13 @@ pub(crate) fn source() -> ApplicationSource {
             endpoint: None,
             role: None,
         },
+        initial_timestamp: None,
     }
 }
 
 /// A trigger on the lag of that application.
 pub(crate) fn lag_trigger(threshold_seconds: u64) -> Trigger {
-    let ApplicationSource { stream, table } = source();
+    let ApplicationSource { stream, table, .. } = source();
     Trigger {
         stream,
         scale_on: ScaleOn::Application(Work {
@@ -48,6 +49,7 @@ pub(crate) fn lag_trigger(threshold_seconds: u64) -> Trigger {
                 threshold: std::time::Duration::from_secs(threshold_seconds),
                 activation: std::time::Duration::ZERO,
             },
+            initial_timestamp: None,
         }),
         shard_count: 1,
     }

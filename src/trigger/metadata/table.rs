@@ -1,5 +1,6 @@
 //! The keys about an application's lease table.
 
+use jiff::Timestamp;
 use url::Url;
 
 use super::Metadata;
@@ -47,7 +48,12 @@ impl Table {
     ///
     /// Where a role or another region is in play, a table that is not there is more likely looked
     /// for in the wrong place than yet to be made.
-    pub(super) fn work(self, measure: Measure, stream: &StreamSource) -> Work {
+    pub(super) fn work(
+        self,
+        measure: Measure,
+        initial_timestamp: Option<Timestamp>,
+        stream: &StreamSource,
+    ) -> Work {
         let role = match self.asked_by {
             AskedBy::WhoAsksAboutTheStream => stream.role.clone(),
             AskedBy::TheScaler => None,
@@ -71,6 +77,7 @@ impl Table {
             table_key: self.key,
             on_missing_table: self.on_missing.unwrap_or(on_missing),
             measure,
+            initial_timestamp,
         }
     }
 }
