@@ -27,6 +27,7 @@ use tokio::{
     sync::{OnceCell, Semaphore, SemaphorePermit},
     time::Instant,
 };
+use tracing::warn;
 use url::Url;
 
 pub(crate) use self::{
@@ -51,9 +52,6 @@ const CALLS_IN_FLIGHT: usize = 64;
 /// How long the credentials endpoint of an instance may keep us waiting, before we know that we
 /// have no credentials.
 const IMDS_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// After a denial ListShards is not tried for this long.
-const DENIAL_HOLDS: Duration = Duration::from_secs(300);
 
 /// All that is needed to make clients, and the clients in use.
 #[derive(Debug)]
@@ -95,7 +93,7 @@ pub(crate) struct Client {
     pub(crate) budget: Budget,
     in_flight: Semaphore,
     rows: Mutex<HashMap<LeaseTable, Weak<SharedRows>>>,
-    list_shards_denied: Mutex<Option<Instant>>,
+    list_shards_denial_logged: AtomicBool,
 }
 
 impl Aws {
@@ -149,7 +147,7 @@ impl Aws {
             budget: Budget::new(self.config.calls_per_second),
             in_flight: Semaphore::new(CALLS_IN_FLIGHT),
             rows: Mutex::default(),
-            list_shards_denied: Mutex::default(),
+            list_shards_denial_logged: AtomicBool::new(false),
         });
         clients.insert(key, Arc::downgrade(&client));
         client
@@ -276,15 +274,14 @@ impl Client {
         self.aws.config.refresh
     }
 
-    /// May ListShards be tried, as far as is known?
-    pub(crate) fn may_list_shards(&self) -> bool {
-        let denied = *lock(&self.list_shards_denied);
-        denied.is_none_or(|at| at.elapsed() >= DENIAL_HOLDS)
-    }
-
-    /// Remembers a denial for a while.
-    pub(crate) fn list_shards_was_denied(&self) {
-        *lock(&self.list_shards_denied) = Some(Instant::now());
+    /// Says in the log that ListShards is denied: once, for however many streams.
+    pub(crate) fn log_list_shards_denied(&self, denied: &SourceError) {
+        if !self.list_shards_denial_logged.swap(true, Ordering::Relaxed) {
+            warn!(
+                "{denied}. Until then its open shards are counted by DescribeStreamSummary alone, within \
+                 aws.callsPerSecond, as are those of other streams that may not be listed"
+            );
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! What AWS says of a source: the open shards of a stream, or the shards, leases and next records
 //! of an application.
 
+mod lane;
 mod leases;
 mod open;
 
@@ -15,6 +16,7 @@ use kinesis_consumer::{
 };
 use kinesis_edge::{Failure, Kind, Service, ShardFilter};
 
+use self::lane::Lane;
 pub use self::open::OpenShards;
 use crate::{
     error::SourceError,
@@ -95,10 +97,7 @@ pub enum ReadError {
 
 /// The way to the open shards of a source. Asks nothing yet.
 pub fn open_shards(aws: &Arc<Aws>, source: &StreamSource) -> OpenShards {
-    OpenShards {
-        client: aws.kinesis(source),
-        stream: source.stream.clone(),
-    }
+    OpenShards::new(aws.kinesis(source), source.stream.clone())
 }
 
 /// The way to an application's shards, leases and records. Asks nothing yet.
@@ -111,6 +110,7 @@ pub fn application(aws: &Arc<Aws>, source: &ApplicationSource) -> Arc<dyn Reads>
         tables,
         stream: stream.stream.clone(),
         table: table.clone(),
+        probes: Lane::default(),
     })
 }
 
@@ -121,6 +121,7 @@ struct Application {
     stream: Stream,
     table: LeaseTable,
     rows: Arc<SharedRows>,
+    probes: Lane,
 }
 
 impl Application {
@@ -159,13 +160,15 @@ impl Reads for Application {
     }
 
     async fn iterator(&self, shard: &str, from: &StartFrom) -> Result<String, ReadError> {
-        let iterator = self.aws_stream().await.iterator(shard, from).await;
+        let stream = self.aws_stream().await;
+        let iterator = self.probes.call(stream.iterator(shard, from)).await;
         iterator.map_err(|failure| self.read_error(&failure))
     }
 
     async fn peek(&self, iterator: &str) -> Result<Peek, ReadError> {
         // One at the most: the shard's readers share its quota with us.
-        let page = self.aws_stream().await.records(iterator, 1).await;
+        let stream = self.aws_stream().await;
+        let page = self.probes.call(stream.records(iterator, 1)).await;
         let peek = page.and_then(|page| {
             let record = page.records.into_iter().next().map(|record| {
                 let number = SequenceNumber::try_from(record.sequence_number);

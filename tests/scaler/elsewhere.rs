@@ -93,6 +93,19 @@ async fn a_table_by_arn_is_asked_for_in_its_region_and_account_as_its_role() {
     assert!(listed.access_key_id.starts_with("ASIA"), "{listed:?}");
     assert_ne!(table.access_key, listed.access_key_id);
     let role = |arn: &str, id: &str| (arn.to_owned(), Some(id.to_owned()));
+    let path = "/explain/team-a/scaled-object?format=json";
+    let (_, explained) = http_get(scaler.admin, path).await;
+    let explained: serde_json::Value = serde_json::from_str(&explained).unwrap();
+    let shown = explained["triggers"][0]["metadata"].as_array().unwrap();
+    for (key, value) in [
+        ("leaseTable", TABLE),
+        ("leaseTableRegion", "eu-central-1"),
+        ("leaseTableRoleArn", TABLE_ROLE),
+        ("leaseTableExternalId", "given, not shown"),
+    ] {
+        let pair = serde_json::json!({"key": key, "value": value});
+        assert!(shown.contains(&pair), "{pair} is not in {shown:?}");
+    }
     assert_eq!(
         assumed(&application),
         [role(STREAM_ROLE, "orders-1"), role(TABLE_ROLE, "leases-1")].into()

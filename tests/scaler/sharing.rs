@@ -82,6 +82,53 @@ async fn a_spent_budget_is_made_up_for_by_list_shards() {
 }
 
 #[tokio::test]
+async fn one_stream_that_may_not_be_listed_leaves_the_way_open_to_others() {
+    let stack = Stack::start().await;
+    let faults = stack.kinesis.faults();
+    faults.inject(DESCRIBE, Fault::throttling(), FOREVER);
+    faults.inject_on("secret", "ListShards", Fault::access_denied(), FOREVER);
+    stack.create_stream("secret", 1).await;
+    stack.create_stream("orders", 4).await;
+    let mut client = stack.client().await;
+    let secret = stack.object("secret", &[]);
+    let status = value(&mut client, &secret).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+    let orders = stack.object("orders", &[]);
+    assert_eq!(value(&mut client, &orders).await.unwrap(), 4.0);
+}
+
+/// More than may be under way for one identity.
+#[tokio::test]
+async fn a_dynamodb_that_does_not_answer_holds_no_kinesis_up() {
+    const APPLICATIONS: u64 = 70;
+    let stack = Stack::with(|config, _| config.aws.timeout = Duration::from_secs(300)).await;
+    let dynamodb = support::DynamoDb::start().await;
+    dynamodb.faults().inject("Scan", Fault::Hang, FOREVER);
+    let endpoint = dynamodb.endpoint();
+    let client = stack.client().await;
+    let asking = (0..APPLICATIONS).map(|number| {
+        let name = format!("application-{number}");
+        let object = stack.object(
+            "orders",
+            &[
+                ("scaleOn", "readableShards"),
+                ("applicationName", &name),
+                ("leaseTableEndpoint", &endpoint),
+            ],
+        );
+        let mut client = client.clone();
+        async move { client.is_active(object).await.unwrap_err() }
+    });
+    // Each of them gets no answer; their watchers go on asking.
+    eventually("no answers", join_all(asking)).await;
+    eventually("scans", dynamodb.wait_for_calls("Scan", 64)).await;
+
+    stack.create_stream("orders", 3).await;
+    let object = stack.object("orders", &[]);
+    wait_for_value(&mut client.clone(), &object, 3.0).await;
+}
+
+#[tokio::test]
 async fn list_shards_counts_open_shards_only() {
     let stack = Stack::start().await;
     stack.create_stream("orders", 4).await;

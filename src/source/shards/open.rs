@@ -2,12 +2,16 @@
 //!
 //! DescribeStreamSummary has 20 calls a second for everybody in the account, so we ask it within
 //! our share. When that is spent, or AWS throttles, ListShards counts as well: it has 1,000 a
-//! second for each stream, but needs a permission of its own. An identity that may not list waits
+//! second for each stream, but needs a permission of its own. A stream that may not be listed waits
 //! for its share instead, first come, first served.
 
-use std::sync::Arc;
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use kinesis_edge::{Failure, Kind, ShardFilter};
+use tokio::time::Instant;
 
 use super::refuse_none;
 use crate::{
@@ -16,14 +20,46 @@ use crate::{
     trigger::Stream,
 };
 
+/// After a denial ListShards is not tried for this long, and twice as long after the next one.
+const DENIAL_HOLDS: Duration = Duration::from_secs(300);
+
+/// The longest time without a try.
+const DENIAL_HOLDS_AT_MOST: Duration = Duration::from_secs(3600);
+
 /// Counts the open shards of one stream.
 #[derive(Debug)]
 pub struct OpenShards {
-    pub(super) client: Arc<Client>,
-    pub(super) stream: Stream,
+    client: Arc<Client>,
+    stream: Stream,
+    /// Of ListShards, for this stream: a policy may allow others.
+    denied: Mutex<Option<Denied>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Denied {
+    at: Instant,
+    holds: Duration,
+}
+
+impl Denied {
+    fn again(before: Option<Self>) -> Self {
+        let holds = before.map_or(DENIAL_HOLDS, |before| before.holds * 2);
+        Self {
+            at: Instant::now(),
+            holds: holds.min(DENIAL_HOLDS_AT_MOST),
+        }
+    }
 }
 
 impl OpenShards {
+    pub(super) fn new(client: Arc<Client>, stream: Stream) -> Self {
+        Self {
+            client,
+            stream,
+            denied: Mutex::default(),
+        }
+    }
+
     /// The open shards now.
     ///
     /// # Errors
@@ -66,17 +102,26 @@ impl OpenShards {
 
     /// By ListShards. `None`: not allowed, or throttled too.
     async fn list(&self) -> Option<Result<i64, SourceError>> {
-        if !self.client.may_list_shards() {
+        let denied = *self.denied();
+        if denied.is_some_and(|denied| denied.at.elapsed() < denied.holds) {
             return None;
         }
         match self.list_all().await {
             Err(error) if error.kind == SourceErrorKind::AccessDenied => {
-                self.client.list_shards_was_denied();
+                *self.denied() = Some(Denied::again(denied));
+                self.client.log_list_shards_denied(&error);
                 None
             }
             Err(error) if error.kind == SourceErrorKind::Throttled => None,
-            answer => Some(answer),
+            answer => {
+                *self.denied() = None;
+                Some(answer)
+            }
         }
+    }
+
+    fn denied(&self) -> MutexGuard<'_, Option<Denied>> {
+        self.denied.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// By ListShards.
@@ -93,5 +138,22 @@ impl OpenShards {
 
     fn error(&self, failure: &Failure) -> SourceError {
         self.client.error(Resource::Stream(&self.stream), failure)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_denied_list_is_tried_ever_less_often() {
+        let mut denied = None;
+        let mut holds = Vec::new();
+        for _ in 0..6 {
+            let next = Denied::again(denied);
+            holds.push(next.holds.as_secs());
+            denied = Some(next);
+        }
+        assert_eq!(holds, [300, 600, 1200, 2400, 3600, 3600]);
     }
 }
