@@ -78,7 +78,7 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         name: "leaseTableRoleArn",
-        default: "`awsRoleArn`",
+        default: "`awsRoleArn`; for a table by ARN in another account, the scaler's own identity",
         meaning: "Role to assume for reading the lease table; `none`: the scaler's own identity. Only where the scaler's `policy` allows it.",
     },
     Key {
@@ -336,6 +336,23 @@ impl LeaseTable {
     /// As AWS is asked for it: the ARN, where there is one.
     pub fn as_asked(&self) -> &str {
         self.arn.as_deref().unwrap_or(&self.name)
+    }
+
+    /// What tells the table from others of its name, in metrics and file names: the ARN, or the name
+    /// with its region and its role's account where those are not the stream's.
+    pub fn label(&self, stream: &StreamSource) -> String {
+        let mut label = self.as_asked().to_owned();
+        if self.arn.is_none() && self.region != stream.region {
+            label.push_str(&format!("@{}", self.region));
+        }
+        if self.arn.is_none() && self.role != stream.role {
+            let account = self
+                .role
+                .as_ref()
+                .and_then(|role| role.arn.split(':').nth(4));
+            label.push_str(&format!("@{}", account.unwrap_or("own")));
+        }
+        label
     }
 
     /// What is asked for, where and as whom, in words.

@@ -68,7 +68,7 @@ impl Recorder {
             "{}.{}.{}.{}ms.{}.jsonl",
             source.region,
             source.stream.name(),
-            table.name,
+            table.label(source).replace([':', '/'], "-"),
             settings.lag_threshold_ms,
             settings.shard_count
         );

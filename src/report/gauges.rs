@@ -37,7 +37,7 @@ pub fn gauges(
     ApplicationGauges {
         stream: source.stream.stream.to_string(),
         region: source.stream.region.clone(),
-        lease_table: source.table.as_asked().to_owned(),
+        lease_table: source.table.label(&source.stream),
         readable: application.readable().count(),
         unread,
     }

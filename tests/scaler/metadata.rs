@@ -115,6 +115,33 @@ fn a_lease_table_is_where_the_stream_is_unless_the_trigger_says_more() {
         ("eu-north-1", OnMissingTable::Error)
     );
 
+    let label = |pairs: &[(&str, &str)]| {
+        let lag = [("scaleOn", "lag"), ("applicationName", "billing")];
+        let trigger = trigger(&[&lag[..], pairs].concat()).unwrap();
+        trigger.lease_table().unwrap().label(&trigger.stream)
+    };
+    assert_eq!(label(&of_stream), "billing");
+    assert_eq!(label(&[("leaseTable", arn)]), arn);
+    assert_eq!(
+        label(&[("leaseTableRegion", "eu-west-1")]),
+        "billing@eu-west-1"
+    );
+    assert_eq!(label(&[("leaseTableRoleArn", b)]), "billing@444455556666");
+    let own = [("awsRoleArn", a), ("leaseTableRoleArn", "none")];
+    assert_eq!(label(&own), "billing@own");
+
+    // By ARN the account is known: a role of another is not for this table, unless it is said to be.
+    let of = |account: &str| format!("arn:aws:dynamodb:us-east-1:{account}:table/leases");
+    let role_for = |account: &str, more: &[(&str, &str)]| {
+        let arn = of(account);
+        let pairs = [&of_stream[..], &[("leaseTable", &*arn)], more].concat();
+        table(&pairs).0.role.map(|role| role.arn)
+    };
+    assert_eq!(role_for("111122223333", &[]).as_deref(), Some(a));
+    assert_eq!(role_for("444455556666", &[]), None);
+    let said = [("leaseTableRoleArn", a)];
+    assert_eq!(role_for("444455556666", &said).as_deref(), Some(a));
+
     let here = "arn:aws:dynamodb:us-east-1:444455556666:table/leases";
     assert_eq!(table(&[("leaseTable", here)]).1, OnMissingTable::Activate);
     let said = [&of_stream[..], &[("onMissingTable", "activate")]].concat();

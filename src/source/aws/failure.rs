@@ -88,12 +88,6 @@ fn hint(failure: &Failure, resource: Resource<'_>) -> String {
         (Service::Credentials, ..) => {
             "See the scaler's own identity: its service account, token files and profile"
         }
-        (Service::Sts, SourceErrorKind::AccessDenied, LeaseTable(_))
-            if failure.is_of_credentials() =>
-        {
-            "Let the trust policy of the role name the scaler's identity (and its external id, leaseTableExternalId or \
-             awsExternalId), and allow that identity sts:AssumeRole on it"
-        }
         (Service::Sts, SourceErrorKind::AccessDenied, _) if failure.is_of_credentials() => {
             "Let the trust policy of the role name the scaler's identity (and its external id, awsExternalId), and allow \
              that identity sts:AssumeRole on it"
@@ -131,8 +125,7 @@ fn hint(failure: &Failure, resource: Resource<'_>) -> String {
             "Allow kinesis:{operation} on the stream to the identity that asks"
         }
         (_, SourceErrorKind::AccessDenied, LeaseTable(_)) => {
-            "Allow dynamodb:{operation} on the table to the identity that asks; if the table is elsewhere than the \
-             stream, say where (leaseTable by ARN, leaseTableRegion) and who reads it (leaseTableRoleArn)"
+            "Allow dynamodb:{operation} on the table to the identity that asks"
         }
         (_, SourceErrorKind::Throttled, LeaseTable(_)) => {
             "The table's read capacity is used up: raise it (or make the table on-demand), or raise aws.refresh"

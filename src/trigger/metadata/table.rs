@@ -54,8 +54,14 @@ impl Table {
         initial_timestamp: Option<Timestamp>,
         stream: &StreamSource,
     ) -> Work {
+        let account = |arn: &str| arn.split(':').nth(4).map(str::to_owned);
+        let is_of_its_account = |role: &Role| {
+            let table = self.arn.as_deref();
+            table.is_none_or(|table| account(table) == account(&role.arn))
+        };
         let role = match self.asked_by {
-            AskedBy::WhoAsksAboutTheStream => stream.role.clone(),
+            // A role of one account has no business in another's, unless the trigger says so.
+            AskedBy::WhoAsksAboutTheStream => stream.role.clone().filter(is_of_its_account),
             AskedBy::TheScaler => None,
             AskedBy::Role(role) => Some(role),
         };
