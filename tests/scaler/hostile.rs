@@ -152,7 +152,8 @@ async fn clients_that_break_off_leave_nothing_behind() {
 async fn a_flood_of_calls_on_one_connection_does_not_starve_another() {
     let stack = Stack::with(|config, tuning| {
         config.aws.timeout = support::PATIENCE;
-        // A busy machine needs more than 2 s to send the flood; an RPC may take 10 s in all.
+        // A busy machine needs more than 2 s to send the flood; an RPC may take 10 s in all, then
+        // it is cancelled.
         let mut pace = keda_kinesis_scaler::watch::Pace::from(&config.aws);
         pace.first_answer = Duration::from_secs(8);
         tuning.pace = Some(pace);
@@ -183,9 +184,12 @@ async fn a_flood_of_calls_on_one_connection_does_not_starve_another() {
         shed > 1_000,
         "calls in flight are bounded: {shed} were shed"
     );
-    let others = codes
-        .iter()
-        .filter(|code| !matches!(code, Code::ResourceExhausted | Code::Unavailable));
+    let others = codes.iter().filter(|code| {
+        !matches!(
+            code,
+            Code::ResourceExhausted | Code::Unavailable | Code::Cancelled
+        )
+    });
     let others: Vec<_> = others.collect();
     assert!(others.is_empty(), "{others:?}");
 }
@@ -215,7 +219,8 @@ async fn push_streams_are_not_bounded() {
 async fn a_client_that_answers_no_pings_is_let_go() {
     let stack = Stack::with(|_, tuning| {
         tuning.keepalive_interval = Duration::from_millis(50);
-        tuning.keepalive_timeout = Duration::from_millis(50);
+        // A live client has to find a moment to answer on a machine that is busy with other things.
+        tuning.keepalive_timeout = Duration::from_secs(2);
     })
     .await;
     stack.create_stream("orders", 2).await;
