@@ -5,12 +5,13 @@
 mod rules;
 mod trust;
 
-use std::{collections::HashMap, env, error::Error, fmt, sync::Arc};
+use std::{collections::HashMap, env, error::Error, ffi::OsString, fmt, sync::Arc};
 
 use aws_config::profile::{self, ProfileSet};
 use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
 use aws_types::os_shim_internal::{Env, Fs};
 
+pub(crate) use self::rules::is_socks;
 use self::rules::{PROFILE_RULES, RULES};
 use crate::proxies::Proxies;
 
@@ -75,10 +76,15 @@ impl Environment {
     /// Reads the process' environment and the profile that it selects. What is wrong counts as
     /// unset; see [`check`](Self::check).
     pub async fn load() -> Self {
+        Self::of(env::vars_os().collect()).await
+    }
+
+    /// As [`load`](Self::load), of these variables.
+    pub(crate) async fn of(variables: Vec<(OsString, OsString)>) -> Self {
         let mut values = HashMap::new();
         let mut blank = Vec::new();
         let mut wrong = Vec::new();
-        for (name, value) in env::vars_os() {
+        for (name, value) in variables {
             let Ok(name) = name.into_string() else {
                 continue;
             };
@@ -192,6 +198,14 @@ impl Environment {
             .map(|value| value.eq_ignore_ascii_case("true"))
     }
 
+    /// Where an instance's metadata service is, if that is said.
+    pub(crate) fn instance_endpoint(&self) -> Option<&str> {
+        self.setting(
+            "AWS_EC2_METADATA_SERVICE_ENDPOINT",
+            "ec2_metadata_service_endpoint",
+        )
+    }
+
     /// The certificates to trust (PEM), in place of the system's.
     pub(crate) fn trusted(&self) -> Option<&[u8]> {
         self.trusted.as_ref().map(|pem| pem.as_slice())
@@ -260,12 +274,19 @@ impl Environment {
         }
     }
 
-    /// Where the SDK itself reads a blank variable, and no other can be put in its place.
+    /// Where the SDK reads a blank variable itself, and nothing can be put in its place.
     fn check_combinations(&mut self) {
-        let role = self.profile_key("role_arn").is_some();
-        for name in ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_STS"] {
-            if role && self.is_blank(name) {
-                let want = "it unset, not empty, where a profile assumes a role (role_arn)";
+        let asks = ["role_arn", "sso_session", "sso_start_url", "login_session"];
+        let asks = asks.iter().any(|key| self.profile_key(key).is_some());
+        for name in [
+            "AWS_ENDPOINT_URL",
+            "AWS_ENDPOINT_URL_STS",
+            "AWS_ENDPOINT_URL_SSO",
+            "AWS_ENDPOINT_URL_SSO_OIDC",
+            "AWS_ENDPOINT_URL_SIGNIN",
+        ] {
+            if asks && self.is_blank(name) {
+                let want = "it unset, not empty, where a profile assumes a role or signs in";
                 self.note(name, "", want);
             }
         }

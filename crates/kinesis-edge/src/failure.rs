@@ -12,6 +12,8 @@ use aws_sdk_sts::operation::{
 use aws_smithy_runtime_api::client::{orchestrator::HttpResponse, result::SdkError};
 use aws_smithy_types::error::metadata::{ErrorMetadata, ProvideErrorMetadata};
 
+use rustls::CertificateError;
+
 use crate::{
     codes,
     credentials::{Nobody, Silent},
@@ -268,7 +270,7 @@ fn of_credentials(operation: &'static str, error: &(dyn StdError + 'static)) -> 
         let call = (Service::Credentials, operation);
         return Some(Failure::new(call, Kind::Unavailable, code, &message));
     }
-    let cause = innermost(found);
+    let cause = told(found);
     let nobody = causes(found).find_map(|cause| cause.downcast_ref::<Nobody>());
     let nobody = nobody.map_or_else(|| Nobody::default().to_string(), ToString::to_string);
     let (kind, code, message) = match found {
@@ -286,6 +288,15 @@ fn of_credentials(operation: &'static str, error: &(dyn StdError + 'static)) -> 
     ))
 }
 
+/// The causes of a credentials' error, first to last, without the SDK's words for its kind.
+fn told(error: &CredentialsError) -> String {
+    let causes = causes(error).filter(|cause| !cause.is::<CredentialsError>());
+    causes
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
+}
+
 fn causes<'a>(
     error: &'a (dyn StdError + 'static),
 ) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
@@ -299,12 +310,16 @@ fn unreached(error: &(dyn StdError + 'static)) -> Option<(&'static str, String)>
         host, untrusted, ..
     } = found;
     Some(match untrusted {
-        Some(why) => (
+        Some(why @ CertificateError::UnknownIssuer) => (
             "UntrustedCertificate",
             format!(
                 "the certificate of {host} is not trusted ({why}); name a file with its authority's certificate, and all \
                  others that are needed, in AWS_CA_BUNDLE"
             ),
+        ),
+        Some(why) => (
+            "UntrustedCertificate",
+            format!("the certificate of {host} is not accepted: {why}"),
         ),
         None => ("ConnectionFailed", format!("{host}: {}", innermost(found))),
     })

@@ -139,5 +139,5 @@ fn hint(error: &kinesis_consumer::Error, settings: &Settings, region: &str) -> S
         }
         _ => fix::of_failure(failure, &fix::STREAM_ACTIONS, &stream()),
     });
-    fix.map_or_else(String::new, |fix| format!(". Mend it with: {fix}"))
+    fix.map_or_else(String::new, |fix| format!(". {fix}"))
 }

@@ -5,6 +5,7 @@
 //!   [`embedded_kinesis::EmbeddedKinesis`], which has STS too.
 //! - [`Proxy`]: stands before an embedded service, breaks calls on demand, counts them and what
 //!   they cost.
+//! - [`ForwardProxy`]: stands between a program and AWS's own host names, as companies' proxies do.
 //! - [`Program`] and [`Process`]: a real binary, started, watched, signalled.
 //! - [`campaign`]: a matrix of faults against real processes, with a transcript.
 //! - [`Scripted`]: an AWS that answers each call as the test says.
@@ -18,6 +19,7 @@ pub mod aws;
 pub mod campaign;
 mod dynamodb;
 pub mod environment;
+mod forward_proxy;
 pub mod http;
 pub mod policy;
 mod process;
@@ -29,6 +31,7 @@ pub mod wait;
 pub mod walk;
 
 pub use dynamodb::{DynamoDb, Item, text};
+pub use forward_proxy::{ForwardProxy, Host};
 pub use process::{Process, Program, Signal, own_cpu_seconds};
 pub use proxy::{Proxy, Tally};
 pub use scripted::{Said, Scripted, shard_id, shards};

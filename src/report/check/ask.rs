@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use kinesis_consumer::shards::StartFrom;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::time::sleep;
 
 use super::{
@@ -16,7 +16,7 @@ use crate::{
         answer::{Answer, Question, answer_application, answer_open_shards},
         memories::Decisions,
     },
-    error::{Error, SourceError, SourceErrorKind, code_name},
+    error::{Error, SourceError, code_name},
     metrics::Metrics,
     report::explain::{self, view::AnswerView},
     source::{
@@ -26,7 +26,7 @@ use crate::{
         snapshot::ApplicationSnapshot,
     },
     trigger::{
-        Measure, ScaleOn, Stream, StreamSource, Trigger, Work, given::FROM_ENV, policy::Policy,
+        Measure, ScaleOn, StreamSource, Trigger, Work, given::FROM_ENV, policy::Policy,
         understood::understood,
     },
 };
@@ -118,9 +118,8 @@ async fn find_answer(written: &Written, config: &Config, seen: &mut Seen) -> Res
     let aws = Aws::new(config.aws.clone(), None, Arc::new(Metrics::new()));
     let stream = &trigger.stream;
     let identity = aws.client(stream).identity().await;
-    let arns = Arns::new(&trigger, identity.as_deref().ok());
     seen.identity = Some(identity.unwrap_or_else(|error| format!("unknown: {error}")));
-    try_calls(&aws, &trigger, &arns, &mut seen.permissions).await;
+    try_calls(&aws, &trigger, &mut seen.permissions).await;
 
     match &trigger.scale_on {
         ScaleOn::OpenShards { activation } => {
@@ -170,15 +169,16 @@ async fn fetch_application(
     Ok(fetcher.fetch(request).await.map_err(Arc::new)?)
 }
 
-async fn try_calls(aws: &Arc<Aws>, trigger: &Trigger, arns: &Arns, tried: &mut Vec<Permission>) {
+async fn try_calls(aws: &Arc<Aws>, trigger: &Trigger, tried: &mut Vec<Permission>) {
     let stream = &trigger.stream;
     let mut note = |action: &str, error: Option<&SourceError>| {
-        let denied = error.is_some_and(|error| error.kind == SourceErrorKind::AccessDenied);
         tried.push(Permission {
             action: action.to_owned(),
             ok: error.is_none(),
             error: error.map(ToString::to_string),
-            statement: denied.then(|| arns.statement(action)),
+            statement: error.and_then(|error| error.statement.as_ref()).map(|statement| {
+                json!({"Effect": "Allow", "Action": [statement.action], "Resource": [statement.resource]})
+            }),
         });
     };
     let work = match &trigger.scale_on {
@@ -218,40 +218,5 @@ fn failed(error: Option<&ReadError>) -> Option<&SourceError> {
     match error {
         Some(ReadError::Failed(error)) => Some(error),
         _ => None,
-    }
-}
-
-/// The stream and the lease table as policies name them.
-struct Arns {
-    stream: String,
-    table: String,
-}
-
-impl Arns {
-    fn new(trigger: &Trigger, identity: Option<&str>) -> Self {
-        let identity: Vec<_> = identity.unwrap_or_default().split(':').collect();
-        let partition = identity.get(1).copied().unwrap_or("aws");
-        let account = identity.get(4).copied().unwrap_or("*");
-        let region = &trigger.stream.region;
-        let arn = |service: &str, resource: String| {
-            format!("arn:{partition}:{service}:{region}:{account}:{resource}")
-        };
-        let table = trigger.lease_table().map_or("", |table| &table.name);
-        Self {
-            stream: match &trigger.stream.stream {
-                Stream::Arn(arn) => arn.clone(),
-                Stream::Name(name) => arn("kinesis", format!("stream/{name}")),
-            },
-            table: arn("dynamodb", format!("table/{table}")),
-        }
-    }
-
-    /// What would allow an action, on the one kind of resource that it has.
-    fn statement(&self, action: &str) -> Value {
-        let resource = match action.starts_with("dynamodb:") {
-            true => &self.table,
-            false => &self.stream,
-        };
-        json!({"Effect": "Allow", "Action": [action], "Resource": [resource]})
     }
 }
