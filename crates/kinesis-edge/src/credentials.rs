@@ -204,12 +204,10 @@ impl Chain {
 
     /// Made anew each time: the SDK's provider tells an error once, and then only that it told it.
     async fn profile(&self) -> Result {
-        let mut provider = ProfileFileCredentialsProvider::builder()
+        let provider = ProfileFileCredentialsProvider::builder()
             .configure(&self.provider_config())
-            .profile_files(self.environment.profile_files());
-        if self.environment.is_blank("AWS_PROFILE") {
-            provider = provider.profile_name("default");
-        }
+            .profile_files(self.environment.profile_files())
+            .profile_name(self.environment.profile_name());
         let loaded = provider.build().provide_credentials().await;
         loaded.map_err(|error| self.of_profile(error))
     }
@@ -373,3 +371,6 @@ fn decided(result: Result) -> Option<Result> {
         result => Some(result),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -225,29 +225,24 @@ impl Environment {
         self.get("AWS_PROFILE").unwrap_or("default")
     }
 
-    /// The profile files as the SDK finds them. Where their variable is blank, the SDK would look for
-    /// a file without a name: it gets the text of the file at its usual place.
+    /// The profile files, read at the places where the SDK looks for them: it would take a blank
+    /// variable for a file without a name.
     pub(crate) fn profile_files(&self) -> EnvConfigFiles {
-        let mut files = EnvConfigFiles::builder();
-        for (name, kind, file) in [
-            ("AWS_CONFIG_FILE", EnvConfigFileKind::Config, "config"),
-            (
-                "AWS_SHARED_CREDENTIALS_FILE",
-                EnvConfigFileKind::Credentials,
-                "credentials",
-            ),
-        ] {
-            files = if self.is_blank(name) {
-                let home = self.get("HOME").unwrap_or_default();
-                let text = std::fs::read_to_string(format!("{home}/.aws/{file}"));
-                files.with_contents(kind, text.unwrap_or_default())
-            } else if file == "config" {
-                files.include_default_config_file(true)
-            } else {
-                files.include_default_credentials_file(true)
+        let home = self.get("HOME").unwrap_or_default();
+        let text = |variable, usual| {
+            let path = self.get(variable).unwrap_or(usual);
+            let path = match path.strip_prefix("~/") {
+                Some(rest) => format!("{home}/{rest}"),
+                None => path.to_owned(),
             };
-        }
-        files.build()
+            std::fs::read_to_string(path).unwrap_or_default()
+        };
+        let config = text("AWS_CONFIG_FILE", "~/.aws/config");
+        let credentials = text("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials");
+        EnvConfigFiles::builder()
+            .with_contents(EnvConfigFileKind::Config, config)
+            .with_contents(EnvConfigFileKind::Credentials, credentials)
+            .build()
     }
 
     fn check_profile(&mut self, selected: Option<&str>) {

@@ -213,16 +213,8 @@ where
     let cause = innermost(error);
     let (kind, code, message) = match error {
         SdkError::TimeoutError(_) => (Kind::Timeout, "Timeout", "no answer in time"),
-        SdkError::DispatchFailure(context) if context.is_timeout() => {
-            let host = causes(error).find_map(|cause| cause.downcast_ref::<Unreached>());
-            let host = host.map_or("AWS", |unreached| unreached.host.as_str());
-            let message = format!("no connection to {host}, or no answer of it, in time");
-            return Failure::new(call, Kind::Timeout, "Timeout", &message);
-        }
         SdkError::DispatchFailure(_) => match unreached(error) {
-            Some((code, message)) => {
-                return Failure::new(call, Kind::Unavailable, code, &message);
-            }
+            Some((kind, code, message)) => return Failure::new(call, kind, code, &message),
             None => (Kind::Unavailable, "ConnectionFailed", &*cause),
         },
         SdkError::ResponseError(_) if status == 200 => {
@@ -266,9 +258,9 @@ fn of_credentials(operation: &'static str, error: &(dyn StdError + 'static)) -> 
             &message,
         ));
     }
-    if let Some((code, message)) = unreached(found) {
+    if let Some((kind, code, message)) = unreached(found) {
         let call = (Service::Credentials, operation);
-        return Some(Failure::new(call, Kind::Unavailable, code, &message));
+        return Some(Failure::new(call, kind, code, &message));
     }
     let cause = told(found);
     let nobody = causes(found).find_map(|cause| cause.downcast_ref::<Nobody>());
@@ -303,14 +295,13 @@ fn causes<'a>(
     std::iter::successors(Some(error), |error: &&'a _| <dyn StdError>::source(*error))
 }
 
-/// Code and message, with the host's name.
-fn unreached(error: &(dyn StdError + 'static)) -> Option<(&'static str, String)> {
+/// Kind, code and message, with the host's name.
+fn unreached(error: &(dyn StdError + 'static)) -> Option<(Kind, &'static str, String)> {
     let found = causes(error).find_map(|cause| cause.downcast_ref::<Unreached>())?;
-    let Unreached {
-        host, untrusted, ..
-    } = found;
-    Some(match untrusted {
+    let host = &found.host;
+    Some(match &found.untrusted {
         Some(why @ CertificateError::UnknownIssuer) => (
+            Kind::Unavailable,
             "UntrustedCertificate",
             format!(
                 "the certificate of {host} is not trusted ({why}); name a file with its authority's certificate, and all \
@@ -318,10 +309,20 @@ fn unreached(error: &(dyn StdError + 'static)) -> Option<(&'static str, String)>
             ),
         ),
         Some(why) => (
+            Kind::Unavailable,
             "UntrustedCertificate",
             format!("the certificate of {host} is not accepted: {why}"),
         ),
-        None => ("ConnectionFailed", format!("{host}: {}", innermost(found))),
+        None if found.timed_out => (
+            Kind::Timeout,
+            "Timeout",
+            format!("no connection to {host}, or no answer of it, in time"),
+        ),
+        None => (
+            Kind::Unavailable,
+            "ConnectionFailed",
+            format!("{host}: {}", innermost(found)),
+        ),
     })
 }
 

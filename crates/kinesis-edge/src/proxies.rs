@@ -42,8 +42,12 @@ pub(crate) struct Proxies {
 
 impl Proxies {
     pub(crate) fn new(environment: &Environment) -> Self {
+        let exempt = environment.get("NO_PROXY");
+        let exempt = exempt.or_else(|| environment.get("no_proxy"));
+        let exempt = exempt.unwrap_or_default().to_owned();
+        let none = exempt.split(',').any(|host| host.trim() == "*");
         let first = |names: [&'static str; 4]| {
-            names.into_iter().find_map(|name| {
+            names.into_iter().filter(|_| !none).find_map(|name| {
                 let value = environment.get(name).filter(|value| !is_socks(value))?;
                 let url = match value.contains("://") {
                     true => value.to_owned(),
@@ -52,8 +56,6 @@ impl Proxies {
                 Some((name, url))
             })
         };
-        let exempt = environment.get("NO_PROXY");
-        let exempt = exempt.or_else(|| environment.get("no_proxy"));
         let named = [
             environment.instance_endpoint(),
             environment.get("AWS_CONTAINER_CREDENTIALS_FULL_URI"),
@@ -64,7 +66,7 @@ impl Proxies {
         Self {
             http: first(["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"]),
             https: first(["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"]),
-            exempt: exempt.unwrap_or_default().to_owned(),
+            exempt,
             direct: direct.collect(),
         }
     }
@@ -171,6 +173,7 @@ fn host(uri: &Uri) -> Option<String> {
 #[derive(Debug)]
 pub(crate) struct Unreached {
     pub(crate) host: String,
+    pub(crate) timed_out: bool,
     /// Why the certificate that it showed is not trusted.
     pub(crate) untrusted: Option<rustls::CertificateError>,
     source: Box<dyn StdError + Send + Sync>,
@@ -202,6 +205,7 @@ fn named(error: ConnectorError, host: String) -> ConnectorError {
     let connection = error.connection_metadata().cloned();
     let source = Box::new(Unreached {
         host,
+        timed_out: error.is_timeout(),
         untrusted: untrusted(&error),
         source: error.into_source(),
     });

@@ -56,7 +56,12 @@ where
     P: RecordProcessor + 'static,
 {
     settings.check()?;
-    kinesis_edge::Environment::load().await.check()?;
+    let environment = kinesis_edge::Environment::load().await;
+    environment.check()?;
+    let proxies = environment.proxies();
+    if !proxies.is_empty() {
+        tracing::info!(?proxies, "AWS is asked by way of a proxy");
+    }
     let metrics = Arc::new(metrics::Metrics::new(&settings));
     let listener = kinesis_edge::listen(settings.admin).map_err(|source| Error::Admin {
         address: settings.admin,

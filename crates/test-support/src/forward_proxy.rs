@@ -26,8 +26,6 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 pub enum Host {
     /// To a service on this machine.
     At(SocketAddr),
-    /// Nowhere: the connection stands, and nobody answers.
-    Silent,
     /// The proxy refuses.
     Refused,
 }
@@ -56,7 +54,7 @@ impl std::fmt::Debug for Shared {
 }
 
 impl ForwardProxy {
-    /// `route` is given the name of the host that is asked for.
+    /// `route` is given the host and port that are asked for.
     pub async fn start(route: impl Fn(&str) -> Host + Send + Sync + 'static) -> Self {
         let mut authority = CertificateParams::default();
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -103,7 +101,13 @@ impl ForwardProxy {
     /// The hosts that were asked for, without ports.
     pub fn hosts(&self) -> BTreeSet<String> {
         let heads = self.shared.heads.lock().unwrap();
-        heads.iter().map(|head| host(head)).collect()
+        let hosts = heads.iter().map(|head| authority(head));
+        hosts
+            .map(|it| {
+                it.rsplit_once(':')
+                    .map_or(it.clone(), |(host, _)| host.to_owned())
+            })
+            .collect()
     }
 
     /// The heads of the requests that came.
@@ -129,15 +133,11 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>) {
     }
 }
 
-/// The host of `CONNECT host:port` or of `POST http://host/`.
-fn host(head: &str) -> String {
+/// `host:port` of `CONNECT host:port` or of `POST http://host:port/`.
+fn authority(head: &str) -> String {
     let target = head.split(' ').nth(1).unwrap_or_default();
     let target = target.strip_prefix("http://").unwrap_or(target);
-    let authority = target.split('/').next().unwrap_or_default();
-    let host = authority
-        .rsplit_once(':')
-        .map_or(authority, |(host, _)| host);
-    host.to_owned()
+    target.split('/').next().unwrap_or_default().to_owned()
 }
 
 async fn answer(mut connection: TcpStream, shared: Arc<Shared>) -> Option<()> {
@@ -146,34 +146,23 @@ async fn answer(mut connection: TcpStream, shared: Arc<Shared>) -> Option<()> {
         head.push(connection.read_u8().await.ok()?);
     }
     let text = String::from_utf8(head.clone()).ok()?;
-    let host = host(&text);
+    let asked = authority(&text);
     shared.heads.lock().unwrap().push(text.clone());
     shared.changed.send_replace(());
     let is_tunnel = text.starts_with("CONNECT ");
-    match (shared.route)(&host) {
+    match (shared.route)(&asked) {
         Host::Refused => {
             let refusal =
                 b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
             connection.write_all(refusal).await.ok()?;
-        }
-        Host::Silent => {
-            if is_tunnel {
-                connection
-                    .write_all(b"HTTP/1.1 200 OK\r\n\r\n")
-                    .await
-                    .ok()?;
-            }
-            // Until the client goes away.
-            tokio::io::copy(&mut connection, &mut tokio::io::sink())
-                .await
-                .ok()?;
         }
         Host::At(service) if is_tunnel => {
             connection
                 .write_all(b"HTTP/1.1 200 OK\r\n\r\n")
                 .await
                 .ok()?;
-            let tls = TlsAcceptor::from(Arc::new(shared.certificate(&host)));
+            let (host, _) = asked.rsplit_once(':')?;
+            let tls = TlsAcceptor::from(Arc::new(shared.certificate(host)));
             relay(tls.accept(connection).await.ok()?, service, &[]).await?;
         }
         Host::At(service) => relay(connection, service, &head).await?,
