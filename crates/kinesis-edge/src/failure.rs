@@ -281,7 +281,7 @@ fn of_credentials(operation: &'static str, error: &(dyn StdError + 'static)) -> 
 }
 
 /// The causes of a credentials' error, first to last, without the SDK's words for its kind.
-fn told(error: &CredentialsError) -> String {
+pub(crate) fn told(error: &CredentialsError) -> String {
     let causes = causes(error).filter(|cause| !cause.is::<CredentialsError>());
     causes
         .map(ToString::to_string)

@@ -10,7 +10,7 @@ pub fn is_region(text: &str) -> bool {
                 && first.len() >= 2
                 && is_word(first)
                 && !middle.is_empty()
-                && middle.iter().all(|word| is_word(word))
+                && middle.iter().all(is_word)
                 && (1..=2).contains(&number.len())
                 && number.bytes().all(|b| b.is_ascii_digit())
         }

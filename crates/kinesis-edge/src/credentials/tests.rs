@@ -1,10 +1,10 @@
 use std::path::Path;
 
 use aws_config::{BehaviorVersion, Region};
-use aws_smithy_types::error::display::DisplayErrorContext;
 use embedded_kinesis::{Config, EmbeddedKinesis};
 
 use super::*;
+use crate::failure::told;
 
 const ROLE: &str = "arn:aws:iam::111122223333:role/pod";
 
@@ -52,7 +52,7 @@ async fn why(sts: &EmbeddedKinesis, variables: &[(&str, &str)]) -> String {
     // What is wrong stays the same, and so does what is said of it.
     for _ in 0..2 {
         let error = chain.provide_credentials().await.unwrap_err();
-        whys.push(DisplayErrorContext(&error).to_string());
+        whys.push(told(&error));
     }
     assert_eq!(whys[0], whys[1]);
     whys.swap_remove(0)
@@ -149,6 +149,7 @@ async fn sts_that_refuses_ends_the_search() {
         ("AWS_WEB_IDENTITY_TOKEN_FILE", &*token),
         ("AWS_ROLE_ARN", ROLE),
     ];
-    let told = why(&sts, &irsa).await;
-    assert!(told.contains("AccessDenied"), "{told}");
+    let chain = chain(&sts, &irsa).await;
+    let error = chain.provide_credentials().await.unwrap_err();
+    assert!(told(&error).contains("AccessDenied"), "{error:?}");
 }
