@@ -160,12 +160,15 @@ async fn serve_tells_an_untrusted_certificate_as_that() {
 }
 
 const FIPS: (&str, &str) = ("AWS_USE_FIPS_ENDPOINT", "true");
+const ACCOUNT: (&str, &str) = ("AWS_ACCOUNT_ID", "111122223333");
 const DUAL_STACK: (&str, &str) = ("AWS_USE_DUALSTACK_ENDPOINT", "true");
 
 #[rstest]
 #[case("us-east-1", &[FIPS], ["dynamodb-fips.us-east-1.amazonaws.com", "kinesis-fips.us-east-1.amazonaws.com", "sts-fips.us-east-1.amazonaws.com"])]
 #[case("us-east-1", &[DUAL_STACK], ["dynamodb.us-east-1.api.aws", "kinesis.us-east-1.api.aws", "sts.us-east-1.api.aws"])]
 #[case("us-east-1", &[FIPS, DUAL_STACK], ["dynamodb-fips.us-east-1.api.aws", "kinesis-fips.us-east-1.api.aws", "sts-fips.us-east-1.api.aws"])]
+#[case("us-east-1", &[ACCOUNT], ["111122223333.control-kinesis.us-east-1.amazonaws.com", "111122223333.ddb.us-east-1.amazonaws.com", "sts.us-east-1.amazonaws.com"])]
+#[case("us-east-1", &[ACCOUNT, ("AWS_ACCOUNT_ID_ENDPOINT_MODE", "disabled")], ALL)]
 #[case("cn-north-1", &[], ["dynamodb.cn-north-1.amazonaws.com.cn", "kinesis.cn-north-1.amazonaws.com.cn", "sts.cn-north-1.amazonaws.com.cn"])]
 #[case("us-gov-west-1", &[], ["dynamodb.us-gov-west-1.amazonaws.com", "kinesis.us-gov-west-1.amazonaws.com", "sts.us-gov-west-1.amazonaws.com"])]
 #[case("us-iso-east-1", &[], ["dynamodb.us-iso-east-1.c2s.ic.gov", "kinesis.us-iso-east-1.c2s.ic.gov", "sts.us-iso-east-1.c2s.ic.gov"])]
