@@ -22,7 +22,6 @@ use tracing_subscriber::EnvFilter;
 use crate::{
     config::Config,
     decision::replay::Replay,
-    names,
     report::check::Check,
     server::{self, Tuning, health::Health},
     telemetry::{self, LogFormat},
@@ -170,11 +169,6 @@ async fn load(path: Option<&PathBuf>) -> anyhow::Result<Config> {
     } else {
         environment.check()?;
         config.aws.region = environment.region().map(str::to_owned);
-    }
-    if let Some(region) = &config.aws.region
-        && !names::is_region(region)
-    {
-        anyhow::bail!("AWS_REGION {region:?}: want a region, such as eu-west-1");
     }
     Ok(config)
 }

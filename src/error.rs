@@ -3,6 +3,7 @@
 
 use std::{borrow::Cow, fmt, sync::Arc};
 
+use kinesis_edge::Statement;
 use tonic::{Code, Status};
 
 /// One trigger metadata key that is wrong. Printed as one line: key, value, what would be right.
@@ -79,10 +80,12 @@ pub struct SourceError {
     pub region: String,
     /// AWS's error code, or ours in the same style (`Timeout`, `ConnectionFailed`).
     pub code: String,
-    /// AWS's message, shortened.
+    /// AWS's message.
     pub message: String,
     /// What to do next, a sentence.
     pub hint: String,
+    /// What a policy of the identity lacks, where that is the cause.
+    pub statement: Option<Statement>,
 }
 
 impl SourceErrorKind {
@@ -177,6 +180,7 @@ impl SourceErrorKind {
             code: format!("{self:?}Exception"),
             message: "no".to_owned(),
             hint: "Try again".to_owned(),
+            statement: None,
         }
     }
 }

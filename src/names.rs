@@ -3,6 +3,7 @@
 
 use std::{ops::RangeInclusive, time::Duration};
 
+pub(crate) use kinesis_edge::is_region;
 use url::Url;
 
 /// The longest ARN, name or endpoint that is kept, in bytes. No valid one is longer.
@@ -53,28 +54,6 @@ pub(crate) fn age(text: &str) -> Option<Duration> {
         duration(text)?
     };
     (age <= LONGEST).then_some(age)
-}
-
-/// Does this look like a region: `eu-west-1`, `us-gov-east-1`, `us-isob-east-1`? New ones need no
-/// new version.
-pub(crate) fn is_region(text: &str) -> bool {
-    let words = |words: &[&str]| {
-        words
-            .iter()
-            .all(|word| !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase()))
-    };
-    match text.split('-').collect::<Vec<_>>().as_slice() {
-        [first, middle @ .., number] => {
-            text.len() <= 32
-                && first.len() >= 2
-                && !middle.is_empty()
-                && words(&[first])
-                && words(middle)
-                && (1..=2).contains(&number.len())
-                && number.bytes().all(|b| b.is_ascii_digit())
-        }
-        _ => false,
-    }
 }
 
 /// The region of a stream's ARN. The error says what the text is instead, in words that follow

@@ -229,9 +229,6 @@ impl Client {
         let connection = match role {
             None => own.in_region(region),
             Some(Role { arn, external_id }) => {
-                // By the STS of the scaler's own region, which is near and which its network
-                // reaches, whatever the stream's region is.
-                let own = own.in_region(own.region().unwrap_or(region));
                 let external_id = external_id.as_deref();
                 let role = own.assume(arn, external_id, SESSION_NAME).await;
                 role.in_region(region)

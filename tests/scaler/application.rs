@@ -225,7 +225,7 @@ async fn what_aws_refuses_is_told_with_the_permission_that_is_missing() {
     assert!(
         error
             .message()
-            .contains("Allow kinesis:GetRecords on the stream"),
+            .contains(r#""Action":["kinesis:GetRecords"]"#),
         "{error}"
     );
     assert_eq!(
@@ -246,7 +246,7 @@ async fn what_aws_refuses_is_told_with_the_permission_that_is_missing() {
         let error = wait_for_code(&mut client, object, Code::PermissionDenied).await;
         let text = error.message();
         assert!(text.contains("Scan of lease table billing"), "{text}");
-        assert!(text.contains("Allow dynamodb:Scan on the table"), "{text}");
+        assert!(text.contains("what denies dynamodb:Scan on arn:"), "{text}");
     }
     application.dynamodb.faults().clear();
     wait_for_value(&mut client, &readable, 1.0).await;

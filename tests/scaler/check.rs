@@ -5,6 +5,7 @@ use std::io::Write as _;
 use crate::support::world::Application;
 use crate::support::*;
 use embedded_kinesis::{FOREVER, Fault};
+use rstest::rstest;
 use serde_json::Value;
 
 pub const CONFIG: &str = "policy: [{namespaces: ['team-*'], endpoints: ['http://127.0.0.1:*']}]";
@@ -138,13 +139,75 @@ async fn a_missing_permission_is_shown_with_the_statement_that_would_give_it() {
     application.dynamodb.faults().inject_on(
         "billing",
         "Scan",
-        Fault::aws("AccessDeniedException", "injected"),
+        Fault::aws(
+            "AccessDeniedException",
+            "User: arn:aws:sts::111122223333:assumed-role/scaler/1 is not authorized to perform: dynamodb:Scan on resource: arn:aws:dynamodb:us-east-1:111122223333:table/billing because no identity-based policy allows the dynamodb:Scan action",
+        ),
         FOREVER,
     );
     let (ok, text, _) = check(&application, &["-f", path]).await;
     assert!(!ok);
     assert!(text.contains("✗ dynamodb:Scan"), "{text}");
-    assert!(text.contains(":table/billing\"]}"), "{text}");
+    let statement = r#"{"Effect":"Allow","Action":["dynamodb:Scan"],"Resource":["arn:aws:dynamodb:us-east-1:111122223333:table/billing"]}"#;
+    assert!(text.contains(statement), "{text}");
+}
+
+/// AWS's own words, which no emulator says.
+#[rstest]
+#[case::key(
+    "KMSAccessDeniedException",
+    "User: arn:aws:sts::111122223333:assumed-role/scaler/1 is not authorized to perform: kms:Decrypt on resource: arn:aws:kms:us-east-1:111122223333:key/1234 because no identity-based policy allows the kms:Decrypt action",
+    r#"{"Effect":"Allow","Action":["kms:Decrypt"],"Resource":["arn:aws:kms:us-east-1:111122223333:key/1234"]}"#
+)]
+#[case::key_policy(
+    "KMSAccessDeniedException",
+    "User: arn:aws:sts::111122223333:assumed-role/scaler/1 is not authorized to perform: kms:Decrypt on resource: arn:aws:kms:us-east-1:444455556666:key/1234 because no resource-based policy allows the kms:Decrypt action",
+    "the key's owner must add it"
+)]
+#[case::endpoint(
+    "AccessDeniedException",
+    "User: arn:aws:sts::111122223333:assumed-role/scaler/1 is not authorized to perform: kinesis:GetRecords on resource: arn:aws:kinesis:us-east-1:111122223333:stream/orders because no VPC endpoint policy allows the kinesis:GetRecords action",
+    "the endpoint's owner must change it"
+)]
+#[case::organization(
+    "AccessDeniedException",
+    "User: arn:aws:sts::111122223333:assumed-role/scaler/1 is not authorized to perform: kinesis:GetRecords on resource: arn:aws:kinesis:us-east-1:111122223333:stream/orders with an explicit deny in a service control policy: arn:aws:organizations::777788889999:policy/o-exampleorgid/service_control_policy/p-example",
+    "the organization's administrators must change it"
+)]
+#[case::boundary(
+    "AccessDeniedException",
+    "User: arn:aws:sts::111122223333:assumed-role/scaler/1 is not authorized to perform: kinesis:GetRecords on resource: arn:aws:kinesis:us-east-1:111122223333:stream/orders because no permissions boundary allows the kinesis:GetRecords action",
+    "whoever sets boundaries in its account must change it"
+)]
+#[case::unsaid(
+    "AccessDeniedException",
+    "User: arn:aws:sts::111122223333:assumed-role/scaler/1 is not authorized to perform: kinesis:GetRecords on resource: arn:aws:kinesis:us-east-1:111122223333:stream/orders",
+    "AWS does not say what denies kinesis:GetRecords on arn:aws:kinesis:us-east-1:111122223333:stream/orders: see that"
+)]
+#[tokio::test]
+async fn a_denial_has_the_remedy_that_awss_words_ask_for(
+    #[case] code: &str,
+    #[case] message: &str,
+    #[case] remedy: &str,
+) {
+    let application = one_behind().await;
+    let faults = application.stack.kinesis.faults();
+    faults.inject("GetRecords", Fault::aws(code, message), FOREVER);
+    let yaml = file(&manifest(&application, "lag"));
+    let path = yaml.path().to_str().unwrap();
+    let (ok, text, _) = check(&application, &["-f", path]).await;
+    assert!(!ok);
+    let (permissions, told) = text.split_once("would get the error").unwrap();
+    // Whole, and once a place: at the call, and in KEDA's answer.
+    for text in [permissions, told] {
+        assert_eq!(text.matches(message).count(), 1, "{text}");
+        assert_eq!(text.matches(remedy).count(), 1, "{text}");
+    }
+    let (_, json, _) = check(&application, &["-f", path, "-o", "json"]).await;
+    let json: Value = serde_json::from_str(&json).unwrap();
+    let tried = json["triggers"][0]["permissions"].as_array().unwrap();
+    let statement = tried.iter().find(|it| it["ok"] == false).unwrap();
+    assert_eq!(statement["statement"].is_object(), remedy.starts_with('{'));
 }
 
 #[tokio::test]

@@ -13,7 +13,10 @@ use aws_types::service_config::{LoadServiceConfig, ServiceConfigKey};
 
 use crate::{
     AwsClock, ConnectionSettings, DynamoDbClient, Environment, Failure, Gate, KinesisClient,
-    Service, SharedCredentialsProvider, call::Calls, credentials::Chain, proxies::http_client,
+    Service, SharedCredentialsProvider,
+    call::Calls,
+    credentials::{Chain, InTime},
+    proxies::http_client,
 };
 
 /// An identity in a region: what its clients have in common. Clones are the same identity, and
@@ -21,6 +24,9 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Connection {
     config: SdkConfig,
+    /// The region whose STS is asked: the process' own, which is near and which its network reaches,
+    /// whatever the stream's is.
+    home: Option<Region>,
     clock: AwsClock,
 }
 
@@ -85,6 +91,7 @@ impl Connection {
             .build();
         Self {
             config,
+            home: region,
             clock: AwsClock::default(),
         }
     }
@@ -109,27 +116,40 @@ impl Connection {
             .region(Region::new(region.to_owned()))
             .identity_cache(IdentityCache::lazy().build())
             .build();
-        let clock = AwsClock::default();
-        Self { config, clock }
+        Self {
+            config,
+            home: self.home.clone(),
+            clock: AwsClock::default(),
+        }
     }
 
-    /// The role `arn`, which this identity assumes by its own region's STS when it is first needed.
+    /// The role `arn`, which this identity assumes by the STS of the process' own region when it is
+    /// first needed.
     /// `session` is seen by whoever reads CloudTrail.
     pub async fn assume(&self, arn: &str, external_id: Option<&str>, session: &str) -> Self {
+        let sts = self.at_home();
+        let region = sts.region().map_or("no region", AsRef::as_ref);
+        let who = format!("the STS of {region}");
         let mut provider = AssumeRoleProvider::builder(arn)
-            .configure(&self.config)
+            .configure(&sts)
             .session_name(session);
         if let Some(external_id) = external_id {
             provider = provider.external_id(external_id);
         }
-        let provider = SharedCredentialsProvider::new(provider.build().await);
-        let config = self
-            .config
-            .to_builder()
-            .credentials_provider(provider)
-            .build();
-        let clock = self.clock.clone();
-        Self { config, clock }
+        let provider = SharedCredentialsProvider::new(InTime {
+            provider: provider.build().await,
+            who,
+            attempt_timeout: self
+                .config
+                .timeout_config()
+                .and_then(|timeouts| timeouts.operation_attempt_timeout()),
+        });
+        let config = self.config.to_builder().credentials_provider(provider);
+        Self {
+            config: config.build(),
+            home: self.home.clone(),
+            clock: self.clock.clone(),
+        }
     }
 
     /// A Kinesis client, at AWS's own endpoint (or the environment's) or at that one.
@@ -152,6 +172,10 @@ impl Connection {
         DynamoDbClient::from_conf(config.build())
     }
 
+    fn at_home(&self) -> SdkConfig {
+        self.config.to_builder().region(self.home.clone()).build()
+    }
+
     /// The ARN of the identity, by GetCallerIdentity.
     ///
     /// # Errors
@@ -160,7 +184,7 @@ impl Connection {
         const OPERATION: &str = "GetCallerIdentity";
         let service = Service::Sts;
         let calls = Calls { service, gate };
-        let request = aws_sdk_sts::Client::new(&self.config).get_caller_identity();
+        let request = aws_sdk_sts::Client::new(&self.at_home()).get_caller_identity();
         let answer = calls.call(OPERATION, request.send()).await?;
         let no_arn = || calls.senseless(OPERATION, "the answer has no Arn");
         answer.arn.ok_or_else(no_arn)
@@ -224,10 +248,7 @@ fn instance(
         true => "http://[fd00:ec2::254]",
         false => "http://169.254.169.254",
     };
-    let endpoint = environment.setting(
-        "AWS_EC2_METADATA_SERVICE_ENDPOINT",
-        "ec2_metadata_service_endpoint",
-    );
+    let endpoint = environment.instance_endpoint();
     let config = ProviderConfig::default().with_http_client(http.clone());
     let client = || imds::Client::builder().configure(&config);
     let client = client()

@@ -8,7 +8,6 @@ use std::{error::Error as StdError, fmt, fs, time::Duration};
 use aws_config::{
     SdkConfig,
     ecs::EcsCredentialsProvider,
-    environment::credentials::EnvironmentVariableCredentialsProvider,
     imds::{self, credentials::ImdsCredentialsProvider},
     profile::ProfileFileCredentialsProvider,
     provider_config::ProviderConfig,
@@ -17,12 +16,22 @@ use aws_credential_types::{
     Credentials,
     provider::{ProvideCredentials, Result, error::CredentialsError, future},
 };
+use tokio::time::{Instant, timeout_at};
 
 use crate::{Environment, proxies::Unreached};
 
-/// No source of credentials may take longer, so that the one at fault is named before the SDK gives
-/// up (after 5 s).
-const LONGEST: Duration = Duration::from_millis(4500);
+/// How long the SDK waits for credentials: whoever is at fault is named before.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Keys of a profile that is meant to give credentials.
+const PROFILE_GIVES: [&str; 6] = [
+    "role_arn",
+    "credential_source",
+    "credential_process",
+    "sso_session",
+    "sso_start_url",
+    "login_session",
+];
 
 /// A name for sessions of a service account that has none.
 const SESSION_NAME: &str = "web-identity-token";
@@ -75,7 +84,7 @@ impl fmt::Display for Nobody {
 
 impl StdError for Nobody {}
 
-/// A profile that this program cannot use.
+/// What a source of credentials lacks.
 #[derive(Debug)]
 struct Unusable(String);
 
@@ -86,6 +95,52 @@ impl fmt::Display for Unusable {
 }
 
 impl StdError for Unusable {}
+
+/// The profile that was meant to give credentials, and did not.
+#[derive(Debug)]
+struct OfProfile {
+    name: String,
+    /// What signs in, where that is how the profile works.
+    sign_in: Option<String>,
+    source: CredentialsError,
+}
+
+impl fmt::Display for OfProfile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the profile {} gave none", self.name)?;
+        match &self.sign_in {
+            Some(command) => write!(f, " (sign in by `{command}`)"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl StdError for OfProfile {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(&self.source)
+    }
+}
+
+/// A provider that may not keep its user waiting.
+#[derive(Debug)]
+pub(crate) struct InTime<P> {
+    pub(crate) provider: P,
+    pub(crate) who: String,
+    /// One attempt of the user's.
+    pub(crate) attempt_timeout: Option<Duration>,
+}
+
+impl<P: ProvideCredentials> ProvideCredentials for InTime<P> {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        // Longer than the chain behind it, which then says who it was.
+        let limit = limit(self.attempt_timeout, 0.9);
+        let load = self.provider.provide_credentials();
+        future::ProvideCredentials::new(in_time(&self.who, Instant::now(), limit, load))
+    }
+}
 
 impl ProvideCredentials for Chain {
     fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
@@ -98,40 +153,39 @@ impl ProvideCredentials for Chain {
 
 impl Chain {
     async fn load(&self) -> Result {
-        let found = EnvironmentVariableCredentialsProvider::new()
-            .provide_credentials()
-            .await;
-        if let Some(result) = decided(found) {
-            return result;
+        let started = Instant::now();
+        let limit = limit(self.attempt_timeout, 0.8);
+        let region = self.config.region().map_or("no region", AsRef::as_ref);
+        if let Some(keys) = self.keys() {
+            return Ok(keys);
         }
         let who = format!("the profile {}", self.environment.profile_name());
-        if let Some(result) = decided(self.in_time(&who, self.profile()).await) {
+        let profile = in_time(&who, started, limit, self.profile()).await;
+        if let Some(result) = decided(profile) {
             return result;
         }
-        let region = self.config.region().map_or("no region", AsRef::as_ref);
         let who = format!("the STS of {region}");
-        if let Some(result) = decided(self.in_time(&who, self.web_identity()).await) {
+        let role = in_time(&who, started, limit, self.web_identity()).await;
+        if let Some(result) = decided(role) {
             return result;
         }
         let who = "the pod's endpoint of credentials";
-        if let Some(result) = decided(self.in_time(who, self.pod()).await) {
+        let pod = in_time(who, started, limit, self.pod()).await;
+        if let Some(result) = decided(pod) {
             return result;
         }
-        self.instance().await
+        self.instance(started, limit).await
     }
 
-    fn limit(&self) -> Duration {
-        let attempt = self.attempt_timeout.map(|timeout| timeout.mul_f64(0.8));
-        attempt.map_or(LONGEST, |limit| limit.min(LONGEST))
-    }
-
-    async fn in_time(&self, who: &str, load: impl Future<Output = Result> + Send) -> Result {
-        let after = self.limit();
-        let result = tokio::time::timeout(after, load).await;
-        result.unwrap_or_else(|_| {
-            let who = who.to_owned();
-            Err(CredentialsError::provider_error(Silent { who, after }))
-        })
+    fn keys(&self) -> Option<Credentials> {
+        let of = |name| self.environment.get(name).map(str::to_owned);
+        let mut keys = Credentials::builder()
+            .access_key_id(of("AWS_ACCESS_KEY_ID")?)
+            .secret_access_key(of("AWS_SECRET_ACCESS_KEY")?)
+            .provider_name("Environment");
+        keys.set_session_token(of("AWS_SESSION_TOKEN"));
+        keys.set_account_id(of("AWS_ACCOUNT_ID").map(Into::into));
+        Some(keys.build())
     }
 
     fn provider_config(&self) -> ProviderConfig {
@@ -150,50 +204,47 @@ impl Chain {
 
     /// Made anew each time: the SDK's provider tells an error once, and then only that it told it.
     async fn profile(&self) -> Result {
-        self.check_profile()?;
-        let mut provider = ProfileFileCredentialsProvider::builder()
+        let provider = ProfileFileCredentialsProvider::builder()
             .configure(&self.provider_config())
-            .profile_files(self.environment.profile_files());
-        if self.environment.is_blank("AWS_PROFILE") {
-            provider = provider.profile_name("default");
-        }
-        provider.build().provide_credentials().await
+            .profile_files(self.environment.profile_files())
+            .profile_name(self.environment.profile_name());
+        let loaded = provider.build().provide_credentials().await;
+        loaded.map_err(|error| self.of_profile(error))
     }
 
-    /// Does the profile, or one that it is made from, need what is left out of this program?
-    fn check_profile(&self) -> std::result::Result<(), CredentialsError> {
-        let selected = self.environment.profile_name();
-        let mut name = selected.to_owned();
-        let mut seen = Vec::new();
-        while let Some(profiles) = self.environment.profiles()
-            && let Some(profile) = profiles.get_profile(&name)
-            && !seen.contains(&name)
-        {
-            let of = |keys: &[&str]| keys.iter().any(|key| profile.get(key).is_some());
-            let kind = if of(&["aws_access_key_id"]) {
-                None
-            } else if of(&["sso_session", "sso_start_url"]) {
-                Some("SSO (`aws sso login`)")
-            } else if of(&["login_session"]) {
-                Some("`aws login`")
-            } else {
-                None
-            };
-            if let Some(kind) = kind {
-                let text = format!(
-                    "the profile {name} is one of {kind}, which this program does not speak: run eval \"$(aws configure \
-                     export-credentials --profile {selected} --format env)\""
-                );
-                return Err(CredentialsError::invalid_configuration(Unusable(text)));
-            }
-            let source = profile.get("source_profile").map(str::to_owned);
-            seen.push(name);
-            match source {
-                Some(source) => name = source,
-                None => break,
-            }
+    fn of_profile(&self, source: CredentialsError) -> CredentialsError {
+        let name = self.environment.profile_name().to_owned();
+        let keys = PROFILE_GIVES.iter();
+        let is_meant = keys
+            .filter_map(|key| self.environment.profile_key(key))
+            .next();
+        if is_meant.is_none() && matches!(source, CredentialsError::CredentialsNotLoaded(_)) {
+            return source;
         }
-        Ok(())
+        CredentialsError::provider_error(OfProfile {
+            sign_in: self.sign_in(&name),
+            name,
+            source,
+        })
+    }
+
+    /// The command that signs in to the profile, or to the one that it is made from.
+    fn sign_in(&self, selected: &str) -> Option<String> {
+        let profiles = self.environment.profiles()?;
+        let mut name = selected;
+        // More than a chain of roles has.
+        for _ in 0..10 {
+            let profile = profiles.get_profile(name)?;
+            let has = |key| profile.get(key).is_some();
+            if has("sso_session") || has("sso_start_url") {
+                return Some(format!("aws sso login --profile {name}"));
+            }
+            if has("login_session") {
+                return Some(format!("aws login --profile {name}"));
+            }
+            name = profile.get("source_profile")?;
+        }
+        None
     }
 
     async fn web_identity(&self) -> Result {
@@ -248,13 +299,14 @@ impl Chain {
         provider.build().provide_credentials().await
     }
 
-    async fn instance(&self) -> Result {
+    async fn instance(&self, started: Instant, limit: Duration) -> Result {
         let provider = ImdsCredentialsProvider::builder()
             .configure(&self.provider_config())
             .imds_client(self.instance.clone())
             .build();
         let who = "the instance's metadata service (IMDS)";
-        let error = match self.in_time(who, provider.provide_credentials()).await {
+        let load = provider.provide_credentials();
+        let error = match in_time(who, started, limit, load).await {
             Err(error @ CredentialsError::CredentialsNotLoaded(_)) => error,
             Err(error) if is_of::<Silent>(&error) => error,
             result => return result,
@@ -278,6 +330,28 @@ impl Chain {
     }
 }
 
+/// A part of the user's own attempt.
+fn limit(attempt_timeout: Option<Duration>, part: f64) -> Duration {
+    let attempt = attempt_timeout.map_or(PATIENCE, |timeout| timeout.min(PATIENCE));
+    attempt.mul_f64(part)
+}
+
+async fn in_time(
+    who: &str,
+    started: Instant,
+    limit: Duration,
+    load: impl Future<Output = Result> + Send,
+) -> Result {
+    let result = timeout_at(started + limit, load).await;
+    result.unwrap_or_else(|_| {
+        let silent = Silent {
+            who: who.to_owned(),
+            after: limit,
+        };
+        Err(CredentialsError::provider_error(silent))
+    })
+}
+
 /// Is such an error among the causes?
 fn is_of<E: StdError + 'static>(error: &CredentialsError) -> bool {
     let mut next: Option<&(dyn StdError + 'static)> = Some(error);
@@ -297,3 +371,6 @@ fn decided(result: Result) -> Option<Result> {
         result => Some(result),
     }
 }
+
+#[cfg(test)]
+mod tests;

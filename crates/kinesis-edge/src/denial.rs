@@ -40,6 +40,9 @@ pub enum Policy {
     VpcEndpoint,
 }
 
+/// AWS's ARNs are not longer.
+const LONGEST: usize = 2048;
+
 /// As they stand after "because no" and "with an explicit deny in a".
 const POLICIES: [(&str, Policy); 8] = [
     ("identity-based policy", Policy::Identity),
@@ -54,13 +57,14 @@ const POLICIES: [(&str, Policy); 8] = [
 
 impl Denial {
     pub(crate) fn parse(code: &str, message: &str) -> Self {
-        let denied = message.split_once("explicit deny in").map(|(_, rest)| rest);
-        let lacking = message.split_once("because no ").map(|(_, rest)| rest);
-        let action = word_after(message, "to perform");
+        let after = |words| message.split_once(words).map(|(_, rest)| rest);
+        let lacking = after("because no ");
+        let action =
+            word_after(message, "to perform").or_else(|| word_after(message, "allows the"));
         let is_of_kms = |action: &String| action.starts_with("kms:");
         Self {
-            policy: denied.or(lacking).and_then(policy),
-            explicit: denied.is_some(),
+            policy: after("explicit deny in").or(lacking).and_then(policy),
+            explicit: message.contains("explicit deny"),
             key: code.starts_with("KMS") || action.as_ref().is_some_and(is_of_kms),
             action,
             resource: word_after(message, "on resource:"),
@@ -78,14 +82,13 @@ fn policy(text: &str) -> Option<Policy> {
     named.map(|(_, policy)| *policy)
 }
 
+/// An action, or an ARN, whole.
 fn word_after(text: &str, words: &str) -> Option<String> {
     let (_, rest) = text.split_once(words)?;
-    let word = rest
-        .trim_start_matches([':', ' '])
-        .split_whitespace()
-        .next()?;
+    let rest = rest.trim_start_matches([':', ' ', '"']);
+    let word = rest.split([' ', '"']).next()?;
     let word = word.trim_end_matches(['.', ',']);
-    word.contains(':').then(|| word.to_owned())
+    (word.contains(':') && word.len() <= LONGEST).then(|| word.to_owned())
 }
 
 #[cfg(test)]
@@ -219,6 +222,24 @@ mod tests {
         None,
         None
     )]
+    #[case(
+        "KMSAccessDeniedException",
+        "User is not authorized to perform: kms:Decrypt on this resource because the resource does not exist in this Region, no resource-based policies allow access, or a resource-based policy explicitly denies access",
+        None,
+        Some("kms:Decrypt")
+    )]
+    #[case(
+        "KMSAccessDeniedException",
+        "User arn:aws:iam::777788889999:user/JohnDoe is not authorized to decrypt records in stream 777788889999:orders:1",
+        None,
+        None
+    )]
+    #[case(
+        "AccessDeniedException",
+        "Unable to determine service/operation name to be authorized",
+        None,
+        None
+    )]
     #[case("AccessDeniedException", "", None, None)]
     fn nothing_is_guessed(
         #[case] code: &str,
@@ -229,5 +250,23 @@ mod tests {
         let denial = Denial::parse(code, message);
         assert_eq!((denial.policy, denial.action.as_deref()), (policy, action));
         assert_eq!(denial.key, code.starts_with("KMS"));
+    }
+
+    #[test]
+    fn an_explicit_deny_may_come_without_its_policy() {
+        let message = format!(
+            "User: arn:aws:iam::777788889999:user/JohnDoe is not authorized to perform: kinesis:ListShards on resource: \"{STREAM}\" with an explicit deny"
+        );
+        let denial = Denial::parse("AccessDeniedException", &message);
+        assert!(denial.explicit && denial.policy.is_none());
+        assert_eq!(denial.resource.as_deref(), Some(STREAM));
+        let endless = format!(
+            "is not authorized to perform: kinesis:ListShards on resource: arn:{}",
+            "x".repeat(3000)
+        );
+        assert_eq!(
+            Denial::parse("AccessDeniedException", &endless).resource,
+            None
+        );
     }
 }

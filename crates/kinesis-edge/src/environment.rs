@@ -5,12 +5,13 @@
 mod rules;
 mod trust;
 
-use std::{collections::HashMap, env, error::Error, fmt, sync::Arc};
+use std::{collections::HashMap, env, error::Error, ffi::OsString, fmt, sync::Arc};
 
 use aws_config::profile::{self, ProfileSet};
 use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
 use aws_types::os_shim_internal::{Env, Fs};
 
+pub(crate) use self::rules::is_socks;
 use self::rules::{PROFILE_RULES, RULES};
 use crate::proxies::Proxies;
 
@@ -75,10 +76,15 @@ impl Environment {
     /// Reads the process' environment and the profile that it selects. What is wrong counts as
     /// unset; see [`check`](Self::check).
     pub async fn load() -> Self {
+        Self::of(env::vars_os().collect()).await
+    }
+
+    /// As [`load`](Self::load), of these variables.
+    pub(crate) async fn of(variables: Vec<(OsString, OsString)>) -> Self {
         let mut values = HashMap::new();
         let mut blank = Vec::new();
         let mut wrong = Vec::new();
-        for (name, value) in env::vars_os() {
+        for (name, value) in variables {
             let Ok(name) = name.into_string() else {
                 continue;
             };
@@ -192,6 +198,14 @@ impl Environment {
             .map(|value| value.eq_ignore_ascii_case("true"))
     }
 
+    /// Where an instance's metadata service is, if that is said.
+    pub(crate) fn instance_endpoint(&self) -> Option<&str> {
+        self.setting(
+            "AWS_EC2_METADATA_SERVICE_ENDPOINT",
+            "ec2_metadata_service_endpoint",
+        )
+    }
+
     /// The certificates to trust (PEM), in place of the system's.
     pub(crate) fn trusted(&self) -> Option<&[u8]> {
         self.trusted.as_ref().map(|pem| pem.as_slice())
@@ -211,29 +225,24 @@ impl Environment {
         self.get("AWS_PROFILE").unwrap_or("default")
     }
 
-    /// The profile files as the SDK finds them. Where their variable is blank, the SDK would look for
-    /// a file without a name: it gets the text of the file at its usual place.
+    /// The profile files, read at the places where the SDK looks for them: it would take a blank
+    /// variable for a file without a name.
     pub(crate) fn profile_files(&self) -> EnvConfigFiles {
-        let mut files = EnvConfigFiles::builder();
-        for (name, kind, file) in [
-            ("AWS_CONFIG_FILE", EnvConfigFileKind::Config, "config"),
-            (
-                "AWS_SHARED_CREDENTIALS_FILE",
-                EnvConfigFileKind::Credentials,
-                "credentials",
-            ),
-        ] {
-            files = if self.is_blank(name) {
-                let home = self.get("HOME").unwrap_or_default();
-                let text = std::fs::read_to_string(format!("{home}/.aws/{file}"));
-                files.with_contents(kind, text.unwrap_or_default())
-            } else if file == "config" {
-                files.include_default_config_file(true)
-            } else {
-                files.include_default_credentials_file(true)
+        let home = self.get("HOME").unwrap_or_default();
+        let text = |variable, usual| {
+            let path = self.get(variable).unwrap_or(usual);
+            let path = match path.strip_prefix("~/") {
+                Some(rest) => format!("{home}/{rest}"),
+                None => path.to_owned(),
             };
-        }
-        files.build()
+            std::fs::read_to_string(path).unwrap_or_default()
+        };
+        let config = text("AWS_CONFIG_FILE", "~/.aws/config");
+        let credentials = text("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials");
+        EnvConfigFiles::builder()
+            .with_contents(EnvConfigFileKind::Config, config)
+            .with_contents(EnvConfigFileKind::Credentials, credentials)
+            .build()
     }
 
     fn check_profile(&mut self, selected: Option<&str>) {
@@ -260,12 +269,19 @@ impl Environment {
         }
     }
 
-    /// Where the SDK itself reads a blank variable, and no other can be put in its place.
+    /// Where the SDK reads a blank variable itself, and nothing can be put in its place.
     fn check_combinations(&mut self) {
-        let role = self.profile_key("role_arn").is_some();
-        for name in ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_STS"] {
-            if role && self.is_blank(name) {
-                let want = "it unset, not empty, where a profile assumes a role (role_arn)";
+        let asks = ["role_arn", "sso_session", "sso_start_url", "login_session"];
+        let asks = asks.iter().any(|key| self.profile_key(key).is_some());
+        for name in [
+            "AWS_ENDPOINT_URL",
+            "AWS_ENDPOINT_URL_STS",
+            "AWS_ENDPOINT_URL_SSO",
+            "AWS_ENDPOINT_URL_SSO_OIDC",
+            "AWS_ENDPOINT_URL_SIGNIN",
+        ] {
+            if asks && self.is_blank(name) {
+                let want = "it unset, not empty, where a profile assumes a role or signs in";
                 self.note(name, "", want);
             }
         }

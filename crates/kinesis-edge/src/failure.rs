@@ -12,6 +12,8 @@ use aws_sdk_sts::operation::{
 use aws_smithy_runtime_api::client::{orchestrator::HttpResponse, result::SdkError};
 use aws_smithy_types::error::metadata::{ErrorMetadata, ProvideErrorMetadata};
 
+use rustls::CertificateError;
+
 use crate::{
     codes,
     credentials::{Nobody, Silent},
@@ -219,16 +221,8 @@ where
     let cause = innermost(error);
     let (kind, code, message) = match error {
         SdkError::TimeoutError(_) => (Kind::Timeout, "Timeout", "no answer in time"),
-        SdkError::DispatchFailure(context) if context.is_timeout() => {
-            let host = causes(error).find_map(|cause| cause.downcast_ref::<Unreached>());
-            let host = host.map_or("AWS", |unreached| unreached.host.as_str());
-            let message = format!("no connection to {host}, or no answer of it, in time");
-            return Failure::new(call, Kind::Timeout, "Timeout", &message);
-        }
         SdkError::DispatchFailure(_) => match unreached(error) {
-            Some((code, message)) => {
-                return Failure::new(call, Kind::Unavailable, code, &message);
-            }
+            Some((kind, code, message)) => return Failure::new(call, kind, code, &message),
             None => (Kind::Unavailable, "ConnectionFailed", &*cause),
         },
         SdkError::ResponseError(_) if status == 200 => {
@@ -272,11 +266,11 @@ fn of_credentials(operation: &'static str, error: &(dyn StdError + 'static)) -> 
             &message,
         ));
     }
-    if let Some((code, message)) = unreached(found) {
+    if let Some((kind, code, message)) = unreached(found) {
         let call = (Service::Credentials, operation);
-        return Some(Failure::new(call, Kind::Unavailable, code, &message));
+        return Some(Failure::new(call, kind, code, &message));
     }
-    let cause = innermost(found);
+    let cause = told(found);
     let nobody = causes(found).find_map(|cause| cause.downcast_ref::<Nobody>());
     let nobody = nobody.map_or_else(|| Nobody::default().to_string(), ToString::to_string);
     let (kind, code, message) = match found {
@@ -294,27 +288,49 @@ fn of_credentials(operation: &'static str, error: &(dyn StdError + 'static)) -> 
     ))
 }
 
+/// The causes of a credentials' error, first to last, without the SDK's words for its kind.
+pub(crate) fn told(error: &CredentialsError) -> String {
+    let causes = causes(error).filter(|cause| !cause.is::<CredentialsError>());
+    causes
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
+}
+
 fn causes<'a>(
     error: &'a (dyn StdError + 'static),
 ) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
     std::iter::successors(Some(error), |error: &&'a _| <dyn StdError>::source(*error))
 }
 
-/// Code and message, with the host's name.
-fn unreached(error: &(dyn StdError + 'static)) -> Option<(&'static str, String)> {
+/// Kind, code and message, with the host's name.
+fn unreached(error: &(dyn StdError + 'static)) -> Option<(Kind, &'static str, String)> {
     let found = causes(error).find_map(|cause| cause.downcast_ref::<Unreached>())?;
-    let Unreached {
-        host, untrusted, ..
-    } = found;
-    Some(match untrusted {
-        Some(why) => (
+    let host = &found.host;
+    Some(match &found.untrusted {
+        Some(why @ CertificateError::UnknownIssuer) => (
+            Kind::Unavailable,
             "UntrustedCertificate",
             format!(
                 "the certificate of {host} is not trusted ({why}); name a file with its authority's certificate, and all \
                  others that are needed, in AWS_CA_BUNDLE"
             ),
         ),
-        None => ("ConnectionFailed", format!("{host}: {}", innermost(found))),
+        Some(why) => (
+            Kind::Unavailable,
+            "UntrustedCertificate",
+            format!("the certificate of {host} is not accepted: {why}"),
+        ),
+        None if found.timed_out => (
+            Kind::Timeout,
+            "Timeout",
+            format!("no connection to {host}, or no answer of it, in time"),
+        ),
+        None => (
+            Kind::Unavailable,
+            "ConnectionFailed",
+            format!("{host}: {}", innermost(found)),
+        ),
     })
 }
 

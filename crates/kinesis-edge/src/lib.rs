@@ -3,7 +3,7 @@
 //! ```text
 //! environment, proxies, credentials ─┐
 //!                         settings ──┴─ connection → client ─┬─ stream ─┐
-//!                                                            └─ table  ─┴─ call → failure ← codes, denial
+//!                                                            └─ table  ─┴─ call → failure ← codes, denial → remedy
 //! ```
 //! Values are plain: strings, bytes, integers, time stamps. Where more of DynamoDB is needed, its few value types are
 //! exported from here, so that users name this crate alone.
@@ -18,6 +18,8 @@ mod environment;
 mod failure;
 mod listen;
 mod proxies;
+mod regions;
+mod remedy;
 mod settings;
 mod stream;
 mod table;
@@ -34,6 +36,8 @@ pub use self::{
     environment::{Environment, WrongEnvironment, WrongVariable},
     failure::{Failure, Kind, Service},
     listen::listen,
+    regions::{is_region, partition},
+    remedy::{Remedy, Statement},
     settings::{ClientSettings, ConnectionSettings},
     stream::{ChildShard, Page, Record, Shard, ShardFilter, StartFrom, Stream},
     table::{Description, Item, Key, Table, Write, Written},

@@ -1,7 +1,7 @@
 //! A program's own port, on hosts with IPv4, IPv6 or both.
 
 use std::{
-    io::{Error, ErrorKind},
+    io::Error,
     net::{Ipv4Addr, SocketAddr},
 };
 
@@ -17,30 +17,15 @@ const BACKLOG: i32 = 1024;
 /// # Errors
 /// The address is taken, or none of this host's.
 pub fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
-    let is_everywhere = address.is_ipv6() && address.ip().is_unspecified();
-    match bind(address) {
-        Err(error) if is_everywhere && !is_of_the_port(&error) => {
-            bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port())))
-        }
-        bound => bound,
-    }
-}
-
-/// Would it fail with IPv4, too?
-fn is_of_the_port(error: &Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::AddrInUse | ErrorKind::PermissionDenied
-    )
-}
-
-fn bind(address: SocketAddr) -> Result<TcpListener, Error> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
-    if address.is_ipv6() && address.ip().is_unspecified() {
+    let everywhere = address.is_ipv6() && address.ip().is_unspecified();
+    let v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
+    let (socket, address) = match socket(address) {
+        Ok(socket) => (socket, address),
+        // There is no such family here.
+        Err(_) if everywhere => (socket(v4)?, v4),
+        Err(error) => return Err(error),
+    };
+    if everywhere && address.is_ipv6() {
         socket.set_only_v6(false)?;
     }
     // A port whose last connections linger is free.
@@ -51,9 +36,17 @@ fn bind(address: SocketAddr) -> Result<TcpListener, Error> {
     TcpListener::from_std(socket.into())
 }
 
+fn socket(address: SocketAddr) -> Result<Socket, Error> {
+    Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )
+}
+
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv6Addr;
+    use std::{io::ErrorKind, net::Ipv6Addr};
 
     use tokio::net::TcpStream;
 

@@ -18,7 +18,7 @@ use aws_smithy_runtime_api::client::{
 };
 use http::Uri;
 
-use crate::Environment;
+use crate::{Environment, environment::is_socks};
 
 /// The credentials' endpoints of an instance and of a pod: a proxy would answer for itself.
 const NEVER_PROXIED: [&str; 5] = [
@@ -42,9 +42,13 @@ pub(crate) struct Proxies {
 
 impl Proxies {
     pub(crate) fn new(environment: &Environment) -> Self {
+        let exempt = environment.get("NO_PROXY");
+        let exempt = exempt.or_else(|| environment.get("no_proxy"));
+        let exempt = exempt.unwrap_or_default().to_owned();
+        let none = exempt.split(',').any(|host| host.trim() == "*");
         let first = |names: [&'static str; 4]| {
-            names.into_iter().find_map(|name| {
-                let value = environment.get(name)?;
+            names.into_iter().filter(|_| !none).find_map(|name| {
+                let value = environment.get(name).filter(|value| !is_socks(value))?;
                 let url = match value.contains("://") {
                     true => value.to_owned(),
                     false => format!("http://{value}"),
@@ -52,19 +56,17 @@ impl Proxies {
                 Some((name, url))
             })
         };
-        let exempt = environment.get("NO_PROXY");
-        let exempt = exempt.or_else(|| environment.get("no_proxy"));
         let named = [
-            "AWS_EC2_METADATA_SERVICE_ENDPOINT",
-            "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+            environment.instance_endpoint(),
+            environment.get("AWS_CONTAINER_CREDENTIALS_FULL_URI"),
         ];
-        let named = named.iter().filter_map(|name| environment.get(name));
+        let named = named.into_iter().flatten();
         let direct = named.filter_map(|url| host(&url.parse().ok()?));
         let direct = direct.chain(NEVER_PROXIED.iter().map(ToString::to_string));
         Self {
             http: first(["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"]),
             https: first(["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"]),
-            exempt: exempt.unwrap_or_default().to_owned(),
+            exempt,
             direct: direct.collect(),
         }
     }
@@ -171,8 +173,9 @@ fn host(uri: &Uri) -> Option<String> {
 #[derive(Debug)]
 pub(crate) struct Unreached {
     pub(crate) host: String,
+    pub(crate) timed_out: bool,
     /// Why the certificate that it showed is not trusted.
-    pub(crate) untrusted: Option<String>,
+    pub(crate) untrusted: Option<rustls::CertificateError>,
     source: Box<dyn StdError + Send + Sync>,
 }
 
@@ -202,6 +205,7 @@ fn named(error: ConnectorError, host: String) -> ConnectorError {
     let connection = error.connection_metadata().cloned();
     let source = Box::new(Unreached {
         host,
+        timed_out: error.is_timeout(),
         untrusted: untrusted(&error),
         source: error.into_source(),
     });
@@ -216,11 +220,11 @@ fn named(error: ConnectorError, host: String) -> ConnectorError {
 }
 
 /// What is wrong with the certificate, if that is the cause.
-fn untrusted(error: &(dyn StdError + 'static)) -> Option<String> {
+fn untrusted(error: &(dyn StdError + 'static)) -> Option<rustls::CertificateError> {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(rustls::Error::InvalidCertificate(why)) = error.downcast_ref() {
-            return Some(why.to_string());
+            return Some(why.clone());
         }
         // An I/O error hides what it is made of from its chain of causes.
         let inner = error

@@ -146,11 +146,7 @@ fn listed(keys: &[Key]) -> String {
 fn unusable(what: &str, failure: &Failure, actions: &[&str], resource: &str) -> Problem {
     Problem {
         what: format!("{what} cannot be used ({failure})"),
-        fix: fix::of_failure(failure, actions, resource).unwrap_or_else(|| {
-            format!(
-                "a network path from here to AWS; try it with: {}",
-                fix::WHO_AM_I
-            )
-        }),
+        fix: fix::of_failure(failure, actions, resource)
+            .unwrap_or_else(|| fix::of_the_way(failure)),
     }
 }

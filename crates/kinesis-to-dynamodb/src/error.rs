@@ -66,18 +66,18 @@ pub enum Error {
     },
 }
 
-/// Something missing, wrong or denied, and the command that mends it.
+/// Something missing, wrong or denied, and what mends it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Problem {
     /// What it is.
     pub what: String,
-    /// The command.
+    /// What mends it, a sentence: a command, or who must change what.
     pub fix: String,
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}. Mend it with: {}", self.what, self.fix)
+        write!(f, "{}. {}", self.what, self.fix)
     }
 }
 

@@ -1,6 +1,8 @@
-//! The commands that mend what is missing, as they are told in errors. Pure.
+//! What mends what is missing or denied, as errors tell it: sentences. Pure.
 
-use kinesis_edge::{Failure, Kind};
+use std::fmt;
+
+use kinesis_edge::{Failure, Kind, Statement, partition};
 
 /// What the consumer does with its stream.
 pub(crate) const STREAM_ACTIONS: [&str; 3] = [
@@ -22,31 +24,39 @@ pub(crate) const LEASE_ACTIONS: [&str; 8] = [
     "dynamodb:DeleteItem",
 ];
 
+fn mend(command: fmt::Arguments<'_>) -> String {
+    format!("Mend it with: {command}")
+}
+
 /// Makes the stream.
 pub(crate) fn create_stream(stream: &str, region: &str) -> String {
-    format!("aws kinesis create-stream --stream-name {stream} --shard-count 2 --region {region}")
+    mend(format_args!(
+        "aws kinesis create-stream --stream-name {stream} --shard-count 2 --region {region}"
+    ))
 }
 
 /// Waits until the stream can be read.
 pub(crate) fn wait_for_stream(stream: &str, region: &str) -> String {
-    format!("aws kinesis wait stream-exists --stream-name {stream} --region {region}")
+    mend(format_args!(
+        "aws kinesis wait stream-exists --stream-name {stream} --region {region}"
+    ))
 }
 
 /// Makes a table for items.
 pub(crate) fn create_table(table: &str, key: &str, region: &str) -> String {
-    format!(
+    mend(format_args!(
         "aws dynamodb create-table --table-name {table} --attribute-definitions AttributeName={key},AttributeType=S \
          --key-schema AttributeName={key},KeyType=HASH --billing-mode PAY_PER_REQUEST --region {region}"
-    )
+    ))
 }
 
 /// Makes a table for rejects.
 pub(crate) fn create_rejects_table(table: &str, region: &str) -> String {
-    format!(
+    mend(format_args!(
         "aws dynamodb create-table --table-name {table} --attribute-definitions AttributeName=record,AttributeType=S \
          AttributeName=part,AttributeType=N --key-schema AttributeName=record,KeyType=HASH AttributeName=part,KeyType=RANGE \
          --billing-mode PAY_PER_REQUEST --region {region}"
-    )
+    ))
 }
 
 /// Lets the consumer's role do `actions`.
@@ -56,37 +66,57 @@ pub(crate) fn allow(actions: &[&str], resource: &str) -> String {
         .map(|action| format!("\"{action}\""))
         .collect::<Vec<_>>()
         .join(",");
-    format!(
+    mend(format_args!(
         "aws iam put-role-policy --role-name <the consumer's role> --policy-name kinesis-to-dynamodb --policy-document \
          '{{\"Version\":\"2012-10-17\",\"Statement\":[{{\"Effect\":\"Allow\",\"Action\":[{actions}],\"Resource\":\"{resource}\"}}]}}'"
-    )
+    ))
 }
 
-/// What mends a failure that is a matter of identity or permission; `None`: it is none.
+/// What mends a failure that is a matter of identity or permission, as a sentence; `None`: it is none.
+/// `actions`: all that are needed on `resource`.
 pub(crate) fn of_failure(failure: &Failure, actions: &[&str], resource: &str) -> Option<String> {
+    if let Some(remedy) = failure.remedy(resource) {
+        let Some(Statement { action, resource }) = remedy.statement else {
+            return Some(remedy.text);
+        };
+        let actions = match actions.contains(&action.as_str()) {
+            true => actions,
+            false => &[action.as_str()],
+        };
+        return Some(allow(actions, &resource));
+    }
     match failure.kind {
-        _ if failure.is_of_credentials() => Some(an_identity()),
-        Kind::Denied => Some(allow(actions, resource)),
-        Kind::NoCredentials | Kind::Unauthenticated | Kind::ExpiredCredentials => {
-            Some(an_identity())
-        }
+        Kind::NoCredentials => Some(mend(format_args!(
+            "a role for the pod's service account (IRSA or EKS Pod Identity); see who this process is with: {WHO_AM_I}"
+        ))),
+        Kind::Unauthenticated | Kind::ExpiredCredentials => Some(format!(
+            "Correct or renew the credentials of this process; see who it is with: {WHO_AM_I}"
+        )),
         _ => None,
     }
 }
 
-/// Says who this process is to AWS.
-pub(crate) const WHO_AM_I: &str = "aws sts get-caller-identity";
-
-/// Gives this process an identity.
-fn an_identity() -> String {
-    format!(
-        "a role for the pod's service account (IRSA or EKS Pod Identity); see who this process is with: {WHO_AM_I}"
-    )
+/// What mends a failure that is a matter of the way to AWS, or of AWS.
+pub(crate) fn of_the_way(failure: &Failure) -> String {
+    match failure.kind {
+        Kind::Throttled => "Start again: others use up the account's quota".to_owned(),
+        _ if failure.code == "UntrustedCertificate" => {
+            "See who answers there, such as a proxy that ends TLS".to_owned()
+        }
+        Kind::Timeout | Kind::Unavailable => mend(format_args!(
+            "a network path from here to AWS; try it with: {WHO_AM_I}"
+        )),
+        _ => "See what answers at the endpoint".to_owned(),
+    }
 }
+
+/// Says who this process is to AWS.
+const WHO_AM_I: &str = "aws sts get-caller-identity";
 
 /// A table's ARN, in whatever account the caller is.
 pub(crate) fn table_arn(table: &str, region: &str) -> String {
-    format!("arn:aws:dynamodb:{region}:*:table/{table}")
+    let partition = partition(region);
+    format!("arn:{partition}:dynamodb:{region}:*:table/{table}")
 }
 
 /// The stream's ARN.
@@ -94,7 +124,8 @@ pub(crate) fn stream_arn(stream: &str, region: &str) -> String {
     if stream.starts_with("arn:") {
         stream.to_owned()
     } else {
-        format!("arn:aws:kinesis:{region}:*:stream/{stream}")
+        let partition = partition(region);
+        format!("arn:{partition}:kinesis:{region}:*:stream/{stream}")
     }
 }
 

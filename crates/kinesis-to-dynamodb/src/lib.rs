@@ -56,7 +56,12 @@ where
     P: RecordProcessor + 'static,
 {
     settings.check()?;
-    kinesis_edge::Environment::load().await.check()?;
+    let environment = kinesis_edge::Environment::load().await;
+    environment.check()?;
+    let proxies = environment.proxies();
+    if !proxies.is_empty() {
+        tracing::info!(?proxies, "AWS is asked by way of a proxy");
+    }
     let metrics = Arc::new(metrics::Metrics::new(&settings));
     let listener = kinesis_edge::listen(settings.admin).map_err(|source| Error::Admin {
         address: settings.admin,
@@ -139,5 +144,5 @@ fn hint(error: &kinesis_consumer::Error, settings: &Settings, region: &str) -> S
         }
         _ => fix::of_failure(failure, &fix::STREAM_ACTIONS, &stream()),
     });
-    fix.map_or_else(String::new, |fix| format!(". Mend it with: {fix}"))
+    fix.map_or_else(String::new, |fix| format!(". {fix}"))
 }

@@ -98,7 +98,7 @@ impl Writer {
                     self.table.name(),
                     self.key
                 ),
-                fix: "kubectl rollout restart deployment/<the consumer's>".to_owned(),
+                fix: "Mend it with: kubectl rollout restart deployment/<the consumer's>".to_owned(),
             })),
             Err(problem) => Err(Error::Write(problem)),
         }

@@ -80,6 +80,15 @@ impl Program {
         self
     }
 
+    /// As the last arguments of another program, which is to start it, in the environment of both.
+    #[must_use]
+    pub fn within(self, mut other: Self) -> Self {
+        other.arguments.push(self.path);
+        other.arguments.extend(self.arguments);
+        other.environment.extend(self.environment);
+        other
+    }
+
     /// Starts it.
     pub fn start(&self) -> Process {
         let mut child = Command::new(&self.path)

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use kinesis_consumer::shards::StartFrom;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::time::sleep;
 
 use super::{
@@ -16,7 +16,7 @@ use crate::{
         answer::{Answer, Question, answer_application, answer_open_shards},
         memories::Decisions,
     },
-    error::{Error, SourceError, SourceErrorKind, code_name},
+    error::{Error, SourceError, code_name},
     metrics::Metrics,
     report::explain::{self, view::AnswerView},
     source::{
@@ -26,8 +26,8 @@ use crate::{
         snapshot::ApplicationSnapshot,
     },
     trigger::{
-        LeaseTable, Measure, ScaleOn, Stream, StreamSource, Trigger, Work, given::FROM_ENV,
-        policy::Policy, understood::understood,
+        Measure, ScaleOn, StreamSource, Trigger, Work, given::FROM_ENV, policy::Policy,
+        understood::understood,
     },
 };
 
@@ -117,16 +117,17 @@ async fn find_answer(written: &Written, config: &Config, seen: &mut Seen) -> Res
 
     let aws = Aws::new(config.aws.clone(), None, Arc::new(Metrics::new()));
     let stream = &trigger.stream;
-    let identity = aws.kinesis(stream).identity().await;
-    let of_table = match trigger.lease_table() {
-        Some(table) if table.role != stream.role => Some(aws.dynamodb(table).identity().await),
+    let named = |identity: Result<String, SourceError>| {
+        identity.unwrap_or_else(|error| format!("unknown: {error}"))
+    };
+    seen.identity = Some(named(aws.kinesis(stream).identity().await));
+    seen.table_identity = match trigger.lease_table() {
+        Some(table) if table.role != stream.role => {
+            Some(named(aws.dynamodb(table).identity().await))
+        }
         _ => None,
     };
-    let arns = Arns::new(&trigger, &identity, of_table.as_ref().unwrap_or(&identity));
-    let named = |identity: Identity| identity.unwrap_or_else(|error| format!("unknown: {error}"));
-    seen.identity = Some(named(identity));
-    seen.table_identity = of_table.map(named);
-    try_calls(&aws, &trigger, &arns, &mut seen.permissions).await;
+    try_calls(&aws, &trigger, &mut seen.permissions).await;
 
     match &trigger.scale_on {
         ScaleOn::OpenShards { activation } => {
@@ -176,15 +177,16 @@ async fn fetch_application(
     Ok(fetcher.fetch(request).await.map_err(Arc::new)?)
 }
 
-async fn try_calls(aws: &Arc<Aws>, trigger: &Trigger, arns: &Arns, tried: &mut Vec<Permission>) {
+async fn try_calls(aws: &Arc<Aws>, trigger: &Trigger, tried: &mut Vec<Permission>) {
     let stream = &trigger.stream;
     let mut note = |action: &str, error: Option<&SourceError>| {
-        let denied = error.is_some_and(|error| error.kind == SourceErrorKind::AccessDenied);
         tried.push(Permission {
             action: action.to_owned(),
             ok: error.is_none(),
             error: error.map(ToString::to_string),
-            statement: denied.then(|| arns.statement(action)),
+            statement: error.and_then(|error| error.statement.as_ref()).map(|statement| {
+                json!({"Effect": "Allow", "Action": [statement.action], "Resource": [statement.resource]})
+            }),
         });
     };
     let work = match &trigger.scale_on {
@@ -224,54 +226,5 @@ fn failed(error: Option<&ReadError>) -> Option<&SourceError> {
     match error {
         Some(ReadError::Failed(error)) => Some(error),
         _ => None,
-    }
-}
-
-/// Who asks, or why that is not known.
-type Identity = Result<String, SourceError>;
-
-/// The ARN of what this identity names without its account.
-fn arn_of(identity: &Identity, service: &str, region: &str, resource: &str) -> String {
-    let identity: Vec<_> = identity.iter().flat_map(|arn| arn.split(':')).collect();
-    let partition = identity.get(1).copied().unwrap_or("aws");
-    let account = identity.get(4).copied().unwrap_or("*");
-    format!("arn:{partition}:{service}:{region}:{account}:{resource}")
-}
-
-/// The stream and the lease table as policies name them.
-struct Arns {
-    stream: String,
-    table: String,
-}
-
-impl Arns {
-    /// `identity`: who asks about the stream; `of_table`: and about the lease table.
-    fn new(trigger: &Trigger, identity: &Identity, of_table: &Identity) -> Self {
-        let table = |table: &LeaseTable| match &table.arn {
-            Some(arn) => arn.clone(),
-            None => {
-                let resource = format!("table/{}", table.name);
-                arn_of(of_table, "dynamodb", &table.region, &resource)
-            }
-        };
-        let StreamSource { stream, region, .. } = &trigger.stream;
-        Self {
-            stream: match stream {
-                Stream::Arn(arn) => arn.clone(),
-                Stream::Name(name) => {
-                    arn_of(identity, "kinesis", region, &format!("stream/{name}"))
-                }
-            },
-            table: trigger.lease_table().map(table).unwrap_or_default(),
-        }
-    }
-
-    /// What would allow an action, on the one kind of resource that it has.
-    fn statement(&self, action: &str) -> Value {
-        let resource = match action.starts_with("dynamodb:") {
-            true => &self.table,
-            false => &self.stream,
-        };
-        json!({"Effect": "Allow", "Action": [action], "Resource": [resource]})
     }
 }

@@ -119,14 +119,12 @@ impl Permission {
             action,
             ok,
             error,
-            statement,
+            // The error has it.
+            statement: _,
         } = self;
         writeln!(out, "  {} {action}", if *ok { "✓" } else { "✗" })?;
         if let Some(error) = error {
             writeln!(out, "      {error}")?;
-        }
-        if let Some(statement) = statement {
-            writeln!(out, "      missing in its policy: {statement}")?;
         }
         Ok(())
     }

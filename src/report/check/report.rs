@@ -108,7 +108,7 @@ pub(super) struct Permission {
     pub(super) ok: bool,
     /// Why not.
     pub(super) error: Option<String>,
-    /// The IAM policy statement that would allow it, where it is not allowed.
+    /// The IAM policy statement that the identity lacks, where that is the cause.
     pub(super) statement: Option<Value>,
 }
 

@@ -2,15 +2,12 @@
 
 use std::fmt;
 
-use kinesis_edge::{Failure, Kind, Service};
+use kinesis_edge::{Failure, Kind, Service, partition};
 
 use crate::{
     error::{SourceError, SourceErrorKind},
     trigger::{Role, Stream},
 };
-
-/// The longest part of somebody else's text that an error repeats, in characters.
-const LONGEST: usize = 300;
 
 /// What a call is about.
 #[derive(Clone, Copy, Debug)]
@@ -18,6 +15,21 @@ pub(crate) enum Resource<'a> {
     Stream(&'a Stream),
     LeaseTable(&'a str),
     Identity,
+}
+
+impl Resource<'_> {
+    /// As policies name it, in whatever account it is.
+    fn arn(&self, region: &str) -> String {
+        let arn = |service: &str, resource: String| {
+            format!("arn:{}:{service}:{region}:*:{resource}", partition(region))
+        };
+        match self {
+            Self::Stream(Stream::Arn(arn)) => arn.clone(),
+            Self::Stream(Stream::Name(name)) => arn("kinesis", format!("stream/{name}")),
+            Self::LeaseTable(table) => arn("dynamodb", format!("table/{table}")),
+            Self::Identity => "*".to_owned(),
+        }
+    }
 }
 
 impl fmt::Display for Resource<'_> {
@@ -62,23 +74,31 @@ pub(super) fn source_error(
         (Service::Credentials, _, Some(arn)) => format!("{resource} as role {arn}"),
         _ => resource.to_string(),
     };
+    let remedy = failure.remedy(&resource.arn(region));
+    let (hint, statement) = match remedy {
+        Some(remedy) => (remedy.text, remedy.statement),
+        None => (hint(failure, resource), None),
+    };
     SourceError {
         kind: kind(failure.kind),
         operation: failure.operation,
         resource: about,
         region: region.to_owned(),
         code: failure.code.clone(),
-        message: shortened(&failure.message),
-        hint: hint(failure, resource),
+        message: failure.message.clone(),
+        hint,
+        statement,
     }
 }
 
-/// The next step. `{operation}` stands for the operation.
+/// The next step, where nothing was denied. `{operation}` stands for the operation.
 fn hint(failure: &Failure, resource: Resource<'_>) -> String {
     use Resource::{Identity, LeaseTable, Stream};
     let kind = kind(failure.kind);
-    let is_of_key = failure.denial.as_ref().is_some_and(|denial| denial.key);
     let hint = match (failure.service, kind, resource) {
+        _ if failure.code == "UntrustedCertificate" => {
+            "The scaler keeps on asking; see who answers there, such as a proxy that ends TLS"
+        }
         (Service::Credentials, ..) if failure.kind == Kind::NoCredentials => {
             "Give the scaler's pod a service account with IRSA or EKS Pod Identity, or keys in the environment"
         }
@@ -88,15 +108,8 @@ fn hint(failure: &Failure, resource: Resource<'_>) -> String {
         (Service::Credentials, ..) => {
             "See the scaler's own identity: its service account, token files and profile"
         }
-        (Service::Sts, SourceErrorKind::AccessDenied, _) if failure.is_of_credentials() => {
-            "Let the trust policy of the role name the scaler's identity (and its external id, awsExternalId), and allow \
-             that identity sts:AssumeRole on it"
-        }
         (Service::Sts, SourceErrorKind::Throttled, _) => {
             "Others use up the account's quota of STS; the scaler keeps on asking"
-        }
-        (_, SourceErrorKind::AccessDenied, _) if is_of_key => {
-            "Allow kms:Decrypt on the stream's key to the identity that asks, and see that the key is enabled"
         }
         _ if failure.service == Service::Kinesis && failure.kind == Kind::InUse => {
             "The scaler keeps on asking until the stream is ACTIVE"
@@ -121,12 +134,6 @@ fn hint(failure: &Failure, resource: Resource<'_>) -> String {
         (_, SourceErrorKind::NotFound, LeaseTable(_)) => {
             "Correct applicationName (or leaseTable) and awsRegion, or start the application: it makes its table"
         }
-        (_, SourceErrorKind::AccessDenied, Stream(_)) => {
-            "Allow kinesis:{operation} on the stream to the identity that asks"
-        }
-        (_, SourceErrorKind::AccessDenied, LeaseTable(_)) => {
-            "Allow dynamodb:{operation} on the table to the identity that asks"
-        }
         (_, SourceErrorKind::Throttled, LeaseTable(_)) => {
             "The table's read capacity is used up: raise it (or make the table on-demand), or raise aws.refresh"
         }
@@ -141,16 +148,9 @@ fn hint(failure: &Failure, resource: Resource<'_>) -> String {
             "The scaler keeps on asking; if this stays, see the way to the endpoint and to the source of the credentials, \
              or raise aws.timeout"
         }
-        (_, SourceErrorKind::Unavailable, _) => {
+        (_, SourceErrorKind::AccessDenied | SourceErrorKind::Unavailable, _) => {
             "The scaler keeps on asking; if this stays, see awsRegion, awsEndpoint and the way there"
         }
     };
     hint.replace("{operation}", failure.operation)
-}
-
-fn shortened(text: &str) -> String {
-    match text.char_indices().nth(LONGEST) {
-        Some((cut, _)) => format!("{}…", &text[..cut]),
-        None => text.to_owned(),
-    }
 }

@@ -246,6 +246,7 @@ impl ApplicationFetcher {
             code: code.to_owned(),
             message: message.to_owned(),
             hint: hint.to_owned(),
+            statement: None,
         }
     }
 

@@ -5,6 +5,7 @@ use std::fs;
 use http::Uri;
 
 use super::trust;
+use crate::regions::is_region;
 
 /// What a variable may say.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -16,6 +17,8 @@ pub(super) enum Rule {
     Url,
     /// A proxy: as a URL, or host and port. It may have a password in it.
     Proxy,
+    /// As [`Proxy`](Self::Proxy); or one of SOCKS, for others: AWS's tools pass it over.
+    AnyProxy,
     Region,
     Flag,
     /// A whole number of at least this.
@@ -31,10 +34,14 @@ pub(super) enum Rule {
 }
 
 use Rule::{
-    AtLeast, Certificates, File, Flag, OneOf, Proxy, Region, RoleArn, Secret, Text, Url, UrlPath,
+    AnyProxy, AtLeast, Certificates, File, Flag, OneOf, Proxy, Region, RoleArn, Secret, Text, Url,
+    UrlPath,
 };
 
 const CHECKSUMS: Rule = OneOf(&["when_supported", "when_required"]);
+
+/// `legacy` is other SDKs' and AWS CLI's: standard to this one.
+const RETRY_MODES: Rule = OneOf(&["standard", "adaptive", "legacy"]);
 
 /// Every variable that the SDK reads, or this crate in its place.
 pub(super) const RULES: &[(&str, Rule)] = &[
@@ -44,6 +51,9 @@ pub(super) const RULES: &[(&str, Rule)] = &[
     ("AWS_ENDPOINT_URL_KINESIS", Url),
     ("AWS_ENDPOINT_URL_DYNAMODB", Url),
     ("AWS_ENDPOINT_URL_STS", Url),
+    ("AWS_ENDPOINT_URL_SSO", Url),
+    ("AWS_ENDPOINT_URL_SSO_OIDC", Url),
+    ("AWS_ENDPOINT_URL_SIGNIN", Url),
     ("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", Flag),
     ("AWS_USE_FIPS_ENDPOINT", Flag),
     ("AWS_USE_DUALSTACK_ENDPOINT", Flag),
@@ -75,11 +85,9 @@ pub(super) const RULES: &[(&str, Rule)] = &[
         "AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE",
         OneOf(&["IPv4", "IPv6"]),
     ),
-    ("AWS_METADATA_SERVICE_TIMEOUT", AtLeast(0)),
-    ("AWS_METADATA_SERVICE_NUM_ATTEMPTS", AtLeast(0)),
     ("AWS_LOGIN_CACHE_DIRECTORY", Text),
     ("AWS_MAX_ATTEMPTS", AtLeast(1)),
-    ("AWS_RETRY_MODE", OneOf(&["standard", "adaptive"])),
+    ("AWS_RETRY_MODE", RETRY_MODES),
     ("AWS_SDK_UA_APP_ID", Text),
     ("AWS_EXECUTION_ENV", Text),
     ("AWS_AUTH_SCHEME_PREFERENCE", Text),
@@ -96,8 +104,8 @@ pub(super) const RULES: &[(&str, Rule)] = &[
     ("https_proxy", Proxy),
     ("HTTP_PROXY", Proxy),
     ("http_proxy", Proxy),
-    ("ALL_PROXY", Proxy),
-    ("all_proxy", Proxy),
+    ("ALL_PROXY", AnyProxy),
+    ("all_proxy", AnyProxy),
     ("NO_PROXY", Text),
     ("no_proxy", Text),
 ];
@@ -109,11 +117,7 @@ pub(super) const PROFILE_RULES: [(&str, &str, Rule); 8] = [
     ("use_fips_endpoint", "AWS_USE_FIPS_ENDPOINT", Flag),
     ("use_dualstack_endpoint", "AWS_USE_DUALSTACK_ENDPOINT", Flag),
     ("max_attempts", "AWS_MAX_ATTEMPTS", AtLeast(1)),
-    (
-        "retry_mode",
-        "AWS_RETRY_MODE",
-        OneOf(&["standard", "adaptive"]),
-    ),
+    ("retry_mode", "AWS_RETRY_MODE", RETRY_MODES),
     (
         "ec2_metadata_service_endpoint",
         "AWS_EC2_METADATA_SERVICE_ENDPOINT",
@@ -125,7 +129,7 @@ pub(super) const PROFILE_RULES: [(&str, &str, Rule); 8] = [
 impl Rule {
     /// May an error repeat the value?
     pub(super) fn may_be_shown(self) -> bool {
-        !matches!(self, Secret | Proxy)
+        !matches!(self, Secret | Proxy | AnyProxy)
     }
 
     /// Else what is wanted.
@@ -133,11 +137,12 @@ impl Rule {
         let want = |fits: bool, want: &str| if fits { Ok(()) } else { Err(want.to_owned()) };
         match self {
             Text | Secret => Ok(()),
+            AnyProxy if is_socks(value) => Ok(()),
             Url => want(
                 is_url(value),
                 "an http:// or https:// URL with a host, such as http://localhost:4566",
             ),
-            Proxy => want(
+            Proxy | AnyProxy => want(
                 is_proxy(value),
                 "an http:// or https:// URL of a proxy, such as http://proxy.internal:3128",
             ),
@@ -191,10 +196,10 @@ fn is_proxy(text: &str) -> bool {
     authority.is_ok_and(|it| !it.host().is_empty() && it.port().is_some())
 }
 
-/// Host names are made of it.
-fn is_region(text: &str) -> bool {
-    let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-    text.len() <= 32 && text.bytes().all(fits) && text.contains('-') && !text.starts_with('-')
+/// A proxy that does not speak HTTP.
+pub(crate) fn is_socks(text: &str) -> bool {
+    let scheme = text.split_once("://").map_or("", |(scheme, _)| scheme);
+    scheme.to_ascii_lowercase().starts_with("socks")
 }
 
 #[cfg(test)]
@@ -209,7 +214,8 @@ mod tests {
     #[case(Region, &["eu-west-1", "us-gov-west-1", "eusc-de-east-1", "us-isob-east-1"], &["x", "http://", "EU-WEST-1", "-"])]
     #[case(Flag, &["true", "False"], &["x", "1", "yes"])]
     #[case(AtLeast(1), &["1", "30"], &["0", "-1", "x"])]
-    #[case(OneOf(&["standard", "adaptive"]), &["standard", "Adaptive"], &["legacy", "x"])]
+    #[case(AnyProxy, &["http://proxy:1", "socks5h://127.0.0.1:1080"], &["x", "http://"])]
+    #[case(RETRY_MODES, &["standard", "Adaptive", "legacy"], &["x"])]
     #[case(RoleArn, &["arn:aws-cn:iam::111122223333:role/x"], &["x", "http://", "arn:aws:iam::1:user/x"])]
     #[case(UrlPath, &["/v2/credentials"], &["x", "http://"])]
     #[case(File, &["/dev/null"], &["/nonexistent", "x"])]

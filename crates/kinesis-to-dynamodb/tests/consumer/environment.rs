@@ -1,6 +1,6 @@
 //! What surrounds the program: the rules that hold for the scaler, too.
 
-use test_support::{Program, environment};
+use test_support::{Company, Program, Signal, environment, ipv6};
 
 fn consumer() -> Program {
     [
@@ -20,4 +20,70 @@ fn consumer() -> Program {
 #[tokio::test]
 async fn every_variable_is_unset_right_or_named() {
     environment::every_variable_is_unset_right_or_named(consumer()).await;
+}
+
+#[tokio::test]
+async fn it_asks_by_the_proxy() {
+    let company = Company::start().await;
+    let process = company
+        .program(consumer())
+        .env("LOG_FORMAT", "json")
+        .start();
+    process.logged("\"consuming\"").await;
+    process.signal(Signal::TERM);
+    let log = process.stop().await;
+    let hosts = [
+        "dynamodb.us-east-1.amazonaws.com",
+        "kinesis.us-east-1.amazonaws.com",
+    ];
+    company.asked(&hosts, &log);
+    assert!(
+        log.contains("by way of a proxy") && log.contains("HTTPS_PROXY"),
+        "{log}"
+    );
+}
+
+#[tokio::test]
+async fn authorities_are_found() {
+    let company = Company::start().await;
+    company.authorities(consumer(), "consuming").await;
+}
+
+#[tokio::test]
+async fn fips_and_dual_stack_are_for_all_of_its_hosts() {
+    let company = Company::start().await;
+    let token = "web-identity-token";
+    company
+        .kinesis
+        .identities()
+        .require_web_identity_token(token);
+    let program = company
+        .program(consumer())
+        .without("AWS_ACCESS_KEY_ID")
+        .env("AWS_ROLE_ARN", "arn:aws:iam::111122223333:role/consumer")
+        .env("AWS_WEB_IDENTITY_TOKEN_FILE", company.file("token", token))
+        .env("AWS_USE_FIPS_ENDPOINT", "true")
+        .env("AWS_USE_DUALSTACK_ENDPOINT", "true");
+    let process = program.start();
+    process.logged("consuming").await;
+    let log = process.stop().await;
+    let hosts = ["dynamodb-fips", "kinesis-fips", "sts-fips"];
+    company.asked(&hosts.map(|it| format!("{it}.us-east-1.api.aws")), &log);
+}
+
+#[tokio::test]
+async fn its_admin_port_is_reached_where_there_is_ipv6_alone() {
+    let env = [
+        ("AWS_REGION", "us-east-1"),
+        ("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"),
+        ("AWS_SECRET_ACCESS_KEY", "very-secret"),
+        // Nobody listens there: it goes on asking until it is stopped.
+        ("AWS_ENDPOINT_URL", "http://[::1]:9"),
+        ("AWS_MAX_ATTEMPTS", "30"),
+    ];
+    let program = consumer().without("ADMIN");
+    let program = env
+        .iter()
+        .fold(program, |it, (name, value)| it.env(name, value));
+    ipv6::alone("its_admin_port_is_reached", program, "9090", "/livez").await;
 }

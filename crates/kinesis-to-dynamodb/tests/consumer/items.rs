@@ -218,12 +218,10 @@ async fn throttling_and_lost_answers_are_waited_out() {
 #[tokio::test]
 async fn a_write_that_is_denied_is_told_and_goes_on_when_it_is_allowed() {
     let world = World::tutorial(1).await;
-    world.dynamodb.faults().inject_on(
-        TABLE,
-        "PutItem",
-        Fault::aws("AccessDeniedException", "injected"),
-        2,
-    );
+    world
+        .dynamodb
+        .faults()
+        .inject_on(TABLE, "PutItem", Fault::access_denied(), 2);
     world.put("ann", r#"{"v":1}"#).await;
     let consumer = world.consumer("pod-1").start();
     let line = consumer.logged("batch failed").await;

@@ -94,10 +94,14 @@ async fn what_is_denied_is_told_with_the_policy_that_allows_it() {
         .embedded
         .faults()
         .inject("ListShards", Fault::access_denied(), FOREVER);
+    let table = "arn:aws:dynamodb:us-east-1:111122223333:table/users";
     world.dynamodb.faults().inject_on(
         TABLE,
         "DescribeTable",
-        Fault::aws("AccessDeniedException", "injected"),
+        Fault::aws(
+            "AccessDeniedException",
+            format!("{NOT_AUTHORIZED}: dynamodb:DescribeTable on resource: {table} because no identity-based policy allows the dynamodb:DescribeTable action"),
+        ),
         FOREVER,
     );
     refuses(
@@ -108,10 +112,39 @@ async fn what_is_denied_is_told_with_the_policy_that_allows_it() {
             "\"kinesis:ListShards\",\"kinesis:GetShardIterator\",\"kinesis:GetRecords\"",
             "arn:aws:kinesis:us-east-1:*:stream/orders",
             "\"dynamodb:DescribeTable\",\"dynamodb:PutItem\"",
-            "arn:aws:dynamodb:us-east-1:*:table/users",
+            table,
         ],
     )
     .await;
+}
+
+const NOT_AUTHORIZED: &str =
+    "User: arn:aws:sts::111122223333:assumed-role/consumer/1 is not authorized to perform";
+
+/// AWS's own words, which no emulator says: where no statement helps, none is told.
+#[tokio::test]
+async fn what_a_statement_would_not_mend_is_told_as_that() {
+    let stream = "arn:aws:kinesis:us-east-1:111122223333:stream/orders";
+    for (why, wanted) in [
+        (
+            " with an explicit deny in a service control policy",
+            "the organization's administrators must change it",
+        ),
+        (
+            " because no VPC endpoint policy allows the kinesis:ListShards action",
+            "the endpoint's owner must change it",
+        ),
+        ("", "AWS does not say what denies kinesis:ListShards"),
+    ] {
+        let world = World::tutorial(1).await;
+        let message = format!("{NOT_AUTHORIZED}: kinesis:ListShards on resource: {stream}{why}");
+        let fault = Fault::aws("AccessDeniedException", &message);
+        world.embedded.faults().inject("ListShards", fault, FOREVER);
+        let (code, log) = world.consumer("pod-1").run().await;
+        assert_eq!(code, 1, "{log}");
+        assert!(log.contains(&message) && log.contains(wanted), "{log}");
+        assert!(!log.contains("put-role-policy"), "{log}");
+    }
 }
 
 #[tokio::test]
@@ -121,7 +154,7 @@ async fn a_lease_table_that_is_denied_is_told() {
         world.dynamodb.faults().inject_on(
             support::APPLICATION,
             operation,
-            Fault::aws("AccessDeniedException", "injected"),
+            Fault::access_denied(),
             FOREVER,
         );
     }
@@ -205,13 +238,26 @@ async fn settings_that_are_missing_or_wrong_are_told() {
         assert_eq!(code, 2, "{log}");
         assert!(log.contains(wanted), "{log}");
     }
-    let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = taken.local_addr().unwrap().to_string();
-    refuses(
-        world.consumer("pod-1").with("ADMIN", &address),
-        &["ADMIN", &address],
-    )
-    .await;
+}
+
+#[tokio::test]
+async fn a_second_consumer_on_one_machine_is_told_the_flag_once() {
+    let world = World::tutorial(1).await;
+    let first = world.consumer("pod-1").start();
+    let line: serde_json::Value = serde_json::from_str(&first.logged("admin port").await).unwrap();
+    let address = line["address"].as_str().unwrap();
+    let (code, log) = world.consumer("pod-2").with("ADMIN", address).run().await;
+    assert_eq!(code, 1, "{log}");
+    assert_eq!(log.matches("--admin").count(), 1, "{log}");
+    assert!(log.contains("--admin 127.0.0.1:0"), "{log}");
+    let second = world
+        .consumer("pod-2")
+        .with("ADMIN", address)
+        .argument("--admin=127.0.0.1:0")
+        .start();
+    second.consuming().await;
+    second.stop().await;
+    first.stop().await;
 }
 
 #[tokio::test]

@@ -1,0 +1,155 @@
+use std::path::Path;
+
+use aws_config::{BehaviorVersion, Region};
+use embedded_kinesis::{Config, EmbeddedKinesis};
+
+use super::*;
+use crate::failure::told;
+
+const ROLE: &str = "arn:aws:iam::111122223333:role/pod";
+
+/// A chain in an environment of these variables alone. STS and the pod's endpoint are embedded; there
+/// is no instance.
+async fn chain(sts: &EmbeddedKinesis, variables: &[(&str, &str)]) -> Chain {
+    let disabled = [("AWS_EC2_METADATA_DISABLED", "true")];
+    let variables = variables.iter().chain(&disabled);
+    let variables = variables.map(|(name, value)| ((*name).into(), (*value).into()));
+    let config = SdkConfig::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::from_static("us-east-1"))
+        .endpoint_url(sts.endpoint())
+        .build();
+    Chain {
+        environment: Environment::of(variables.collect()).await,
+        config,
+        instance: imds::Client::builder()
+            .endpoint("http://127.0.0.1:9")
+            .unwrap()
+            .max_attempts(1)
+            .build(),
+        attempt_timeout: None,
+    }
+}
+
+async fn sts() -> EmbeddedKinesis {
+    EmbeddedKinesis::start(Config::default()).await.unwrap()
+}
+
+fn file(directory: &Path, name: &str, text: &str) -> String {
+    let path = directory.join(name);
+    fs::write(&path, text).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+async fn key(sts: &EmbeddedKinesis, variables: &[(&str, &str)]) -> String {
+    let found = chain(sts, variables).await.provide_credentials().await;
+    found.unwrap().access_key_id().to_owned()
+}
+
+async fn why(sts: &EmbeddedKinesis, variables: &[(&str, &str)]) -> String {
+    let chain = chain(sts, variables).await;
+    let mut whys = Vec::new();
+    // What is wrong stays the same, and so does what is said of it.
+    for _ in 0..2 {
+        let error = chain.provide_credentials().await.unwrap_err();
+        whys.push(told(&error));
+    }
+    assert_eq!(whys[0], whys[1]);
+    whys.swap_remove(0)
+}
+
+#[tokio::test]
+async fn the_first_that_has_some_wins() {
+    let sts = sts().await;
+    let directory = tempfile::tempdir().unwrap();
+    let token = file(directory.path(), "token", "web\n");
+    sts.identities().require_web_identity_token("web");
+    let profile = file(
+        directory.path(),
+        "credentials",
+        "[default]\naws_access_key_id = PROFILE\naws_secret_access_key = s\n[other]\naws_access_key_id = \
+         OTHER\naws_secret_access_key = s\n",
+    );
+    let irsa = [
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", &*token),
+        ("AWS_ROLE_ARN", ROLE),
+    ];
+    let file = ("AWS_SHARED_CREDENTIALS_FILE", &*profile);
+    let keys = [
+        ("AWS_ACCESS_KEY_ID", "KEYS"),
+        ("AWS_SECRET_ACCESS_KEY", "s"),
+    ];
+    assert_eq!(
+        key(&sts, &[&irsa[..], &[file], &keys].concat()).await,
+        "KEYS"
+    );
+    assert_eq!(key(&sts, &[&irsa[..], &[file]].concat()).await, "PROFILE");
+    assert_eq!(key(&sts, &[file, ("AWS_PROFILE", "other")]).await, "OTHER");
+    let half = [
+        ("AWS_ACCESS_KEY_ID", "KEYS"),
+        ("AWS_SECRET_ACCESS_KEY", " "),
+    ];
+    assert_eq!(key(&sts, &[&half[..], &[file]].concat()).await, "PROFILE");
+    assert!(key(&sts, &irsa).await.starts_with("ASIA"));
+}
+
+#[tokio::test]
+async fn a_token_is_read_anew_each_time() {
+    let sts = sts().await;
+    let directory = tempfile::tempdir().unwrap();
+    let token = file(directory.path(), "token", "first");
+    let irsa = [
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", &*token),
+        ("AWS_ROLE_ARN", ROLE),
+    ];
+    let chain = chain(&sts, &irsa).await;
+    for text in ["first", "second"] {
+        sts.identities().require_web_identity_token(text);
+        file(directory.path(), "token", text);
+        let found = chain.provide_credentials().await.unwrap();
+        assert!(found.expiry().is_some());
+    }
+}
+
+#[tokio::test]
+async fn a_profile_that_was_meant_to_give_some_is_the_cause() {
+    let sts = sts().await;
+    let directory = tempfile::tempdir().unwrap();
+    for (text, wanted) in [
+        ("[default]\nrole_arn = r\nsource_profile = gone\n", "gone"),
+        (
+            "[default]\ncredential_process = false\n",
+            "the profile default gave none",
+        ),
+    ] {
+        let config = file(directory.path(), "config", text);
+        let told = why(&sts, &[("AWS_CONFIG_FILE", &config)]).await;
+        assert!(told.contains(wanted), "{told}");
+        assert!(!told.contains("already taken"), "{told}");
+    }
+    let config = file(
+        directory.path(),
+        "config",
+        "[default]\nregion = eu-west-1\n",
+    );
+    let told = why(&sts, &[("AWS_CONFIG_FILE", &config)]).await;
+    assert!(
+        told.contains("no credentials found in the environment"),
+        "{told}"
+    );
+}
+
+#[tokio::test]
+async fn sts_that_refuses_ends_the_search() {
+    let sts = sts().await;
+    sts.identities().deny_role(ROLE);
+    let directory = tempfile::tempdir().unwrap();
+    let token = file(directory.path(), "token", "web");
+    let irsa = [
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", &*token),
+        ("AWS_ROLE_ARN", ROLE),
+    ];
+    let chain = chain(&sts, &irsa).await;
+    let error = chain.provide_credentials().await.unwrap_err();
+    assert!(told(&error).contains("AccessDenied"), "{error:?}");
+}
