@@ -19,6 +19,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use kinesis_edge::{
     ClientSettings, Connection, ConnectionSettings, Failure, Gate, KinesisClient,
     SharedCredentialsProvider, Table,
@@ -172,6 +173,11 @@ impl Client {
         // Made for each scan: connections and credentials are the SDK's, and kept.
         let dynamodb = self.with(|sdk| sdk.connection.dynamodb(endpoint)).await;
         Table::new(dynamodb, &table.name).behind(self.gate())
+    }
+
+    /// AWS's own time, by its last answer to this client.
+    pub(crate) async fn aws_time(&self) -> Option<Timestamp> {
+        self.with(|sdk| sdk.connection.clock().now()).await
     }
 
     /// The ARN of the identity that asks.

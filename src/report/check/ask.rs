@@ -29,6 +29,7 @@ use crate::{
         Measure, ScaleOn, Stream, StreamSource, Trigger, Work, given::FROM_ENV, policy::Policy,
         understood::understood,
     },
+    watch::SECOND_LOOK,
 };
 
 /// Fetches of shards behind empty pages, one a second, before they are left undecided.
@@ -161,11 +162,16 @@ async fn fetch_application(
     };
     for _ in 1..FETCHES {
         let snapshot = fetcher.fetch(request).await.map_err(Arc::new)?;
-        if !snapshot.lag.as_ref().is_some_and(|lag| lag.under_way) {
+        let lag = snapshot.lag.as_ref();
+        if lag.is_some() && snapshot.is_first_look {
+            // Whether the owners of leases live is seen by their renewals.
+            sleep(SECOND_LOOK).await;
+        } else if lag.is_some_and(|lag| lag.under_way) {
+            request.quick = true;
+            sleep(Duration::from_secs(1)).await;
+        } else {
             return Ok(snapshot);
         }
-        request.quick = true;
-        sleep(Duration::from_secs(1)).await;
     }
     Ok(fetcher.fetch(request).await.map_err(Arc::new)?)
 }
