@@ -35,7 +35,6 @@ use self::{decider::Decider, demand::Demand, verdict::not_yet};
 pub use self::{
     state::{Facts, Snapshot, State},
     table::{Table, Watched, Watcher},
-    task::SECOND_LOOK,
 };
 use crate::{
     config::AwsConfig,
@@ -55,6 +54,8 @@ use crate::{
 pub struct Pace {
     /// Between two fetches of one source.
     pub refresh: Duration,
+    /// Between the first two looks at a lease table with owners, which show who of them lives.
+    pub second_look: Duration,
     /// Between two fetches for a first record where all is read, while a push stream waits for it.
     pub idle_refresh: Duration,
     /// How long the last good answer may stand in for a failed refresh.
@@ -71,6 +72,8 @@ impl From<&AwsConfig> for Pace {
     fn from(config: &AwsConfig) -> Self {
         Self {
             refresh: config.refresh,
+            // KCL renews every 3.3 s.
+            second_look: Duration::from_secs(5).min(config.refresh),
             idle_refresh: Duration::from_secs(5).min(config.refresh),
             max_stale: config.max_stale,
             first_answer: Duration::from_secs(2),

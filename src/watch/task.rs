@@ -32,9 +32,6 @@ const FIRST_BACKOFF: Duration = Duration::from_secs(1);
 /// Shards without a verdict are asked again after this, a little earlier than each may be.
 const UNDECIDED_PAUSE: Duration = Duration::from_secs(3);
 
-/// The second look at a lease table, which shows who of its owners lives. KCL renews every 3.3 s.
-pub const SECOND_LOOK: Duration = Duration::from_secs(5);
-
 /// A watcher that fetches on demand looks so often whether it is still wanted.
 const IS_WANTED: Duration = Duration::from_secs(60);
 
@@ -82,17 +79,17 @@ impl<W: Watched> Watch<W> {
                     Instant::now() + jittered(self.backoff(failures))
                 }
             };
-            let waited = async {
+            let wanted = async {
                 tokio::select! {
-                    () = sleep_until(wait) => {}
-                    () = demand.more.notified() => {}
+                    () = sleep_until(wait) => false,
+                    () = demand.more.notified() => true,
                 }
             };
-            self.decider.meanwhile(waited).await;
+            let is_wanted = self.decider.meanwhile(wanted).await;
             if self.end_if_idle() {
                 return;
             }
-            if self.decider.rest() && !self.is_wanted_again().await {
+            if !is_wanted && self.decider.rest() && !self.is_wanted_again().await {
                 return;
             }
         }
@@ -116,7 +113,7 @@ impl<W: Watched> Watch<W> {
     fn pause_before_whole(&self, snapshot: &W::Snapshot) -> Duration {
         let application = snapshot.facts().application;
         match application.is_some_and(|it| it.is_first_look) {
-            true => SECOND_LOOK.min(self.pace.refresh),
+            true => self.pace.second_look,
             false => self.pace.refresh,
         }
     }
