@@ -101,7 +101,9 @@ impl ApplicationFetcher {
         let leases_found = found.is_some();
         let mut leases = found.unwrap_or_default();
         self.log_malformed(&leases.malformed);
-        self.refuse_an_older_stream(&shards, &leases.leases)?;
+        if let Some(error) = self.error_of_an_older_stream(&shards, &leases.leases) {
+            return Err(error);
+        }
         let known = readability(&shards, &leases.leases, InitialPosition::TrimHorizon)
             .map_err(|raced| self.raced_a_reshard(&raced.to_string()))?;
         // A stream has open shards, and each can be read or waits for one that can.
@@ -222,22 +224,19 @@ impl ApplicationFetcher {
 
     /// Where a lease was finished, or is ahead, before its shard began, the stream was deleted and
     /// made anew. One list may lag behind a reshard, two in a row do not; neither is an answer.
-    fn refuse_an_older_stream(
+    fn error_of_an_older_stream(
         &mut self,
         shards: &[Shard],
         leases: &[Lease],
-    ) -> Result<(), SourceError> {
+    ) -> Option<SourceError> {
         let shard = open_but_finished(leases, shards).or_else(|| recreated(leases, shards));
-        let Some(shard) = shard else {
-            self.older = 0;
-            return Ok(());
-        };
-        self.older += 1;
+        self.older = if shard.is_some() { self.older + 1 } else { 0 };
+        let shard = shard?;
         if self.older < 2 {
             let message = format!("the lease of {shard} does not fit the shard");
-            return Err(self.raced_a_reshard(&message));
+            return Some(self.raced_a_reshard(&message));
         }
-        Err(self.failure(
+        Some(self.failure(
             "StreamMadeAnew",
             &format!("the lease of {shard} is of an older stream of this name"),
             "Let the application start with a new lease table, or another name: with this one it would skip records",
