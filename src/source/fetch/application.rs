@@ -271,7 +271,8 @@ impl Listed {
     }
 }
 
-/// Shards of which only looking on from outside says what counts, and since when all of it is known.
+/// Shards of which only looking on from outside says what counts, and since when all of that is
+/// known.
 fn known_since(shards: &[ShardSnapshot]) -> Option<(usize, Timestamp)> {
     let probes = shards.iter().filter_map(|shard| shard.probe.as_ref());
     let since: Vec<_> = probes.filter_map(|probe| probe.counted_since).collect();
