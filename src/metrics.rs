@@ -35,6 +35,10 @@ pub struct Metrics {
     readable_shards: Family<ApplicationLabels, Gauge>,
     unread_shards: Family<ApplicationLabels, Gauge>,
     oldest_unread: Family<ApplicationLabels, Gauge<f64, AtomicU64>>,
+    undecided_shards: Family<ApplicationLabels, Gauge>,
+    oldest_verdict: Family<ApplicationLabels, Gauge<f64, AtomicU64>>,
+    standing_shards: Family<ApplicationLabels, Gauge>,
+    orphaned_shards: Family<ApplicationLabels, Gauge>,
     shard_oldest_unread: Family<ApplicationLabels, Gauge<f64, AtomicU64>>,
     /// Push streams that are open.
     pub push_streams: Gauge,
@@ -64,10 +68,19 @@ pub struct ApplicationGauges {
 /// What is known of an application's unread records.
 #[derive(Clone, Debug, Default)]
 pub struct Unread {
-    /// Shards with unread records.
-    pub shards: usize,
-    /// The age of the oldest of them, zero where all is read.
-    pub oldest: Duration,
+    /// Shards with unread records; `None`: not known of each.
+    pub shards: Option<usize>,
+    /// The age of the oldest record known to be unread, zero where all is read; `None`: of no shard
+    /// is anything known.
+    pub oldest: Option<Duration>,
+    /// Shards of which it is not known whether they have unread records.
+    pub undecided: usize,
+    /// The age of the oldest verdict that stands in because probes fail, zero where none does.
+    pub oldest_verdict: Duration,
+    /// Shards whose checkpoints stand still in an outage.
+    pub standing: usize,
+    /// Shards with work that nobody takes although pods run.
+    pub orphans: usize,
     /// How often a probe of a shard brought what.
     pub probes: [(&'static str, u64); 5],
     /// The age of each shard's oldest unread record, where it has one; empty unless shards are
@@ -157,6 +170,27 @@ impl Metrics {
                 "Age of an application's oldest unread record; 0 where all is read",
                 Family::default(),
             ),
+            undecided_shards: count(
+                r,
+                "undecided_shards",
+                "Readable shards of which it is not known whether they have unread records",
+            ),
+            oldest_verdict: seconds(
+                r,
+                "oldest_verdict_age",
+                "Age of the oldest verdict on a shard that stands in because probes fail; 0 where none does",
+                Family::default(),
+            ),
+            standing_shards: count(
+                r,
+                "outage_shards",
+                "Shards whose checkpoints stand still in an outage; 0 where there is none",
+            ),
+            orphaned_shards: count(
+                r,
+                "orphaned_shards",
+                "Shards with unread records that nobody takes although pods run",
+            ),
             shard_oldest_unread: seconds(
                 r,
                 "shard_oldest_unread_age",
@@ -197,6 +231,10 @@ impl Metrics {
         self.readable_shards.clear();
         self.unread_shards.clear();
         self.oldest_unread.clear();
+        self.undecided_shards.clear();
+        self.oldest_verdict.clear();
+        self.standing_shards.clear();
+        self.orphaned_shards.clear();
         self.shard_oldest_unread.clear();
         self.probes.clear();
         for application in applications {
@@ -220,12 +258,26 @@ impl Metrics {
                 .get_or_create(&labels)
                 .set(number(readable));
             let Some(unread) = unread else { continue };
-            self.unread_shards
-                .get_or_create(&labels)
-                .set(number(unread.shards));
-            self.oldest_unread
-                .get_or_create(&labels)
-                .set(unread.oldest.as_secs_f64());
+            let shards = [
+                (&self.unread_shards, unread.shards),
+                (&self.undecided_shards, Some(unread.undecided)),
+                (&self.standing_shards, Some(unread.standing)),
+                (&self.orphaned_shards, Some(unread.orphans)),
+            ];
+            for (gauge, count) in shards {
+                if let Some(count) = count {
+                    gauge.get_or_create(&labels).set(number(count));
+                }
+            }
+            let ages = [
+                (&self.oldest_unread, unread.oldest),
+                (&self.oldest_verdict, Some(unread.oldest_verdict)),
+            ];
+            for (gauge, age) in ages {
+                if let Some(age) = age {
+                    gauge.get_or_create(&labels).set(age.as_secs_f64());
+                }
+            }
             for (outcome, count) in unread.probes {
                 self.probes
                     .get_or_create(&with("outcome", outcome))

@@ -6,6 +6,8 @@
 //!                     │                  └─ nobody asked for long ─▶ ended
 //!                     └─▶ failed ── backoff, at most refresh ─▶ fetching …
 //! ```
+//!
+//! An application that no worker runs for is fetched when somebody asks, instead of every refresh.
 
 mod decider;
 mod demand;
@@ -38,7 +40,7 @@ use crate::{
     config::AwsConfig,
     decision::{
         answer::{Answer, Question, answer_application, answer_open_shards},
-        memories::{Memories, settings},
+        memories::{Decisions, Memories, settings},
         record::Recorder,
     },
     error::Error,
@@ -52,6 +54,8 @@ use crate::{
 pub struct Pace {
     /// Between two fetches of one source.
     pub refresh: Duration,
+    /// Between the first two looks at a lease table with owners, which show who of them lives.
+    pub second_look: Duration,
     /// Between two fetches for a first record where all is read, while a push stream waits for it.
     pub idle_refresh: Duration,
     /// How long the last good answer may stand in for a failed refresh.
@@ -68,6 +72,8 @@ impl From<&AwsConfig> for Pace {
     fn from(config: &AwsConfig) -> Self {
         Self {
             refresh: config.refresh,
+            // KCL renews every 3.3 s.
+            second_look: Duration::from_secs(5).min(config.refresh),
             idle_refresh: Duration::from_secs(5).min(config.refresh),
             max_stale: config.max_stale,
             first_answer: Duration::from_secs(2),
@@ -118,10 +124,13 @@ impl Watchers {
         let give_up = Instant::now() + self.pace.first_answer;
         loop {
             changes.mark_unchanged();
-            match self.current(trigger) {
+            match self.known_answer(trigger, true) {
                 Some(answer) => return answer,
                 None if matches!(timeout_at(give_up, changes.changed()).await, Ok(Ok(()))) => {}
-                None => return Err(not_yet(&trigger.stream)),
+                None => {
+                    let last = self.known_answer(trigger, false);
+                    return last.unwrap_or_else(|| Err(not_yet(&trigger.stream)));
+                }
             }
         }
     }
@@ -129,18 +138,23 @@ impl Watchers {
     /// The answer for a trigger from what is known now, without asking for it; `None`: nothing is
     /// known.
     pub fn current(&self, trigger: &Trigger) -> Option<Result<Answer, Error>> {
+        self.known_answer(trigger, false)
+    }
+
+    /// The same; `newest`: not while something newer is being fetched because somebody asked.
+    fn known_answer(&self, trigger: &Trigger, newest: bool) -> Option<Result<Answer, Error>> {
         let stream = &trigger.stream;
         let work = match &trigger.scale_on {
             ScaleOn::OpenShards { activation } => {
                 let state = self.known(stream)?;
-                let snapshot = state.verdict(stream, &self.pace)?;
+                let snapshot = state.verdict(stream, &self.pace, newest)?;
                 return Some(snapshot.map(|seen| answer_open_shards(seen, *activation)));
             }
             ScaleOn::Application(work) => work,
         };
         let application = work.application(stream);
         let state = self.known(&application)?;
-        let snapshot = match state.verdict(&application, &self.pace)? {
+        let snapshot = match state.verdict(&application, &self.pace, newest)? {
             Ok(snapshot) => snapshot,
             Err(error) => return Some(Err(error)),
         };
@@ -179,12 +193,13 @@ impl Watchers {
         Some(state)
     }
 
-    /// What is known of every application now.
-    pub fn applications(&self) -> Vec<(ApplicationSource, Arc<ApplicationSnapshot>)> {
+    /// What is known of every application now, and decided.
+    pub fn applications(&self) -> Vec<(ApplicationSource, Arc<ApplicationSnapshot>, Decisions)> {
         let table = lock(&self.table);
         let known = table.applications.iter().filter_map(|(source, watcher)| {
             let state = lock(&watcher.state);
-            Some((source.clone(), Arc::clone(state.standing(&self.pace)?)))
+            let snapshot = Arc::clone(state.standing(&self.pace)?);
+            Some((source.clone(), snapshot, state.decisions.clone()))
         });
         known.collect()
     }
@@ -233,6 +248,9 @@ impl Watchers {
         let known = W::watchers(&mut table).get_mut(source);
         if let Some(watcher) = known {
             watcher.demand.ask(settings);
+            if lock(&watcher.state).ask(&self.pace) {
+                watcher.demand.more.notify_one();
+            }
             if watcher.task.is_finished() {
                 // It panicked: an ended one is not in the table. What it learned still holds.
                 let state = Arc::clone(&watcher.state);
@@ -265,6 +283,7 @@ impl Watchers {
                 demand: Arc::clone(demand),
                 memories: Memories::default(),
                 recorder: self.recorder.clone(),
+                max_stale: self.pace.max_stale,
                 state: Arc::clone(&state),
                 changes: sender,
             },

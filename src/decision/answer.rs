@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use right_sizing::{Decision, Settings};
+use right_sizing::{Decision, Unknown};
 
 use super::{
     memories::{self, Decisions},
@@ -56,7 +56,8 @@ pub fn answer_open_shards(snapshot: &StreamSnapshot, activation: i64) -> Answer 
 /// decision of a memory that begins with this snapshot.
 ///
 /// # Errors
-/// The snapshot does not say it for certain: never a partial count, never a made-up zero.
+/// The snapshot does not say it: never a made-up zero, and of a part of the shards a lower bound
+/// that holds what runs at most.
 pub fn answer_application(
     question: &Question<'_>,
     snapshot: &ApplicationSnapshot,
@@ -153,42 +154,52 @@ impl Question<'_> {
                 self.work.table.as_asked()
             )));
         };
-        if let Some(failure) = &lag.failure
-            && (failure.is_certain()
-                || failure.since.elapsed() > self.max_stale
-                || lag.undecided > 0)
-        {
-            return Err(Error::Source(Arc::clone(&failure.error)));
+        if snapshot.is_first_look {
+            return Err(Error::NotYet(format!(
+                "{} was looked at once, which does not tell who of its owners lives: ask again in a few seconds",
+                self.work.table.name
+            )));
         }
-        let decide = |settings: Settings| match decisions.get(&settings) {
-            Some(decision) => Some(Arc::clone(decision)),
-            None => Some(memories::decide_first(settings, &observe(snapshot)?)),
+        if let Some(unknown) = decisions.unknown() {
+            return Err(self.unknown(unknown, snapshot, lag));
+        }
+        let Some(settings) = memories::settings_of_work(self.work, self.shard_count) else {
+            return Err(Error::NotYet("lag is not measured".to_owned()));
         };
-        let settings = memories::settings_of_work(self.work, self.shard_count);
-        let Some(decision) = settings.filter(|_| lag.undecided == 0).and_then(decide) else {
-            return Err(self.undecided(snapshot, lag));
+        let decision = match decisions.get(&settings) {
+            Some(decision) => Arc::clone(decision),
+            None => match observe(snapshot, self.max_stale) {
+                Some(Ok(observation)) => memories::decide_first(settings, &observation),
+                Some(Err(unknown)) => return Err(self.unknown(unknown, snapshot, lag)),
+                None => return Err(Error::NotYet(format!("{stream} is being asked: ask again"))),
+            },
         };
+        let latest = lag.latest.map_or_else(String::new, |(shards, since)| {
+            format!("; {shards} at LATEST without a checkpoint: known since {since:.0}")
+        });
         Ok(Answer {
             value: self
                 .shard_count
                 .saturating_mul(i64::from(decision.replicas)),
             active: decision.active,
-            reason: decision.reason.to_string(),
+            reason: format!("{}{latest}", decision.reason),
             decision: Some(decision),
         })
     }
 
-    fn undecided(&self, snapshot: &ApplicationSnapshot, lag: &Lag) -> Error {
-        let all = snapshot.readable().count();
+    /// Why nothing can be said: what probes failed with, else what is not known.
+    fn unknown(&self, unknown: Unknown, snapshot: &ApplicationSnapshot, lag: &Lag) -> Error {
+        if let Some(failure) = &lag.failure {
+            return Error::Source(Arc::clone(&failure.error));
+        }
+        let stream = &self.stream.stream;
         let first = snapshot.readable().find(|shard| shard.verdict().is_none());
         let first = first.map_or_else(String::new, |shard| {
             let why = shard.probe.as_ref().map_or("not asked yet", |it| &it.why);
             format!(" ({}: {why})", shard.id)
         });
         Error::NotYet(format!(
-            "{} of {all} readable shards of {} are known to have unread records or none; the others are being asked{first}: ask again",
-            all - lag.undecided.min(all),
-            self.stream.stream
+            "{stream}: {unknown}{first}; they are being asked: ask again"
         ))
     }
 }

@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use right_sizing::{Decision, Observation, Settings, State};
+use right_sizing::{Decision, Observation, Settings, State, Unknown};
 
 use crate::trigger::{Measure, ScaleOn, Trigger, Work};
 
@@ -33,24 +33,50 @@ pub(super) fn settings_of_work(work: &Work, shard_count: i64) -> Option<Settings
 
 /// What is decided of one snapshot, by settings.
 #[derive(Clone, Debug, Default)]
-pub struct Decisions(Vec<(Settings, Arc<Decision>)>);
+pub struct Decisions {
+    by_settings: Vec<(Settings, Arc<Decision>)>,
+    /// Why nothing can be decided of it; the decisions are of an earlier one then.
+    unknown: Option<Unknown>,
+}
 
 impl Decisions {
     /// The decision with these settings, where it was made.
     pub fn get(&self, settings: &Settings) -> Option<&Arc<Decision>> {
-        let mut all = self.0.iter();
+        let mut all = self.by_settings.iter();
         all.find_map(|(its, decision)| (its == settings).then_some(decision))
     }
 
     /// The settings that were decided with.
     pub fn settings(&self) -> impl Iterator<Item = &Settings> {
-        self.0.iter().map(|(settings, _)| settings)
+        self.by_settings.iter().map(|(settings, _)| settings)
+    }
+
+    /// All of them.
+    pub fn all(&self) -> impl Iterator<Item = &Decision> {
+        self.by_settings.iter().map(|(_, decision)| &**decision)
+    }
+
+    /// Why nothing can be decided now, if so.
+    pub fn unknown(&self) -> Option<Unknown> {
+        self.unknown
+    }
+
+    /// The same, while nothing can be decided.
+    #[must_use]
+    pub fn while_unknown(&self, unknown: Unknown) -> Self {
+        Self {
+            by_settings: self.by_settings.clone(),
+            unknown: Some(unknown),
+        }
     }
 }
 
 impl FromIterator<(Settings, Arc<Decision>)> for Decisions {
     fn from_iter<T: IntoIterator<Item = (Settings, Arc<Decision>)>>(decisions: T) -> Self {
-        Self(decisions.into_iter().collect())
+        Self {
+            by_settings: decisions.into_iter().collect(),
+            unknown: None,
+        }
     }
 }
 

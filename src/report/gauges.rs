@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use right_sizing::Decision;
 
 use crate::{
+    decision::memories::Decisions,
     metrics::{ApplicationGauges, Unread},
-    source::snapshot::ApplicationSnapshot,
+    source::snapshot::{ApplicationSnapshot, ShardSnapshot},
     trigger::ApplicationSource,
 };
 
@@ -14,20 +16,26 @@ use crate::{
 pub fn gauges(
     source: &ApplicationSource,
     application: &ApplicationSnapshot,
+    decisions: &Decisions,
     now: Timestamp,
     by_shard: bool,
 ) -> ApplicationGauges {
     let ages = || {
-        application.readable().filter_map(|shard| {
-            let age = now.duration_since(shard.unread_since()?);
-            // The clocks may differ by seconds.
-            Some((&shard.id, age.try_into().unwrap_or(Duration::ZERO)))
-        })
+        let unread = |shard: &'_ ShardSnapshot| Some((shard.id.clone(), shard.unread_since()?));
+        let unread = application.readable().filter_map(unread);
+        unread.map(|(id, since)| (id, application.age(since, now)))
     };
-    // Never a partial number.
-    let unread = application.decided_lag().map(|lag| Unread {
-        shards: ages().count(),
-        oldest: ages().map(|(_, age)| age).max().unwrap_or_default(),
+    let unread = application.known_lag().map(|lag| Unread {
+        // Of all shards or none: a lower bound would be taken for the number.
+        shards: (lag.undecided == 0).then(|| ages().count()),
+        oldest: (lag.undecided < application.readable().count())
+            .then(|| ages().map(|(_, age)| age).max().unwrap_or_default()),
+        undecided: lag.undecided,
+        oldest_verdict: oldest_verdict(application, now),
+        standing: most(decisions, |it| {
+            it.outage.as_ref().map_or(0, |outage| outage.standing)
+        }),
+        orphans: most(decisions, |it| it.orphans),
         probes: lag.probes.by_outcome(),
         by_shard: ages()
             .filter(|_| by_shard)
@@ -41,4 +49,17 @@ pub fn gauges(
         readable: application.readable().count(),
         unread,
     }
+}
+
+/// How old the oldest verdict is that stands in because probes fail.
+fn oldest_verdict(application: &ApplicationSnapshot, now: Timestamp) -> Duration {
+    let probes = application.readable().filter_map(|it| it.probe.as_ref());
+    let oldest = probes.filter_map(|probe| probe.as_of).min();
+    let age = oldest.map(|as_of| now.duration_since(as_of));
+    age.and_then(|age| age.try_into().ok()).unwrap_or_default()
+}
+
+/// Of settings that differ, the worst.
+fn most(decisions: &Decisions, shards: impl Fn(&Decision) -> u32) -> usize {
+    decisions.all().map(shards).max().unwrap_or(0) as usize
 }

@@ -73,9 +73,9 @@ pub async fn serve(
 async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
     let now = Timestamp::now();
     let applications = admin.watchers.applications();
-    let all = applications
-        .iter()
-        .map(|(source, application)| gauges(source, application, now, admin.per_shard));
+    let all = applications.iter().map(|(source, application, decisions)| {
+        gauges(source, application, decisions, now, admin.per_shard)
+    });
     let text = admin.metrics.encode(admin.watchers.counts(), all.collect());
     ([(CONTENT_TYPE, OPENMETRICS)], text)
 }

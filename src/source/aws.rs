@@ -19,6 +19,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use kinesis_edge::{
     ClientSettings, Connection, ConnectionSettings, DynamoDbClient, Failure, Gate, KinesisClient,
     Service, SharedCredentialsProvider, Table,
@@ -187,6 +188,11 @@ impl Client {
     pub(crate) async fn table(self: &Arc<Self>, table: &LeaseTable) -> Table {
         let dynamodb = self.with(|sdk| sdk.dynamodb.clone()).await;
         Table::new(dynamodb, table.as_asked()).behind(self.gate())
+    }
+
+    /// AWS's own time, by its last answer to this client.
+    pub(crate) async fn aws_time(&self) -> Option<Timestamp> {
+        self.with(|sdk| sdk.connection.clock().now()).await
     }
 
     /// The ARN of the identity that asks.

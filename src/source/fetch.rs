@@ -2,6 +2,8 @@
 //! needs.
 
 mod application;
+mod heartbeats;
+mod latest;
 mod probing;
 #[cfg(test)]
 mod tests;

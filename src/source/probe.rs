@@ -323,12 +323,9 @@ impl Probe {
             {
                 "AT_TIMESTAMP, whose time only the application knows, and initialTimestamp does not say: read from the oldest record on"
             }
+            (Some(Verdict::Unread { .. }), Checkpoint::Latest) => return self.why_latest(),
             (Some(Verdict::Unread { .. }), _) => "a record is there after the checkpoint",
-            (Some(Verdict::CaughtUp), Checkpoint::Latest)
-                if self.position.latest_since.is_none() =>
-            {
-                "LATEST: only what arrives while a worker reads counts, so records that arrive while none runs are skipped"
-            }
+            (Some(Verdict::CaughtUp), Checkpoint::Latest) => return self.why_latest(),
             (Some(Verdict::CaughtUp), _) => "nothing after the checkpoint",
             (Some(Verdict::Drained), _) => {
                 "closed and read to its end: a worker has yet to write SHARD_END"
@@ -340,6 +337,20 @@ impl Probe {
             (None, _) => "not asked yet",
         };
         said.to_owned()
+    }
+}
+
+impl Probe {
+    /// A start at LATEST says nothing of earlier records.
+    fn why_latest(&self) -> String {
+        let found = match self.verdict {
+            Some(Verdict::Unread { .. }) => "a record arrived",
+            _ => "nothing arrived",
+        };
+        match self.position.latest_since {
+            Some(since) => format!("LATEST: counted from {since:.0} on, and {found} since"),
+            None => format!("LATEST: {found} that counts"),
+        }
     }
 }
 

@@ -5,12 +5,12 @@ mod lane;
 mod leases;
 mod open;
 
-use std::{fmt, sync::Arc};
+use std::{collections::HashSet, fmt, sync::Arc};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use kinesis_consumer::{
-    SequenceNumber,
+    SequenceNumber, ShardId,
     lease::{InvalidSequenceNumber, Lease},
     shards::{Shard, StartFrom, to_shard},
 };
@@ -50,6 +50,9 @@ pub trait Reads: fmt::Debug + Send + Sync {
     /// # Errors
     /// See [`ReadError`].
     async fn peek(&self, iterator: &str) -> Result<Peek, ReadError>;
+
+    /// AWS's own time, by its last answer. `None`: no answer said it.
+    async fn time(&self) -> Option<Timestamp>;
 }
 
 /// The leases of one stream, and what else is in the table.
@@ -67,6 +70,8 @@ pub struct Leases {
     pub broken: usize,
     /// Some of the broken rows: key and what is wrong.
     pub malformed: Vec<(String, String)>,
+    /// The shards whose rows are broken.
+    pub broken_shards: HashSet<ShardId>,
 }
 
 /// One answer of GetRecords with a limit of 1. Nothing of the record's data is kept.
@@ -182,6 +187,10 @@ impl Reads for Application {
             })
         });
         peek.map_err(|failure| self.read_error(&failure))
+    }
+
+    async fn time(&self) -> Option<Timestamp> {
+        self.kinesis.aws_time().await
     }
 }
 

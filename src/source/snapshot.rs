@@ -1,13 +1,16 @@
 //! What is known of a source at one moment: values. Fetchers make them; decisions, RPCs and
 //! `/explain` read them.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kinesis_consumer::{Checkpoint, ShardId, shards::Readability};
 use tokio::time::Instant;
 
 use super::{failure::Failure, probe::Verdict};
+
+/// Clocks that differ by less are taken to agree.
+const CLOCK_NOISE: SignedDuration = SignedDuration::from_millis(1500);
 
 /// What is known of a stream.
 #[derive(Clone, Copy, Debug)]
@@ -25,8 +28,15 @@ pub struct ApplicationSnapshot {
     pub at: Instant,
     /// The same in wall time, of this machine's clock.
     pub time: Timestamp,
+    /// By how much AWS's clock is ahead of this machine's; `None`: no answer of AWS said its time.
+    pub aws_ahead: Option<SignedDuration>,
     /// The lease table.
     pub table: Table,
+    /// The longest time between two renewals of a lease; `None`: not known.
+    pub rhythm: Option<Duration>,
+    /// Was the table looked at only once, and had holders? Then whether they live shows at the next
+    /// look, which comes soon.
+    pub is_first_look: bool,
     /// Every shard within the retention period, as ListShards has them.
     pub shards: Vec<ShardSnapshot>,
     /// What is known of records that nobody has checkpointed; `None`: nobody asked for it.
@@ -65,6 +75,8 @@ pub struct ShardSnapshot {
     pub parents: BTreeSet<ShardId>,
     /// Its lease, where the table has one.
     pub lease: Option<LeaseSnapshot>,
+    /// Has the table a row for it that cannot be read?
+    pub malformed: bool,
     /// May the application read it now?
     pub readability: Readability,
     /// What is there after the checkpoint, where the shard was probed.
@@ -78,6 +90,8 @@ pub struct LeaseSnapshot {
     pub owner: Option<String>,
     /// Does the holder still renew it? One seen for the first time is believed to.
     pub live: bool,
+    /// Was it seen to renew it?
+    pub confirmed: bool,
     /// How far the application is.
     pub checkpoint: Checkpoint,
     /// The share of its time that the holder works on it, 0 to 1, where the table says so.
@@ -87,12 +101,16 @@ pub struct LeaseSnapshot {
 /// What is there to read after a shard's checkpoint.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ProbeSnapshot {
-    /// The last verdict; `None`: there is none yet.
+    /// The last verdict; `None`: there is none yet, or it is certain that it can no longer be had.
     pub verdict: Option<Verdict>,
     /// The checkpoint that the verdict is about.
     pub about: Option<Checkpoint>,
-    /// Is the verdict of `asked`, because later probes brought none?
-    pub stale: bool,
+    /// Since when the verdict may be outdated, because later probes brought none: when it was last
+    /// known to hold.
+    pub as_of: Option<Timestamp>,
+    /// At LATEST without a checkpoint: records that arrived from then on count, as far as was seen
+    /// from outside.
+    pub counted_since: Option<Timestamp>,
     /// Why, or what is in the way of one, in words.
     pub why: String,
     /// When the last page came.
@@ -108,6 +126,9 @@ pub struct Lag {
     pub undecided: usize,
     /// Is a shard in the middle of empty pages, so that fetching again soon is worth it?
     pub under_way: bool,
+    /// Shards at LATEST without a checkpoint, and since when what is unread there is known, at the
+    /// latest.
+    pub latest: Option<(usize, Timestamp)>,
     /// The longest-standing failure of a probe; throttling is none.
     pub failure: Option<Failure>,
     /// Outcomes of all probes since the application is watched.
@@ -168,10 +189,29 @@ impl ApplicationSnapshot {
         }
     }
 
-    /// What is known of unread records, where it is known of every readable shard.
-    pub fn decided_lag(&self) -> Option<&Lag> {
+    /// What is known of unread records, where there are leases and their holders are known.
+    pub fn known_lag(&self) -> Option<&Lag> {
         let lag = self.lag.as_ref()?;
-        (lag.undecided == 0 && !self.is_new()).then_some(lag)
+        (!self.is_new() && !self.is_first_look).then_some(lag)
+    }
+
+    /// Does a worker live that holds a lease, as far as is known?
+    pub fn has_workers(&self) -> bool {
+        let mut leases = self.shards.iter().filter_map(|shard| shard.lease.as_ref());
+        leases.any(|lease| lease.live)
+    }
+
+    /// For how long something is there that arrived at `since`, at `now` of this machine's clock:
+    /// by AWS's clock, which said when it arrived.
+    pub fn age(&self, since: Timestamp, now: Timestamp) -> Duration {
+        let ahead = self.aws_ahead.unwrap_or_default();
+        // AWS says its time in whole seconds.
+        let ahead = match ahead.abs() > CLOCK_NOISE {
+            true => ahead,
+            false => SignedDuration::ZERO,
+        };
+        let age = now.duration_since(since).saturating_add(ahead);
+        age.try_into().unwrap_or(Duration::ZERO)
     }
 
     /// Is everything read and checkpointed, as far as is known?

@@ -4,6 +4,7 @@ use std::{
     future::Future,
     pin::pin,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use right_sizing::{Decision, Observation, Settings, Step};
@@ -31,6 +32,8 @@ pub(super) struct Decider<W: Watched> {
     pub(super) demand: Arc<Demand>,
     pub(super) memories: Memories,
     pub(super) recorder: Option<Arc<Recorder>>,
+    /// How long verdicts on shards may stand in.
+    pub(super) max_stale: Duration,
     pub(super) state: Arc<Mutex<State<W::Snapshot>>>,
     /// Says that the state changed.
     pub(super) changes: watch::Sender<()>,
@@ -65,8 +68,11 @@ impl<W: Watched> Decider<W> {
         before: &Decisions,
         anew: bool,
     ) -> Decisions {
-        let Some(observation) = snapshot.facts().application.and_then(observe) else {
-            return before.clone();
+        let application = snapshot.facts().application;
+        let observation = match application.and_then(|it| observe(it, self.max_stale)) {
+            Some(Ok(observation)) => observation,
+            Some(Err(unknown)) => return before.while_unknown(unknown),
+            None => return before.clone(),
         };
         let all = self.demand.settings();
         self.memories.keep(&all);

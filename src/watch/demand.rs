@@ -132,6 +132,11 @@ impl Demand {
         self.lock().wants_lag(self.idle)
     }
 
+    /// Is a push stream open?
+    pub(super) fn has_followers(&self) -> bool {
+        self.lock().any.followers > 0
+    }
+
     /// Does a push stream wait for a first record?
     pub(super) fn has_lag_followers(&self) -> bool {
         self.lock().has_lag_followers()

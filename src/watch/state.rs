@@ -65,6 +65,20 @@ pub struct State<S> {
     pub(super) failure: Option<Failure>,
     /// Of an application: what was decided of the last good answer that showed enough for it.
     pub(super) decisions: Decisions,
+    /// Is it fetched at its own pace, or only when somebody asks?
+    pub(super) pace: Fetching,
+}
+
+/// When a source is fetched.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) enum Fetching {
+    /// At every refresh.
+    #[default]
+    Steadily,
+    /// When somebody asks: nobody did since the last time, and no worker runs.
+    OnDemand,
+    /// Somebody asked: answers wait for what comes.
+    Now,
 }
 
 impl<S> Default for State<S> {
@@ -73,6 +87,7 @@ impl<S> Default for State<S> {
             last_good: None,
             failure: None,
             decisions: Decisions::default(),
+            pace: Fetching::default(),
         }
     }
 }
@@ -105,7 +120,21 @@ impl<S: Snapshot> State<S> {
         &self.decisions
     }
 
+    /// Somebody asks. Says whether that calls for a fetch: nothing else would bring one.
+    pub(super) fn ask(&mut self, pace: &Pace) -> bool {
+        let is_old = |at: Instant| at.elapsed() >= pace.refresh.mul_f64(0.9);
+        let calls = self.pace == Fetching::OnDemand && self.last_good().is_none_or(is_old);
+        if calls {
+            self.pace = Fetching::Now;
+        }
+        calls
+    }
+
     pub(super) fn count(&self, pace: &Pace, counts: &mut WatcherCounts) {
+        if self.pace != Fetching::Steadily {
+            counts.fresh += 1;
+            return;
+        }
         match (self.standing(pace), &self.failure) {
             (Some(snapshot), failure) => {
                 counts.oldest = counts.oldest.max(snapshot.facts().at.elapsed());

@@ -6,14 +6,14 @@ use std::{
 };
 
 use futures::FutureExt as _;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{info, warn};
 
 use super::{
     Pace,
     decider::Decider,
     lock,
-    state::{Facts, Snapshot},
+    state::{Facts, Fetching, Snapshot},
     table::{Table, Watched},
 };
 use crate::{
@@ -21,12 +21,19 @@ use crate::{
     source::{
         failure::Failure,
         fetch::{Fetch, FetchRequest},
+        snapshot::ApplicationSnapshot,
     },
     trigger::{LeaseTable, StreamSource},
 };
 
 /// After a failure the next fetch comes sooner than the next refresh.
 const FIRST_BACKOFF: Duration = Duration::from_secs(1);
+
+/// Shards without a verdict are asked again after this, a little earlier than each may be.
+const UNDECIDED_PAUSE: Duration = Duration::from_secs(3);
+
+/// A watcher that fetches on demand looks so often whether it is still wanted.
+const IS_WANTED: Duration = Duration::from_secs(60);
 
 /// A watcher's task.
 pub(super) struct Watch<W: Watched> {
@@ -58,7 +65,7 @@ impl<W: Watched> Watch<W> {
             let wait = match fetched {
                 Ok(snapshot) => {
                     if !request.quick {
-                        whole_at = Instant::now() + jittered(self.pace.refresh);
+                        whole_at = Instant::now() + jittered(self.pause_before_whole(&snapshot));
                     }
                     let soon = self.pause_before_quick_fetch(&snapshot);
                     let soon = soon.map(|pause| Instant::now() + jittered(pause));
@@ -72,24 +79,53 @@ impl<W: Watched> Watch<W> {
                     Instant::now() + jittered(self.backoff(failures))
                 }
             };
-            let waited = async {
+            let wanted = async {
                 tokio::select! {
-                    () = sleep_until(wait) => {}
-                    () = demand.more.notified() => {}
+                    () = sleep_until(wait) => false,
+                    () = demand.more.notified() => true,
                 }
             };
-            self.decider.meanwhile(waited).await;
+            let is_wanted = self.decider.meanwhile(wanted).await;
             if self.end_if_idle() {
                 return;
             }
+            if !is_wanted && self.decider.rest() && !self.is_wanted_again().await {
+                return;
+            }
+        }
+    }
+
+    /// Until somebody asks. False: nobody did for long, and the watcher has left the table.
+    async fn is_wanted_again(&mut self) -> bool {
+        let demand = Arc::clone(&self.decider.demand);
+        loop {
+            let asked = timeout(IS_WANTED.min(self.pace.idle), demand.more.notified());
+            if self.decider.meanwhile(asked).await.is_ok() {
+                return true;
+            }
+            if self.end_if_idle() {
+                return false;
+            }
+        }
+    }
+
+    /// Until the next whole fetch.
+    fn pause_before_whole(&self, snapshot: &W::Snapshot) -> Duration {
+        let application = snapshot.facts().application;
+        match application.is_some_and(|it| it.is_first_look) {
+            true => self.pace.second_look,
+            false => self.pace.refresh,
         }
     }
 
     /// Where a quick fetch is worth it before the next refresh.
     fn pause_before_quick_fetch(&self, snapshot: &W::Snapshot) -> Option<Duration> {
         let application = snapshot.facts().application?;
-        if application.lag.as_ref()?.under_way {
+        let lag = application.lag.as_ref()?;
+        if lag.under_way {
             Some(FIRST_BACKOFF)
+        } else if lag.undecided > 0 {
+            Some(UNDECIDED_PAUSE)
         } else if self.decider.demand.has_lag_followers() && application.is_idle() {
             Some(self.pace.idle_refresh)
         } else {
@@ -126,6 +162,25 @@ impl<W: Watched> Watch<W> {
 }
 
 impl<W: Watched> Decider<W> {
+    /// From now on fetched on demand? Where no push stream waits, and no worker runs whose progress
+    /// would have to be watched.
+    fn rest(&self) -> bool {
+        let may_rest = |application: &ApplicationSnapshot| {
+            let undecided = application.lag.as_ref().map_or(0, |lag| lag.undecided);
+            undecided == 0 && !application.has_workers()
+        };
+        let mut state = lock(&self.state);
+        let application = state.last_good.as_ref();
+        let application = application.and_then(|snapshot| snapshot.facts().application);
+        let rests = state.failure.is_none()
+            && !self.demand.has_followers()
+            && application.is_some_and(may_rest);
+        if rests {
+            state.pace = Fetching::OnDemand;
+        }
+        rests
+    }
+
     fn fetched(&mut self, snapshot: W::Snapshot) {
         let decisions = lock(&self.state).decisions.clone();
         let decisions = self.decide(&snapshot, &decisions, true);
@@ -139,6 +194,7 @@ impl<W: Watched> Decider<W> {
         } = snapshot.facts();
         let mut state = lock(&self.state);
         let failure = state.failure.take();
+        let was_asked = std::mem::take(&mut state.pace) == Fetching::Now;
         if let Some(failure) = &failure {
             let failures = failure.in_a_row;
             info!(%stream, region, table, failures, "recovered");
@@ -151,7 +207,7 @@ impl<W: Watched> Decider<W> {
             }
             Some(_) => {}
         }
-        let is_news = application.is_some() || was != Some(count) || failure.is_some();
+        let is_news = application.is_some() || was != Some(count) || failure.is_some() || was_asked;
         state.last_good = Some(snapshot);
         state.decisions = decisions;
         drop(state);
@@ -163,6 +219,7 @@ impl<W: Watched> Decider<W> {
     /// Says how often in a row.
     fn failed(&self, error: SourceError) -> u32 {
         let mut state = lock(&self.state);
+        state.pace = Fetching::Steadily;
         let before = state.failure.take();
         let is_news = |before: &Failure| before.error.code != error.code;
         if before.as_ref().is_none_or(is_news) {

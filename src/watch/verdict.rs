@@ -4,14 +4,22 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     Pace,
-    state::{Snapshot, State},
+    state::{Fetching, Snapshot, State},
     table::Watched,
 };
 use crate::{error::Error, trigger::StreamSource};
 
 impl<S: Snapshot> State<S> {
-    /// What to answer from; `None`: nothing is known yet.
-    pub(super) fn verdict(&self, source: &impl Watched, pace: &Pace) -> Option<Result<&S, Error>> {
+    /// What to answer from; `None`: nothing is known yet, or something newer comes at once.
+    pub(super) fn verdict(
+        &self,
+        source: &impl Watched,
+        pace: &Pace,
+        newest: bool,
+    ) -> Option<Result<&S, Error>> {
+        if newest && self.pace == Fetching::Now {
+            return None;
+        }
         if let Some(snapshot) = self.standing(pace) {
             return Some(Ok(snapshot));
         }

@@ -1,10 +1,11 @@
 //! Lease tables that Java KCL 2 and 3 wrote, as the scaler sees them: what can be read, and what is
 //! unread.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use crate::support::*;
 use jiff::Timestamp;
+use keda_kinesis_scaler::watch::Pace;
 use rstest::rstest;
 use serde_json::{Value, json};
 use test_support::{Said, Scripted, shard_id, shards};
@@ -104,9 +105,15 @@ async fn a_table_of_java_is_understood(
         other => panic!("{other}"),
     })
     .await;
-    // One look, and all that follows is about it.
-    let refresh = std::time::Duration::from_secs(3600);
-    let stack = Stack::with(|config, _| config.aws.refresh = refresh).await;
+    // Two looks, and all that follows is about them.
+    let stack = Stack::with(|config, tuning| {
+        config.aws.refresh = Duration::from_secs(3600);
+        tuning.pace = Some(Pace {
+            second_look: Duration::from_millis(20),
+            ..Pace::from(&config.aws)
+        });
+    })
+    .await;
     let mut client = stack.client().await;
 
     let words: Vec<_> = want.split(", ").map(|it| it.split_once(' ')).collect();
@@ -115,8 +122,8 @@ async fn a_table_of_java_is_understood(
         states.filter(|(_, state)| wanted.contains(state)).count()
     };
     let lag = stack.scripted(&aws, "orders", &[("scaleOn", "lag")]);
-    let active = client.is_active(lag.clone()).await.unwrap().into_inner();
-    assert_eq!(active.result, count(&["unread", "drained"]) > 0);
+    let active = answered_activity(&mut client, &lag).await;
+    assert_eq!(active, count(&["unread", "drained"]) > 0);
     let readable = stack.scripted(&aws, "orders", &[("scaleOn", "readableShards")]);
     let readable = value(&mut client, &readable).await.unwrap();
     assert_eq!(readable, count(&["unread", "drained", "caughtUp"]) as f64);

@@ -12,6 +12,7 @@
 
 mod admin;
 mod application;
+mod bad_days;
 mod charts;
 mod check;
 mod check_files;

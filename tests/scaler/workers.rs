@@ -81,11 +81,13 @@ impl<'a> Observer<'a> {
     }
 
     /// Waits until a look that began from now on is over.
-    async fn next_look(&self) {
+    async fn next_look(&mut self) {
         let lists = self.lists().await;
         let looked = async {
             // The first may have begun before, and the third begins when the second is over.
             while self.lists().await < lists + 3.0 {
+                // Nobody looks for an application without workers that nobody asks about.
+                let _ = value(&mut self.client, &self.lag).await;
                 sleep(Duration::from_millis(5)).await;
             }
         };

@@ -1,12 +1,16 @@
 //! Answers about lag while probes fail, and without a lease table.
 
+use jiff::SignedDuration;
 use tokio::time::{Instant, advance};
 use tonic::Code;
 
 use super::*;
 use crate::{
     error::SourceErrorKind,
-    source::snapshot::examples::{caught_up, lag_trigger},
+    source::{
+        probe::Verdict,
+        snapshot::examples::{caught_up, lag_trigger},
+    },
     trigger::{ScaleOn, Trigger},
 };
 
@@ -62,12 +66,27 @@ async fn a_denial_is_believed_when_it_is_seen_twice() {
     }
 }
 
+/// The verdict of this shard is so many seconds older than the snapshot.
+fn age(snapshot: &mut ApplicationSnapshot, shard: usize, seconds: i64) {
+    let as_of = snapshot.time - SignedDuration::from_secs(seconds);
+    snapshot.shards[shard].probe.as_mut().unwrap().as_of = Some(as_of);
+}
+
+/// This shard has an unread record.
+fn unread(snapshot: &mut ApplicationSnapshot, shard: usize) {
+    let verdict = Verdict::Unread {
+        since: snapshot.time,
+        expired: false,
+    };
+    snapshot.shards[shard].probe.as_mut().unwrap().verdict = Some(verdict);
+}
+
 #[tokio::test(start_paused = true)]
 async fn verdicts_stand_in_for_max_stale() {
-    let failing = caught_up(1, &[SourceErrorKind::Timeout]);
-    advance(MAX_STALE).await;
+    let mut failing = caught_up(1, &[SourceErrorKind::Timeout]);
+    age(&mut failing, 0, 60);
     assert!(answer(&failing).is_ok());
-    advance(Duration::from_secs(1)).await;
+    age(&mut failing, 0, 61);
     let error = answer(&failing).unwrap_err();
     assert_eq!(error.code(), Code::DeadlineExceeded);
 }
@@ -97,4 +116,84 @@ async fn a_replica_that_makes_no_table_in_ten_minutes_is_an_error_with_the_likel
     // Nobody was asked to make it.
     let idle = answer_with(OnMissingTable::Idle, &snapshot).unwrap();
     assert_eq!((idle.value, idle.active), (0, false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_shard_does_not_block_the_others() {
+    // Of four shards one has no verdict, or one that is too old.
+    for is_old in [false, true] {
+        let mut snapshot = caught_up(4, &[]);
+        if is_old {
+            age(&mut snapshot, 3, 61);
+        } else {
+            snapshot.shards[3].probe.as_mut().unwrap().verdict = None;
+        }
+        // It may have the one record that is unread.
+        let error = answer(&snapshot).unwrap_err();
+        assert_eq!(error.code(), Code::Unavailable);
+        assert!(
+            error.to_string().contains("1 of 4 readable shards"),
+            "{error}"
+        );
+        unread(&mut snapshot, 0);
+        let answer = answer(&snapshot).unwrap();
+        assert_eq!((answer.value, answer.active), (1, true));
+        assert!(
+            answer.reason.starts_with("1 of 4 shards are not known"),
+            "{}",
+            answer.reason
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_old_verdicts_and_of_none_nothing_is_said() {
+    let mut old = caught_up(4, &[]);
+    unread(&mut old, 0);
+    (1..3).for_each(|shard| age(&mut old, shard, 61));
+    assert!(answer(&old).is_ok(), "half of them");
+    age(&mut old, 3, 61);
+    let error = answer(&old).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("3 of 4 readable shards is too old"),
+        "{error}"
+    );
+
+    let mut none = caught_up(2, &[]);
+    for shard in &mut none.shards {
+        shard.probe.as_mut().unwrap().verdict = None;
+    }
+    assert_eq!(answer(&none).unwrap_err().code(), Code::Unavailable);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_was_looked_at_once_is_not_answered_for() {
+    let mut snapshot = caught_up(1, &[]);
+    unread(&mut snapshot, 0);
+    snapshot.is_first_look = true;
+    assert_eq!(answer(&snapshot).unwrap_err().code(), Code::Unavailable);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_known_of_latest_is_said() {
+    let mut snapshot = caught_up(1, &[]);
+    let since = "2026-01-02T03:04:05Z".parse().unwrap();
+    snapshot.lag.as_mut().unwrap().latest = Some((2, since));
+    let reason = answer(&snapshot).unwrap().reason;
+    let latest = "2 at LATEST without a checkpoint: known since 2026-01-02T03:04:05Z";
+    assert!(reason.ends_with(latest), "{reason}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn ages_are_by_the_clock_of_aws() {
+    let mut snapshot = caught_up(1, &[]);
+    unread(&mut snapshot, 0);
+    for ahead in [-35, 0, 35] {
+        snapshot.aws_ahead = Some(SignedDuration::from_secs(ahead));
+        let answer = answer(&snapshot).unwrap();
+        let age_ms = answer.decision.unwrap().shards[0].age_ms.unwrap();
+        assert_eq!(age_ms, 1000 * ahead.max(0).unsigned_abs());
+    }
 }

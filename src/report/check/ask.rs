@@ -29,6 +29,7 @@ use crate::{
         Measure, ScaleOn, StreamSource, Trigger, Work, given::FROM_ENV, policy::Policy,
         understood::understood,
     },
+    watch::Pace,
 };
 
 /// Fetches of shards behind empty pages, one a second, before they are left undecided.
@@ -136,7 +137,8 @@ async fn find_answer(written: &Written, config: &Config, seen: &mut Seen) -> Res
             Ok(answer_open_shards(&snapshot, *activation))
         }
         ScaleOn::Application(work) => {
-            let snapshot = fetch_application(&aws, stream, work).await?;
+            let second_look = Pace::from(&config.aws).second_look;
+            let snapshot = fetch_application(&aws, stream, work, second_look).await?;
             let question = Question {
                 stream,
                 work,
@@ -157,6 +159,7 @@ async fn fetch_application(
     aws: &Arc<Aws>,
     stream: &StreamSource,
     work: &Work,
+    second_look: Duration,
 ) -> Result<Arc<ApplicationSnapshot>, Error> {
     let mut fetcher = aws.application(&work.application(stream));
     let mut request = FetchRequest {
@@ -168,11 +171,16 @@ async fn fetch_application(
     };
     for _ in 1..FETCHES {
         let snapshot = fetcher.fetch(request).await.map_err(Arc::new)?;
-        if !snapshot.lag.as_ref().is_some_and(|lag| lag.under_way) {
+        let lag = snapshot.lag.as_ref();
+        if lag.is_some() && snapshot.is_first_look {
+            // Whether the owners of leases live is seen by their renewals.
+            sleep(second_look).await;
+        } else if lag.is_some_and(|lag| lag.under_way) {
+            request.quick = true;
+            sleep(Duration::from_secs(1)).await;
+        } else {
             return Ok(snapshot);
         }
-        request.quick = true;
-        sleep(Duration::from_secs(1)).await;
     }
     Ok(fetcher.fetch(request).await.map_err(Arc::new)?)
 }

@@ -1,7 +1,7 @@
 //! Every shard of an application with what is known of it, and why. Shards with the oldest unread
 //! records come first.
 
-use std::cmp::Reverse;
+use std::{cmp::Reverse, time::Duration};
 
 use kinesis_consumer::{ShardId, shards::Readability};
 use right_sizing::ShardView as DecidedShard;
@@ -59,8 +59,11 @@ pub struct ShardView {
     pub lease: Option<LeaseView>,
     /// When its last page came.
     pub asked: Option<String>,
-    /// Is the verdict of `asked`, because later probes brought none?
+    /// Does the verdict stand in because later probes brought none?
     pub stale: bool,
+    /// When a verdict that stands in was last known to hold, in milliseconds before now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verdict_age_ms: Option<u64>,
     /// Seconds of position gained per second, while the shard is behind.
     pub progress: Option<f64>,
     /// Is it left out of the decision, because its checkpoint does not move?
@@ -136,7 +139,7 @@ pub fn application(
     let mut shards: Vec<_> = application
         .shards
         .iter()
-        .map(|shard| view(shard, of(shard.id.as_str()), now))
+        .map(|shard| view(application, shard, of(shard.id.as_str()), now))
         .collect();
     shards.sort_by(|one, other| {
         let key = |it: &ShardView| (it.state, Reverse(it.age_ms));
@@ -181,7 +184,12 @@ fn table(table: &Table) -> (String, Vec<(String, String)>) {
     }
 }
 
-fn view(shard: &ShardSnapshot, decided: Option<&DecidedShard>, now: &Now) -> ShardView {
+fn view(
+    application: &ApplicationSnapshot,
+    shard: &ShardSnapshot,
+    decided: Option<&DecidedShard>,
+    now: &Now,
+) -> ShardView {
     let probe = shard.probe.as_ref();
     let (state, why) = match (&shard.readability, probe) {
         (Readability::Readable { .. }, Some(probe)) => (state(shard.verdict()), probe.why.clone()),
@@ -199,11 +207,9 @@ fn view(shard: &ShardSnapshot, decided: Option<&DecidedShard>, now: &Now) -> Sha
             "no lease, and none to come: the application is past it".to_owned(),
         ),
     };
-    let age_ms = shard.unread_since().map(|since| {
-        let age = now.time.as_millisecond() - since.as_millisecond();
-        // The clocks may differ by seconds.
-        u64::try_from(age).unwrap_or(0)
-    });
+    let age = |since| millis(application.age(since, now.time));
+    let age_ms = shard.unread_since().map(age);
+    let as_of = probe.and_then(|probe| probe.as_of);
     let lease = shard.lease.as_ref().map(|lease| LeaseView {
         owner: lease.owner.clone(),
         live: lease.live,
@@ -219,10 +225,15 @@ fn view(shard: &ShardSnapshot, decided: Option<&DecidedShard>, now: &Now) -> Sha
         age_ms,
         lease,
         asked: probe.and_then(|probe| Some(format!("{:.0}", probe.asked?))),
-        stale: probe.is_some_and(|probe| probe.stale),
+        stale: as_of.is_some(),
+        verdict_age_ms: as_of.map(|as_of| millis(now.time.duration_since(as_of).unsigned_abs())),
         progress: decided.and_then(|it| it.progress),
         left_out: decided.is_some_and(|it| it.left_out),
     }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn state(verdict: Option<&Verdict>) -> ShardState {

@@ -1,6 +1,6 @@
 //! What is shown, as values: for a browser and for tools.
 
-use right_sizing::{Decision, Step};
+use right_sizing::{Decision, Outage, Step};
 use serde::Serialize;
 
 use super::{Now, shards::ApplicationView};
@@ -142,6 +142,13 @@ pub struct DecisionView {
     pub carry: Option<f64>,
     /// The time between checkpoints, as observed, in milliseconds.
     pub checkpoint_interval_ms: u64,
+    /// Whose checkpoints stand still, while there is an outage.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outage: Option<Outage>,
+    /// Shards with work that nobody takes although pods run.
+    pub orphans: u32,
+    /// Shards of which nothing is known yet: where there are any, the replicas are a lower bound.
+    pub undecided: u32,
 }
 
 /// An answer and since when it is given.
@@ -267,6 +274,9 @@ impl DecisionView {
             shards_per_replica: decision.shards_per_replica,
             carry: decision.carry,
             checkpoint_interval_ms: decision.checkpoint_interval_ms,
+            outage: decision.outage.clone(),
+            orphans: decision.orphans,
+            undecided: decision.undecided,
         }
     }
 }

@@ -4,10 +4,13 @@
 //! Kind to the application: at most one GetRecords for each shard and refresh, with a limit of 1. A
 //! shard with an unread record is asked again only when its checkpoint has moved.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kinesis_consumer::{
     Checkpoint, InitialPosition, ShardId,
     lease::Lease,
@@ -16,19 +19,15 @@ use kinesis_consumer::{
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::{Fetch, FetchRequest, probing::Probing};
+use super::{Fetch, FetchRequest, heartbeats::Heartbeats, latest::Latest, probing::Probing};
 use crate::{
     error::{SourceError, SourceErrorKind},
     source::{
         shards::Reads,
-        snapshot::{ApplicationSnapshot, Lag, LeaseSnapshot, ShardSnapshot, Table},
+        snapshot::{ApplicationSnapshot, Lag, LeaseSnapshot, ProbeSnapshot, ShardSnapshot, Table},
     },
     trigger::{ApplicationSource, StreamSource},
 };
-
-/// A lease whose counter stands still for so long has no live holder. KCL renews three times within
-/// the failover time, 10 s by default.
-const RENEWED_WITHIN: Duration = Duration::from_secs(45);
 
 /// The fetcher of one application, with what it remembers from fetch to fetch.
 #[derive(Debug)]
@@ -37,7 +36,8 @@ pub struct ApplicationFetcher {
     reads: Arc<dyn Reads>,
     listed: Option<Listed>,
     probing: Probing,
-    heartbeats: HashMap<ShardId, Heartbeat>,
+    heartbeats: Heartbeats,
+    latest: Latest,
     /// Broken rows that the log named last.
     malformed: Vec<(String, String)>,
     /// Lists in a row that showed an older stream of this name.
@@ -50,20 +50,13 @@ pub struct ApplicationFetcher {
 #[derive(Debug)]
 struct Listed {
     at: Instant,
-    /// A lease whose counter stood still for longer than this has no live holder.
-    renewed_within: Duration,
     time: Timestamp,
+    aws_ahead: Option<SignedDuration>,
     table: Table,
+    broken_shards: HashSet<ShardId>,
     shards: Vec<Shard>,
     leases: HashMap<ShardId, Lease>,
     readability: HashMap<ShardId, Readability>,
-}
-
-/// When a lease's counter last moved.
-#[derive(Debug)]
-struct Heartbeat {
-    counter: u64,
-    moved: Instant,
 }
 
 impl ApplicationFetcher {
@@ -74,7 +67,8 @@ impl ApplicationFetcher {
             reads,
             listed: None,
             probing: Probing::default(),
-            heartbeats: HashMap::new(),
+            heartbeats: Heartbeats::default(),
+            latest: Latest::default(),
             malformed: Vec::new(),
             older: 0,
             missing_since: None,
@@ -109,6 +103,8 @@ impl ApplicationFetcher {
             Some(_) => None,
             None => self.missing_since.or(Some(at)),
         };
+        let aws_time = self.reads.time().await;
+        let aws_ahead = aws_time.map(|aws_time| aws_time.duration_since(time));
         let mut leases = found.unwrap_or_default();
         if let Some(time) = self.source.initial_timestamp {
             // As LATEST, it says that nothing is read yet, and from when on records count.
@@ -118,21 +114,20 @@ impl ApplicationFetcher {
             }
         }
         self.log_malformed(&leases.malformed);
-        if let Some(shard) = self.shard_of_an_older_stream(&shards, &leases.leases) {
-            return Err(self.failure(
-                "StreamMadeAnew",
-                &format!("the lease of {shard} is of an older stream of this name"),
-                "Let the application start with a new lease table, or another name: with this one it would skip records",
-            ));
+        if let Some(error) = self.error_of_an_older_stream(&shards, &leases.leases) {
+            return Err(error);
         }
         let known = readability(&shards, &leases.leases, InitialPosition::TrimHorizon)
-            .map_err(|raced| {
-                self.failure(
-                    "RacedAReshard",
-                    &raced.to_string(),
-                    "The list was made while the stream was resharded; the scaler lists again in a moment",
-                )
-            })?;
+            .map_err(|raced| self.raced_a_reshard(&raced.to_string()))?;
+        // A stream has open shards, and each can be read or waits for one that can.
+        let is_readable = |it: &Readability| matches!(it, Readability::Readable { .. });
+        if !leases.leases.is_empty() && !known.values().any(is_readable) {
+            return Err(self.raced_a_reshard("no shard is left to read, although some are open"));
+        }
+        self.heartbeats.follow(&leases.leases, at);
+        let now = aws_time.unwrap_or(time);
+        self.latest
+            .follow(&mut leases.leases, &self.heartbeats, now);
         let is_listed = |lease: &&Lease| known.contains_key(&lease.key.shard);
         let table = match self.missing_since {
             Some(since) => Table::Missing { since },
@@ -143,14 +138,12 @@ impl ApplicationFetcher {
                 malformed: leases.malformed,
             },
         };
-        self.heartbeats = heartbeats(std::mem::take(&mut self.heartbeats), &leases.leases, at);
-        let before = self.listed.as_ref().map(|listed| listed.at);
-        let between = before.map_or(Duration::ZERO, |before| at.duration_since(before));
         self.listed = Some(Listed {
             at,
-            renewed_within: RENEWED_WITHIN.max(between * 2),
             time,
+            aws_ahead,
             table,
+            broken_shards: leases.broken_shards,
             shards,
             leases: leases
                 .leases
@@ -177,7 +170,7 @@ impl ApplicationFetcher {
 
     fn snapshot(&self, lag: bool) -> ApplicationSnapshot {
         let listed = self.listed.as_ref().expect("a fetch lists first");
-        let shards = listed
+        let shards: Vec<_> = listed
             .shards
             .iter()
             .map(|shard| ShardSnapshot {
@@ -186,33 +179,46 @@ impl ApplicationFetcher {
                 parents: shard.parents.clone(),
                 lease: listed.leases.get(&shard.id).map(|lease| LeaseSnapshot {
                     owner: lease.holder().map(str::to_owned),
-                    live: self.is_live(listed, lease),
+                    live: self.heartbeats.is_live(lease),
+                    confirmed: self.heartbeats.is_confirmed(lease),
                     checkpoint: lease.checkpoint.clone(),
                     busy: lease.busy(),
                 }),
+                malformed: listed.broken_shards.contains(&shard.id),
                 readability: listed
                     .readability
                     .get(&shard.id)
                     .cloned()
                     .unwrap_or(Readability::NotWanted),
-                probe: lag
-                    .then(|| self.probing.snapshot(shard.id.as_str()))
-                    .flatten(),
+                probe: lag.then(|| self.probe_snapshot(listed, shard)).flatten(),
             })
             .collect();
         ApplicationSnapshot {
             at: listed.at,
             time: listed.time,
+            aws_ahead: listed.aws_ahead,
             table: listed.table.clone(),
-            shards,
+            rhythm: self.heartbeats.rhythm(),
+            is_first_look: self.heartbeats.is_first_look(),
             lag: lag.then(|| Lag {
                 time: Timestamp::now(),
                 undecided: self.probing.undecided(),
                 under_way: self.probing.is_under_way(),
+                latest: known_since(&shards),
                 failure: self.probing.failure(),
                 probes: self.probing.counts(),
             }),
+            shards,
         }
+    }
+
+    fn probe_snapshot(&self, listed: &Listed, shard: &Shard) -> Option<ProbeSnapshot> {
+        let lease = listed.leases.get(&shard.id);
+        let lease = lease.filter(|_| self.latest.contains(&shard.id));
+        Some(ProbeSnapshot {
+            counted_since: lease.and_then(|lease| lease.latest_since),
+            ..self.probing.snapshot(shard.id.as_str())?
+        })
     }
 
     /// Names broken rows in the log, once, and again when there are others.
@@ -228,12 +234,33 @@ impl ApplicationFetcher {
         self.malformed = malformed.to_vec();
     }
 
-    /// A shard whose lease was finished, or is ahead, before the stream began: the stream was
-    /// deleted and made anew. One list may lag behind a reshard, two in a row do not.
-    fn shard_of_an_older_stream(&mut self, shards: &[Shard], leases: &[Lease]) -> Option<ShardId> {
+    /// Where a lease was finished, or is ahead, before its shard began, the stream was deleted and
+    /// made anew. One list may lag behind a reshard, two in a row do not; neither is an answer.
+    fn error_of_an_older_stream(
+        &mut self,
+        shards: &[Shard],
+        leases: &[Lease],
+    ) -> Option<SourceError> {
         let shard = open_but_finished(leases, shards).or_else(|| recreated(leases, shards));
         self.older = if shard.is_some() { self.older + 1 } else { 0 };
-        shard.filter(|_| self.older >= 2)
+        let shard = shard?;
+        if self.older < 2 {
+            let message = format!("the lease of {shard} does not fit the shard");
+            return Some(self.raced_a_reshard(&message));
+        }
+        Some(self.failure(
+            "StreamMadeAnew",
+            &format!("the lease of {shard} is of an older stream of this name"),
+            "Let the application start with a new lease table, or another name: with this one it would skip records",
+        ))
+    }
+
+    fn raced_a_reshard(&self, message: &str) -> SourceError {
+        self.failure(
+            "RacedAReshard",
+            message,
+            "The list was made while the stream was resharded; the scaler lists again in a moment",
+        )
     }
 
     /// Answers of AWS that contradict each other.
@@ -249,15 +276,6 @@ impl ApplicationFetcher {
             statement: None,
         }
     }
-
-    /// As of the last list: a quick fetch knows no more.
-    fn is_live(&self, listed: &Listed, lease: &Lease) -> bool {
-        let moved = self
-            .heartbeats
-            .get(&lease.key.shard)
-            .map(|heartbeat| listed.at.duration_since(heartbeat.moved));
-        lease.holder().is_some() && moved.is_some_and(|still| still < listed.renewed_within)
-    }
 }
 
 impl Listed {
@@ -266,19 +284,10 @@ impl Listed {
     }
 }
 
-/// When each lease's counter was last seen to move.
-fn heartbeats(
-    mut before: HashMap<ShardId, Heartbeat>,
-    leases: &[Lease],
-    now: Instant,
-) -> HashMap<ShardId, Heartbeat> {
-    let beat = |lease: &Lease| {
-        let counter = lease.counter;
-        let same = before
-            .remove(&lease.key.shard)
-            .filter(|it| it.counter == counter);
-        let moved = same.map_or(now, |it| it.moved);
-        (lease.key.shard.clone(), Heartbeat { counter, moved })
-    };
-    leases.iter().map(beat).collect()
+/// Shards of which only looking on from outside says what counts, and since when all of that is
+/// known.
+fn known_since(shards: &[ShardSnapshot]) -> Option<(usize, Timestamp)> {
+    let probes = shards.iter().filter_map(|shard| shard.probe.as_ref());
+    let since: Vec<_> = probes.filter_map(|probe| probe.counted_since).collect();
+    Some((since.len(), *since.iter().max()?))
 }

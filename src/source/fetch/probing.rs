@@ -15,7 +15,7 @@ use crate::{
     error::SourceErrorKind,
     source::{
         failure::Failure,
-        probe::{Next, Probe},
+        probe::{Next, Probe, Verdict},
         shards::{Peek, ReadError, Reads},
         snapshot::{ProbeSnapshot, Probes},
     },
@@ -35,7 +35,10 @@ const ITERATOR_LIVES: Duration = Duration::from_secs(240);
 const AGAIN: Duration = Duration::from_millis(4_500);
 
 /// The same for a shard without a verdict.
-const AGAIN_UNDECIDED: Duration = Duration::from_millis(900);
+const AGAIN_UNDECIDED: Duration = Duration::from_millis(2_700);
+
+/// The same for a shard in the middle of empty pages.
+const AGAIN_UNDER_WAY: Duration = Duration::from_millis(900);
 
 /// The readable shards, as far as they were probed.
 #[derive(Debug, Default)]
@@ -51,7 +54,11 @@ struct ProbedShard {
     tried: Option<Instant>,
     /// When the last page came.
     page: Option<(Instant, Timestamp)>,
-    /// How its probes fail since the last page; throttling is no failure.
+    /// When the verdict was last known to hold.
+    held: Option<Timestamp>,
+    /// Should it have been asked since, and was not answered?
+    missed: bool,
+    /// How its probes fail since the last answer; throttling is no failure.
     failure: Option<Failure>,
 }
 
@@ -75,6 +82,8 @@ impl Probing {
                     probe: Probe::new(lease, start, closed),
                     tried: None,
                     page: None,
+                    held: None,
+                    missed: false,
                     failure: None,
                 },
             };
@@ -85,17 +94,22 @@ impl Probing {
     /// Asks what is worth asking, one page a shard.
     pub(super) async fn probe(&mut self, reads: &dyn Reads, quick: bool) {
         let due = self.due(quick);
-        let denied = AtomicBool::new(false);
+        let (allowed, denied) = (AtomicBool::new(false), AtomicBool::new(false));
         let mut answers = stream::iter(due)
             .map(|(id, probe, next)| async {
-                // What one shard's readers may not do, none of them may.
-                if denied.load(Ordering::Relaxed) {
+                // What the readers of no shard may do they need not try on all.
+                if denied.load(Ordering::Relaxed) && !allowed.load(Ordering::Relaxed) {
                     return None;
                 }
                 let (probe, outcome) = ask(reads, &id, probe, next).await;
-                if matches!(&outcome, Err(ReadError::Failed(error)) if error.kind == SourceErrorKind::AccessDenied)
-                {
-                    denied.store(true, Ordering::Relaxed);
+                match &outcome {
+                    Ok(_) => allowed.store(true, Ordering::Relaxed),
+                    Err(ReadError::Failed(error))
+                        if error.kind == SourceErrorKind::AccessDenied =>
+                    {
+                        denied.store(true, Ordering::Relaxed);
+                    }
+                    Err(_) => {}
                 }
                 Some((id, probe, outcome))
             })
@@ -122,8 +136,9 @@ impl Probing {
             {
                 shard.probe.forget_iterator();
             }
-            let again = match shard.probe.verdict() {
+            let again = match shard.verdict() {
                 Some(_) => AGAIN,
+                None if shard.probe.is_under_way() => AGAIN_UNDER_WAY,
                 None => AGAIN_UNDECIDED,
             };
             let is_early = shard.tried.is_some_and(|tried| tried.elapsed() < again);
@@ -131,7 +146,11 @@ impl Probing {
                 continue;
             }
             if let Some(next) = shard.probe.ask(now) {
+                shard.missed = true;
                 due.push((shard.tried, id.clone(), shard.probe.clone(), next));
+            } else {
+                shard.held = Some(now);
+                shard.missed = false;
             }
         }
         due.sort_by_key(|(tried, ..)| *tried);
@@ -142,7 +161,7 @@ impl Probing {
 
     /// Shards without a verdict.
     pub(super) fn undecided(&self) -> usize {
-        let undecided = |shard: &&ProbedShard| shard.probe.verdict().is_none();
+        let undecided = |shard: &&ProbedShard| shard.verdict().is_none();
         self.shards.values().filter(undecided).count()
     }
 
@@ -167,18 +186,26 @@ impl Probing {
 
     /// What is known of a shard.
     pub(super) fn snapshot(&self, id: &str) -> Option<ProbeSnapshot> {
-        let ProbedShard { probe, page, .. } = self.shards.get(id)?;
+        let shard = self.shards.get(id)?;
+        let is_old = shard.missed || shard.probe.is_stale();
         Some(ProbeSnapshot {
-            verdict: probe.verdict().cloned(),
-            about: probe.about().cloned(),
-            stale: probe.is_stale(),
-            why: probe.why(),
-            asked: page.map(|(_, time)| time),
+            verdict: shard.verdict().cloned(),
+            about: shard.probe.about().cloned(),
+            as_of: shard.held.filter(|_| is_old),
+            counted_since: None,
+            why: shard.probe.why(),
+            asked: shard.page.map(|(_, time)| time),
         })
     }
 }
 
 impl ProbedShard {
+    /// The last verdict, unless the shard is certain not to be asked any more.
+    fn verdict(&self) -> Option<&Verdict> {
+        let is_certain = self.failure.as_ref().is_some_and(Failure::is_certain);
+        self.probe.verdict().filter(|_| !is_certain)
+    }
+
     fn answered(&mut self, probe: Probe, outcome: Outcome) {
         let (at, now) = (Instant::now(), Timestamp::now());
         self.tried = Some(at);
@@ -188,11 +215,16 @@ impl ProbedShard {
                 self.probe.answered(peek, now);
                 self.page = Some((at, now));
                 self.failure = None;
+                if !self.probe.is_stale() {
+                    self.held = Some(now);
+                    self.missed = false;
+                }
             }
             Err(ReadError::Failed(error)) => {
                 self.failure = Some(Failure::after(self.failure.take(), *error));
             }
-            Err(_) => {}
+            // AWS answered: what failed before does no longer.
+            Err(_) => self.failure = None,
         }
     }
 }

@@ -47,6 +47,8 @@ struct World {
     fails: Option<ReadError>,
     /// `None`: for all shards.
     fails_for: Option<String>,
+    /// What AWS's clock says, as the moment of a place; 0: long after all records.
+    now: u64,
     lists: usize,
     scans: usize,
     iterators: usize,
@@ -165,7 +167,9 @@ impl Reads for Fake {
                 }
                 place + 1
             }
-            StartFrom::AtTimestamp(since) => (0..).find(|place| time(*place) >= *since).unwrap(),
+            StartFrom::AtTimestamp(since) => {
+                since.duration_since(time(0)).as_millis().max(0) as u64
+            }
             _ => 0,
         };
         Ok(format!("{shard}@{place}"))
@@ -191,6 +195,11 @@ impl Reads for Fake {
             next_iterator: (!ended).then(|| format!("{shard}@{to}")),
             millis_behind_latest: (end - to) as i64 * 10_000,
         })
+    }
+
+    async fn time(&self) -> Option<Timestamp> {
+        let now = Some(self.world().now).filter(|now| *now > 0);
+        Some(time(now.unwrap_or(1_000_000)))
     }
 }
 
@@ -283,8 +292,8 @@ async fn what_was_found_unread_is_as_fresh_as_its_checkpoint() {
     for _ in 0..50 {
         let seen = fetch(&mut fetcher, LAG).await;
         let shard = &seen.shards[0];
-        let stale = shard.probe.as_ref().unwrap().stale;
-        assert_eq!((shard.unread_since(), stale), (Some(time(5)), false));
+        let as_of = shard.probe.as_ref().unwrap().as_of;
+        assert_eq!((shard.unread_since(), as_of), (Some(time(5)), None));
         advance(Duration::from_secs(60)).await;
     }
     assert_eq!(fake.peeked(), ["0"]);
@@ -356,10 +365,7 @@ async fn a_throttled_shard_keeps_its_verdict() {
     let lag = seen.lag.as_ref().unwrap();
     assert!(lag.failure.is_none(), "the shard is busy, that is all");
     let probe = seen.shards[0].probe.as_ref().unwrap();
-    assert!(
-        probe.stale && probe.asked.is_some(),
-        "and the verdict is of then"
-    );
+    assert!(probe.as_of.is_some(), "and the verdict is of then");
 }
 
 #[tokio::test(start_paused = true)]
@@ -369,7 +375,7 @@ async fn a_first_look_that_is_throttled_leaves_the_shard_undecided() {
     let mut fetcher = fake.fetcher();
     let seen = fetch(&mut fetcher, LAG).await;
     let lag = seen.lag.as_ref().unwrap();
-    assert_eq!((lag.undecided, seen.decided_lag().is_none()), (2, true));
+    assert_eq!(lag.undecided, 2);
     fake.world().fails = None;
     let seen = fetch(&mut fetcher, LAG).await;
     assert_eq!(seen.lag.as_ref().unwrap().undecided, 0);
@@ -396,6 +402,132 @@ async fn a_denial_is_told_with_how_long_it_lasts() {
     fake.world().fails = None;
     let seen = fetch(&mut fetcher, LAG).await;
     assert!(seen.lag.as_ref().unwrap().failure.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_shard_that_is_denied_keeps_none_of_the_others_from_being_asked() {
+    let fake = Fake::new(&["0", "1", "2", "3"]);
+    fake.record("1", 5);
+    fake.world().fails_for = Some("2".to_owned());
+    fake.world().fails = Some(ReadError::Failed(Box::new(
+        SourceErrorKind::AccessDenied.example(),
+    )));
+    let mut fetcher = fake.fetcher();
+    for _ in 0..5 {
+        fetch(&mut fetcher, LAG).await;
+        advance(Duration::from_secs(15)).await;
+    }
+    let seen = fetch(&mut fetcher, LAG).await;
+    assert_eq!(seen.lag.as_ref().unwrap().undecided, 1);
+    assert_eq!(verdict(&seen, "1"), unread(5));
+    assert_eq!(verdict(&seen, "2"), None);
+    assert_eq!(verdict(&seen, "3"), Some(Verdict::CaughtUp));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_time_out_before_throttling_is_over() {
+    let fake = Fake::new(&["0"]);
+    let mut fetcher = fake.fetcher();
+    fetch(&mut fetcher, LAG).await;
+    fake.world().fails = Some(ReadError::Failed(Box::new(
+        SourceErrorKind::Timeout.example(),
+    )));
+    let seen = fetch(&mut fetcher, LAG).await;
+    assert!(seen.lag.as_ref().unwrap().failure.is_some());
+    for answer in [ReadError::Throttled, ReadError::ExpiredIterator] {
+        fake.world().fails = Some(answer);
+        advance(Duration::from_secs(15)).await;
+        let seen = fetch(&mut fetcher, LAG).await;
+        assert!(seen.lag.as_ref().unwrap().failure.is_none());
+        assert_eq!(verdict(&seen, "0"), Some(Verdict::CaughtUp));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_verdict_that_stands_in_says_of_when_it_is() {
+    let fake = Fake::new(&["0", "1"]);
+    fake.record("0", 5);
+    let mut fetcher = fake.fetcher();
+    fetch(&mut fetcher, LAG).await;
+    let as_of =
+        |seen: &ApplicationSnapshot, shard: usize| seen.shards[shard].probe.as_ref().unwrap().as_of;
+    // Found unread an hour ago, and seen to stand still until now.
+    let before = Timestamp::now();
+    let seen = fetch(&mut fetcher, LAG).await;
+    assert_eq!((as_of(&seen, 0), as_of(&seen, 1)), (None, None));
+    fake.world().fails = Some(ReadError::Throttled);
+    fake.lease("0", at(3));
+    let seen = fetch(&mut fetcher, LAG).await;
+    let after = Timestamp::now();
+    for shard in 0..2 {
+        let as_of = as_of(&seen, shard).unwrap();
+        assert!(before <= as_of && as_of <= after, "{shard}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_arrives_at_latest_while_nobody_reads_counts() {
+    let fake = Fake::new(&["0"]);
+    fake.lease("0", Checkpoint::Latest);
+    fake.world().leases.as_mut().unwrap()[0].owner = None;
+    (3..10).for_each(|place| fake.record("0", place));
+    fake.world().now = 7;
+    let mut fetcher = fake.fetcher();
+    let seen = fetch(&mut fetcher, LAG).await;
+    assert_eq!(
+        verdict(&seen, "0"),
+        unread(7),
+        "counted since the first look"
+    );
+    assert_eq!(seen.lag.as_ref().unwrap().latest, Some((1, time(7))));
+    fake.world().now = 1_000;
+    fake.lease("0", Checkpoint::Latest);
+    let seen = fetch(&mut fetcher, LAG).await;
+    assert_eq!(verdict(&seen, "0"), unread(7), "it is what wakes a worker");
+    // Which starts at the tip.
+    fake.world().leases.as_mut().unwrap()[0].owner = Some("pod".to_owned());
+    fake.lease("0", Checkpoint::Latest);
+    let seen = fetch(&mut fetcher, LAG).await;
+    assert_eq!(verdict(&seen, "0"), Some(Verdict::CaughtUp));
+    // What it has not checkpointed counts.
+    fake.record("0", 1_001);
+    let seen = fetch(&mut fetcher, LAG).await;
+    assert_eq!(verdict(&seen, "0"), unread(1_001));
+    // A checkpoint says more.
+    fake.lease("0", at(1_001));
+    let seen = fetch(&mut fetcher, LAG).await;
+    assert_eq!(verdict(&seen, "0"), Some(Verdict::CaughtUp));
+    assert_eq!(seen.lag.as_ref().unwrap().latest, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn owners_are_believed_once_and_confirmed_by_a_renewal() {
+    let fake = Fake::new(&["0", "1"]);
+    let mut fetcher = fake.fetcher();
+    let seen = fetch(&mut fetcher, LAG).await;
+    assert!(seen.is_first_look);
+    advance(Duration::from_secs(5)).await;
+    fake.lease("0", Checkpoint::TrimHorizon);
+    let seen = fetch(&mut fetcher, LAG).await;
+    assert!(!seen.is_first_look);
+    let leases = seen
+        .shards
+        .iter()
+        .map(|shard| shard.lease.as_ref().unwrap());
+    let leases: Vec<_> = leases.map(|it| (it.live, it.confirmed)).collect();
+    assert_eq!(leases, [(true, true), (true, false)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_open_stream_without_a_shard_to_read_is_no_idle_one() {
+    // Its leases are of an older stream of this name, and the shards differ.
+    let fake = Fake::new(&["0", "1"]);
+    fake.lease("0", Checkpoint::ShardEnd);
+    fake.lease("1", Checkpoint::ShardEnd);
+    let mut fetcher = fake.fetcher();
+    for code in ["RacedAReshard", "StreamMadeAnew", "StreamMadeAnew"] {
+        assert_eq!(fetcher.fetch(LAG).await.unwrap_err().code, code);
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -435,8 +567,9 @@ async fn leases_of_an_older_stream_of_the_same_name_are_told() {
     let fake = Fake::new(&["0"]);
     fake.lease("0", Checkpoint::ShardEnd);
     let mut fetcher = fake.fetcher();
-    // A list may lag behind a reshard.
-    assert!(fetcher.fetch(LAG).await.is_ok());
+    // A list may lag behind a reshard: no answer either.
+    let error = fetcher.fetch(LAG).await.unwrap_err();
+    assert_eq!(error.code, "RacedAReshard");
     let error = fetcher.fetch(LAG).await.unwrap_err();
     assert_eq!(error.code, "StreamMadeAnew");
 }

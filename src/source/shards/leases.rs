@@ -128,6 +128,11 @@ impl Leases {
             Parsed::Other(_) => self.others += 1,
             Parsed::Broken(reason) => {
                 self.broken += 1;
+                // `shardId`, or of a multi-stream table `account:stream:epoch:shardId`.
+                let (of, shard) = key.rsplit_once(':').unwrap_or(("", key));
+                if of.is_empty() || of.split(':').nth(1) == Some(wanted.name()) {
+                    self.broken_shards.insert(shard.into());
+                }
                 if self.malformed.len() < MOST_NAMED {
                     let reason = shortened(reason).into_owned();
                     self.malformed.push((shortened(key).into_owned(), reason));
@@ -139,6 +144,7 @@ impl Leases {
 
 #[cfg(test)]
 mod tests {
+    use kinesis_consumer::ShardId;
     use kinesis_edge::AttributeValue;
 
     use super::*;
@@ -197,6 +203,10 @@ mod tests {
         assert_eq!(keys(&leases), ["0"]);
         assert_eq!((leases.others, leases.broken), (1, 1));
         assert_eq!(leases.malformed[0].0, "1");
+        assert!(
+            leases.broken_shards.contains(&ShardId::from("1")),
+            "{leases:?}"
+        );
         assert!(leases.malformed[0].1.contains("checkpoint"), "{leases:?}");
         assert_eq!(leases.nonsense(), None);
     }

@@ -58,16 +58,22 @@ pub(crate) fn lag_trigger(threshold_seconds: u64) -> Trigger {
 /// Caught up with so many readable shards, and these failures of probes since.
 pub(crate) fn caught_up(shards: usize, failures: &[SourceErrorKind]) -> ApplicationSnapshot {
     let time = Timestamp::now();
+    let failure = failures.iter().fold(None, |before, kind| {
+        Some(Failure::after(before, kind.example()))
+    });
+    let is_certain = failure.as_ref().is_some_and(Failure::is_certain);
     let shard = |number| ShardSnapshot {
         id: format!("shardId-{number:012}").into(),
         closed: false,
         parents: BTreeSet::new(),
         lease: None,
+        malformed: false,
         readability: Readability::Readable { start: None },
         probe: Some(ProbeSnapshot {
-            verdict: Some(Verdict::CaughtUp),
+            verdict: (!is_certain).then_some(Verdict::CaughtUp),
             about: None,
-            stale: !failures.is_empty(),
+            as_of: (!failures.is_empty()).then_some(time),
+            counted_since: None,
             why: "nothing after the checkpoint".to_owned(),
             asked: Some(time),
         }),
@@ -75,6 +81,9 @@ pub(crate) fn caught_up(shards: usize, failures: &[SourceErrorKind]) -> Applicat
     ApplicationSnapshot {
         at: Instant::now(),
         time,
+        aws_ahead: None,
+        rhythm: None,
+        is_first_look: false,
         table: Table::Read {
             leases: shards,
             unlisted: 0,
@@ -84,11 +93,10 @@ pub(crate) fn caught_up(shards: usize, failures: &[SourceErrorKind]) -> Applicat
         shards: (0..shards).map(shard).collect(),
         lag: Some(Lag {
             time,
-            undecided: 0,
+            undecided: if is_certain { shards } else { 0 },
             under_way: false,
-            failure: failures.iter().fold(None, |before, kind| {
-                Some(Failure::after(before, kind.example()))
-            }),
+            latest: None,
+            failure,
             probes: Probes::default(),
         }),
     }

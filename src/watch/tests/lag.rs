@@ -1,13 +1,15 @@
 //! Decisions about lag: a memory for each distinct settings, also of those that are new while a
 //! fetch hangs.
 
-use std::future::pending;
+use std::{collections::VecDeque, future::pending};
 
+use kinesis_consumer::Checkpoint;
 use right_sizing::Settings;
 
 use super::*;
+use crate::source::probe::Verdict;
 use crate::source::snapshot::{
-    ApplicationSnapshot,
+    ApplicationSnapshot, LeaseSnapshot,
     examples::{caught_up, lag_trigger, source},
 };
 
@@ -16,6 +18,10 @@ use crate::source::snapshot::{
 struct Application {
     fetches: Arc<AtomicUsize>,
     hangs: Arc<AtomicBool>,
+    /// How many were of less than everything.
+    quick: Arc<AtomicUsize>,
+    /// What comes next, once; then all is caught up, and nobody works on it.
+    next: Arc<Mutex<VecDeque<ApplicationSnapshot>>>,
 }
 
 impl Application {
@@ -42,12 +48,15 @@ impl Fetchers for Application {
 impl Fetch for Application {
     type Snapshot = Arc<ApplicationSnapshot>;
 
-    async fn fetch(&mut self, _: FetchRequest) -> Result<Self::Snapshot, SourceError> {
+    async fn fetch(&mut self, request: FetchRequest) -> Result<Self::Snapshot, SourceError> {
         self.fetches.fetch_add(1, Ordering::Relaxed);
+        self.quick
+            .fetch_add(usize::from(request.quick), Ordering::Relaxed);
         if self.hangs.load(Ordering::Relaxed) {
             pending().await
         }
-        Ok(Arc::new(caught_up(4, &[])))
+        let next = self.next.lock().unwrap().pop_front();
+        Ok(Arc::new(next.unwrap_or_else(|| caught_up(4, &[]))))
     }
 }
 
@@ -63,9 +72,12 @@ async fn new_settings_are_decided_at_once_while_a_fetch_hangs() {
     let aws = Application::default();
     let watchers = aws.watchers();
     watchers.answer("a", &lag_trigger(30)).await.unwrap();
+    let _following = watchers.subscribe("a", &lag_trigger(30)).unwrap();
+    pass(Duration::from_millis(100)).await;
+    let fetches = aws.fetches();
     aws.hangs.store(true, Ordering::Relaxed);
     pass(REFRESH * 2).await;
-    assert_eq!(aws.fetches(), 2, "the second one hangs");
+    assert_eq!(aws.fetches(), fetches + 1, "the next one hangs");
 
     let started = Instant::now();
     let answer = watchers.answer("a", &lag_trigger(60)).await.unwrap();
@@ -78,7 +90,7 @@ async fn new_settings_are_decided_at_once_while_a_fetch_hangs() {
     );
     let again = watchers.answer("a", &lag_trigger(60)).await.unwrap();
     assert_eq!(again, answer);
-    assert_eq!(aws.fetches(), 2);
+    assert_eq!(aws.fetches(), fetches + 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -116,4 +128,111 @@ async fn ever_new_settings_are_answered_and_leave_the_others_their_memories() {
         watchers.answer("a", &lag_trigger(1)).await.unwrap();
     }
     assert_eq!(decided(&watchers), [1]);
+}
+
+/// A worker holds the first shard.
+fn with_a_worker() -> ApplicationSnapshot {
+    let mut snapshot = caught_up(4, &[]);
+    snapshot.shards[0].lease = Some(LeaseSnapshot {
+        owner: Some("pod".to_owned()),
+        live: true,
+        confirmed: true,
+        checkpoint: Checkpoint::TrimHorizon,
+        busy: None,
+    });
+    snapshot
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_nobody_works_a_question_costs_one_fetch() {
+    let aws = Application::default();
+    let watchers = aws.watchers();
+    for hour in 1..=5 {
+        // KEDA asks twice, one right after the other.
+        for _ in 0..2 {
+            let answer = watchers.answer("a", &lag_trigger(30)).await.unwrap();
+            assert!(!answer.active);
+            pass(Duration::from_millis(100)).await;
+        }
+        assert_eq!(aws.fetches(), hour);
+        assert_eq!(watchers.counts().fresh, 1, "nothing is wrong with it");
+        pass(MINUTE * 60).await;
+        assert_eq!(aws.fetches(), hour);
+    }
+    // What is answered is of now.
+    let mut unread = caught_up(4, &[]);
+    let verdict = Verdict::Unread {
+        since: unread.time,
+        expired: false,
+    };
+    unread.shards[0].probe.as_mut().unwrap().verdict = Some(verdict);
+    aws.next.lock().unwrap().push_back(unread);
+    assert!(watchers.answer("a", &lag_trigger(30)).await.unwrap().active);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_question_that_is_answered_late_gets_the_last_answer() {
+    let aws = Application::default();
+    let watchers = aws.watchers();
+    watchers.answer("a", &lag_trigger(30)).await.unwrap();
+    pass(Duration::from_secs(30)).await;
+    aws.hangs.store(true, Ordering::Relaxed);
+    let started = Instant::now();
+    watchers.answer("a", &lag_trigger(30)).await.unwrap();
+    assert_eq!(started.elapsed().as_secs(), 2);
+    // For as long as it may stand in.
+    pass(MINUTE).await;
+    let error = watchers.answer("a", &lag_trigger(30)).await.unwrap_err();
+    assert_eq!(error.code(), Code::Unavailable);
+}
+
+#[tokio::test(start_paused = true)]
+async fn workers_and_push_streams_are_watched_all_the_time() {
+    let aws = Application::default();
+    let watchers = aws.watchers();
+    aws.next
+        .lock()
+        .unwrap()
+        .extend((0..20).map(|_| with_a_worker()));
+    watchers.answer("a", &lag_trigger(30)).await.unwrap();
+    pass(MINUTE * 4).await;
+    assert!((15..=19).contains(&aws.fetches()), "{}", aws.fetches());
+    // The last worker goes.
+    pass(MINUTE * 4).await;
+    assert_eq!(aws.fetches(), 21);
+    let _following = watchers.subscribe("a", &lag_trigger(30)).unwrap();
+    pass(MINUTE).await;
+    assert!(aws.fetches() > 30, "{}", aws.fetches());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_works_is_looked_at_twice_before_anything_is_said() {
+    let aws = Application::default();
+    let watchers = aws.watchers();
+    let first = ApplicationSnapshot {
+        is_first_look: true,
+        ..with_a_worker()
+    };
+    aws.next.lock().unwrap().extend([first, with_a_worker()]);
+    let started = Instant::now();
+    let error = watchers.answer("a", &lag_trigger(30)).await.unwrap_err();
+    assert_eq!(error.code(), Code::Unavailable);
+    while watchers.answer("a", &lag_trigger(30)).await.is_err() {
+        pass(Duration::from_millis(100)).await;
+    }
+    let waited = started.elapsed();
+    assert!((4..=6).contains(&waited.as_secs()), "{waited:?}");
+    assert_eq!(aws.quick.load(Ordering::Relaxed), 0, "leases and all");
+}
+
+#[tokio::test(start_paused = true)]
+async fn shards_without_a_verdict_are_asked_again_within_seconds() {
+    let aws = Application::default();
+    let watchers = aws.watchers();
+    let mut undecided = with_a_worker();
+    undecided.lag.as_mut().unwrap().undecided = 1;
+    aws.next.lock().unwrap().push_back(undecided);
+    let _ = watchers.answer("a", &lag_trigger(30)).await;
+    pass(Duration::from_secs(4)).await;
+    assert_eq!((aws.fetches(), aws.quick.load(Ordering::Relaxed)), (2, 1));
 }

@@ -215,6 +215,19 @@ pub async fn wait_for_value(client: &mut Client, object: &ScaledObjectRef, wante
     eventually(&format!("the value {wanted}"), asked).await;
 }
 
+/// Whether KEDA is told to scale from zero, once it is told anything.
+pub async fn answered_activity(client: &mut Client, object: &ScaledObjectRef) -> bool {
+    let asked = async {
+        loop {
+            if let Ok(answer) = client.is_active(object.clone()).await {
+                return answer.into_inner().result;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    eventually("an answer", asked).await
+}
+
 /// Asks until the answer is an error with this code; values and other errors pass by.
 pub async fn wait_for_code(client: &mut Client, object: &ScaledObjectRef, code: Code) -> Status {
     let mut last = None;

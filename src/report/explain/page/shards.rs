@@ -104,7 +104,7 @@ fn row(shard: &ShardView, threshold: Option<u64>, longest: u64) -> Markup {
             td {
                 (shard.why)
                 @if shard.left_out { "; its checkpoint does not move, so it is left out of the decision" }
-                @if let (true, Some(asked)) = (shard.stale, &shard.asked) { br; small { "as of " (asked) } }
+                @if let Some(age) = shard.verdict_age_ms { br; small { "as of " (time(age)) " ago" } }
             }
         }
     }

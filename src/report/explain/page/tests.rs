@@ -33,6 +33,7 @@ fn lagging(shards: u64, text: &str) -> Object {
         }),
         asked: Some(text.to_owned()),
         stale: true,
+        verdict_age_ms: Some(35_000),
         progress: Some(1.5),
         left_out: false,
     };
@@ -49,6 +50,9 @@ fn lagging(shards: u64, text: &str) -> Object {
             shards_per_replica: 4,
             carry: None,
             checkpoint_interval_ms: 0,
+            outage: None,
+            orphans: 0,
+            undecided: 0,
         }),
     };
     let answered = |minutes: u64| AnsweredView {
@@ -186,7 +190,7 @@ fn tools_find_everything_by_name() {
     let answer = json!({
         "value": 6, "replicas": 3, "active": true, "reason": "late",
         "decision": {
-            "step": "out", "notes": ["late"], "wished": 3, "running": 2, "shardsPerReplica": 4, "carry": null, "checkpointIntervalMs": 0,
+            "step": "out", "notes": ["late"], "wished": 3, "running": 2, "shardsPerReplica": 4, "carry": null, "checkpointIntervalMs": 0, "orphans": 0, "undecided": 0,
         },
     });
     let with = |mut more: serde_json::Value| {
@@ -204,7 +208,7 @@ fn tools_find_everything_by_name() {
     let shard = json!({
         "id": "lateshardId-000000000000", "closed": false, "parents": ["late"], "state": "unread", "why": "late", "ageMs": 0,
         "lease": {"owner": "late", "live": true, "checkpoint": "late", "busy": 0.5},
-        "asked": "late", "stale": true, "progress": 1.5, "leftOut": false,
+        "asked": "late", "stale": true, "verdictAgeMs": 35_000, "progress": 1.5, "leftOut": false,
     });
     let source = json!({
         "lastGoodSecondsAgo": 3, "failure": "late",

@@ -252,10 +252,13 @@ fn agree(seen_now: &ApplicationSnapshot, story: &Story) -> TestCaseResult {
         let text = format!("{} of {story:#?}", shard.id);
         prop_assert_eq!(seen(seen_now, shard.id.as_str()), Some(found), "{}", text);
     }
-    prop_assert!(seen_now.decided_lag().is_some());
+    prop_assert_eq!(seen_now.known_lag().map(|lag| lag.undecided), Some(0));
     let readable = seen_now.readable();
     let probed = readable.map(|shard| {
-        let stale = shard.probe.as_ref().is_some_and(|probe| probe.stale);
+        let stale = shard
+            .probe
+            .as_ref()
+            .is_some_and(|probe| probe.as_of.is_some());
         (
             shard.unread_since(),
             shard.verdict() == Some(&Verdict::Drained),
