@@ -43,6 +43,11 @@ pub enum TableError {
 }
 
 impl TableError {
+    /// Whether there is no such table.
+    pub(crate) fn is_of_missing_table(&self) -> bool {
+        matches!(self, Self::Permanent(error) if error.is_of_missing_thing())
+    }
+
     /// AWS's error code, such as `AccessDeniedException`. `None`: a conflict, or AWS gave no usable
     /// answer.
     pub fn code(&self) -> Option<&str> {

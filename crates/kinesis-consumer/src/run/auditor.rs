@@ -18,9 +18,9 @@ use crate::{
         kinesis::{KinesisError, ShardFilter},
         lease_table::TableError,
     },
-    face::{error::Error, event::Event},
+    face::{config::InitialPosition, error::Error, event::Event},
     model::{keys::LeaseKey, lease::Lease, sequence::Checkpoint},
-    run::context::{Context, backoff, pause},
+    run::context::{Context, KEPT, backoff, pause},
 };
 
 /// The time between reads of `Migration3.0`.
@@ -30,9 +30,6 @@ const LEADER_CHECK: Duration = Duration::from_secs(60);
 const UNCLEAR_LEADER_CHECK: Duration = Duration::from_secs(5);
 /// The time to the next audit after a half-listed reshard, and while hash keys have no lease.
 const QUICK_AUDIT: Duration = Duration::from_secs(1);
-/// Finished leases that nobody needs are kept for so many failover times. A process that was
-/// stopped for less, in the middle of creating such a lease, finds it there and does no harm.
-const KEPT: u32 = 12;
 /// The longest that `ListShards` may lag behind a reshard.
 const LISTING_LAG: Duration = Duration::from_secs(60);
 /// Concurrent calls to the lease table.
@@ -99,12 +96,18 @@ impl Auditor {
     /// Audits for ever. Returns why the worker must stop.
     pub(crate) async fn run(mut self) -> Error {
         let (mut next_audit, mut next_check) = (Instant::now(), Instant::now() + LEADER_CHECK);
+        let mut audited = Instant::now();
         let mut failures = backoff(
             QUICK_AUDIT,
             self.context.config.shard_sync_interval.max(QUICK_AUDIT),
         );
         loop {
-            sleep_until(next_audit.min(next_check)).await;
+            let context = Arc::clone(&self.context);
+            tokio::select! {
+                biased;
+                () = sleep_until(next_audit.min(next_check)) => {}
+                () = context.reaudit.notified() => next_audit = next_audit.min(audited + QUICK_AUDIT),
+            }
             if Instant::now() >= next_check {
                 next_check = match self.check_leader().await {
                     Ok(wait) => Instant::now() + wait,
@@ -117,6 +120,7 @@ impl Auditor {
             let wait = match self.audit().await {
                 Ok(wait) => {
                     self.worked = true;
+                    context.succeeded("audit");
                     failures = backoff(
                         QUICK_AUDIT,
                         self.context.config.shard_sync_interval.max(QUICK_AUDIT),
@@ -128,7 +132,8 @@ impl Auditor {
                     None => failures.next().unwrap_or(QUICK_AUDIT),
                 },
             };
-            next_audit = Instant::now() + wait;
+            audited = Instant::now();
+            next_audit = audited + wait;
         }
     }
 
@@ -136,17 +141,43 @@ impl Auditor {
     async fn audit(&mut self) -> Result<Duration, Trouble> {
         let context = Arc::clone(&self.context);
         let (table, kinesis) = (&context.table, &context.kinesis);
-        let position = context.config.initial_position;
+        let mut position = context.config.initial_position;
         let began = Instant::now();
-        let mut leases = table.scan().await?;
+        let mut leases = match table.scan().await {
+            Err(error) if error.is_of_missing_table() => {
+                table.ensure_exists().await?;
+                table.scan().await?
+            }
+            answer => answer?,
+        };
+        let mut lost = {
+            let mut known = context.known();
+            known.observe(&leases, began);
+            known.lost(&leases)
+        };
         let race = |what: &dyn ToString| Trouble::Race(what.to_string());
-        let (shards, wanted) = if leases.is_empty() {
+        let (shards, wanted) = if leases.is_empty() && lost.is_empty() {
             let filter = shard_sync::initial_filter(position);
             let shards = kinesis.list_shards(filter).await?;
             let wanted = shard_sync::initial(&shards, position).map_err(|hole| race(&hole))?;
             (shards, wanted)
         } else {
             let shards = kinesis.list_shards(ShardFilter::All).await?;
+            lost.retain(|lease| {
+                let is_listed = shards.iter().any(|shard| shard.id == lease.key.shard);
+                if !is_listed {
+                    context.known().forget(&lease.key);
+                }
+                is_listed
+            });
+            // Before leases at the initial position, which could be LATEST, can take their place.
+            self.create(lost.clone()).await?;
+            if !lost.is_empty() {
+                let shards = lost.iter().map(|lease| lease.key.clone()).collect();
+                context.report(Event::LeasesPutBack { shards });
+                leases.extend(lost);
+                position = InitialPosition::TrimHorizon;
+            }
             if let Some(shard) = shard_sync::recreated(&leases, &shards) {
                 return Err(Trouble::Fatal(context.stream_recreated(shard)));
             }
@@ -217,7 +248,7 @@ impl Auditor {
         let since = self.context.latest_since();
         let creations = leases.into_iter().map(|mut lease| {
             if lease.checkpoint == Checkpoint::Latest {
-                lease.latest_since = Some(since);
+                lease.latest_since.get_or_insert(since);
             }
             let table = Arc::clone(table);
             async move { Ok::<_, TableError>(table.create(&lease).await?.then_some(lease.key)) }
@@ -238,14 +269,17 @@ impl Auditor {
     /// Returns the time to the next check.
     async fn check_leader(&mut self) -> Result<Duration, Error> {
         match self.context.table.kcl3_state().await {
-            Ok(state) => match self.leader.observe(&state, Instant::now()) {
-                Leadership::Led {
-                    leader,
-                    client_version,
-                } => Err(self.led(leader, client_version)),
-                Leadership::Unclear(_) => Ok(UNCLEAR_LEADER_CHECK),
-                Leadership::None => Ok(LEADER_CHECK),
-            },
+            Ok(state) => {
+                self.context.succeeded("kcl3_state");
+                match self.leader.observe(&state, Instant::now()) {
+                    Leadership::Led {
+                        leader,
+                        client_version,
+                    } => Err(self.led(leader, client_version)),
+                    Leadership::Unclear(_) => Ok(UNCLEAR_LEADER_CHECK),
+                    Leadership::None => Ok(LEADER_CHECK),
+                }
+            }
             Err(error) => {
                 self.context.table_failed(None, "kcl3_state", &error);
                 Ok(UNCLEAR_LEADER_CHECK)

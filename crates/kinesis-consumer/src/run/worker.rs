@@ -3,7 +3,6 @@
 use std::{future::Future, sync::Arc};
 
 use kinesis_edge::{Connection, ConnectionSettings, DynamoDbClient, KinesisClient};
-use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
@@ -18,7 +17,7 @@ use crate::{
         processor::{Factory, RecordProcessor},
     },
     model::keys::LeaseKey,
-    run::{auditor::Auditor, context::Context, coordinator::Coordinator, load::Load},
+    run::{auditor::Auditor, context::Context, coordinator::Coordinator},
 };
 
 /// A worker of an application. One per process is enough: every shard is a task.
@@ -54,7 +53,8 @@ impl Worker {
 
     /// A worker over clients of your own. Time-outs that they leave unset get the library's: 2 s to
     /// connect to Kinesis, 5 s for an answer of ListShards and 15 s with retries, 30 s for each
-    /// read; 1 s to connect to DynamoDB, 2 s for an answer and 5 s with retries.
+    /// read; 1 s to connect to DynamoDB, 2 s for an answer and 5 s with retries. Calls for one lease
+    /// get these whatever the client has, and three attempts: renewals depend on them.
     pub fn new<P: RecordProcessor + 'static>(
         config: Config,
         kinesis: KinesisClient,
@@ -114,15 +114,7 @@ impl Worker {
             events,
         } = self;
         config.validate()?;
-        let context = Arc::new(Context {
-            load: Load::new(config.parallelism),
-            config,
-            kinesis,
-            table,
-            factory,
-            events,
-            rescan: Notify::new(),
-        });
+        let context = Arc::new(Context::new(config, kinesis, table, factory, events));
         let stopping = CancellationToken::new();
         let stop_on_request = async {
             shutdown.await;

@@ -4,6 +4,8 @@
 mod busy;
 mod kcl2;
 mod leases;
+mod mending;
 mod processing;
 mod reading;
+mod stopping;
 mod world;

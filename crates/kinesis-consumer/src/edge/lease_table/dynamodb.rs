@@ -31,14 +31,21 @@ mod kcl3;
 use item::{Item, Parsed, new_item, number, parse, string, strings};
 use kcl3::SideTable;
 
-/// What every call gets where the client handed in has no setting of its own: an answer that comes
-/// later than a renewal is due helps nobody. Retries are the SDK's, as the client has them.
+/// What scans, and questions about tables, get where the client handed in has no setting of its own.
 pub(crate) const CALLS: ClientSettings = ClientSettings {
     connect_timeout: Some(Duration::from_secs(1)),
     read_timeout: None,
     attempt_timeout: Some(Duration::from_secs(2)),
     operation_timeout: Some(Duration::from_secs(5)),
     attempts: None,
+};
+
+/// What calls for one lease get, whatever the client handed in has: an answer that comes later than
+/// a renewal is due helps nobody, and a pooled connection that died must leave time for another
+/// attempt.
+pub(crate) const RENEWALS: ClientSettings = ClientSettings {
+    attempts: Some(3),
+    ..CALLS
 };
 
 /// More pages (of 1 MB) than any lease table has: an endpoint that never stops would keep us
@@ -49,6 +56,8 @@ const MOST_PAGES: usize = 10_000;
 #[derive(Debug)]
 pub struct DynamoDbTable {
     table: Table,
+    /// The same, for calls for one lease.
+    leases: Table,
     process: String,
     side_table: SideTable,
     /// Keys of skipped items: each is logged once.
@@ -56,15 +65,19 @@ pub struct DynamoDbTable {
 }
 
 impl DynamoDbTable {
-    /// The lease table `table` of `application`. The client gets [`CALLS`] where it has none.
+    /// The lease table `table` of `application`. The client gets [`CALLS`] where it has none; for
+    /// one lease, [`RENEWALS`].
     pub fn new(
         client: DynamoDbClient,
         table: impl Into<String>,
         application: impl Into<String>,
     ) -> Self {
+        let renewals = RENEWALS.replace_dynamodb(&client);
         let client = CALLS.complete_dynamodb(&client);
         let side_table = format!("{}-CoordinatorState", application.into());
+        let table = table.into();
         Self {
+            leases: Table::new(renewals, table.as_str()),
             table: Table::new(client.clone(), table),
             process: new_process(),
             side_table: SideTable::new(Table::new(client, side_table)),
@@ -77,7 +90,7 @@ impl DynamoDbTable {
     }
 
     async fn update(&self, key: &LeaseKey, write: Write) -> Result<Lease, TableError> {
-        let written = self.table.update(lease_key(key), write).await;
+        let written = self.leases.update(lease_key(key), write).await;
         match written.map_err(|failure| self.error(&failure))? {
             // The write happened, but no lease is left of it: somebody else spoiled the item.
             Written::Done(item) => item.and_then(|item| self.lease(&item)).ok_or_else(|| {
@@ -214,7 +227,7 @@ fn to_error(table: &Table, failure: &Failure) -> TableError {
              this table"
         ),
         Kind::NotFound => {
-            ". The table was deleted while the worker ran; restart the worker to create it anew"
+            ". The table was deleted while the worker ran; it is made anew from the leases in hand"
                 .to_owned()
         }
         Kind::Invalid => ". Is it a lease table, with key leaseKey (S)?".to_owned(),
@@ -248,14 +261,14 @@ impl LeaseTable for DynamoDbTable {
     }
 
     async fn read(&self, key: &LeaseKey) -> Result<Option<Lease>, TableError> {
-        let item = self.table.get(lease_key(key)).await;
+        let item = self.leases.get(lease_key(key)).await;
         let item = item.map_err(|failure| self.error(&failure))?;
         Ok(item.and_then(|item| self.lease(&item)))
     }
 
     async fn create(&self, lease: &Lease) -> Result<bool, TableError> {
         let absent = Write::new().on("attribute_not_exists(leaseKey)");
-        match self.table.put(new_item(lease), absent).await {
+        match self.leases.put(new_item(lease), absent).await {
             Ok(written) => Ok(matches!(written, Written::Done(_))),
             Err(failure) => Err(self.error(&failure)),
         }
@@ -366,7 +379,7 @@ impl LeaseTable for DynamoDbTable {
             .on("leaseCounter = :counter AND checkpoint = :end")
             .value(":counter", number(lease.counter))
             .value(":end", string(Checkpoint::ShardEnd.as_str()));
-        match self.table.delete(lease_key(&lease.key), write).await {
+        match self.leases.delete(lease_key(&lease.key), write).await {
             Ok(Written::Done(_)) => Ok(()),
             Ok(Written::Refused(item)) => Err(self.conflict(item)),
             Err(failure) => Err(self.error(&failure)),

@@ -15,6 +15,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use crate::{
+    edge::failure::CallError,
     edge::lease_table::{Kcl3State, LeaseTable, TableError, new_process},
     model::{
         keys::{LeaseKey, ShardId},
@@ -52,6 +53,8 @@ pub enum Outcome {
     Done,
     /// It is refused as throttled.
     Throttled,
+    /// It is refused for good: `Permanent`.
+    Denied,
     /// It never arrives: `Unavailable`.
     Lost,
     /// It is done, but the answer is lost: `Unavailable`.
@@ -65,6 +68,7 @@ struct Shared {
     leases: BTreeMap<LeaseKey, Lease>,
     kcl3: Kcl3State,
     created: bool,
+    deleted: bool,
     calls: BTreeMap<&'static str, u64>,
 }
 
@@ -135,6 +139,18 @@ impl MemoryTable {
         self.shared().leases.insert(lease.key.clone(), lease);
     }
 
+    /// Deletes the table with all leases: calls fail until `ensure_exists` makes it anew.
+    pub fn delete_table(&self) {
+        let mut shared = self.shared();
+        shared.leases.clear();
+        (shared.created, shared.deleted) = (false, true);
+    }
+
+    /// Deletes a lease behind everybody's back.
+    pub fn delete_row(&self, key: impl Into<LeaseKey>) {
+        self.shared().leases.remove(&key.into());
+    }
+
     /// What [`LeaseTable::kcl3_state`] shall say.
     pub fn set_kcl3_state(&self, state: Kcl3State) {
         self.shared().kcl3 = state;
@@ -168,12 +184,19 @@ impl MemoryTable {
             Outcome::Throttled => Err(TableError::Throttled(
                 format!("{operation}: by fault").into(),
             )),
+            Outcome::Denied => Err(TableError::Permanent(
+                format!("{operation}: denied by fault").into(),
+            )),
             Outcome::Lost => Err(TableError::Unavailable(
                 format!("{operation}: lost by fault").into(),
             )),
             Outcome::Done | Outcome::AnswerLost => {
                 let mut shared = self.shared();
                 *shared.calls.entry(operation).or_default() += 1;
+                if shared.deleted && operation != "ensure_exists" {
+                    let missing = CallError::missing(format!("{operation}: no such table"));
+                    return Err(TableError::Permanent(missing));
+                }
                 act(&mut shared)
             }
         };
@@ -223,6 +246,7 @@ fn beat(stored: &mut Lease, busy_permille: Option<u16>) {
 impl LeaseTable for MemoryTable {
     async fn ensure_exists(&self) -> Result<bool, TableError> {
         self.call("ensure_exists", None, |shared| {
+            shared.deleted = false;
             Ok(!std::mem::replace(&mut shared.created, true))
         })
         .await
@@ -250,6 +274,7 @@ impl LeaseTable for MemoryTable {
             // As DynamoDB's item: what a new lease never has is not written.
             let mut stored = Lease::new(lease.key.clone(), lease.checkpoint.clone());
             stored.parents.clone_from(&lease.parents);
+            stored.children.clone_from(&lease.children);
             stored.hash_range = lease.hash_range;
             stored.latest_since = lease
                 .latest_since

@@ -151,6 +151,7 @@ impl Life {
         match fault.outcome {
             Outcome::Done => result,
             Outcome::Throttled => Err(KinesisError::Throttled("by fault".into())),
+            Outcome::Denied => Err(KinesisError::Permanent("by fault".into())),
             Outcome::Lost | Outcome::AnswerLost => {
                 Err(KinesisError::Unavailable("by fault".into()))
             }

@@ -66,6 +66,10 @@ pub(super) fn new_item(lease: &Lease) -> Item {
     if !lease.parents.is_empty() {
         item.insert("parentShardId".to_owned(), strings(&lease.parents));
     }
+    // Only of one that is put back.
+    if !lease.children.is_empty() {
+        item.insert("childShardIds".to_owned(), strings(&lease.children));
+    }
     if let Some(HashRange { start, end }) = lease.hash_range {
         item.insert("startingHashKey".to_owned(), string(start.to_string()));
         item.insert("endingHashKey".to_owned(), string(end.to_string()));
