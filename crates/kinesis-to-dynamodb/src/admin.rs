@@ -37,13 +37,12 @@ pub async fn serve(
         )
         .route(
             "/readyz",
-            get(async |State(metrics): State<Arc<Metrics>>| {
-                if metrics.is_ready() {
-                    (StatusCode::OK, "ok")
-                } else {
-                    (StatusCode::SERVICE_UNAVAILABLE, "not consuming")
-                }
-            }),
+            get(
+                async |State(metrics): State<Arc<Metrics>>| match metrics.readiness() {
+                    Some(text) => (StatusCode::OK, text),
+                    None => (StatusCode::SERVICE_UNAVAILABLE, "not consuming".to_owned()),
+                },
+            ),
         )
         .route(
             "/state",

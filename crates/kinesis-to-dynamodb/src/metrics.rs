@@ -36,7 +36,11 @@ pub struct Metrics {
     /// What fails so that waiting does not mend it: the error, and since when.
     failures: Mutex<BTreeMap<&'static str, (String, Instant)>>,
 
+    /// Leases that nobody can read: key, and why.
+    unread: Mutex<Vec<(String, String)>>,
+
     failing: Gauges,
+    unreadable: Gauge,
     put_back: Counter,
     records: Counters,
     bytes: Counters,
@@ -139,7 +143,13 @@ impl Metrics {
                 "leases_put_back",
                 "Leases that somebody deleted, put back where they stood",
             ),
+            unreadable: told(
+                r,
+                "unreadable_leases",
+                "Leases that nobody can read, whose shards stand still",
+            ),
             failures: Mutex::default(),
+            unread: Mutex::default(),
             rejects: told(r, "rejected_records", "Records that cannot be stored"),
             records_total: Counter::default(),
             instance: settings.instance_name(),
@@ -216,6 +226,10 @@ impl Metrics {
                     .insert(*operation, (error.clone(), Instant::now())),
             ),
             Event::Recovered { operation, .. } => drop(self.failures().remove(operation)),
+            Event::Unreadable { leases, .. } => {
+                self.unreadable.set(leases.len() as i64);
+                self.unread().clone_from(leases);
+            }
             Event::LeasesPutBack { shards, .. } => drop(self.put_back.inc_by(shards.len() as u64)),
             Event::CheckpointExpired { .. } => drop(self.checkpoints_expired.inc()),
             _ => {}
@@ -262,6 +276,22 @@ impl Metrics {
             text += &format!("\n{operation} has failed for {seconds} s: {error}");
         }
         text
+    }
+
+    fn unread(&self) -> MutexGuard<'_, Vec<(String, String)>> {
+        self.unread.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `ok`, and the leases that nobody can read, a line each: a rollout may be what mends them.
+    /// `None`: not ready.
+    pub fn readiness(&self) -> Option<String> {
+        self.is_ready().then(|| {
+            let mut text = "ok".to_owned();
+            for (lease, reason) in self.unread().iter() {
+                text += &format!("\nnobody can read {lease}: {reason}");
+            }
+            text
+        })
     }
 
     fn failures(&self) -> MutexGuard<'_, BTreeMap<&'static str, (String, Instant)>> {
@@ -320,6 +350,9 @@ impl Metrics {
             "staleWrites": self.stale.get(),
             "supersededRecords": self.superseded.get(),
             "leases": leases,
+            "unreadable": self.unread().iter().map(|(lease, reason)| {
+                json!({ "lease": lease, "reason": reason })
+            }).collect::<Vec<_>>(),
         })
     }
 

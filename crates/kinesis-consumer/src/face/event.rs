@@ -183,6 +183,19 @@ pub enum Event {
         /// [`Config::give_up_after`](crate::Config::give_up_after).
         gives_up_in: Duration,
     },
+    /// Whether a KCL 3 leader assigns the leases cannot be asked. The lease table shows none.
+    #[cfg_attr(not(feature = "test-util"), non_exhaustive)]
+    LeaderUnknown {
+        /// The error's text.
+        error: String,
+    },
+    /// These are the leases that nobody can read from now on, which may be none: their shards stand
+    /// still.
+    #[cfg_attr(not(feature = "test-util"), non_exhaustive)]
+    Unreadable {
+        /// Keys, and what is wrong with each.
+        leases: Vec<(String, String)>,
+    },
     /// What was [`Failing`](Self::Failing) works again.
     #[cfg_attr(not(feature = "test-util"), non_exhaustive)]
     Recovered {
@@ -286,6 +299,21 @@ impl Event {
                 ?gives_up_in,
                 "waiting does not mend it; the worker ends unless it is mended by then"
             ),
+            Self::LeaderUnknown { error } => warn!(
+                error,
+                "cannot ask whether a KCL 3 leader lives; the lease table shows none"
+            ),
+            Self::Unreadable { leases } if leases.is_empty() => {
+                info!("every lease can be read again")
+            }
+            Self::Unreadable { leases } => {
+                for (lease, reason) in leases {
+                    warn!(
+                        lease,
+                        reason, "nobody can read this lease: its shard stands still"
+                    );
+                }
+            }
             Self::Recovered { operation } => info!(operation, "works again"),
         }
     }

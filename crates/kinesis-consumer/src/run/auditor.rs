@@ -7,7 +7,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use futures::{StreamExt, TryStreamExt, stream};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 use crate::{
     decide::{
@@ -20,7 +20,10 @@ use crate::{
     },
     face::{config::InitialPosition, error::Error, event::Event},
     model::{keys::LeaseKey, lease::Lease, sequence::Checkpoint},
-    run::context::{Context, KEPT, backoff, pause},
+    run::{
+        admission::Admission,
+        context::{Context, KEPT, backoff},
+    },
 };
 
 /// The time between reads of `Migration3.0`.
@@ -68,29 +71,7 @@ impl Auditor {
 
     /// Before any lease is touched: the table is there, and no KCL 3 leader lives.
     pub(crate) async fn admit(&mut self) -> Result<(), Error> {
-        let mut failures = backoff(Duration::from_millis(200), Duration::from_secs(10));
-        loop {
-            let answer = self.context.table.ensure_exists().await;
-            if self.succeeded(answer, "ensure_exists")?.is_some() {
-                break;
-            }
-            pause(&mut failures).await;
-        }
-        loop {
-            let answer = self.context.table.kcl3_state().await;
-            let Some(state) = self.succeeded(answer, "kcl3_state")? else {
-                pause(&mut failures).await;
-                continue;
-            };
-            match self.leader.observe(&state, Instant::now()) {
-                Leadership::None => return Ok(()),
-                Leadership::Unclear(left) => sleep(left.min(UNCLEAR_LEADER_CHECK)).await,
-                Leadership::Led {
-                    leader,
-                    client_version,
-                } => return Err(self.led(leader, client_version)),
-            }
-        }
+        Admission::new(&self.context, &mut self.leader).run().await
     }
 
     /// Audits for ever. Returns why the worker must stop.
@@ -143,13 +124,14 @@ impl Auditor {
         let (table, kinesis) = (&context.table, &context.kinesis);
         let mut position = context.config.initial_position;
         let began = Instant::now();
-        let mut leases = match table.scan().await {
+        let scan = match table.scan().await {
             Err(error) if error.is_of_missing_table() => {
                 table.ensure_exists().await?;
                 table.scan().await?
             }
             answer => answer?,
         };
+        let mut leases = scan.leases;
         let mut lost = {
             let mut known = context.known();
             known.observe(&leases, began);
@@ -159,10 +141,17 @@ impl Auditor {
         let (shards, wanted) = if leases.is_empty() && lost.is_empty() {
             let filter = shard_sync::initial_filter(position);
             let shards = kinesis.list_shards(filter).await?;
+            context.ownership.learn(&shards);
             let wanted = shard_sync::initial(&shards, position).map_err(|hole| race(&hole))?;
             (shards, wanted)
         } else {
             let shards = kinesis.list_shards(ShardFilter::All).await?;
+            context.ownership.learn(&shards);
+            if !context.ownership.table_is_ours() {
+                return Err(race(
+                    &"no checkpoint is known to be of this stream yet: its shards hold no record",
+                ));
+            }
             lost.retain(|lease| {
                 let is_listed = shards.iter().any(|shard| shard.id == lease.key.shard);
                 if !is_listed {
@@ -191,8 +180,13 @@ impl Auditor {
                     return Err(race(&format!("{shard} is open, but its lease is finished")));
                 }
             }
-            let wanted =
+            let mut wanted =
                 shard_sync::missing(&shards, &leases, position).map_err(|open| race(&open))?;
+            // Those are there, although nobody can read them: a hole.
+            wanted.retain(|lease| {
+                let is = |(key, _): &(String, String)| lease.key.shard == *key.as_str();
+                !scan.broken.iter().any(is)
+            });
             (shards, wanted)
         };
         if began.elapsed() > context.config.failover_time {
@@ -206,6 +200,7 @@ impl Auditor {
                 Err(error) => return Err(error.into()),
             }
         }
+        self.name_stream(&leases).await?;
         let holes = shard_sync::holes(&leases);
         self.clean_up(shard_sync::deletable(&leases, &shards))
             .await?;
@@ -217,6 +212,24 @@ impl Auditor {
             ))),
             None => Ok(self.interval()),
         }
+    }
+
+    /// Leases that we took before their shard was listed do not say yet whose they are.
+    async fn name_stream(&self, leases: &[Lease]) -> Result<(), TableError> {
+        let me = Some(self.context.config.worker_id.as_str());
+        let is_nameless = |lease: &&Lease| {
+            lease.stream_identity.is_none() && lease.is_native() && lease.owner.as_deref() == me
+        };
+        for lease in leases.iter().filter(is_nameless) {
+            let Some(identity) = self.context.ownership.identity(&lease.key.shard) else {
+                continue;
+            };
+            match self.context.table.set_stream(&lease.key, &identity).await {
+                Ok(()) | Err(TableError::Conflict(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// Deletes what has been of no use for long enough.
@@ -250,6 +263,9 @@ impl Auditor {
             if lease.checkpoint == Checkpoint::Latest {
                 lease.latest_since.get_or_insert(since);
             }
+            if lease.stream_identity.is_none() {
+                lease.stream_identity = self.context.ownership.identity(&lease.key.shard);
+            }
             let table = Arc::clone(table);
             async move { Ok::<_, TableError>(table.create(&lease).await?.then_some(lease.key)) }
         });
@@ -275,7 +291,7 @@ impl Auditor {
                     Leadership::Led {
                         leader,
                         client_version,
-                    } => Err(self.led(leader, client_version)),
+                    } => Err(self.context.led_by_kcl3(leader, client_version)),
                     Leadership::Unclear(_) => Ok(UNCLEAR_LEADER_CHECK),
                     Leadership::None => Ok(LEADER_CHECK),
                 }
@@ -309,30 +325,6 @@ impl Auditor {
             }),
         }
         None
-    }
-
-    /// The answer's value. `None`: the call is to be tried again.
-    fn succeeded<T>(
-        &self,
-        answer: Result<T, TableError>,
-        operation: &'static str,
-    ) -> Result<Option<T>, Error> {
-        match answer {
-            Ok(value) => Ok(Some(value)),
-            Err(error @ TableError::Permanent(_)) => Err(self.context.table_error(error)),
-            Err(error) => {
-                self.context.table_failed(None, operation, &error);
-                Ok(None)
-            }
-        }
-    }
-
-    fn led(&self, leader: String, client_version: String) -> Error {
-        Error::LedByKcl3 {
-            application: self.context.config.application.clone(),
-            leader,
-            client_version,
-        }
     }
 
     /// The time between audits, spread so that workers that started together do not call together.

@@ -2,7 +2,10 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -21,8 +24,12 @@ use crate::{
         event::{Event, EventSink},
         processor::Factory,
     },
-    model::keys::{LeaseKey, ShardId},
-    run::{known::Known, load::Load, standing::Standing},
+    model::{
+        identity::StreamName,
+        keys::{LeaseKey, ShardId},
+        lease::Lease,
+    },
+    run::{known::Known, load::Load, ownership::Ownership, standing::Standing},
 };
 
 pub(crate) struct Context {
@@ -33,7 +40,10 @@ pub(crate) struct Context {
     pub(crate) events: EventSink,
     pub(crate) load: Load,
     pub(crate) standing: Standing,
+    pub(crate) ownership: Ownership,
     known: Mutex<Known>,
+    /// Was it told that the leader is unknown?
+    unknown_leader: AtomicBool,
     /// Asks the coordinator to scan the table now.
     pub(crate) rescan: Notify,
     /// Asks the auditor to compare shards and leases now.
@@ -55,6 +65,7 @@ impl fmt::Debug for Context {
 impl Context {
     pub(crate) fn new(
         config: Config,
+        region: Option<&str>,
         kinesis: Arc<dyn Kinesis>,
         table: Arc<dyn LeaseTable>,
         factory: Arc<Factory>,
@@ -64,6 +75,8 @@ impl Context {
         let apart = (3 * config.shard_sync_interval).max(Duration::from_secs(120));
         Self {
             load: Load::new(config.parallelism),
+            ownership: Ownership::new(StreamName::new(&config.stream, region)),
+            unknown_leader: AtomicBool::new(false),
             standing: Standing::new(config.give_up_after, apart),
             known: Mutex::new(Known::new(config.failover_time * KEPT)),
             config,
@@ -178,6 +191,35 @@ impl Context {
             application: self.config.application.clone(),
             worker: self.config.worker_id.clone(),
             shard,
+        }
+    }
+
+    pub(crate) fn other_stream(&self, found: String) -> Error {
+        Error::OtherStream {
+            stream: self.config.stream.clone(),
+            table: self.config.lease_table.clone(),
+            found,
+        }
+    }
+
+    /// The lease says that it is of the stream `name`.
+    pub(crate) fn other_stream_of(&self, lease: &Lease, name: &str) -> Error {
+        self.other_stream(format!("the lease of {} is of {name}", lease.key))
+    }
+
+    pub(crate) fn led_by_kcl3(&self, leader: String, client_version: String) -> Error {
+        Error::LedByKcl3 {
+            application: self.config.application.clone(),
+            leader,
+            client_version,
+        }
+    }
+
+    /// Says once that whether a KCL 3 leader lives is unknown.
+    pub(crate) fn warn_unknown_leader(&self, error: &str) {
+        if !self.unknown_leader.swap(true, Ordering::Relaxed) {
+            let error = error.to_owned();
+            self.report(Event::LeaderUnknown { error });
         }
     }
 

@@ -21,7 +21,7 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
     decide::assignment::{Action, Limits, Observations, grants, plan},
-    edge::lease_table::TableError,
+    edge::lease_table::{Scan, TableError},
     face::{checkpointer::LeaseHandle, error::Error, event::Event},
     model::{keys::LeaseKey, lease::Lease},
     run::{
@@ -32,8 +32,9 @@ use crate::{
 };
 
 mod moves;
+mod ours;
 
-use moves::{Kind, Moved, Moves};
+use moves::{Answer, Kind, Moved, Moves};
 
 /// The time after the shutdown deadline in which shard consumers give their leases up.
 const LAST_GRACE: Duration = Duration::from_secs(1);
@@ -47,6 +48,10 @@ pub(crate) struct Coordinator {
     consumers: JoinSet<Ended>,
     moves: Moves,
     next_scan: Instant,
+    /// Leases without an identity whose shards hold no record that could prove them.
+    empty: BTreeSet<LeaseKey>,
+    /// What was told last.
+    unreadable: BTreeMap<String, String>,
 }
 
 struct Held {
@@ -65,6 +70,8 @@ impl Coordinator {
             consumers: JoinSet::new(),
             moves: Moves::default(),
             next_scan: Instant::now(),
+            empty: BTreeSet::new(),
+            unreadable: BTreeMap::new(),
         }
     }
 
@@ -88,7 +95,10 @@ impl Coordinator {
                     self.ended(ended)?;
                     self.next_scan = Instant::now();
                 }
-                Some(moved) = self.moves.next() => self.moved(moved),
+                Some(answer) = self.moves.next() => match answer {
+                    Answer::Moved(moved) => self.moved(moved),
+                    Answer::Proved(proved) => self.proved(proved)?,
+                },
                 () = self.context.rescan.notified() => self.next_scan = Instant::now(),
                 () = sleep_until(self.next_scan), if self.moves.is_empty() => {
                     let began = Instant::now();
@@ -97,7 +107,7 @@ impl Coordinator {
                         () = stopping.cancelled() => return Ok(()),
                         scanned = self.context.table.scan() => scanned,
                     };
-                    self.scanned(scanned, began);
+                    self.scanned(scanned, began)?;
                 }
             }
         }
@@ -127,16 +137,17 @@ impl Coordinator {
 
     // === the scan ===
 
-    fn scanned(&mut self, scanned: Result<Vec<Lease>, TableError>, began: Instant) {
+    fn scanned(&mut self, scanned: Result<Scan, TableError>, began: Instant) -> Result<(), Error> {
         let now = Instant::now();
-        let mut leases = match scanned {
-            Ok(leases) => leases,
+        let scan = match scanned {
+            Ok(scan) => scan,
             Err(error) => {
                 self.context.table_failed(None, "scan", &error);
                 self.next_scan = now + self.context.config.peer_scan_interval;
-                return;
+                return Ok(());
             }
         };
+        let mut leases = scan.leases;
         self.context.succeeded("scan");
         self.context.known().observe(&leases, began);
         self.observations.observe(&leases, now);
@@ -160,8 +171,13 @@ impl Coordinator {
             }
         }
         self.grant(&leases, now);
-        self.act(&leases, now);
+        let unproven = self.keep_ours(&mut leases)?;
+        self.tell_unreadable(scan.broken.into_iter().chain(scan.foreign).chain(unproven));
+        if self.context.ownership.table_is_ours() {
+            self.act(&leases, now);
+        }
         self.next_scan = self.regular_scan(&leases, now);
+        Ok(())
     }
 
     fn grant(&self, leases: &[Lease], now: Instant) {

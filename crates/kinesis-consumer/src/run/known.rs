@@ -87,6 +87,7 @@ fn put_back(known: &Lease) -> Lease {
         children: known.children.clone(),
         hash_range: known.hash_range,
         latest_since: known.latest_since,
+        stream_identity: known.stream_identity.clone(),
         ..Lease::new(known.key.clone(), checkpoint)
     }
 }

@@ -26,6 +26,8 @@ use crate::{
 /// worker loses a lease and gets it again.
 pub struct Worker {
     config: Config,
+    /// The stream's, where its ARN does not say so.
+    region: Option<String>,
     kinesis: Arc<dyn Kinesis>,
     table: Arc<dyn LeaseTable>,
     factory: Arc<Factory>,
@@ -61,9 +63,13 @@ impl Worker {
         dynamodb: DynamoDbClient,
         factory: impl Fn(LeaseKey) -> P + Send + Sync + 'static,
     ) -> Self {
+        let region = kinesis.config().region().map(ToString::to_string);
         let kinesis = SdkKinesis::new(kinesis, &config.stream);
         let table = DynamoDbTable::new(dynamodb, &config.lease_table, &config.application);
-        Self::assemble(config, Arc::new(kinesis), Arc::new(table), factory)
+        Self {
+            region,
+            ..Self::assemble(config, Arc::new(kinesis), Arc::new(table), factory)
+        }
     }
 
     /// A worker over any Kinesis and lease table, such as those in memory.
@@ -85,6 +91,7 @@ impl Worker {
     ) -> Self {
         Self {
             config,
+            region: None,
             kinesis,
             table,
             factory: Arc::new(move |lease| Box::new(factory(lease))),
@@ -108,13 +115,21 @@ impl Worker {
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), Error> {
         let Self {
             config,
+            region,
             kinesis,
             table,
             factory,
             events,
         } = self;
         config.validate()?;
-        let context = Arc::new(Context::new(config, kinesis, table, factory, events));
+        let context = Arc::new(Context::new(
+            config,
+            region.as_deref(),
+            kinesis,
+            table,
+            factory,
+            events,
+        ));
         let stopping = CancellationToken::new();
         let stop_on_request = async {
             shutdown.await;

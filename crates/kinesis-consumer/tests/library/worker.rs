@@ -5,6 +5,7 @@ mod busy;
 mod kcl2;
 mod leases;
 mod mending;
+mod owners;
 mod processing;
 mod reading;
 mod stopping;

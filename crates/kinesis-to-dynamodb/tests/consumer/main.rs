@@ -16,6 +16,7 @@ mod iam;
 mod items;
 mod mending;
 mod operation;
+mod owners;
 mod rejects;
 mod rules;
 mod start;

@@ -15,8 +15,10 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use crate::{
-    edge::failure::CallError,
-    edge::lease_table::{Kcl3State, LeaseTable, TableError, new_process},
+    edge::{
+        failure::CallError,
+        lease_table::{Kcl3State, LeaseTable, Scan, TableError, new_process},
+    },
     model::{
         keys::{LeaseKey, ShardId},
         lease::Lease,
@@ -67,6 +69,7 @@ type Faults = Arc<dyn Fn(&TableCall<'_>) -> Fault + Send + Sync>;
 struct Shared {
     leases: BTreeMap<LeaseKey, Lease>,
     kcl3: Kcl3State,
+    oddities: Scan,
     created: bool,
     deleted: bool,
     calls: BTreeMap<&'static str, u64>,
@@ -149,6 +152,11 @@ impl MemoryTable {
     /// Deletes a lease behind everybody's back.
     pub fn delete_row(&self, key: impl Into<LeaseKey>) {
         self.shared().leases.remove(&key.into());
+    }
+
+    /// What [`LeaseTable::scan`] shall find beside the leases.
+    pub fn set_oddities(&self, oddities: Scan) {
+        self.shared().oddities = oddities;
     }
 
     /// What [`LeaseTable::kcl3_state`] shall say.
@@ -252,9 +260,12 @@ impl LeaseTable for MemoryTable {
         .await
     }
 
-    async fn scan(&self) -> Result<Vec<Lease>, TableError> {
+    async fn scan(&self) -> Result<Scan, TableError> {
         self.call("scan", None, |shared| {
-            Ok(shared.leases.values().cloned().collect())
+            Ok(Scan {
+                leases: shared.leases.values().cloned().collect(),
+                ..shared.oddities.clone()
+            })
         })
         .await
     }
@@ -276,6 +287,7 @@ impl LeaseTable for MemoryTable {
             stored.parents.clone_from(&lease.parents);
             stored.children.clone_from(&lease.children);
             stored.hash_range = lease.hash_range;
+            stored.stream_identity.clone_from(&lease.stream_identity);
             stored.latest_since = lease
                 .latest_since
                 .filter(|_| lease.checkpoint == Checkpoint::Latest);
@@ -289,6 +301,9 @@ impl LeaseTable for MemoryTable {
         self.call("take", Some(&lease.key), |shared| {
             let stored = checked(shared, &lease.key, |stored| stored.counter == lease.counter)?;
             own(stored, worker, Some(&self.process));
+            if lease.stream_identity.is_some() {
+                stored.stream_identity.clone_from(&lease.stream_identity);
+            }
             Ok(stored.clone())
         })
         .await
@@ -394,6 +409,15 @@ impl LeaseTable for MemoryTable {
     async fn set_hash_range(&self, key: &LeaseKey, range: HashRange) -> Result<(), TableError> {
         self.call("set_hash_range", Some(key), |shared| {
             checked(shared, key, |_| true)?.hash_range = Some(range);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn set_stream(&self, key: &LeaseKey, identity: &str) -> Result<(), TableError> {
+        self.call("set_stream", Some(key), |shared| {
+            let holds = |stored: &Lease| stored.stream_identity.is_none();
+            checked(shared, key, holds)?.stream_identity = Some(identity.to_owned());
             Ok(())
         })
         .await

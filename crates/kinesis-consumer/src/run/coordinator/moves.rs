@@ -1,11 +1,21 @@
 //! Calls that bring leases, or ask for them: many at once, and the coordinator waits for none.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+};
 
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio::time::Instant;
 
-use crate::{edge::lease_table::TableError, model::lease::Lease, run::context::Context};
+use crate::{
+    edge::{kinesis::KinesisError, lease_table::TableError},
+    model::{keys::LeaseKey, lease::Lease},
+    run::{
+        context::Context,
+        proof::{Proof, prove},
+    },
+};
 
 /// Concurrent calls.
 const CONCURRENCY: usize = 16;
@@ -50,6 +60,17 @@ pub(super) struct Moved {
 pub(super) struct Moves {
     waiting: VecDeque<BoxFuture<'static, Moved>>,
     under_way: FuturesUnordered<BoxFuture<'static, Moved>>,
+    proving: BTreeSet<LeaseKey>,
+    proofs: FuturesUnordered<BoxFuture<'static, Proved>>,
+}
+
+/// What the proof of a lease came to, which changes nothing in the table.
+pub(super) type Proved = (LeaseKey, Result<Proof, KinesisError>);
+
+/// An answer.
+pub(super) enum Answer {
+    Moved(Moved),
+    Proved(Proved),
 }
 
 impl Moves {
@@ -66,19 +87,40 @@ impl Moves {
         self.len() == 0
     }
 
+    /// Looks whether the lease's position is of this stream, unless that is under way.
+    pub(super) fn prove(&mut self, context: &Arc<Context>, lease: Lease) {
+        if self.proving.insert(lease.key.clone()) {
+            let context = Arc::clone(context);
+            let proof = async move {
+                let proof = prove(&context, &lease).await;
+                (lease.key, proof)
+            };
+            self.proofs.push(proof.boxed());
+        }
+    }
+
     /// The next answer. `None`: no call is left.
-    pub(super) async fn next(&mut self) -> Option<Moved> {
+    pub(super) async fn next(&mut self) -> Option<Answer> {
         while self.under_way.len() < CONCURRENCY
             && let Some(call) = self.waiting.pop_front()
         {
             self.under_way.push(call);
         }
-        self.under_way.next().await
+        tokio::select! {
+            biased;
+            Some(moved) = self.under_way.next() => Some(Answer::Moved(moved)),
+            Some(proved) = self.proofs.next() => {
+                self.proving.remove(&proved.0);
+                Some(Answer::Proved(proved))
+            }
+            else => None,
+        }
     }
 
     /// Begins no more calls, and undoes those that are under way as they are answered.
     pub(super) async fn undo(&mut self, context: &Context) {
         self.waiting.clear();
+        self.proofs.clear();
         let undone = |moved| undo(context, moved);
         std::mem::take(&mut self.under_way)
             .for_each_concurrent(None, undone)

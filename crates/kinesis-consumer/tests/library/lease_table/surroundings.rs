@@ -33,6 +33,7 @@ async fn kcl_3_is_seen_in_the_lease_table() {
     let (db, _) = loaded(FIXTURES[4].1).await;
     let want = Kcl3State {
         client_version: Some("CLIENT_VERSION_3X".to_owned()),
+        denied: None,
         leader: leader("d8798a63-c7c9-4021-89f3-9fa6bd02c822"),
     };
     assert_eq!(db.table().kcl3_state().await.expect("an answer"), want);
@@ -59,6 +60,7 @@ async fn kcl_3_is_seen_in_its_own_table() {
     }
     let want = Kcl3State {
         client_version: Some("CLIENT_VERSION_2X".to_owned()),
+        denied: None,
         leader: leader("v"),
     };
     assert_eq!(db.table().kcl3_state().await.expect("an answer"), want);
