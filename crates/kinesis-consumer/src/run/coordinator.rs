@@ -96,7 +96,7 @@ impl Coordinator {
                     self.next_scan = Instant::now();
                 }
                 Some(answer) = self.moves.next() => match answer {
-                    Answer::Moved(moved) => self.moved(moved),
+                    Answer::Moved(moved) => self.moved(*moved),
                     Answer::Proved(proved) => self.proved(proved)?,
                 },
                 () = self.context.rescan.notified() => self.next_scan = Instant::now(),

@@ -69,7 +69,7 @@ pub(super) type Proved = (LeaseKey, Result<Proof, KinesisError>);
 
 /// An answer.
 pub(super) enum Answer {
-    Moved(Moved),
+    Moved(Box<Moved>),
     Proved(Proved),
 }
 
@@ -108,7 +108,7 @@ impl Moves {
         }
         tokio::select! {
             biased;
-            Some(moved) = self.under_way.next() => Some(Answer::Moved(moved)),
+            Some(moved) = self.under_way.next() => Some(Answer::Moved(Box::new(moved))),
             Some(proved) = self.proofs.next() => {
                 self.proving.remove(&proved.0);
                 Some(Answer::Proved(proved))
