@@ -66,7 +66,7 @@ pub use crate::{
             sdk::SdkKinesis,
         },
         lease_table::{
-            Kcl3State, LeaderLock, LeaseTable,
+            Kcl3State, LeaderLock, LeaseTable, Scan,
             dynamodb::DynamoDbTable,
             memory::{Fault, MemoryTable, Outcome, TableCall},
         },

@@ -77,6 +77,16 @@ impl ClientSettings {
         DynamoDbClient::from_conf(config.build())
     }
 
+    /// The client with these times and attempts whatever it has of its own; a time that is `None`
+    /// is no limit.
+    pub fn replace_dynamodb(&self, client: &DynamoDbClient) -> DynamoDbClient {
+        let mut config = client.config().to_builder().timeout_config(self.timeouts());
+        if let Some(retries) = self.retries() {
+            config = config.retry_config(retries);
+        }
+        DynamoDbClient::from_conf(config.build())
+    }
+
     fn complete(&self, set: Option<&TimeoutConfig>) -> TimeoutConfig {
         let set = set.map(TimeoutConfig::to_builder).unwrap_or_default();
         set.take_unset_from(self.timeouts().to_builder()).build()

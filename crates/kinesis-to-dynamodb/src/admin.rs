@@ -29,17 +29,20 @@ pub async fn serve(
                 )
             }),
         )
-        // Answers while the runtime turns. A shard that stands still is for an alert on its lag: a restart would not help it.
-        .route("/livez", get("ok"))
+        // Answers while the runtime turns: the worker ends by itself where a restart may help. A shard
+        // that stands still is for an alert on its lag: a restart would not help it.
+        .route(
+            "/livez",
+            get(async |State(metrics): State<Arc<Metrics>>| metrics.liveness()),
+        )
         .route(
             "/readyz",
-            get(async |State(metrics): State<Arc<Metrics>>| {
-                if metrics.is_ready() {
-                    (StatusCode::OK, "ok")
-                } else {
-                    (StatusCode::SERVICE_UNAVAILABLE, "not consuming")
-                }
-            }),
+            get(
+                async |State(metrics): State<Arc<Metrics>>| match metrics.readiness() {
+                    Some(text) => (StatusCode::OK, text),
+                    None => (StatusCode::SERVICE_UNAVAILABLE, "not consuming".to_owned()),
+                },
+            ),
         )
         .route(
             "/state",

@@ -33,7 +33,15 @@ pub struct Metrics {
     instance: String,
     ready: AtomicBool,
     held: Mutex<BTreeMap<LeaseKey, Held>>,
+    /// What fails so that waiting does not mend it: the error, and since when.
+    failures: Mutex<BTreeMap<&'static str, (String, Instant)>>,
 
+    /// Leases that nobody can read: key, and why.
+    unread: Mutex<Vec<(String, String)>>,
+
+    failing: Gauges,
+    unreadable: Gauge,
+    put_back: Counter,
     records: Counters,
     bytes: Counters,
     batches: Counters,
@@ -125,6 +133,23 @@ impl Metrics {
                 "superseded_records",
                 "Records not written for a newer one of their key in the batch",
             ),
+            failing: told(
+                r,
+                "failing",
+                "1 while an operation fails so that waiting does not mend it",
+            ),
+            put_back: told(
+                r,
+                "leases_put_back",
+                "Leases that somebody deleted, put back where they stood",
+            ),
+            unreadable: told(
+                r,
+                "unreadable_leases",
+                "Leases that nobody can read, whose shards stand still",
+            ),
+            failures: Mutex::default(),
+            unread: Mutex::default(),
             rejects: told(r, "rejected_records", "Records that cannot be stored"),
             records_total: Counter::default(),
             instance: settings.instance_name(),
@@ -194,6 +219,18 @@ impl Metrics {
                     .get_or_create(&operation_label(operation))
                     .inc(),
             ),
+            Event::Failing {
+                operation, error, ..
+            } => drop(
+                self.failures()
+                    .insert(*operation, (error.clone(), Instant::now())),
+            ),
+            Event::Recovered { operation, .. } => drop(self.failures().remove(operation)),
+            Event::Unreadable { leases, .. } => {
+                self.unreadable.set(leases.len() as i64);
+                self.unread().clone_from(leases);
+            }
+            Event::LeasesPutBack { shards, .. } => drop(self.put_back.inc_by(shards.len() as u64)),
             Event::CheckpointExpired { .. } => drop(self.checkpoints_expired.inc()),
             _ => {}
         }
@@ -231,6 +268,36 @@ impl Metrics {
         self.ready.load(Ordering::Relaxed)
     }
 
+    /// `ok`, and what is tried in vain, a line each.
+    pub fn liveness(&self) -> String {
+        let mut text = "ok".to_owned();
+        for (operation, (error, since)) in self.failures().iter() {
+            let seconds = since.elapsed().as_secs();
+            text += &format!("\n{operation} has failed for {seconds} s: {error}");
+        }
+        text
+    }
+
+    fn unread(&self) -> MutexGuard<'_, Vec<(String, String)>> {
+        self.unread.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `ok`, and the leases that nobody can read, a line each: a rollout may be what mends them.
+    /// `None`: not ready.
+    pub fn readiness(&self) -> Option<String> {
+        self.is_ready().then(|| {
+            let mut text = "ok".to_owned();
+            for (lease, reason) in self.unread().iter() {
+                text += &format!("\nnobody can read {lease}: {reason}");
+            }
+            text
+        })
+    }
+
+    fn failures(&self) -> MutexGuard<'_, BTreeMap<&'static str, (String, Instant)>> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Everything, in OpenMetrics' text form.
     pub fn text(&self) -> String {
         self.set_gauges(Instant::now());
@@ -246,6 +313,12 @@ impl Metrics {
         self.current_leases.set(held.len() as i64);
         self.millis_behind_latest.clear();
         self.checkpoint_age.clear();
+        self.failing.clear();
+        for operation in self.failures().keys() {
+            self.failing
+                .get_or_create(&operation_label(operation))
+                .set(1);
+        }
         for (shard, held) in held.iter() {
             let label = label(shard);
             if let Some(millis) = held.lag_millis(now) {
@@ -277,6 +350,9 @@ impl Metrics {
             "staleWrites": self.stale.get(),
             "supersededRecords": self.superseded.get(),
             "leases": leases,
+            "unreadable": self.unread().iter().map(|(lease, reason)| {
+                json!({ "lease": lease, "reason": reason })
+            }).collect::<Vec<_>>(),
         })
     }
 

@@ -44,6 +44,10 @@ pub struct Settings {
     #[arg(long, env, default_value = "10s", value_parser = humantime::parse_duration)]
     pub failover_time: Duration,
 
+    /// How long what waiting does not mend is tried, such as a withdrawn permission; then the process ends with code 1
+    #[arg(long, env, default_value = "5m", value_parser = humantime::parse_duration)]
+    pub give_up_after: Duration,
+
     /// What to do with a record that cannot be stored: go on (it is kept in the rejects table, or logged), or stop that shard
     #[arg(long, env, default_value = "skip")]
     pub on_reject: OnReject,
@@ -169,6 +173,7 @@ impl Settings {
         );
         config.initial_position = self.initial_position;
         config.failover_time = self.failover_time;
+        config.give_up_after = self.give_up_after;
         config
     }
 }

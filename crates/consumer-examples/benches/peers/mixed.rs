@@ -114,11 +114,11 @@ impl Watch {
     /// Looks once. Returns how many owners have changed.
     async fn look(&mut self) -> usize {
         // The table is there when the first worker has made it.
-        let Ok(leases) = self.table.scan().await else {
+        let Ok(scan) = self.table.scan().await else {
             return 0;
         };
         let mut changes = 0;
-        for lease in leases {
+        for lease in scan.leases {
             let owner = lease.holder().unwrap_or("(nobody)").to_owned();
             let before = self.owners.insert(lease.key.to_string(), owner.clone());
             if before.as_ref() != Some(&owner) {
@@ -178,7 +178,7 @@ impl Watch {
             );
         }
         // What Java took from us still has the attribute, as we left it.
-        for lease in self.table.scan().await? {
+        for lease in self.table.scan().await?.leases {
             let (holder, busy) = (lease.holder().unwrap_or_default(), lease.busy());
             println!(
                 "  {}: {holder} is busy {busy:?}, the row says {:?} ‰",

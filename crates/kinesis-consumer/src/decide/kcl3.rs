@@ -75,6 +75,7 @@ mod tests {
     fn state(client_version: &str, lock: Option<&str>) -> Kcl3State {
         Kcl3State {
             client_version: Some(client_version.into()),
+            denied: None,
             leader: lock.map(|version| LeaderLock {
                 owner: "java-1".into(),
                 version: version.into(),

@@ -1,6 +1,6 @@
 //! Calls to AWS that failed.
 
-use kinesis_edge::Failure;
+use kinesis_edge::{Failure, Kind};
 
 /// A call to AWS that failed: what was asked of what, AWS's code and message, and what to do, where
 /// that is known. Its source is the failed call as `kinesis-edge` has it, whose source is the
@@ -10,6 +10,7 @@ use kinesis_edge::Failure;
 pub struct CallError {
     text: String,
     source: Option<Box<Failure>>,
+    missing: bool,
 }
 
 impl CallError {
@@ -20,8 +21,27 @@ impl CallError {
     }
 
     pub(crate) fn new(text: String, failure: Failure) -> Self {
+        let missing = failure.kind == Kind::NotFound && !failure.is_of_credentials();
         let source = Some(Box::new(failure));
-        Self { text, source }
+        Self {
+            text,
+            source,
+            missing,
+        }
+    }
+
+    /// What was asked is not there, without a failed call behind it.
+    #[cfg(feature = "test-util")]
+    pub(crate) fn missing(text: impl Into<String>) -> Self {
+        Self {
+            missing: true,
+            ..text.into().into()
+        }
+    }
+
+    /// Whether the stream, shard or table is not there.
+    pub(crate) fn is_of_missing_thing(&self) -> bool {
+        self.missing
     }
 }
 
@@ -31,6 +51,7 @@ impl<T: Into<String>> From<T> for CallError {
         Self {
             text: text.into(),
             source: None,
+            missing: false,
         }
     }
 }

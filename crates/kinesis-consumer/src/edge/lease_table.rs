@@ -43,6 +43,11 @@ pub enum TableError {
 }
 
 impl TableError {
+    /// Whether there is no such table.
+    pub(crate) fn is_of_missing_table(&self) -> bool {
+        matches!(self, Self::Permanent(error) if error.is_of_missing_thing())
+    }
+
     /// AWS's error code, such as `AccessDeniedException`. `None`: a conflict, or AWS gave no usable
     /// answer.
     pub fn code(&self) -> Option<&str> {
@@ -55,6 +60,21 @@ impl TableError {
     }
 }
 
+/// What a scan found.
+#[derive(Clone, Debug, Default)]
+pub struct Scan {
+    /// The application's leases.
+    pub leases: Vec<Lease>,
+    /// Leases that cannot be read, as they lack what every lease has: key, and what is wrong.
+    pub broken: Vec<(String, String)>,
+    /// Leases of an application of another kind: key, and of which.
+    pub foreign: Vec<(String, String)>,
+    /// Whether there are other items of KCL 3's.
+    pub has_others: bool,
+    /// Whether a worker of KCL 3, not in its 2.x-compatible mode, holds a lease.
+    pub shows_kcl3: bool,
+}
+
 /// What the table says of KCL 3: items `Migration3.0` and `Leader`, in the lease table or in
 /// `<application>-CoordinatorState`.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -63,6 +83,9 @@ pub struct Kcl3State {
     pub client_version: Option<String>,
     /// The leader lock, when there is one.
     pub leader: Option<LeaderLock>,
+    /// `<application>-CoordinatorState` may not be read: how that was said. Then what it says is
+    /// unknown.
+    pub denied: Option<String>,
 }
 
 /// KCL 3's leader lock: alive while `version` changes within `lease_millis`.
@@ -89,16 +112,17 @@ pub trait LeaseTable: fmt::Debug + Send + Sync {
     /// it was created.
     async fn ensure_exists(&self) -> Result<bool, TableError>;
 
-    /// All leases, eventually consistent. Items that are no leases, and broken ones, are skipped.
-    async fn scan(&self) -> Result<Vec<Lease>, TableError>;
+    /// All leases, eventually consistent.
+    async fn scan(&self) -> Result<Scan, TableError>;
 
-    /// One lease, consistent.
+    /// One lease, consistent. One that cannot be read is an error.
     async fn read(&self, key: &LeaseKey) -> Result<Option<Lease>, TableError>;
 
     /// Adds a lease. `Ok(false)`: it is there already, and stays as it is.
     async fn create(&self, lease: &Lease) -> Result<bool, TableError>;
 
     /// On condition of `lease.counter`: makes `worker` the owner, clears `handoverTo` and `busy`,
+    /// writes `nativeStream` where `lease` has one,
     /// counters + 1, `nativeProcess` that of this table handle, removes a left-over
     /// `checkpointOwner`, counts the owner switch. Returns the lease as stored.
     async fn take(&self, lease: &Lease, worker: &str) -> Result<Lease, TableError>;
@@ -140,6 +164,10 @@ pub trait LeaseTable: fmt::Debug + Send + Sync {
 
     /// Writes the hash range, on condition that the lease exists. The counter does not move.
     async fn set_hash_range(&self, key: &LeaseKey, range: HashRange) -> Result<(), TableError>;
+
+    /// Writes `nativeStream`, on condition that the lease exists and has none. The counter does not
+    /// move.
+    async fn set_stream(&self, key: &LeaseKey, identity: &str) -> Result<(), TableError>;
 
     /// Deletes a lease, on condition that it is finished and its counter is as read.
     async fn delete(&self, lease: &Lease) -> Result<(), TableError>;

@@ -7,6 +7,13 @@ use jiff::Timestamp;
 
 use crate::{face::error::Error, model::sequence::Checkpoint};
 
+/// Less leaves a renewal no time for a second attempt.
+const LEAST_FAILOVER: Duration = Duration::from_millis(500);
+/// What is done again and again without a pause keeps a core busy.
+const LEAST_PAUSE: Duration = Duration::from_millis(1);
+/// Longer times overflow clocks.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// Where an application starts on a stream that it has no leases for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum InitialPosition {
@@ -70,6 +77,10 @@ pub struct Config {
     /// At shutdown, how long a batch in work may take before it is abandoned without a checkpoint.
     /// Default 20 s.
     pub shutdown_deadline: Duration,
+    /// How long what waiting does not mend is tried: a permission that was withdrawn, a key that was
+    /// disabled, a lease table that cannot be made anew. Then the worker ends with the error.
+    /// Default 5 min.
+    pub give_up_after: Duration,
     /// Room for clock skew in `latestSince`. Default 5 s.
     pub clock_skew: Duration,
 }
@@ -103,6 +114,7 @@ impl Config {
             parent_poll_interval: Duration::from_secs(1),
             processor_backoff: Duration::from_millis(500),
             shutdown_deadline: Duration::from_secs(20),
+            give_up_after: Duration::from_secs(300),
             clock_skew: Duration::from_secs(5),
         }
     }
@@ -120,21 +132,37 @@ impl Config {
                 "{name} is empty: want a name"
             )));
         }
-        let positive = [
-            ("failover_time", self.failover_time),
-            ("peer_scan_interval", self.peer_scan_interval),
-            ("scan_interval", self.scan_interval),
-            ("shard_sync_interval", self.shard_sync_interval),
-            ("idle_between_reads", self.idle_between_reads),
-            ("parent_poll_interval", self.parent_poll_interval),
+        let times = [
+            ("failover_time", self.failover_time, LEAST_FAILOVER),
+            ("peer_scan_interval", self.peer_scan_interval, LEAST_PAUSE),
+            ("scan_interval", self.scan_interval, LEAST_PAUSE),
+            ("shard_sync_interval", self.shard_sync_interval, LEAST_PAUSE),
+            ("idle_between_reads", self.idle_between_reads, LEAST_PAUSE),
+            (
+                "parent_poll_interval",
+                self.parent_poll_interval,
+                LEAST_PAUSE,
+            ),
+            ("processor_backoff", self.processor_backoff, LEAST_PAUSE),
+            ("min_read_interval", self.min_read_interval, Duration::ZERO),
+            ("shutdown_deadline", self.shutdown_deadline, Duration::ZERO),
+            ("give_up_after", self.give_up_after, Duration::ZERO),
+            ("clock_skew", self.clock_skew, Duration::ZERO),
         ];
-        if let Some((name, _)) = positive.iter().find(|(_, value)| value.is_zero()) {
-            return Err(Error::InvalidConfig(format!("{name} is 0: want a time")));
+        for (name, got, least) in times {
+            if !(least..=LONGEST).contains(&got) {
+                return Err(Error::InvalidConfig(format!(
+                    "{name} is {got:?}: want {least:?} to 365 days"
+                )));
+            }
         }
-        if self.parallelism == 0 {
-            return Err(Error::InvalidConfig(
-                "parallelism is 0: want 1 or more".to_owned(),
-            ));
+        let positive = [
+            ("parallelism", self.parallelism as u64),
+            ("max_leases", self.max_leases as u64),
+            ("read_bytes_per_second", self.read_bytes_per_second),
+        ];
+        if let Some((name, _)) = positive.iter().find(|(_, value)| *value == 0) {
+            return Err(Error::InvalidConfig(format!("{name} is 0: want 1 or more")));
         }
         if !(1..=10_000).contains(&self.max_records) {
             let got = self.max_records;

@@ -34,7 +34,7 @@ pub enum Error {
     /// The leases are of an older stream of the same name.
     #[error(
         "lease table {table} is of an older stream named {stream}: shard {shard} starts after its \
-         checkpoint. Delete the table, or use another application name, to start over"
+         checkpoint. To start over, give this application another name"
     )]
     #[non_exhaustive]
     StreamRecreated {
@@ -44,6 +44,32 @@ pub enum Error {
         table: String,
         /// A shard that shows it.
         shard: ShardId,
+    },
+    /// The leases are of another stream. Nothing was written.
+    #[error(
+        "lease table {table} is of another stream than {stream}: {found}. Nothing was changed. Give \
+         the application that reads {stream} another name"
+    )]
+    #[non_exhaustive]
+    OtherStream {
+        /// The name or ARN of the stream that this worker reads.
+        stream: String,
+        /// The lease table.
+        table: String,
+        /// What shows it.
+        found: String,
+    },
+    /// The table is of another kind of application, or of another library. Nothing was written.
+    #[error(
+        "table {table} is not the lease table of an application that reads one stream: {found}. \
+         Nothing was changed. Give this application another name, or another lease table"
+    )]
+    #[non_exhaustive]
+    ForeignTable {
+        /// The table.
+        table: String,
+        /// An item that shows it.
+        found: String,
     },
     /// Another process took a lease of ours under our worker id.
     #[error(

@@ -165,6 +165,43 @@ pub enum Event {
         /// The lease.
         shard: LeaseKey,
     },
+    /// Somebody deleted unfinished leases, or the whole table: they are back, where they stood when
+    /// this worker last saw them.
+    #[cfg_attr(not(feature = "test-util"), non_exhaustive)]
+    LeasesPutBack {
+        /// The leases.
+        shards: Vec<LeaseKey>,
+    },
+    /// A call began to fail so that waiting does not mend it. It is tried again (each time is a
+    /// [`Retrying`](Self::Retrying)), until the worker gives up.
+    #[cfg_attr(not(feature = "test-util"), non_exhaustive)]
+    Failing {
+        /// The operation of AWS, such as `GetRecords`, or of the lease table, such as `renew`.
+        operation: &'static str,
+        /// The error's text.
+        error: String,
+        /// [`Config::give_up_after`](crate::Config::give_up_after).
+        gives_up_in: Duration,
+    },
+    /// Whether a KCL 3 leader assigns the leases cannot be asked. The lease table shows none.
+    #[cfg_attr(not(feature = "test-util"), non_exhaustive)]
+    LeaderUnknown {
+        /// The error's text.
+        error: String,
+    },
+    /// These are the leases that nobody can read from now on, which may be none: their shards stand
+    /// still.
+    #[cfg_attr(not(feature = "test-util"), non_exhaustive)]
+    Unreadable {
+        /// Keys, and what is wrong with each.
+        leases: Vec<(String, String)>,
+    },
+    /// What was [`Failing`](Self::Failing) works again.
+    #[cfg_attr(not(feature = "test-util"), non_exhaustive)]
+    Recovered {
+        /// The operation.
+        operation: &'static str,
+    },
 }
 
 /// Takes events, at once and in order. Must not block.
@@ -248,6 +285,36 @@ impl Event {
             ),
             Self::LeasesCreated { shards } => info!(shards = %list(shards), "leases created"),
             Self::LeaseDeleted { shard } => info!(%shard, "lease of a finished shard deleted"),
+            Self::LeasesPutBack { shards } => warn!(
+                shards = %list(shards),
+                "leases were deleted by somebody else; they are put back where they stood"
+            ),
+            Self::Failing {
+                operation,
+                error,
+                gives_up_in,
+            } => error!(
+                operation,
+                error,
+                ?gives_up_in,
+                "waiting does not mend it; the worker ends unless it is mended by then"
+            ),
+            Self::LeaderUnknown { error } => warn!(
+                error,
+                "cannot ask whether a KCL 3 leader lives; the lease table shows none"
+            ),
+            Self::Unreadable { leases } if leases.is_empty() => {
+                info!("every lease can be read again")
+            }
+            Self::Unreadable { leases } => {
+                for (lease, reason) in leases {
+                    warn!(
+                        lease,
+                        reason, "nobody can read this lease: its shard stands still"
+                    );
+                }
+            }
+            Self::Recovered { operation } => info!(operation, "works again"),
         }
     }
 }

@@ -7,7 +7,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use futures::{StreamExt, TryStreamExt, stream};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 use crate::{
     decide::{
@@ -18,9 +18,12 @@ use crate::{
         kinesis::{KinesisError, ShardFilter},
         lease_table::TableError,
     },
-    face::{error::Error, event::Event},
+    face::{config::InitialPosition, error::Error, event::Event},
     model::{keys::LeaseKey, lease::Lease, sequence::Checkpoint},
-    run::context::{Context, backoff, pause},
+    run::{
+        admission::Admission,
+        context::{Context, KEPT, backoff},
+    },
 };
 
 /// The time between reads of `Migration3.0`.
@@ -30,9 +33,6 @@ const LEADER_CHECK: Duration = Duration::from_secs(60);
 const UNCLEAR_LEADER_CHECK: Duration = Duration::from_secs(5);
 /// The time to the next audit after a half-listed reshard, and while hash keys have no lease.
 const QUICK_AUDIT: Duration = Duration::from_secs(1);
-/// Finished leases that nobody needs are kept for so many failover times. A process that was
-/// stopped for less, in the middle of creating such a lease, finds it there and does no harm.
-const KEPT: u32 = 12;
 /// The longest that `ListShards` may lag behind a reshard.
 const LISTING_LAG: Duration = Duration::from_secs(60);
 /// Concurrent calls to the lease table.
@@ -71,40 +71,24 @@ impl Auditor {
 
     /// Before any lease is touched: the table is there, and no KCL 3 leader lives.
     pub(crate) async fn admit(&mut self) -> Result<(), Error> {
-        let mut failures = backoff(Duration::from_millis(200), Duration::from_secs(10));
-        loop {
-            let answer = self.context.table.ensure_exists().await;
-            if self.succeeded(answer, "ensure_exists")?.is_some() {
-                break;
-            }
-            pause(&mut failures).await;
-        }
-        loop {
-            let answer = self.context.table.kcl3_state().await;
-            let Some(state) = self.succeeded(answer, "kcl3_state")? else {
-                pause(&mut failures).await;
-                continue;
-            };
-            match self.leader.observe(&state, Instant::now()) {
-                Leadership::None => return Ok(()),
-                Leadership::Unclear(left) => sleep(left.min(UNCLEAR_LEADER_CHECK)).await,
-                Leadership::Led {
-                    leader,
-                    client_version,
-                } => return Err(self.led(leader, client_version)),
-            }
-        }
+        Admission::new(&self.context, &mut self.leader).run().await
     }
 
     /// Audits for ever. Returns why the worker must stop.
     pub(crate) async fn run(mut self) -> Error {
         let (mut next_audit, mut next_check) = (Instant::now(), Instant::now() + LEADER_CHECK);
+        let mut audited = Instant::now();
         let mut failures = backoff(
             QUICK_AUDIT,
             self.context.config.shard_sync_interval.max(QUICK_AUDIT),
         );
         loop {
-            sleep_until(next_audit.min(next_check)).await;
+            let context = Arc::clone(&self.context);
+            tokio::select! {
+                biased;
+                () = sleep_until(next_audit.min(next_check)) => {}
+                () = context.reaudit.notified() => next_audit = next_audit.min(audited + QUICK_AUDIT),
+            }
             if Instant::now() >= next_check {
                 next_check = match self.check_leader().await {
                     Ok(wait) => Instant::now() + wait,
@@ -117,6 +101,7 @@ impl Auditor {
             let wait = match self.audit().await {
                 Ok(wait) => {
                     self.worked = true;
+                    context.succeeded("audit");
                     failures = backoff(
                         QUICK_AUDIT,
                         self.context.config.shard_sync_interval.max(QUICK_AUDIT),
@@ -128,7 +113,8 @@ impl Auditor {
                     None => failures.next().unwrap_or(QUICK_AUDIT),
                 },
             };
-            next_audit = Instant::now() + wait;
+            audited = Instant::now();
+            next_audit = audited + wait;
         }
     }
 
@@ -136,17 +122,51 @@ impl Auditor {
     async fn audit(&mut self) -> Result<Duration, Trouble> {
         let context = Arc::clone(&self.context);
         let (table, kinesis) = (&context.table, &context.kinesis);
-        let position = context.config.initial_position;
+        let mut position = context.config.initial_position;
         let began = Instant::now();
-        let mut leases = table.scan().await?;
+        let scan = match table.scan().await {
+            Err(error) if error.is_of_missing_table() => {
+                table.ensure_exists().await?;
+                table.scan().await?
+            }
+            answer => answer?,
+        };
+        let mut leases = scan.leases;
+        let mut lost = {
+            let mut known = context.known();
+            known.observe(&leases, began);
+            known.lost(&leases)
+        };
         let race = |what: &dyn ToString| Trouble::Race(what.to_string());
-        let (shards, wanted) = if leases.is_empty() {
+        let (shards, wanted) = if leases.is_empty() && lost.is_empty() {
             let filter = shard_sync::initial_filter(position);
             let shards = kinesis.list_shards(filter).await?;
+            context.ownership.learn(&shards);
             let wanted = shard_sync::initial(&shards, position).map_err(|hole| race(&hole))?;
             (shards, wanted)
         } else {
             let shards = kinesis.list_shards(ShardFilter::All).await?;
+            context.ownership.learn(&shards);
+            if !context.ownership.table_is_ours() {
+                return Err(race(
+                    &"no checkpoint is known to be of this stream yet: its shards hold no record",
+                ));
+            }
+            lost.retain(|lease| {
+                let is_listed = shards.iter().any(|shard| shard.id == lease.key.shard);
+                if !is_listed {
+                    context.known().forget(&lease.key);
+                }
+                is_listed
+            });
+            // Before leases at the initial position, which could be LATEST, can take their place.
+            self.create(lost.clone()).await?;
+            if !lost.is_empty() {
+                let shards = lost.iter().map(|lease| lease.key.clone()).collect();
+                context.report(Event::LeasesPutBack { shards });
+                leases.extend(lost);
+                position = InitialPosition::TrimHorizon;
+            }
             if let Some(shard) = shard_sync::recreated(&leases, &shards) {
                 return Err(Trouble::Fatal(context.stream_recreated(shard)));
             }
@@ -160,8 +180,13 @@ impl Auditor {
                     return Err(race(&format!("{shard} is open, but its lease is finished")));
                 }
             }
-            let wanted =
+            let mut wanted =
                 shard_sync::missing(&shards, &leases, position).map_err(|open| race(&open))?;
+            // Those are there, although nobody can read them: a hole.
+            wanted.retain(|lease| {
+                let is = |(key, _): &(String, String)| lease.key.shard == *key.as_str();
+                !scan.broken.iter().any(is)
+            });
             (shards, wanted)
         };
         if began.elapsed() > context.config.failover_time {
@@ -175,6 +200,7 @@ impl Auditor {
                 Err(error) => return Err(error.into()),
             }
         }
+        self.name_stream(&leases).await?;
         let holes = shard_sync::holes(&leases);
         self.clean_up(shard_sync::deletable(&leases, &shards))
             .await?;
@@ -186,6 +212,24 @@ impl Auditor {
             ))),
             None => Ok(self.interval()),
         }
+    }
+
+    /// Leases that we took before their shard was listed do not say yet whose they are.
+    async fn name_stream(&self, leases: &[Lease]) -> Result<(), TableError> {
+        let me = Some(self.context.config.worker_id.as_str());
+        let is_nameless = |lease: &&Lease| {
+            lease.stream_identity.is_none() && lease.is_native() && lease.owner.as_deref() == me
+        };
+        for lease in leases.iter().filter(is_nameless) {
+            let Some(identity) = self.context.ownership.identity(&lease.key.shard) else {
+                continue;
+            };
+            match self.context.table.set_stream(&lease.key, &identity).await {
+                Ok(()) | Err(TableError::Conflict(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// Deletes what has been of no use for long enough.
@@ -217,7 +261,10 @@ impl Auditor {
         let since = self.context.latest_since();
         let creations = leases.into_iter().map(|mut lease| {
             if lease.checkpoint == Checkpoint::Latest {
-                lease.latest_since = Some(since);
+                lease.latest_since.get_or_insert(since);
+            }
+            if lease.stream_identity.is_none() {
+                lease.stream_identity = self.context.ownership.identity(&lease.key.shard);
             }
             let table = Arc::clone(table);
             async move { Ok::<_, TableError>(table.create(&lease).await?.then_some(lease.key)) }
@@ -238,14 +285,17 @@ impl Auditor {
     /// Returns the time to the next check.
     async fn check_leader(&mut self) -> Result<Duration, Error> {
         match self.context.table.kcl3_state().await {
-            Ok(state) => match self.leader.observe(&state, Instant::now()) {
-                Leadership::Led {
-                    leader,
-                    client_version,
-                } => Err(self.led(leader, client_version)),
-                Leadership::Unclear(_) => Ok(UNCLEAR_LEADER_CHECK),
-                Leadership::None => Ok(LEADER_CHECK),
-            },
+            Ok(state) => {
+                self.context.succeeded("kcl3_state");
+                match self.leader.observe(&state, Instant::now()) {
+                    Leadership::Led {
+                        leader,
+                        client_version,
+                    } => Err(self.context.led_by_kcl3(leader, client_version)),
+                    Leadership::Unclear(_) => Ok(UNCLEAR_LEADER_CHECK),
+                    Leadership::None => Ok(LEADER_CHECK),
+                }
+            }
             Err(error) => {
                 self.context.table_failed(None, "kcl3_state", &error);
                 Ok(UNCLEAR_LEADER_CHECK)
@@ -275,30 +325,6 @@ impl Auditor {
             }),
         }
         None
-    }
-
-    /// The answer's value. `None`: the call is to be tried again.
-    fn succeeded<T>(
-        &self,
-        answer: Result<T, TableError>,
-        operation: &'static str,
-    ) -> Result<Option<T>, Error> {
-        match answer {
-            Ok(value) => Ok(Some(value)),
-            Err(error @ TableError::Permanent(_)) => Err(self.context.table_error(error)),
-            Err(error) => {
-                self.context.table_failed(None, operation, &error);
-                Ok(None)
-            }
-        }
-    }
-
-    fn led(&self, leader: String, client_version: String) -> Error {
-        Error::LedByKcl3 {
-            application: self.context.config.application.clone(),
-            leader,
-            client_version,
-        }
     }
 
     /// The time between audits, spread so that workers that started together do not call together.

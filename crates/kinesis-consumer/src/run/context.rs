@@ -1,6 +1,13 @@
 //! What every loop of a worker needs.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use jiff::Timestamp;
@@ -17,8 +24,12 @@ use crate::{
         event::{Event, EventSink},
         processor::Factory,
     },
-    model::keys::{LeaseKey, ShardId},
-    run::load::Load,
+    model::{
+        identity::StreamName,
+        keys::{LeaseKey, ShardId},
+        lease::Lease,
+    },
+    run::{known::Known, load::Load, ownership::Ownership, standing::Standing},
 };
 
 pub(crate) struct Context {
@@ -28,9 +39,20 @@ pub(crate) struct Context {
     pub(crate) factory: Arc<Factory>,
     pub(crate) events: EventSink,
     pub(crate) load: Load,
+    pub(crate) standing: Standing,
+    pub(crate) ownership: Ownership,
+    known: Mutex<Known>,
+    /// Was it told that the leader is unknown?
+    unknown_leader: AtomicBool,
     /// Asks the coordinator to scan the table now.
     pub(crate) rescan: Notify,
+    /// Asks the auditor to compare shards and leases now.
+    pub(crate) reaudit: Notify,
 }
+
+/// Finished leases that nobody needs are kept for so many failover times. A process that was
+/// stopped for less, in the middle of creating such a lease, finds it there and does no harm.
+pub(crate) const KEPT: u32 = 12;
 
 impl fmt::Debug for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -41,6 +63,37 @@ impl fmt::Debug for Context {
 }
 
 impl Context {
+    pub(crate) fn new(
+        config: Config,
+        region: Option<&str>,
+        kinesis: Arc<dyn Kinesis>,
+        table: Arc<dyn LeaseTable>,
+        factory: Arc<Factory>,
+        events: EventSink,
+    ) -> Self {
+        // The rarest call is the audit's; failed ones are repeated with jitter.
+        let apart = (3 * config.shard_sync_interval).max(Duration::from_secs(120));
+        Self {
+            load: Load::new(config.parallelism),
+            ownership: Ownership::new(StreamName::new(&config.stream, region)),
+            unknown_leader: AtomicBool::new(false),
+            standing: Standing::new(config.give_up_after, apart),
+            known: Mutex::new(Known::new(config.failover_time * KEPT)),
+            config,
+            kinesis,
+            table,
+            factory,
+            events,
+            rescan: Notify::new(),
+            reaudit: Notify::new(),
+        }
+    }
+
+    /// The leases as they were last seen.
+    pub(crate) fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn report(&self, event: Event) {
         (self.events)(&event);
     }
@@ -52,6 +105,13 @@ impl Context {
         operation: &'static str,
         error: &TableError,
     ) {
+        if error.is_of_missing_table() {
+            self.known().table_is_missing();
+            self.reaudit.notify_one();
+        }
+        if let TableError::Permanent(_) = error {
+            self.stands(operation, error, || self.table_error(error.clone()));
+        }
         let throttled = matches!(error, TableError::Throttled(_));
         self.failed(shard, operation, throttled, error);
     }
@@ -63,8 +123,34 @@ impl Context {
         operation: &'static str,
         error: &KinesisError,
     ) {
+        if let KinesisError::Permanent(_) = error {
+            self.stands(operation, error, || self.stream_error(error.clone()));
+        }
         let throttled = matches!(error, KinesisError::Throttled(_));
         self.failed(shard, operation, throttled, error);
+    }
+
+    /// The operation failed so that waiting does not mend it.
+    fn stands(
+        &self,
+        operation: &'static str,
+        error: &dyn fmt::Display,
+        verdict: impl FnOnce() -> Error,
+    ) {
+        if self.standing.failed(operation, verdict) {
+            self.report(Event::Failing {
+                operation,
+                error: error.to_string(),
+                gives_up_in: self.config.give_up_after,
+            });
+        }
+    }
+
+    /// The operation succeeded, or it failed for a reason that passes.
+    pub(crate) fn succeeded(&self, operation: &'static str) {
+        if self.standing.succeeded(operation) {
+            self.report(Event::Recovered { operation });
+        }
     }
 
     fn failed(
@@ -105,6 +191,35 @@ impl Context {
             application: self.config.application.clone(),
             worker: self.config.worker_id.clone(),
             shard,
+        }
+    }
+
+    pub(crate) fn other_stream(&self, found: String) -> Error {
+        Error::OtherStream {
+            stream: self.config.stream.clone(),
+            table: self.config.lease_table.clone(),
+            found,
+        }
+    }
+
+    /// The lease says that it is of the stream `name`.
+    pub(crate) fn other_stream_of(&self, lease: &Lease, name: &str) -> Error {
+        self.other_stream(format!("the lease of {} is of {name}", lease.key))
+    }
+
+    pub(crate) fn led_by_kcl3(&self, leader: String, client_version: String) -> Error {
+        Error::LedByKcl3 {
+            application: self.config.application.clone(),
+            leader,
+            client_version,
+        }
+    }
+
+    /// Says once that whether a KCL 3 leader lives is unknown.
+    pub(crate) fn warn_unknown_leader(&self, error: &str) {
+        if !self.unknown_leader.swap(true, Ordering::Relaxed) {
+            let error = error.to_owned();
+            self.report(Event::LeaderUnknown { error });
         }
     }
 

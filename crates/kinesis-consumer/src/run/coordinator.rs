@@ -11,19 +11,19 @@ use std::{
     time::Duration,
 };
 
-use futures::{StreamExt, stream};
+use futures::future::{join, join_all};
 use tokio::{
     sync::watch,
     task::{AbortHandle, JoinError, JoinSet},
-    time::{Instant, sleep_until, timeout_at},
+    time::{Instant, sleep_until, timeout, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
     decide::assignment::{Action, Limits, Observations, grants, plan},
-    edge::lease_table::TableError,
+    edge::lease_table::{Scan, TableError},
     face::{checkpointer::LeaseHandle, error::Error, event::Event},
-    model::{keys::LeaseKey, lease::Lease, sequence::Checkpoint},
+    model::{keys::LeaseKey, lease::Lease},
     run::{
         context::Context,
         held_lease::HeldLease,
@@ -31,17 +31,27 @@ use crate::{
     },
 };
 
-/// Concurrent takes.
-const CONCURRENCY: usize = 16;
-/// The time after the shutdown deadline in which shard consumers give their leases up; then the
-/// coordinator does.
+mod moves;
+mod ours;
+
+use moves::{Answer, Kind, Moved, Moves};
+
+/// The time after the shutdown deadline in which shard consumers give their leases up.
 const LAST_GRACE: Duration = Duration::from_secs(1);
+/// The time in which the coordinator gives up those that are left.
+const LAST_RELEASE: Duration = Duration::from_millis(500);
 
 pub(crate) struct Coordinator {
     context: Arc<Context>,
     observations: Observations,
     held: BTreeMap<LeaseKey, Held>,
     consumers: JoinSet<Ended>,
+    moves: Moves,
+    next_scan: Instant,
+    /// Leases without an identity whose shards hold no record that could prove them.
+    empty: BTreeSet<LeaseKey>,
+    /// What was told last.
+    unreadable: BTreeMap<String, String>,
 }
 
 struct Held {
@@ -58,6 +68,10 @@ impl Coordinator {
             context,
             held: BTreeMap::new(),
             consumers: JoinSet::new(),
+            moves: Moves::default(),
+            next_scan: Instant::now(),
+            empty: BTreeSet::new(),
+            unreadable: BTreeMap::new(),
         }
     }
 
@@ -68,7 +82,6 @@ impl Coordinator {
         stopping: &CancellationToken,
         mut auditing: AbortOnDropHandle<Error>,
     ) -> Result<(), Error> {
-        let mut next_scan = Instant::now();
         loop {
             tokio::select! {
                 biased;
@@ -77,54 +90,66 @@ impl Coordinator {
                     Ok(error) => Err(error),
                     Err(panic) => std::panic::resume_unwind(panic.into_panic()),
                 },
+                error = self.context.standing.given_up() => return Err(error),
                 Some(ended) = self.consumers.join_next_with_id() => {
-                    self.ended(ended).await?;
-                    next_scan = Instant::now();
+                    self.ended(ended)?;
+                    self.next_scan = Instant::now();
                 }
-                () = self.context.rescan.notified() => next_scan = Instant::now(),
-                () = sleep_until(next_scan) => {
-                    // Takes are never broken off: a lease that was taken must be known, or nobody
-                    // releases it.
+                Some(answer) = self.moves.next() => match answer {
+                    Answer::Moved(moved) => self.moved(*moved),
+                    Answer::Proved(proved) => self.proved(proved)?,
+                },
+                () = self.context.rescan.notified() => self.next_scan = Instant::now(),
+                () = sleep_until(self.next_scan), if self.moves.is_empty() => {
+                    let began = Instant::now();
                     let scanned = tokio::select! {
                         biased;
                         () = stopping.cancelled() => return Ok(()),
                         scanned = self.context.table.scan() => scanned,
                     };
-                    next_scan = self.scanned(scanned).await;
+                    self.scanned(scanned, began)?;
                 }
             }
         }
     }
 
-    /// Stops every shard consumer and gives the leases up, all at once.
+    /// Stops every shard consumer and gives the leases up, all at once: within the shutdown
+    /// deadline and two seconds, whatever AWS does.
     pub(crate) async fn stop(&mut self) {
         let deadline = Instant::now() + self.context.config.shutdown_deadline;
         for held in self.held.values() {
             held.stop.send_replace(Some(Stop::Shutdown(deadline)));
         }
-        let all_ended = async { while self.consumers.join_next().await.is_some() {} };
+        let all_ended = join(
+            async { while self.consumers.join_next().await.is_some() {} },
+            self.moves.undo(&self.context),
+        );
         if timeout_at(deadline + LAST_GRACE, all_ended).await.is_err() {
             // User code that blocks its thread cannot be dropped; its leases can go.
             self.consumers.abort_all();
             let leases = self.held.values().map(|held| Arc::clone(&held.lease));
             let releases = leases.map(|lease| release(Arc::clone(&self.context), lease));
-            futures::future::join_all(releases).await;
+            // Those that are not gone by then are free after the failover time.
+            let _ = timeout(LAST_RELEASE, join_all(releases)).await;
         }
         self.held.clear();
     }
 
     // === the scan ===
 
-    /// Returns when to scan next.
-    async fn scanned(&mut self, scanned: Result<Vec<Lease>, TableError>) -> Instant {
+    fn scanned(&mut self, scanned: Result<Scan, TableError>, began: Instant) -> Result<(), Error> {
         let now = Instant::now();
-        let mut leases = match scanned {
-            Ok(leases) => leases,
+        let scan = match scanned {
+            Ok(scan) => scan,
             Err(error) => {
                 self.context.table_failed(None, "scan", &error);
-                return now + self.context.config.peer_scan_interval;
+                self.next_scan = now + self.context.config.peer_scan_interval;
+                return Ok(());
             }
         };
+        let mut leases = scan.leases;
+        self.context.succeeded("scan");
+        self.context.known().observe(&leases, began);
         self.observations.observe(&leases, now);
         for lease in &mut leases {
             // A scan lags behind what we know of our own leases.
@@ -146,8 +171,13 @@ impl Coordinator {
             }
         }
         self.grant(&leases, now);
-        let all_done = self.act(&leases, now).await;
-        self.next_scan(&leases, all_done, now)
+        let unproven = self.keep_ours(&mut leases)?;
+        self.tell_unreadable(scan.broken.into_iter().chain(scan.foreign).chain(unproven));
+        if self.context.ownership.table_is_ours() {
+            self.act(&leases, now);
+        }
+        self.next_scan = self.regular_scan(&leases, now);
+        Ok(())
     }
 
     fn grant(&self, leases: &[Lease], now: Instant) {
@@ -173,8 +203,8 @@ impl Coordinator {
         }
     }
 
-    /// Takes and asks as planned. False: a race was lost, or a call failed.
-    async fn act(&mut self, leases: &[Lease], now: Instant) -> bool {
+    /// Begins to take and to ask as planned.
+    fn act(&mut self, leases: &[Lease], now: Instant) {
         let config = &self.context.config;
         let limits = Limits {
             max_leases: config.max_leases,
@@ -189,74 +219,59 @@ impl Coordinator {
             now,
         );
         let by_key: BTreeMap<_, _> = leases.iter().map(|lease| (&lease.key, lease)).collect();
-        let mut takes = Vec::new();
-        let mut all_done = true;
         for action in actions {
-            match action {
-                Action::Take(key) => {
-                    takes.extend(by_key.get(&key).map(|lease| ((*lease).clone(), false)))
-                }
-                Action::Steal(key) => {
-                    takes.extend(by_key.get(&key).map(|lease| ((*lease).clone(), true)))
-                }
-                Action::Ask(key) => {
-                    if let Some(lease) = by_key.get(&key) {
-                        all_done &= self.ask(lease).await;
-                    }
-                }
+            let (kind, key) = match action {
+                Action::Take(key) => (Kind::Take, key),
+                Action::Steal(key) => (Kind::Steal, key),
+                Action::Ask(key) => (Kind::Ask, key),
+            };
+            if let Some(lease) = by_key.get(&key) {
+                self.moves.push(&self.context, kind, (*lease).clone());
             }
         }
-        let context = Arc::clone(&self.context);
-        let mut taken = stream::iter(takes)
-            .map(move |(lease, steal)| take(Arc::clone(&context), lease, steal))
-            .buffer_unordered(CONCURRENCY);
-        while let Some((lease, steal, began, answer)) = taken.next().await {
-            match answer {
-                Ok(stored) => {
-                    if steal {
-                        self.observations.stole(&lease.key, began);
-                    }
-                    self.start(stored, lease.holder().map(str::to_owned), began);
-                }
-                Err(TableError::Conflict(_)) => all_done = false,
-                Err(error) => {
-                    all_done = false;
-                    self.context.table_failed(Some(&lease.key), "take", &error);
-                }
-            }
-        }
-        all_done
     }
 
-    async fn ask(&self, lease: &Lease) -> bool {
-        match self
-            .context
-            .table
-            .ask(lease, &self.context.config.worker_id)
-            .await
-        {
-            Ok(()) => {
-                self.context.report(Event::HandoverAsked {
-                    shard: lease.key.clone(),
-                    holder: lease.holder().unwrap_or_default().to_owned(),
-                });
-                true
+    fn moved(&mut self, moved: Moved) {
+        let Moved {
+            kind,
+            lease,
+            began,
+            answer,
+        } = moved;
+        if answer.is_ok() {
+            self.context.succeeded(kind.operation());
+        }
+        match answer {
+            Ok(Some(taken)) => {
+                if kind == Kind::Steal {
+                    self.observations.stole(&lease.key, began);
+                }
+                self.start(taken, lease.holder().map(str::to_owned), began);
             }
-            Err(TableError::Conflict(_)) => false,
+            Ok(None) if kind == Kind::Ask => self.context.report(Event::HandoverAsked {
+                holder: lease.holder().unwrap_or_default().to_owned(),
+                shard: lease.key,
+            }),
+            Ok(None) => {}
             Err(error) => {
-                self.context.table_failed(Some(&lease.key), "ask", &error);
-                false
+                // A race was lost, or the call failed: the table is not as it was planned.
+                let soon = Instant::now() + self.context.config.peer_scan_interval;
+                self.next_scan = self.next_scan.min(soon);
+                if !matches!(error, TableError::Conflict(_)) {
+                    let shard = Some(&lease.key);
+                    self.context.table_failed(shard, kind.operation(), &error);
+                }
             }
         }
     }
 
-    fn next_scan(&self, leases: &[Lease], all_done: bool, now: Instant) -> Instant {
+    fn regular_scan(&self, leases: &[Lease], now: Instant) -> Instant {
         let config = &self.context.config;
         let me = config.worker_id.as_str();
         let is_peers = |lease: &Lease| {
             !lease.is_finished() && lease.holder().is_some_and(|holder| holder != me)
         };
-        let alone = all_done && !leases.is_empty() && !leases.iter().any(is_peers);
+        let alone = !leases.is_empty() && !leases.iter().any(is_peers);
         let regular = now
             + if alone {
                 config.scan_interval
@@ -302,10 +317,7 @@ impl Coordinator {
         self.context.load.hold(self.held.len());
     }
 
-    async fn ended(
-        &mut self,
-        ended: Result<(tokio::task::Id, Ended), JoinError>,
-    ) -> Result<(), Error> {
+    fn ended(&mut self, ended: Result<(tokio::task::Id, Ended), JoinError>) -> Result<(), Error> {
         let id = ended.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
         let key = self
             .held
@@ -318,7 +330,7 @@ impl Coordinator {
             self.context.load.hold(self.held.len());
         }
         match ended {
-            Ok((_, Ended::Finished(children))) => self.start_children(children).await,
+            Ok((_, Ended::Finished(children))) => self.take_children(children),
             Ok((_, Ended::Failed(error))) => return Err(error),
             Ok((_, Ended::Lost | Ended::GivenUp)) => {}
             // A bug of ours: the lease expires, and whoever takes it goes on from the checkpoint.
@@ -328,55 +340,16 @@ impl Coordinator {
     }
 
     /// Whoever finished a parent takes its children at once, unless another worker was quicker or
-    /// another parent is unfinished.
-    async fn start_children(&mut self, children: Vec<Lease>) {
+    /// another parent is unfinished. Otherwise a scan finds them.
+    fn take_children(&mut self, children: Vec<Lease>) {
         for child in children {
-            let unfinished = self.held.len();
-            if child.owner.is_some()
-                || child.checkpoint == Checkpoint::ShardEnd
-                || unfinished >= self.context.config.max_leases
-            {
-                continue;
-            }
-            match self.take_child(&child).await {
-                Ok(()) | Err(TableError::Conflict(_)) => {}
-                // The next scan finds it.
-                Err(error) => self.context.table_failed(Some(&child.key), "take", &error),
+            let unfinished = self.held.len() + self.moves.len();
+            let is_free = child.owner.is_none() && !child.is_finished();
+            if is_free && unfinished < self.context.config.max_leases {
+                self.moves.push(&self.context, Kind::Child, child);
             }
         }
     }
-
-    async fn take_child(&mut self, child: &Lease) -> Result<(), TableError> {
-        for parent in child.parent_keys() {
-            if self
-                .context
-                .table
-                .read(&parent)
-                .await?
-                .is_some_and(|parent| !parent.is_finished())
-            {
-                return Ok(());
-            }
-        }
-        let began = Instant::now();
-        let stored = self
-            .context
-            .table
-            .take(child, &self.context.config.worker_id)
-            .await?;
-        self.start(stored, None, began);
-        Ok(())
-    }
-}
-
-async fn take(
-    context: Arc<Context>,
-    lease: Lease,
-    steal: bool,
-) -> (Lease, bool, Instant, Result<Lease, TableError>) {
-    let began = Instant::now();
-    let answer = context.table.take(&lease, &context.config.worker_id).await;
-    (lease, steal, began, answer)
 }
 
 async fn release(context: Arc<Context>, lease: Arc<HeldLease>) {

@@ -126,7 +126,10 @@ impl HeldLease {
                 continue;
             }
             match self.write(&mut stored, None).await {
-                Ok(()) => failures = self.backoff(),
+                Ok(()) => {
+                    failures = self.backoff();
+                    self.context.succeeded("renew");
+                }
                 Err(TableError::Conflict(_)) => return,
                 Err(error) => {
                     drop(stored);
@@ -254,6 +257,7 @@ impl HeldLease {
         if lease.handover_to.is_some() && lease.handover_to != stored.lease.handover_to {
             self.context.rescan.notify_one();
         }
+        self.context.known().learn(&lease);
         *stored = Stored {
             lease,
             attempted: None,

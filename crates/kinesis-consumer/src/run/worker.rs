@@ -3,7 +3,6 @@
 use std::{future::Future, sync::Arc};
 
 use kinesis_edge::{Connection, ConnectionSettings, DynamoDbClient, KinesisClient};
-use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
@@ -18,7 +17,7 @@ use crate::{
         processor::{Factory, RecordProcessor},
     },
     model::keys::LeaseKey,
-    run::{auditor::Auditor, context::Context, coordinator::Coordinator, load::Load},
+    run::{auditor::Auditor, context::Context, coordinator::Coordinator},
 };
 
 /// A worker of an application. One per process is enough: every shard is a task.
@@ -27,6 +26,8 @@ use crate::{
 /// worker loses a lease and gets it again.
 pub struct Worker {
     config: Config,
+    /// The stream's, where its ARN does not say so.
+    region: Option<String>,
     kinesis: Arc<dyn Kinesis>,
     table: Arc<dyn LeaseTable>,
     factory: Arc<Factory>,
@@ -54,16 +55,21 @@ impl Worker {
 
     /// A worker over clients of your own. Time-outs that they leave unset get the library's: 2 s to
     /// connect to Kinesis, 5 s for an answer of ListShards and 15 s with retries, 30 s for each
-    /// read; 1 s to connect to DynamoDB, 2 s for an answer and 5 s with retries.
+    /// read; 1 s to connect to DynamoDB, 2 s for an answer and 5 s with retries. Calls for one lease
+    /// get these whatever the client has, and three attempts: renewals depend on them.
     pub fn new<P: RecordProcessor + 'static>(
         config: Config,
         kinesis: KinesisClient,
         dynamodb: DynamoDbClient,
         factory: impl Fn(LeaseKey) -> P + Send + Sync + 'static,
     ) -> Self {
+        let region = kinesis.config().region().map(ToString::to_string);
         let kinesis = SdkKinesis::new(kinesis, &config.stream);
         let table = DynamoDbTable::new(dynamodb, &config.lease_table, &config.application);
-        Self::assemble(config, Arc::new(kinesis), Arc::new(table), factory)
+        Self {
+            region,
+            ..Self::assemble(config, Arc::new(kinesis), Arc::new(table), factory)
+        }
     }
 
     /// A worker over any Kinesis and lease table, such as those in memory.
@@ -85,6 +91,7 @@ impl Worker {
     ) -> Self {
         Self {
             config,
+            region: None,
             kinesis,
             table,
             factory: Arc::new(move |lease| Box::new(factory(lease))),
@@ -108,21 +115,21 @@ impl Worker {
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), Error> {
         let Self {
             config,
+            region,
             kinesis,
             table,
             factory,
             events,
         } = self;
         config.validate()?;
-        let context = Arc::new(Context {
-            load: Load::new(config.parallelism),
+        let context = Arc::new(Context::new(
             config,
+            region.as_deref(),
             kinesis,
             table,
             factory,
             events,
-            rescan: Notify::new(),
-        });
+        ));
         let stopping = CancellationToken::new();
         let stop_on_request = async {
             shutdown.await;

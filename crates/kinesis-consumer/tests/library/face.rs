@@ -13,6 +13,7 @@ use kinesis_consumer::{
     Batch, Checkpoint, Checkpointer, Config, Event, InitialPosition, Position, Worker, each_batch,
     test_util::{MemoryKinesis, MemoryTable},
 };
+use rstest::rstest;
 use tokio::time::sleep;
 
 fn config(worker: &str) -> Config {
@@ -111,6 +112,31 @@ async fn a_lost_lease_and_a_rejected_record_are_logged_too() {
         "{warnings:#?}"
     );
     assert!(has("lease lost"), "{warnings:#?}");
+}
+
+type Change = fn(&mut Config);
+
+#[rstest]
+#[case(|config: &mut Config| config.shutdown_deadline = Duration::MAX, "shutdown_deadline is 18446744073709551615")]
+#[case(|config: &mut Config| config.clock_skew = Duration::MAX, "clock_skew is 18446744073709551615")]
+#[case(|config: &mut Config| config.failover_time = Duration::MAX, "failover_time is 18446744073709551615")]
+#[case(|config: &mut Config| config.failover_time = Duration::from_nanos(1), "failover_time is 1ns: want 500ms to")]
+#[case(|config: &mut Config| config.processor_backoff = Duration::ZERO, "processor_backoff is 0ns: want 1ms to")]
+#[case(|config: &mut Config| config.peer_scan_interval = Duration::ZERO, "peer_scan_interval is 0ns: want 1ms to")]
+#[case(|config: &mut Config| config.idle_between_reads = Duration::ZERO, "idle_between_reads is 0ns: want 1ms to")]
+#[case(|config: &mut Config| config.max_leases = 0, "max_leases is 0: want 1 or more")]
+#[case(|config: &mut Config| config.parallelism = 0, "parallelism is 0: want 1 or more")]
+#[case(|config: &mut Config| config.read_bytes_per_second = 0, "read_bytes_per_second is 0: want 1 or more")]
+#[case(|config: &mut Config| config.max_records = 10_001, "max_records is 10001: want 1 to 10000")]
+#[case(|config: &mut Config| config.worker_id = String::new(), "worker_id is empty: want a name")]
+#[tokio::test]
+async fn settings_that_cannot_work_are_refused(#[case] change: Change, #[case] want: &str) {
+    let mut config = config("a");
+    change(&mut config);
+    let idle = each_batch(|_, _| async { Ok(()) });
+    let worker = Worker::over(config, MemoryKinesis::new(1), MemoryTable::new(), idle);
+    let refused = worker.run(async {}).await.unwrap_err().to_string();
+    assert!(refused.starts_with(want), "{refused}");
 }
 
 #[tokio::test(start_paused = true)]

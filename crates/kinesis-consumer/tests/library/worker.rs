@@ -4,6 +4,9 @@
 mod busy;
 mod kcl2;
 mod leases;
+mod mending;
+mod owners;
 mod processing;
 mod reading;
+mod stopping;
 mod world;

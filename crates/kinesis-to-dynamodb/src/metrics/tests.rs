@@ -120,6 +120,11 @@ fn the_readme_has_every_metric() {
     metrics.write_retried("PutItem", true);
     metrics.write_retried("PutItem", false);
     metrics.rejected(&Rejected::TooDeep);
+    metrics.record(&Event::Failing {
+        operation: "renew",
+        error: "denied".to_owned(),
+        gives_up_in: Duration::from_secs(300),
+    });
     let text = metrics.text();
     let exposed: BTreeSet<String> = text
         .lines()

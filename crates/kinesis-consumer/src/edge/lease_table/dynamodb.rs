@@ -1,11 +1,7 @@
 //! The lease table in DynamoDB: KCL's conditional writes as expressions, one attribute at a time,
 //! so that attributes of a newer KCL survive. Never PutItem over a lease.
 
-use std::{
-    collections::{BTreeSet, HashSet},
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeSet, time::Duration};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -14,7 +10,7 @@ use kinesis_edge::{ClientSettings, DynamoDbClient, Failure, Kind, Table, Write, 
 use crate::{
     edge::{
         failure::CallError,
-        lease_table::{Kcl3State, LeaseTable, TableError, new_process},
+        lease_table::{Kcl3State, LeaseTable, Scan, TableError, new_process},
     },
     model::{
         keys::{LeaseKey, ShardId},
@@ -31,14 +27,21 @@ mod kcl3;
 use item::{Item, Parsed, new_item, number, parse, string, strings};
 use kcl3::SideTable;
 
-/// What every call gets where the client handed in has no setting of its own: an answer that comes
-/// later than a renewal is due helps nobody. Retries are the SDK's, as the client has them.
+/// What scans, and questions about tables, get where the client handed in has no setting of its own.
 pub(crate) const CALLS: ClientSettings = ClientSettings {
     connect_timeout: Some(Duration::from_secs(1)),
     read_timeout: None,
     attempt_timeout: Some(Duration::from_secs(2)),
     operation_timeout: Some(Duration::from_secs(5)),
     attempts: None,
+};
+
+/// What calls for one lease get, whatever the client handed in has: an answer that comes later than
+/// a renewal is due helps nobody, and a pooled connection that died must leave time for another
+/// attempt.
+pub(crate) const RENEWALS: ClientSettings = ClientSettings {
+    attempts: Some(3),
+    ..CALLS
 };
 
 /// More pages (of 1 MB) than any lease table has: an endpoint that never stops would keep us
@@ -49,26 +52,29 @@ const MOST_PAGES: usize = 10_000;
 #[derive(Debug)]
 pub struct DynamoDbTable {
     table: Table,
+    /// The same, for calls for one lease.
+    leases: Table,
     process: String,
     side_table: SideTable,
-    /// Keys of skipped items: each is logged once.
-    skipped: Mutex<HashSet<String>>,
 }
 
 impl DynamoDbTable {
-    /// The lease table `table` of `application`. The client gets [`CALLS`] where it has none.
+    /// The lease table `table` of `application`. The client gets [`CALLS`] where it has none; for
+    /// one lease, [`RENEWALS`].
     pub fn new(
         client: DynamoDbClient,
         table: impl Into<String>,
         application: impl Into<String>,
     ) -> Self {
+        let renewals = RENEWALS.replace_dynamodb(&client);
         let client = CALLS.complete_dynamodb(&client);
         let side_table = format!("{}-CoordinatorState", application.into());
+        let table = table.into();
         Self {
+            leases: Table::new(renewals, table.as_str()),
             table: Table::new(client.clone(), table),
             process: new_process(),
             side_table: SideTable::new(Table::new(client, side_table)),
-            skipped: Mutex::default(),
         }
     }
 
@@ -77,49 +83,17 @@ impl DynamoDbTable {
     }
 
     async fn update(&self, key: &LeaseKey, write: Write) -> Result<Lease, TableError> {
-        let written = self.table.update(lease_key(key), write).await;
+        let written = self.leases.update(lease_key(key), write).await;
         match written.map_err(|failure| self.error(&failure))? {
             // The write happened, but no lease is left of it: somebody else spoiled the item.
-            Written::Done(item) => item.and_then(|item| self.lease(&item)).ok_or_else(|| {
+            Written::Done(item) => item.and_then(|item| lease(&item).ok()).ok_or_else(|| {
                 let table = self.table.name();
                 TableError::Unavailable(
                     format!("UpdateItem on {table}: the item is no lease").into(),
                 )
             }),
-            Written::Refused(item) => Err(self.conflict(item)),
+            Written::Refused(item) => Err(conflict(item)),
         }
-    }
-
-    fn conflict(&self, item: Option<Item>) -> TableError {
-        TableError::Conflict(item.and_then(|item| self.lease(&item)).map(Box::new))
-    }
-
-    /// The item's lease; where it has none, the reason is logged once.
-    fn lease(&self, item: &Item) -> Option<Lease> {
-        let reason = match parse(item) {
-            Parsed::Lease(lease) => match &lease.key.stream {
-                None => return Some(*lease),
-                Some(stream) => format!("of the multi-stream application's stream {stream}"),
-            },
-            Parsed::Other(kind) => format!("entityType {kind}"),
-            Parsed::Broken(reason) => reason,
-        };
-        let key = item::key(item);
-        if self
-            .skipped
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(key.to_owned())
-        {
-            let table = self.table.name();
-            tracing::debug!(
-                table,
-                key,
-                reason,
-                "skipped an item that is no lease of ours to read"
-            );
-        }
-        None
     }
 
     /// Makes `worker` the owner. `process`: of the new owner, where that is this one.
@@ -130,10 +104,13 @@ impl DynamoDbTable {
         process: Option<&str>,
         condition: &str,
     ) -> Result<Lease, TableError> {
-        let (set, remove) = match process {
-            Some(_) => (", nativeProcess = :process", ""),
-            None => ("", ", nativeProcess"),
+        let (mut set, remove) = match process {
+            Some(_) => (", nativeProcess = :process".to_owned(), ""),
+            None => (String::new(), ", nativeProcess"),
         };
+        if process.is_some() && lease.stream_identity.is_some() {
+            set.push_str(", nativeStream = :stream");
+        }
         let mut change = format!(
             "SET leaseOwner = :worker, leaseCounter = :next, nativeCounter = :next{set} \
              REMOVE checkpointOwner, handoverTo, busy{remove}"
@@ -141,6 +118,9 @@ impl DynamoDbTable {
         let mut write = beat(lease).value(":worker", string(worker));
         if let Some(process) = process {
             write = write.value(":process", string(process));
+            if let Some(identity) = &lease.stream_identity {
+                write = write.value(":stream", string(identity));
+            }
         }
         if lease.owner.as_deref().is_some_and(|owner| owner != worker) {
             change.push_str(" ADD ownerSwitchesSinceCheckpoint :one");
@@ -164,6 +144,42 @@ impl DynamoDbTable {
                 .value(":checkpointOwner", string(checkpoint_owner)),
         };
         self.update(&lease.key, write).await.map(drop)
+    }
+}
+
+/// The item's lease, or why it has none.
+fn lease(item: &Item) -> Result<Lease, String> {
+    match parse(item) {
+        Parsed::Lease(lease) => match &lease.key.stream {
+            None => Ok(*lease),
+            Some(stream) => Err(format!("of the multi-stream application's stream {stream}")),
+        },
+        Parsed::Other(kind) => Err(format!("entityType {kind}")),
+        Parsed::Broken(reason) => Err(reason),
+    }
+}
+
+fn conflict(item: Option<Item>) -> TableError {
+    TableError::Conflict(item.and_then(|item| lease(&item).ok()).map(Box::new))
+}
+
+/// Puts an item where it belongs.
+fn sort(item: &Item, scan: &mut Scan) {
+    let key = item::key(item);
+    let has_colon = key.contains(':');
+    match parse(item) {
+        Parsed::Lease(lease) if lease.key.stream.is_none() && !has_colon => {
+            let kcl3 = lease.checkpoint_owner.is_some() || item.contains_key("throughputKBps");
+            let is_at_work = lease.owner.is_some() && !lease.is_native() && !lease.is_finished();
+            scan.shows_kcl3 |= kcl3 && is_at_work;
+            scan.leases.push(*lease);
+        }
+        Parsed::Lease(_) => {
+            let kind = "a lease of an application that reads several streams";
+            scan.foreign.push((key.to_owned(), kind.to_owned()));
+        }
+        Parsed::Other(_) => scan.has_others = true,
+        Parsed::Broken(reason) => scan.broken.push((key.to_owned(), reason)),
     }
 }
 
@@ -214,7 +230,7 @@ fn to_error(table: &Table, failure: &Failure) -> TableError {
              this table"
         ),
         Kind::NotFound => {
-            ". The table was deleted while the worker ran; restart the worker to create it anew"
+            ". The table was deleted while the worker ran; it is made anew from the leases in hand"
                 .to_owned()
         }
         Kind::Invalid => ". Is it a lease table, with key leaseKey (S)?".to_owned(),
@@ -239,23 +255,28 @@ impl LeaseTable for DynamoDbTable {
         creation::ensure_exists(&self.table).await
     }
 
-    async fn scan(&self) -> Result<Vec<Lease>, TableError> {
-        let mut leases = Vec::new();
-        let row = |item: &Item| leases.extend(self.lease(item));
+    async fn scan(&self) -> Result<Scan, TableError> {
+        let mut scan = Scan::default();
+        let row = |item: &Item| sort(item, &mut scan);
         let scanned = self.table.scan(&[], MOST_PAGES, row).await;
         scanned.map_err(|failure| self.error(&failure))?;
-        Ok(leases)
+        Ok(scan)
     }
 
     async fn read(&self, key: &LeaseKey) -> Result<Option<Lease>, TableError> {
-        let item = self.table.get(lease_key(key)).await;
+        let item = self.leases.get(lease_key(key)).await;
         let item = item.map_err(|failure| self.error(&failure))?;
-        Ok(item.and_then(|item| self.lease(&item)))
+        let Some(item) = item else { return Ok(None) };
+        let odd = |reason| {
+            let table = self.table.name();
+            TableError::Unavailable(format!("GetItem on {table}: {key}: {reason}").into())
+        };
+        lease(&item).map(Some).map_err(odd)
     }
 
     async fn create(&self, lease: &Lease) -> Result<bool, TableError> {
         let absent = Write::new().on("attribute_not_exists(leaseKey)");
-        match self.table.put(new_item(lease), absent).await {
+        match self.leases.put(new_item(lease), absent).await {
             Ok(written) => Ok(matches!(written, Written::Done(_))),
             Err(failure) => Err(self.error(&failure)),
         }
@@ -361,14 +382,22 @@ impl LeaseTable for DynamoDbTable {
         self.update(key, write).await.map(drop)
     }
 
+    async fn set_stream(&self, key: &LeaseKey, identity: &str) -> Result<(), TableError> {
+        let write = Write::new()
+            .change("SET nativeStream = :stream")
+            .on("attribute_exists(leaseKey) AND attribute_not_exists(nativeStream)")
+            .value(":stream", string(identity));
+        self.update(key, write).await.map(drop)
+    }
+
     async fn delete(&self, lease: &Lease) -> Result<(), TableError> {
         let write = Write::new()
             .on("leaseCounter = :counter AND checkpoint = :end")
             .value(":counter", number(lease.counter))
             .value(":end", string(Checkpoint::ShardEnd.as_str()));
-        match self.table.delete(lease_key(&lease.key), write).await {
+        match self.leases.delete(lease_key(&lease.key), write).await {
             Ok(Written::Done(_)) => Ok(()),
-            Ok(Written::Refused(item)) => Err(self.conflict(item)),
+            Ok(Written::Refused(item)) => Err(conflict(item)),
             Err(failure) => Err(self.error(&failure)),
         }
     }

@@ -15,7 +15,10 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use crate::{
-    edge::lease_table::{Kcl3State, LeaseTable, TableError, new_process},
+    edge::{
+        failure::CallError,
+        lease_table::{Kcl3State, LeaseTable, Scan, TableError, new_process},
+    },
     model::{
         keys::{LeaseKey, ShardId},
         lease::Lease,
@@ -52,6 +55,8 @@ pub enum Outcome {
     Done,
     /// It is refused as throttled.
     Throttled,
+    /// It is refused for good: `Permanent`.
+    Denied,
     /// It never arrives: `Unavailable`.
     Lost,
     /// It is done, but the answer is lost: `Unavailable`.
@@ -64,7 +69,9 @@ type Faults = Arc<dyn Fn(&TableCall<'_>) -> Fault + Send + Sync>;
 struct Shared {
     leases: BTreeMap<LeaseKey, Lease>,
     kcl3: Kcl3State,
+    oddities: Scan,
     created: bool,
+    deleted: bool,
     calls: BTreeMap<&'static str, u64>,
 }
 
@@ -135,6 +142,23 @@ impl MemoryTable {
         self.shared().leases.insert(lease.key.clone(), lease);
     }
 
+    /// Deletes the table with all leases: calls fail until `ensure_exists` makes it anew.
+    pub fn delete_table(&self) {
+        let mut shared = self.shared();
+        shared.leases.clear();
+        (shared.created, shared.deleted) = (false, true);
+    }
+
+    /// Deletes a lease behind everybody's back.
+    pub fn delete_row(&self, key: impl Into<LeaseKey>) {
+        self.shared().leases.remove(&key.into());
+    }
+
+    /// What [`LeaseTable::scan`] shall find beside the leases.
+    pub fn set_oddities(&self, oddities: Scan) {
+        self.shared().oddities = oddities;
+    }
+
     /// What [`LeaseTable::kcl3_state`] shall say.
     pub fn set_kcl3_state(&self, state: Kcl3State) {
         self.shared().kcl3 = state;
@@ -168,12 +192,19 @@ impl MemoryTable {
             Outcome::Throttled => Err(TableError::Throttled(
                 format!("{operation}: by fault").into(),
             )),
+            Outcome::Denied => Err(TableError::Permanent(
+                format!("{operation}: denied by fault").into(),
+            )),
             Outcome::Lost => Err(TableError::Unavailable(
                 format!("{operation}: lost by fault").into(),
             )),
             Outcome::Done | Outcome::AnswerLost => {
                 let mut shared = self.shared();
                 *shared.calls.entry(operation).or_default() += 1;
+                if shared.deleted && operation != "ensure_exists" {
+                    let missing = CallError::missing(format!("{operation}: no such table"));
+                    return Err(TableError::Permanent(missing));
+                }
                 act(&mut shared)
             }
         };
@@ -223,14 +254,18 @@ fn beat(stored: &mut Lease, busy_permille: Option<u16>) {
 impl LeaseTable for MemoryTable {
     async fn ensure_exists(&self) -> Result<bool, TableError> {
         self.call("ensure_exists", None, |shared| {
+            shared.deleted = false;
             Ok(!std::mem::replace(&mut shared.created, true))
         })
         .await
     }
 
-    async fn scan(&self) -> Result<Vec<Lease>, TableError> {
+    async fn scan(&self) -> Result<Scan, TableError> {
         self.call("scan", None, |shared| {
-            Ok(shared.leases.values().cloned().collect())
+            Ok(Scan {
+                leases: shared.leases.values().cloned().collect(),
+                ..shared.oddities.clone()
+            })
         })
         .await
     }
@@ -250,7 +285,9 @@ impl LeaseTable for MemoryTable {
             // As DynamoDB's item: what a new lease never has is not written.
             let mut stored = Lease::new(lease.key.clone(), lease.checkpoint.clone());
             stored.parents.clone_from(&lease.parents);
+            stored.children.clone_from(&lease.children);
             stored.hash_range = lease.hash_range;
+            stored.stream_identity.clone_from(&lease.stream_identity);
             stored.latest_since = lease
                 .latest_since
                 .filter(|_| lease.checkpoint == Checkpoint::Latest);
@@ -264,6 +301,9 @@ impl LeaseTable for MemoryTable {
         self.call("take", Some(&lease.key), |shared| {
             let stored = checked(shared, &lease.key, |stored| stored.counter == lease.counter)?;
             own(stored, worker, Some(&self.process));
+            if lease.stream_identity.is_some() {
+                stored.stream_identity.clone_from(&lease.stream_identity);
+            }
             Ok(stored.clone())
         })
         .await
@@ -369,6 +409,15 @@ impl LeaseTable for MemoryTable {
     async fn set_hash_range(&self, key: &LeaseKey, range: HashRange) -> Result<(), TableError> {
         self.call("set_hash_range", Some(key), |shared| {
             checked(shared, key, |_| true)?.hash_range = Some(range);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn set_stream(&self, key: &LeaseKey, identity: &str) -> Result<(), TableError> {
+        self.call("set_stream", Some(key), |shared| {
+            let holds = |stored: &Lease| stored.stream_identity.is_none();
+            checked(shared, key, holds)?.stream_identity = Some(identity.to_owned());
             Ok(())
         })
         .await

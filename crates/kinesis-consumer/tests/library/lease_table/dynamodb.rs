@@ -6,6 +6,7 @@ use aws_sdk_dynamodb::{
     Client,
     types::{AttributeValue, KeyType, ScalarAttributeType},
 };
+use embedded_kinesis::Faults;
 use kinesis_consumer::test_util::{DynamoDbTable, LeaseTable};
 use serde_json::Value;
 
@@ -37,6 +38,10 @@ impl DynamoDb {
 
     pub(crate) fn table(&self) -> DynamoDbTable {
         DynamoDbTable::new(self.client.clone(), TABLE, APPLICATION)
+    }
+
+    pub(crate) fn faults(&self) -> &Faults {
+        self.server.faults()
     }
 
     pub(crate) async fn create_table(&self, name: &str, key: &str) {

@@ -94,6 +94,7 @@ fn expected(item: &Item) -> Lease {
         native_process: None,
         handover_to: None,
         latest_since: None,
+        stream_identity: None,
         busy_permille: None,
     }
 }
@@ -102,7 +103,7 @@ fn expected(item: &Item) -> Lease {
 async fn every_field_is_read() {
     for (name, fixture) in FIXTURES {
         let (db, items) = loaded(fixture).await;
-        let mut read = db.table().scan().await.expect("scanned");
+        let mut read = db.table().scan().await.expect("scanned").leases;
         read.sort_by(|a, b| a.key.cmp(&b.key));
         let mut want: Vec<_> = items
             .iter()
@@ -438,7 +439,7 @@ async fn what_is_no_lease_of_ours_is_skipped() {
     ] {
         db.put(TABLE, &item(odd)).await;
     }
-    let mut leases = db.table().scan().await.expect("scanned");
+    let mut leases = db.table().scan().await.expect("scanned").leases;
     leases.sort_by(|a, b| a.key.cmp(&b.key));
     let since: Vec<_> = leases
         .iter()

@@ -1,11 +1,19 @@
 //! What is around the leases: KCL 3's state, tables of another kind, tables that are gone, no
 //! answer.
 
+use std::time::Duration;
+
+use aws_sdk_dynamodb::{
+    Client,
+    config::{retry::RetryConfig, timeout::TimeoutConfig},
+};
+use embedded_kinesis::Fault;
 use kinesis_consumer::{
     Checkpoint, TableError,
     lease::Lease,
     test_util::{DynamoDbTable, Kcl3State, LeaderLock, LeaseTable},
 };
+use tokio::time::timeout;
 
 use super::{
     dynamodb::{APPLICATION, DynamoDb, TABLE, from_json},
@@ -25,6 +33,7 @@ async fn kcl_3_is_seen_in_the_lease_table() {
     let (db, _) = loaded(FIXTURES[4].1).await;
     let want = Kcl3State {
         client_version: Some("CLIENT_VERSION_3X".to_owned()),
+        denied: None,
         leader: leader("d8798a63-c7c9-4021-89f3-9fa6bd02c822"),
     };
     assert_eq!(db.table().kcl3_state().await.expect("an answer"), want);
@@ -51,6 +60,7 @@ async fn kcl_3_is_seen_in_its_own_table() {
     }
     let want = Kcl3State {
         client_version: Some("CLIENT_VERSION_2X".to_owned()),
+        denied: None,
         leader: leader("v"),
     };
     assert_eq!(db.table().kcl3_state().await.expect("an answer"), want);
@@ -110,4 +120,26 @@ async fn no_answer_is_unavailable() {
     let error = table.scan().await.expect_err("nobody listens");
     assert!(matches!(error, TableError::Unavailable(_)), "{error:?}");
     assert!(error.to_string().starts_with("Scan on leases: "), "{error}");
+}
+
+/// What the program around the library sets for its own calls would make one renewal outlast the
+/// lease.
+#[tokio::test]
+async fn a_call_for_a_lease_is_tried_again_whatever_the_client_has() {
+    let db = DynamoDb::with_table().await;
+    let config = db.client.config().to_builder();
+    let times = TimeoutConfig::builder()
+        .operation_attempt_timeout(Duration::from_secs(600))
+        .read_timeout(Duration::from_secs(600))
+        .build();
+    let config = config.timeout_config(times);
+    let patient = Client::from_conf(config.retry_config(RetryConfig::disabled()).build());
+    let table = DynamoDbTable::new(patient, TABLE, APPLICATION);
+    let lease = Lease::new("0", Checkpoint::Latest);
+    assert!(table.create(&lease).await.expect("created"));
+    let lease = table.take(&lease, "a").await.expect("taken");
+    db.faults().inject_on(TABLE, "UpdateItem", Fault::Hang, 1);
+    let renewed = timeout(Duration::from_secs(60), table.renew(&lease)).await;
+    let renewed = renewed.expect("not for the client's ten minutes");
+    assert_eq!(renewed.expect("renewed").counter, lease.counter + 1);
 }

@@ -135,7 +135,7 @@ impl World {
     }
 
     pub(crate) async fn leases(&self) -> Vec<Lease> {
-        self.table.scan().await.unwrap()
+        self.table.scan().await.unwrap().leases
     }
 
     /// Was every record told by somebody?

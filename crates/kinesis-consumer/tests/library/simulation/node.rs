@@ -17,7 +17,9 @@ use kinesis_consumer::{
     Checkpoint, Config, Error, KinesisError, LeaseKey, ShardId, TableError, Worker,
     lease::Lease,
     shards::{HashRange, Shard, StartFrom},
-    test_util::{Fault, Kcl3State, Kinesis, LeaseTable, MemoryTable, Outcome, Page, ShardFilter},
+    test_util::{
+        Fault, Kcl3State, Kinesis, LeaseTable, MemoryTable, Outcome, Page, Scan, ShardFilter,
+    },
 };
 use tokio::{
     sync::{Notify, oneshot},
@@ -151,6 +153,7 @@ impl Life {
         match fault.outcome {
             Outcome::Done => result,
             Outcome::Throttled => Err(KinesisError::Throttled("by fault".into())),
+            Outcome::Denied => Err(KinesisError::Permanent("by fault".into())),
             Outcome::Lost | Outcome::AnswerLost => {
                 Err(KinesisError::Unavailable("by fault".into()))
             }
@@ -207,7 +210,7 @@ macro_rules! through {
 
 through! {
     fn ensure_exists() -> bool, None;
-    fn scan() -> Vec<Lease>, None;
+    fn scan() -> Scan, None;
     fn read(key: &LeaseKey) -> Option<Lease>, Some(key);
     fn create(lease: &Lease) -> bool, Some(&lease.key);
     #[judge_holder] fn take(lease: &Lease, worker: &str) -> Lease, Some(&lease.key);
@@ -218,6 +221,7 @@ through! {
     fn ask(lease: &Lease, worker: &str) -> (), Some(&lease.key);
     fn remember_latest(key: &LeaseKey, since: Timestamp) -> (), Some(key);
     fn set_children(key: &LeaseKey, children: &BTreeSet<ShardId>) -> (), Some(key);
+    fn set_stream(key: &LeaseKey, identity: &str) -> (), Some(key);
     fn set_hash_range(key: &LeaseKey, range: HashRange) -> (), Some(key);
     fn delete(lease: &Lease) -> (), Some(&lease.key);
     fn kcl3_state() -> Kcl3State, None;

@@ -66,9 +66,16 @@ pub(super) fn new_item(lease: &Lease) -> Item {
     if !lease.parents.is_empty() {
         item.insert("parentShardId".to_owned(), strings(&lease.parents));
     }
+    // Only of one that is put back.
+    if !lease.children.is_empty() {
+        item.insert("childShardIds".to_owned(), strings(&lease.children));
+    }
     if let Some(HashRange { start, end }) = lease.hash_range {
         item.insert("startingHashKey".to_owned(), string(start.to_string()));
         item.insert("endingHashKey".to_owned(), string(end.to_string()));
+    }
+    if let Some(identity) = &lease.stream_identity {
+        item.insert("nativeStream".to_owned(), string(identity));
     }
     if let (Checkpoint::Latest, Some(since)) = (&lease.checkpoint, lease.latest_since) {
         item.insert("latestSince".to_owned(), number(since.as_millisecond()));
@@ -144,6 +151,7 @@ fn lease(item: &Item) -> Result<Lease, String> {
         native_counter: unsigned(item, "nativeCounter")?,
         native_process: owned("nativeProcess"),
         handover_to: owned("handoverTo"),
+        stream_identity: owned("nativeStream"),
         // Only a hint, so an odd one spoils nothing.
         busy_permille: busy(item),
         latest_since: millis(item, "latestSince").filter(|_| checkpoint == Checkpoint::Latest),

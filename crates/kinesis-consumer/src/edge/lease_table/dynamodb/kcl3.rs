@@ -2,7 +2,7 @@
 //! `<application>-CoordinatorState`.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -24,7 +24,8 @@ const LEADER: &str = "Leader";
 #[derive(Debug)]
 pub(super) struct SideTable {
     table: Table,
-    absent_since: Mutex<Option<Instant>>,
+    /// Since when it is known to be absent, or denied: how that was said.
+    absent_since: Mutex<Option<(Instant, Option<String>)>>,
 }
 
 impl SideTable {
@@ -35,7 +36,7 @@ impl SideTable {
         }
     }
 
-    fn absent_since(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+    fn absent_since(&self) -> MutexGuard<'_, Option<(Instant, Option<String>)>> {
         self.absent_since
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -46,26 +47,29 @@ impl SideTable {
 pub(super) async fn state(table: &Table, side: &SideTable) -> Result<Kcl3State, TableError> {
     let found = read(table, "leaseKey").await;
     let found = found.map_err(|failure| to_error(table, &failure))?;
-    let known_absent = side
-        .absent_since()
-        .is_some_and(|since| since.elapsed() < ABSENT_FOR);
-    if known_absent || (found.client_version.is_some() && found.leader.is_some()) {
+    if found.client_version.is_some() && found.leader.is_some() {
         return Ok(found);
+    }
+    let known = side.absent_since().clone();
+    if let Some((_, denied)) = known.filter(|(since, _)| since.elapsed() < ABSENT_FOR) {
+        return Ok(Kcl3State { denied, ..found });
     }
     match read(&side.table, "key").await {
         Ok(aside) => Ok(Kcl3State {
             client_version: found.client_version.or(aside.client_version),
             leader: found.leader.or(aside.leader),
+            denied: None,
         }),
         // A policy for this application alone does not name a table that only KCL 3 makes.
         Err(failure)
             if matches!(failure.kind, Kind::NotFound | Kind::Denied)
                 && !failure.is_of_credentials() =>
         {
-            *side.absent_since() = Some(Instant::now());
             let table = side.table.name();
-            tracing::debug!(table, %failure, "taken for absent, as is usual without KCL 3");
-            Ok(found)
+            let denied =
+                (failure.kind == Kind::Denied).then(|| format!("table {table}: {failure}"));
+            *side.absent_since() = Some((Instant::now(), denied.clone()));
+            Ok(Kcl3State { denied, ..found })
         }
         Err(failure) => Err(to_error(&side.table, &failure)),
     }

@@ -1,0 +1,262 @@
+//! What is looked at before any lease is touched: the table is there and of this library's kind,
+//! its positions are of this stream, and no KCL 3 leader lives.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use backon::ExponentialBackoff;
+use futures::{StreamExt, stream};
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    decide::kcl3::{LeaderWatch, Leadership},
+    edge::{
+        kinesis::{KinesisError, ShardFilter},
+        lease_table::{Kcl3State, Scan, TableError},
+    },
+    face::error::Error,
+    model::{keys::LeaseKey, lease::Lease, shard::Shard},
+    run::{
+        context::{Context, backoff, pause},
+        ownership::Owner,
+        proof::{Proof, prove},
+    },
+};
+
+/// A KCL 3 leader that lives moves its lock each 30 s.
+const LEADER_SILENCE: Duration = Duration::from_secs(35);
+/// Concurrent proofs.
+const CONCURRENCY: usize = 16;
+
+#[derive(Debug)]
+pub(crate) struct Admission<'a> {
+    context: &'a Context,
+    leader: &'a mut LeaderWatch,
+    failures: ExponentialBackoff,
+}
+
+impl<'a> Admission<'a> {
+    pub(crate) fn new(context: &'a Arc<Context>, leader: &'a mut LeaderWatch) -> Self {
+        Self {
+            context,
+            leader,
+            failures: backoff(Duration::from_millis(200), Duration::from_secs(10)),
+        }
+    }
+
+    pub(crate) async fn run(mut self) -> Result<(), Error> {
+        loop {
+            let answer = self.context.table.ensure_exists().await;
+            if self.answered(answer, "ensure_exists").await?.is_some() {
+                break;
+            }
+        }
+        let scan = self.scan().await?;
+        self.check_kind(&scan)?;
+        self.check_owner(&scan.leases).await?;
+        self.await_leader(scan).await
+    }
+
+    // === what kind of table it is ===
+
+    fn check_kind(&self, scan: &Scan) -> Result<(), Error> {
+        let foreign = scan.foreign.first();
+        let no_lease = || {
+            let is_empty = scan.leases.is_empty() && !scan.has_others;
+            scan.broken.first().filter(|_| is_empty)
+        };
+        match foreign.or_else(no_lease) {
+            None => Ok(()),
+            Some((key, reason)) => Err(Error::ForeignTable {
+                table: self.context.config.lease_table.clone(),
+                found: format!("item {key}: {reason}"),
+            }),
+        }
+    }
+
+    // === whose positions these are ===
+
+    async fn check_owner(&mut self, leases: &[Lease]) -> Result<(), Error> {
+        let ownership = &self.context.ownership;
+        if leases.is_empty() {
+            ownership.set_table_is_ours();
+            return Ok(());
+        }
+        let shards = self.shards().await?;
+        ownership.learn(&shards);
+        let mut unproven = Vec::new();
+        for lease in leases {
+            match ownership.judge(lease) {
+                Owner::Ours if lease.stream_identity.is_some() => ownership.set_table_is_ours(),
+                Owner::Ours => {}
+                Owner::Unproven => unproven.push(lease.clone()),
+                Owner::Older => {
+                    return Err(self.context.stream_recreated(lease.key.shard.clone()));
+                }
+                Owner::Other(name) => return Err(self.context.other_stream_of(lease, &name)),
+            }
+        }
+        if unproven.is_empty() {
+            ownership.set_table_is_ours();
+        }
+        self.prove(unproven, &shards).await
+    }
+
+    async fn prove(&mut self, unproven: Vec<Lease>, shards: &[Shard]) -> Result<(), Error> {
+        let context = self.context;
+        let proofs = stream::iter(unproven).map(|lease| async move {
+            let mut failures = backoff(Duration::from_millis(200), Duration::from_secs(10));
+            loop {
+                match prove(context, &lease).await {
+                    Ok(proof) => return Ok((lease, proof)),
+                    Err(error @ KinesisError::Permanent(_)) => {
+                        return Err(context.stream_error(error));
+                    }
+                    Err(error) => {
+                        context.kinesis_failed(Some(&lease.key), "GetRecords", &error);
+                        pause(&mut failures).await;
+                    }
+                }
+            }
+        });
+        let mut proofs = proofs.buffer_unordered(CONCURRENCY);
+        let mut gone = None;
+        while let Some(proof) = proofs.next().await {
+            match proof? {
+                (lease, Proof::Ours) => context.ownership.proved(&lease.key),
+                (lease, Proof::Over) => {
+                    let is_listed = shards.iter().any(|shard| shard.id == lease.key.shard);
+                    gone = gone.or((!is_listed).then_some(lease));
+                }
+                (_, Proof::Nothing) => {}
+                (_, Proof::Foreign(why)) => return Err(context.other_stream(why)),
+            }
+        }
+        match gone {
+            Some(lease) if !context.ownership.table_is_ours() => {
+                let shard = &lease.key.shard;
+                let why = format!("the stream has no {shard}, and no checkpoint is one of its own");
+                Err(context.other_stream(why))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    // === KCL 3 ===
+
+    /// Until no KCL 3 leader can be alive: its lock stands still while no worker of it renews a
+    /// lease. Where no lease has an owner, nobody but the leader itself could show that it lives.
+    async fn await_leader(&mut self, mut scan: Scan) -> Result<(), Error> {
+        let context = self.context;
+        let began = Instant::now();
+        let counters: HashMap<LeaseKey, u64> = owned(&scan)
+            .map(|lease| (lease.key.clone(), lease.counter))
+            .collect();
+        let has_moved = |lease: &&Lease| {
+            let before = counters.get(&lease.key);
+            before.is_some_and(|before| *before != lease.counter)
+        };
+        loop {
+            let state = self.kcl3_state().await?;
+            self.check_unknown(&state, &scan)?;
+            match self.leader.observe(&state, Instant::now()) {
+                Leadership::None => return Ok(()),
+                Leadership::Unclear(left) => {
+                    // A worker of this library that is at work has judged the leader before.
+                    if owned(&scan).filter(has_moved).any(Lease::is_native) {
+                        return Ok(());
+                    }
+                    let patience = if owned(&scan).any(|lease| has_moved(&lease)) {
+                        began.elapsed() + left
+                    } else if counters.is_empty() {
+                        LEADER_SILENCE
+                    } else {
+                        context.config.failover_time
+                    };
+                    let left = patience.saturating_sub(began.elapsed());
+                    if left.is_zero() {
+                        return Ok(());
+                    }
+                    sleep(left.min(context.config.peer_scan_interval)).await;
+                    scan = self.scan().await?;
+                }
+                Leadership::Led {
+                    leader,
+                    client_version,
+                } => return Err(context.led_by_kcl3(leader, client_version)),
+            }
+        }
+    }
+
+    /// Who may not read the table of KCL 3.0 to 3.4 does not know whether a leader lives.
+    fn check_unknown(&self, state: &Kcl3State, scan: &Scan) -> Result<(), Error> {
+        let Some(denied) = &state.denied else {
+            return Ok(());
+        };
+        let version_3 = |version: &String| version.starts_with("CLIENT_VERSION_3X");
+        if !scan.shows_kcl3 && !state.client_version.as_ref().is_some_and(version_3) {
+            self.context.warn_unknown_leader(denied);
+            return Ok(());
+        }
+        let text = format!(
+            "{denied}. The lease table shows KCL 3, whose leader may be alive: allow \
+             dynamodb:BatchGetItem on that table"
+        );
+        Err(self.context.table_error(TableError::Permanent(text.into())))
+    }
+
+    // === calls ===
+
+    async fn scan(&mut self) -> Result<Scan, Error> {
+        loop {
+            let answer = self.context.table.scan().await;
+            if let Some(scan) = self.answered(answer, "scan").await? {
+                return Ok(scan);
+            }
+        }
+    }
+
+    async fn kcl3_state(&mut self) -> Result<Kcl3State, Error> {
+        loop {
+            let answer = self.context.table.kcl3_state().await;
+            if let Some(state) = self.answered(answer, "kcl3_state").await? {
+                return Ok(state);
+            }
+        }
+    }
+
+    async fn shards(&mut self) -> Result<Vec<Shard>, Error> {
+        loop {
+            match self.context.kinesis.list_shards(ShardFilter::All).await {
+                Ok(shards) => return Ok(shards),
+                Err(error @ (KinesisError::NotFound(_) | KinesisError::Permanent(_))) => {
+                    return Err(self.context.stream_error(error));
+                }
+                Err(error) => {
+                    self.context.kinesis_failed(None, "ListShards", &error);
+                    pause(&mut self.failures).await;
+                }
+            }
+        }
+    }
+
+    /// The answer's value. `None`: the call is to be made again, now.
+    async fn answered<T: Send>(
+        &mut self,
+        answer: Result<T, TableError>,
+        operation: &'static str,
+    ) -> Result<Option<T>, Error> {
+        match answer {
+            Ok(value) => Ok(Some(value)),
+            Err(error @ TableError::Permanent(_)) => Err(self.context.table_error(error)),
+            Err(error) => {
+                self.context.table_failed(None, operation, &error);
+                pause(&mut self.failures).await;
+                Ok(None)
+            }
+        }
+    }
+}
+
+fn owned(scan: &Scan) -> impl Iterator<Item = &Lease> {
+    scan.leases.iter().filter(|lease| lease.owner.is_some())
+}

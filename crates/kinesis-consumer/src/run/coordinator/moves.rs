@@ -1,0 +1,166 @@
+//! Calls that bring leases, or ask for them: many at once, and the coordinator waits for none.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+};
+
+use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use tokio::time::Instant;
+
+use crate::{
+    edge::{kinesis::KinesisError, lease_table::TableError},
+    model::{keys::LeaseKey, lease::Lease},
+    run::{
+        context::Context,
+        proof::{Proof, prove},
+    },
+};
+
+/// Concurrent calls.
+const CONCURRENCY: usize = 16;
+
+/// What a call is for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Kind {
+    /// To take a lease that nobody holds.
+    Take,
+    /// To take the lease of a worker of KCL 2.x.
+    Steal,
+    /// To take the lease of a shard whose parent ended here, unless another parent is unfinished.
+    Child,
+    /// To ask a worker of this library for its lease.
+    Ask,
+}
+
+impl Kind {
+    /// As events name it.
+    pub(super) fn operation(self) -> &'static str {
+        match self {
+            Self::Take | Self::Steal | Self::Child => "take",
+            Self::Ask => "ask",
+        }
+    }
+}
+
+/// A call that was answered.
+#[derive(Debug)]
+pub(super) struct Moved {
+    pub(super) kind: Kind,
+    /// The lease as it was read.
+    pub(super) lease: Lease,
+    pub(super) began: Instant,
+    /// The lease as it was taken. `None`: asked for, or left alone.
+    pub(super) answer: Result<Option<Lease>, TableError>,
+}
+
+/// The calls that are planned and under way. One that began is never broken off: a lease that was
+/// taken must be known, or nobody releases it.
+#[derive(Default)]
+pub(super) struct Moves {
+    waiting: VecDeque<BoxFuture<'static, Moved>>,
+    under_way: FuturesUnordered<BoxFuture<'static, Moved>>,
+    proving: BTreeSet<LeaseKey>,
+    proofs: FuturesUnordered<BoxFuture<'static, Proved>>,
+}
+
+/// What the proof of a lease came to, which changes nothing in the table.
+pub(super) type Proved = (LeaseKey, Result<Proof, KinesisError>);
+
+/// An answer.
+pub(super) enum Answer {
+    Moved(Box<Moved>),
+    Proved(Proved),
+}
+
+impl Moves {
+    pub(super) fn push(&mut self, context: &Arc<Context>, kind: Kind, lease: Lease) {
+        let call = make(Arc::clone(context), kind, lease);
+        self.waiting.push_back(call.boxed());
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len() + self.under_way.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Looks whether the lease's position is of this stream, unless that is under way.
+    pub(super) fn prove(&mut self, context: &Arc<Context>, lease: Lease) {
+        if self.proving.insert(lease.key.clone()) {
+            let context = Arc::clone(context);
+            let proof = async move {
+                let proof = prove(&context, &lease).await;
+                (lease.key, proof)
+            };
+            self.proofs.push(proof.boxed());
+        }
+    }
+
+    /// The next answer. `None`: no call is left.
+    pub(super) async fn next(&mut self) -> Option<Answer> {
+        while self.under_way.len() < CONCURRENCY
+            && let Some(call) = self.waiting.pop_front()
+        {
+            self.under_way.push(call);
+        }
+        tokio::select! {
+            biased;
+            Some(moved) = self.under_way.next() => Some(Answer::Moved(Box::new(moved))),
+            Some(proved) = self.proofs.next() => {
+                self.proving.remove(&proved.0);
+                Some(Answer::Proved(proved))
+            }
+            else => None,
+        }
+    }
+
+    /// Begins no more calls, and undoes those that are under way as they are answered.
+    pub(super) async fn undo(&mut self, context: &Context) {
+        self.waiting.clear();
+        self.proofs.clear();
+        let undone = |moved| undo(context, moved);
+        std::mem::take(&mut self.under_way)
+            .for_each_concurrent(None, undone)
+            .await;
+    }
+}
+
+async fn make(context: Arc<Context>, kind: Kind, lease: Lease) -> Moved {
+    let began = Instant::now();
+    let (table, me) = (&context.table, &context.config.worker_id);
+    let answer = match kind {
+        Kind::Take | Kind::Steal => table.take(&lease, me).await.map(Some),
+        Kind::Child => take_child(&context, &lease).await,
+        Kind::Ask => table.ask(&lease, me).await.map(|()| None),
+    };
+    Moved {
+        kind,
+        lease,
+        began,
+        answer,
+    }
+}
+
+async fn take_child(context: &Context, child: &Lease) -> Result<Option<Lease>, TableError> {
+    for parent in child.parent_keys() {
+        let parent = context.table.read(&parent).await?;
+        if parent.is_some_and(|parent| !parent.is_finished()) {
+            return Ok(None);
+        }
+    }
+    let taken = context.table.take(child, &context.config.worker_id).await;
+    taken.map(Some)
+}
+
+async fn undo(context: &Context, moved: Moved) {
+    let Ok(Some(taken)) = &moved.answer else {
+        return;
+    };
+    match context.table.release(taken).await {
+        Ok(()) | Err(TableError::Conflict(_)) => {}
+        Err(error) => context.table_failed(Some(&taken.key), "release", &error),
+    }
+}

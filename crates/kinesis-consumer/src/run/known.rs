@@ -1,0 +1,155 @@
+//! The leases as this worker last saw them, of other workers too: what a table that was deleted, or
+//! a row, is made anew from.
+//!
+//! A lease is only ever deleted when it is finished and nobody needs it. One that was unfinished
+//! and is gone was deleted by somebody else. What was seen last is where its application stood, or
+//! a little before: no record is skipped from there, and a new lease's initial position could skip
+//! some.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use crate::model::{keys::LeaseKey, lease::Lease, sequence::Checkpoint};
+
+#[derive(Debug)]
+pub(crate) struct Known {
+    leases: BTreeMap<LeaseKey, Lease>,
+    seen: Instant,
+    /// The time after which what was seen is worth nothing: a lease may have been finished and
+    /// deleted by the book since.
+    trusted_for: Duration,
+}
+
+impl Known {
+    pub(crate) fn new(trusted_for: Duration) -> Self {
+        Self {
+            leases: BTreeMap::new(),
+            seen: Instant::now(),
+            trusted_for,
+        }
+    }
+
+    /// Takes in a scan that began at `began`.
+    pub(crate) fn observe(&mut self, scanned: &[Lease], began: Instant) {
+        if began > self.seen + self.trusted_for {
+            self.leases.clear();
+        }
+        self.seen = began;
+        let there: BTreeSet<_> = scanned.iter().map(|lease| &lease.key).collect();
+        self.leases
+            .retain(|key, lease| there.contains(key) || !lease.is_finished());
+        scanned.iter().for_each(|lease| self.learn(lease));
+    }
+
+    /// A lease as a write of ours left it, or as a scan shows it.
+    pub(crate) fn learn(&mut self, lease: &Lease) {
+        match self.leases.get_mut(&lease.key) {
+            // Scans lag behind.
+            Some(known)
+                if lease.counter < known.counter && lease.checkpoint <= known.checkpoint => {}
+            Some(known) => known.clone_from(lease),
+            None => drop(self.leases.insert(lease.key.clone(), lease.clone())),
+        }
+    }
+
+    /// There is no table: nobody deletes leases by the book.
+    pub(crate) fn table_is_missing(&mut self) {
+        self.seen = Instant::now();
+    }
+
+    /// Unfinished leases that `scanned` lacks, as they are to be put back.
+    pub(crate) fn lost(&self, scanned: &[Lease]) -> Vec<Lease> {
+        let there: BTreeSet<_> = scanned.iter().map(|lease| &lease.key).collect();
+        let lost = self.leases.values();
+        lost.filter(|lease| !lease.is_finished() && !there.contains(&lease.key))
+            .map(put_back)
+            .collect()
+    }
+
+    /// The key's lease is not wanted back: its shard is gone.
+    pub(crate) fn forget(&mut self, key: &LeaseKey) {
+        self.leases.remove(key);
+    }
+}
+
+fn put_back(known: &Lease) -> Lease {
+    // Since when a Java worker reads from LATEST is not known.
+    let checkpoint = match known.checkpoint {
+        Checkpoint::Latest if known.latest_since.is_none() => Checkpoint::TrimHorizon,
+        ref checkpoint => checkpoint.clone(),
+    };
+    Lease {
+        parents: known.parents.clone(),
+        children: known.children.clone(),
+        hash_range: known.hash_range,
+        latest_since: known.latest_since,
+        stream_identity: known.stream_identity.clone(),
+        ..Lease::new(known.key.clone(), checkpoint)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::sequence::Position;
+
+    const TRUSTED: Duration = Duration::from_secs(120);
+
+    fn at(key: &str, number: &str) -> Lease {
+        let position = Position {
+            sequence_number: number.parse().expect("digits"),
+            sub_sequence_number: 0,
+        };
+        Lease::new(key, Checkpoint::At(position))
+    }
+
+    #[test]
+    fn what_was_unfinished_and_is_gone_comes_back_where_it_stood() {
+        let mut known = Known::new(TRUSTED);
+        let start = Instant::now();
+        let finished = Lease::new("2", Checkpoint::ShardEnd);
+        known.observe(&[at("0", "7"), at("1", "5"), finished], start);
+        let renewed = Lease {
+            counter: 1,
+            ..at("0", "9")
+        };
+        known.learn(&renewed);
+        known.observe(&[at("0", "8"), at("1", "6")], start);
+        known.observe(&[at("1", "6")], start);
+        assert_eq!(
+            known.lost(&[at("1", "6")]),
+            [at("0", "9")],
+            "not the older one, not the end"
+        );
+        let scan = [Lease::new("0", Checkpoint::Latest), at("1", "6")];
+        assert_eq!(known.lost(&scan), []);
+    }
+
+    #[test]
+    fn a_process_that_stood_still_for_long_knows_nothing() {
+        let mut known = Known::new(TRUSTED);
+        let start = Instant::now();
+        known.observe(&[at("0", "7")], start);
+        known.observe(&[], start + TRUSTED);
+        assert_eq!(known.lost(&[]).len(), 1);
+        known.observe(&[], start + 3 * TRUSTED);
+        assert_eq!(known.lost(&[]), []);
+    }
+
+    #[test]
+    fn latest_without_its_time_becomes_the_oldest_record() {
+        let mut known = Known::new(TRUSTED);
+        let pinned = Lease {
+            latest_since: Some(jiff::Timestamp::UNIX_EPOCH),
+            ..Lease::new("0", Checkpoint::Latest)
+        };
+        let java = Lease::new("1", Checkpoint::Latest);
+        known.observe(&[pinned.clone(), java], Instant::now());
+        let oldest = Lease::new("1", Checkpoint::TrimHorizon);
+        assert_eq!(known.lost(&[]), [pinned, oldest]);
+    }
+}

@@ -1,0 +1,82 @@
+//! Is a lease's checkpoint of the stream that this worker reads? What reading there shows.
+
+use tokio::time::sleep;
+
+use crate::{
+    edge::kinesis::{KinesisError, StartFrom},
+    model::{
+        keys::ShardId,
+        lease::Lease,
+        sequence::{Checkpoint, SequenceNumber},
+    },
+    run::context::Context,
+};
+
+/// What reading at a lease's checkpoint shows.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Proof {
+    /// The position is of this stream.
+    Ours,
+    /// The shard is open and has no record yet, or none any more.
+    Nothing,
+    /// The shard is gone, or closed without a record: nothing can be lost there.
+    Over,
+    /// It is not: why.
+    Foreign(String),
+}
+
+/// Reads at the lease's checkpoint.
+pub(crate) async fn prove(context: &Context, lease: &Lease) -> Result<Proof, KinesisError> {
+    let Checkpoint::At(done) = &lease.checkpoint else {
+        return Ok(Proof::Ours);
+    };
+    let (shard, done) = (&lease.key.shard, &done.sequence_number);
+    let there = first_record(context, shard, StartFrom::AtSequenceNumber(done.clone())).await?;
+    if there == First::Record(done.clone()) {
+        return Ok(Proof::Ours);
+    }
+    Ok(
+        match first_record(context, shard, StartFrom::TrimHorizon).await? {
+            First::Record(oldest) if oldest >= *done => Proof::Ours,
+            First::Record(oldest) => Proof::Foreign(format!(
+                "the record at the checkpoint of {shard}, {done}, does not come back, although the \
+             stream has an older one, {oldest}"
+            )),
+            First::None => Proof::Nothing,
+            First::Over => Proof::Over,
+        },
+    )
+}
+
+#[derive(Debug, Eq, PartialEq)]
+enum First {
+    Record(SequenceNumber),
+    None,
+    /// The shard is gone, or at its end.
+    Over,
+}
+
+async fn first_record(
+    context: &Context,
+    shard: &ShardId,
+    from: StartFrom,
+) -> Result<First, KinesisError> {
+    let mut iterator = match context.kinesis.shard_iterator(shard, &from).await {
+        Ok(iterator) => iterator,
+        Err(KinesisError::NotFound(_)) => return Ok(First::Over),
+        Err(KinesisError::InvalidSequenceNumber(_)) => return Ok(First::None),
+        Err(error) => return Err(error),
+    };
+    loop {
+        let page = context.kinesis.records(&iterator, 1).await?;
+        if let Some(record) = page.records.into_iter().next() {
+            return Ok(First::Record(record.sequence_number));
+        }
+        match page.next_iterator {
+            None => return Ok(First::Over),
+            Some(_) if page.millis_behind_latest == 0 => return Ok(First::None),
+            Some(next) => iterator = next,
+        }
+        sleep(context.config.min_read_interval).await;
+    }
+}

@@ -1,0 +1,178 @@
+//! What waiting does not mend: a lease table that was deleted, a permission that was withdrawn.
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use kinesis_consumer::{
+    Error, Event, InitialPosition, KinesisError,
+    test_util::{Fault, Outcome},
+};
+use rstest::rstest;
+use tokio::time::{Instant, sleep};
+
+use super::world::{Told, What, World, checkpointing, config, shard};
+
+fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+fn is(told: &Told, wanted: fn(&Event) -> bool) -> bool {
+    matches!(&told.what, What::Event(event) if wanted(event))
+}
+
+/// Each once.
+fn delivered(world: &World, index: usize) -> Vec<u64> {
+    let delivered: BTreeSet<_> = world.delivered(index).into_iter().collect();
+    delivered.into_iter().collect()
+}
+
+// === leases that somebody else deleted ===
+
+/// Neither the initial position nor a shard's end lets a record slip: each shard goes on where it
+/// stood.
+#[rstest]
+#[case::latest(InitialPosition::Latest)]
+#[case::oldest(InitialPosition::TrimHorizon)]
+#[tokio::test(start_paused = true)]
+async fn a_table_deleted_while_workers_run_is_made_anew_from_what_they_know(
+    #[case] position: InitialPosition,
+) {
+    let world = World::new(4);
+    let start = |worker| {
+        let mut config = config(worker);
+        config.initial_position = position;
+        world.start(config, checkpointing())
+    };
+    let a = start("a");
+    let b = start("b");
+    sleep(seconds(30)).await;
+    (0..4).for_each(|index| world.put(index, 5));
+    sleep(seconds(10)).await;
+    world.stream(|stream| stream.split(3));
+    sleep(seconds(10)).await;
+    world.table().delete_table();
+    (0..3).for_each(|index| world.put(index, 5));
+    (4..6).for_each(|index| world.put(index, 5));
+    sleep(seconds(60)).await;
+    for index in 0..3 {
+        assert_eq!(
+            delivered(&world, index),
+            (0..10).collect::<Vec<_>>(),
+            "shard {index}"
+        );
+    }
+    for index in 4..6 {
+        assert!(
+            world.delivered(index).ends_with(&[0, 1, 2, 3, 4]),
+            "shard {index}"
+        );
+    }
+    assert_eq!(
+        world.delivered(3),
+        [0, 1, 2, 3, 4],
+        "a finished shard does not begin again"
+    );
+    let told = world.told();
+    let put_back = |told: &Told| is(told, |event| matches!(event, Event::LeasesPutBack { .. }));
+    assert!(told.iter().any(put_back), "{told:#?}");
+    a.stop().await.unwrap();
+    b.stop().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_row_deleted_while_workers_run_comes_back_where_it_stood() {
+    let world = World::new(2);
+    let mut config = config("a");
+    config.initial_position = InitialPosition::Latest;
+    let worker = world.start(config, checkpointing());
+    sleep(seconds(30)).await;
+    world.put(0, 5);
+    sleep(seconds(10)).await;
+    world.table().delete_row(shard(0));
+    world.put(0, 5);
+    sleep(seconds(300)).await;
+    assert_eq!(delivered(&world, 0), (0..10).collect::<Vec<_>>());
+    worker.stop().await.unwrap();
+}
+
+// === permissions ===
+
+/// A worker whose calls of that operation are denied while the switch is on.
+fn denied(world: &World, operation: &'static str) -> (Arc<AtomicBool>, super::world::Running) {
+    let switch = Arc::new(AtomicBool::new(false));
+    let is_on = Arc::clone(&switch);
+    let table = world.table().with_faults(move |call| {
+        let is_denied = is_on.load(Ordering::Relaxed) && call.operation == operation;
+        Fault {
+            outcome: if is_denied {
+                Outcome::Denied
+            } else {
+                Outcome::Done
+            },
+            ..Fault::default()
+        }
+    });
+    (switch, world.start_on(config("a"), table, checkpointing()))
+}
+
+#[rstest]
+#[case::renewing("renew")]
+#[case::scanning("scan")]
+#[case::looking_for_kcl_3("kcl3_state")]
+#[tokio::test(start_paused = true)]
+async fn a_permission_that_stays_withdrawn_ends_the_worker(#[case] operation: &'static str) {
+    let world = World::new(2);
+    let (switch, worker) = denied(&world, operation);
+    sleep(seconds(90)).await;
+    switch.store(true, Ordering::Relaxed);
+    let withdrawn = Instant::now();
+    let error = worker.error().await;
+    assert!(matches!(error, Error::Table { .. }), "{error}");
+    assert!(error.to_string().contains("denied by fault"), "{error}");
+    let took = withdrawn.elapsed();
+    assert!((seconds(295)..seconds(400)).contains(&took), "{took:?}");
+    let leases = world.table().leases();
+    assert!(
+        leases.iter().all(|lease| lease.owner.is_none()),
+        "{leases:#?}"
+    );
+    let failing = |told: &Told| is(told, |event| matches!(event, Event::Failing { .. }));
+    assert!(world.told().iter().any(failing));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_permission_that_comes_back_in_time_ends_nothing() {
+    let world = World::new(2);
+    let (switch, worker) = denied(&world, "renew");
+    for _ in 0..5 {
+        switch.store(true, Ordering::Relaxed);
+        sleep(seconds(200)).await;
+        switch.store(false, Ordering::Relaxed);
+        sleep(seconds(100)).await;
+    }
+    let of =
+        |wanted: fn(&Event) -> bool| world.told().iter().filter(|told| is(told, wanted)).count();
+    assert_eq!(of(|event| matches!(event, Event::Failing { .. })), 5);
+    assert_eq!(of(|event| matches!(event, Event::Recovered { .. })), 5);
+    worker.stop().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_stays_denied_ends_the_worker() {
+    let world = World::new(1);
+    let worker = world.start(config("a"), checkpointing());
+    sleep(seconds(30)).await;
+    world.refuse(
+        0,
+        (0..1000).map(|_| KinesisError::Permanent("key disabled".into())),
+    );
+    let error = worker.error().await;
+    assert!(matches!(error, Error::Stream { .. }), "{error}");
+    assert!(error.to_string().contains("key disabled"), "{error}");
+}

@@ -1,0 +1,140 @@
+//! Lease tables of others, and rows that nobody can read.
+
+use aws_sdk_dynamodb::types::{AttributeValue, KeyType, ScalarAttributeType};
+use serde_json::Value;
+
+use crate::support::{APPLICATION, Item, STREAM, World, text};
+
+/// All of the lease table, by key, without what renewals move.
+async fn leases(world: &World) -> Vec<(String, String)> {
+    let mut items = world.items(APPLICATION).await;
+    for item in &mut items {
+        item.retain(|name, _| !["leaseCounter", "nativeCounter", "busy"].contains(&name.as_str()));
+    }
+    let mut leases: Vec<_> = items
+        .iter()
+        .map(|item| {
+            let mut rest: Vec<_> = item.iter().collect();
+            rest.sort_by_key(|(name, _)| (*name).clone());
+            (text(item, "leaseKey"), format!("{rest:?}"))
+        })
+        .collect();
+    leases.sort();
+    leases
+}
+
+async fn put(world: &World, item: &[(&str, AttributeValue)]) {
+    let item: Item = (item.iter().cloned())
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect();
+    let put = world.dynamodb.client.put_item().table_name(APPLICATION);
+    put.set_item(Some(item)).send().await.unwrap();
+}
+
+fn s(text: &str) -> AttributeValue {
+    AttributeValue::S(text.to_owned())
+}
+
+fn n(digits: &str) -> AttributeValue {
+    AttributeValue::N(digits.to_owned())
+}
+
+/// The application's name was copied with the deployment; the stream is another one.
+#[tokio::test]
+async fn a_copied_deployment_of_another_stream_stops_and_harms_nobody() {
+    let world = World::tutorial(2).await;
+    let create = world.kinesis.create_stream().stream_name("orders-copy");
+    create.shard_count(2).send().await.unwrap();
+    let first = world.consumer("pod-1").start();
+    world.put("before", r#"{"v":1}"#).await;
+    world.user_when("before", |_| true).await;
+    first
+        .metric_when("current_leases", "", |count| count == 2.0)
+        .await;
+    let before = leases(&world).await;
+    let copy = world.consumer("pod-2").with("STREAM_NAME", "orders-copy");
+    let (code, log) = copy.run().await;
+    assert_eq!(code, 1, "{log}");
+    assert!(
+        log.contains("is of another stream than orders-copy"),
+        "{log}"
+    );
+    assert!(log.contains(&format!("is of {STREAM}")), "{log}");
+    assert!(!log.contains("elete the table"), "{log}");
+    assert_eq!(leases(&world).await, before, "untouched");
+    world.put("after", r#"{"v":1}"#).await;
+    world.user_when("after", |_| true).await;
+    first.stop().await;
+}
+
+#[tokio::test]
+async fn the_table_of_a_multi_stream_application_is_refused() {
+    let world = World::tutorial(1).await;
+    let key = ("leaseKey", KeyType::Hash, ScalarAttributeType::S);
+    world.table(APPLICATION, &[key]).await;
+    let stream = "123456789012:orders:1700000000";
+    put(
+        &world,
+        &[
+            ("leaseKey", s(&format!("{stream}:shardId-000000000000"))),
+            ("streamName", s(stream)),
+            ("shardId", s("shardId-000000000000")),
+            ("leaseCounter", n("3")),
+            ("checkpoint", s("TRIM_HORIZON")),
+        ],
+    )
+    .await;
+    let (code, log) = world.consumer("pod-1").run().await;
+    assert_eq!(code, 1, "{log}");
+    assert!(log.contains("reads several streams"), "{log}");
+    assert_eq!(
+        world.items(APPLICATION).await.len(),
+        1,
+        "nothing was written"
+    );
+}
+
+#[tokio::test]
+async fn a_row_that_nobody_can_read_is_loud() {
+    let world = World::tutorial(2).await;
+    let first = world.consumer("pod-1").start();
+    first
+        .metric_when("current_leases", "", |count| count == 2.0)
+        .await;
+    first.stop().await;
+    // As another library leaves it.
+    let key = "shardId-000000000001";
+    put(
+        &world,
+        &[
+            ("leaseKey", s(key)),
+            ("leaseCounter", n("3")),
+            ("checkpoint", AttributeValue::Null(true)),
+        ],
+    )
+    .await;
+    let consumer = world.consumer("pod-1").start();
+    consumer
+        .metric_when("unreadable_leases", "", |count| count == 1.0)
+        .await;
+    consumer.logged("nobody can read this lease").await;
+    let (status, body) = consumer.get("/readyz").await;
+    assert_eq!(status, 200, "a rollout must be able to mend it");
+    assert!(body.contains(key) && body.contains("checkpoint"), "{body}");
+    let state: Value = serde_json::from_str(&consumer.get("/state").await.1).unwrap();
+    assert_eq!(state["unreadable"][0]["lease"], key, "{state}");
+    consumer.logged("no lease covers hash keys").await;
+    let lease = [
+        ("leaseKey", s(key)),
+        ("leaseCounter", n("4")),
+        ("checkpoint", s("TRIM_HORIZON")),
+    ];
+    put(&world, &lease).await;
+    consumer
+        .metric_when("unreadable_leases", "", |count| count == 0.0)
+        .await;
+    consumer
+        .metric_when("current_leases", "", |count| count == 2.0)
+        .await;
+    consumer.stop().await;
+}
