@@ -74,6 +74,20 @@ pub(crate) fn of_failure(failure: &Failure, actions: &[&str], resource: &str) ->
     }
 }
 
+/// What mends a call that AWS did not do for another reason than identity or permission.
+pub(crate) fn of_reaching_aws(kind: Kind) -> String {
+    match kind {
+        Kind::Throttled => {
+            "patience: AWS throttles such calls for the whole account; start again in a minute"
+                .to_owned()
+        }
+        Kind::Timeout | Kind::Unavailable | Kind::Senseless => {
+            format!("a network path from here to AWS; try it with: {WHO_AM_I}")
+        }
+        _ => "what AWS says there".to_owned(),
+    }
+}
+
 /// Says who this process is to AWS.
 pub(crate) const WHO_AM_I: &str = "aws sts get-caller-identity";
 

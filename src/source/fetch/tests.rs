@@ -171,12 +171,12 @@ impl Reads for Fake {
         let mut world = self.world();
         world.iterators += 1;
         let place = match from {
-            StartFrom::AfterSequenceNumber(number) => {
+            StartFrom::AfterSequenceNumber(number) | StartFrom::AtSequenceNumber(number) => {
                 let place = number.as_str().parse::<u64>().unwrap();
                 if place < world.horizon {
                     return Err(ReadError::InvalidPosition);
                 }
-                place + 1
+                place + u64::from(matches!(from, StartFrom::AfterSequenceNumber(_)))
             }
             StartFrom::AtTimestamp(since) => (0..).find(|place| time(*place) >= *since).unwrap(),
             _ => 0,
@@ -200,6 +200,7 @@ impl Reads for Fake {
         let closed = world.shards.iter().any(|it| it.id == shard && it.closed);
         let ended = closed && found.is_none() && to == end;
         Ok(Peek {
+            last_sub: 0,
             record: found.map(|place| (number(*place), Some(time(*place)))),
             next_iterator: (!ended).then(|| format!("{shard}@{to}")),
             millis_behind_latest: (end - to) as i64 * 10_000,

@@ -144,7 +144,9 @@ async fn a_stream_read_again_from_its_start_changes_nothing() {
         .with("APPLICATION_NAME", "again")
         .start();
     again
-        .metric_when("records_processed_total", "", |records| records == 100.0)
+        .metric_when("settled_records_total", "processed", |records| {
+            records == 100.0
+        })
         .await;
     assert_eq!(again.metric("items_written_total", "").await, Some(0.0));
     again.stop().await;
@@ -167,7 +169,9 @@ async fn of_many_records_of_a_key_the_last_one_stays() {
         .user_when("hot", |item| text(item, "v") == "299")
         .await;
     consumer
-        .metric_when("records_processed_total", "", |records| records == 300.0)
+        .metric_when("settled_records_total", "processed", |records| {
+            records == 300.0
+        })
         .await;
     until("each record is counted once", async || {
         let written = consumer.metric("items_written_total", "").await?;
@@ -195,7 +199,9 @@ async fn throttling_and_lost_answers_are_waited_out() {
     let consumer = world.consumer("pod-1").start();
     world.user_when("ann", |_| true).await;
     consumer
-        .metric_when("records_processed_total", "", |records| records == 1.0)
+        .metric_when("settled_records_total", "processed", |records| {
+            records == 1.0
+        })
         .await;
     let put = "operation=\"PutItem\"";
     consumer

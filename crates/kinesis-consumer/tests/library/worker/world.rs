@@ -1,7 +1,7 @@
 //! A stream and a lease table in memory, workers over them, and what they did.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -47,6 +47,8 @@ struct Inner {
     news: Notify,
     reads: Mutex<Vec<(ShardId, Duration)>>,
     refusals: Mutex<BTreeMap<ShardId, VecDeque<KinesisError>>>,
+    /// Positions in these shards are refused.
+    refused_positions: Mutex<BTreeSet<ShardId>>,
     empty_pages: AtomicUsize,
 }
 
@@ -116,6 +118,7 @@ impl World {
             news: Notify::new(),
             reads: Mutex::default(),
             refusals: Mutex::default(),
+            refused_positions: Mutex::default(),
             empty_pages: AtomicUsize::new(0),
         }))
     }
@@ -135,6 +138,12 @@ impl World {
     /// The next calls that read the shard fail so.
     pub(crate) fn refuse(&self, index: usize, errors: impl IntoIterator<Item = KinesisError>) {
         self.refuse_calls(shard(index).as_str(), errors);
+    }
+
+    /// From now on the shard takes none of its sequence numbers for its own.
+    pub(crate) fn refuse_positions(&self, index: usize) {
+        let mut refused = self.0.refused_positions.lock().unwrap();
+        refused.insert(shard(index));
     }
 
     /// The next pages are empty, although there are records.
@@ -265,8 +274,12 @@ impl Kinesis for World {
         shard: &ShardId,
         from: &StartFrom,
     ) -> Result<String, KinesisError> {
+        let refused = self.0.refused_positions.lock().unwrap().contains(shard);
         match self.refusal(shard.as_str()) {
             Some(error) => Err(error),
+            None if refused && matches!(from, StartFrom::AtSequenceNumber(_)) => {
+                Err(KinesisError::InvalidSequenceNumber("not ours".into()))
+            }
             None => self.stream(|stream| stream.iterator(shard, from)),
         }
     }
