@@ -132,8 +132,8 @@ impl Probe {
 
     /// Does a worker hold the lease? Assumed so until it is said.
     pub fn hold(&mut self, held: bool) {
-        self.held = held;
-        if self.wants_remainder() && self.iterator.is_some() && !self.is_outdated() {
+        let was_held = std::mem::replace(&mut self.held, held);
+        if was_held && self.wants_remainder() && !self.is_outdated() {
             // Read from the record after the checkpoint's on.
             self.begin(Where::Checkpoint);
         }

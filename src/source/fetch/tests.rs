@@ -197,6 +197,7 @@ impl Reads for Fake {
         let end = records.last().map_or(0, |last| last + 1).max(place);
         let to = world.page.map_or(end, |page| end.min(place + page));
         let found = records.iter().find(|record| (place..to).contains(record));
+        let to = found.map_or(to, |record| record + 1);
         let closed = world.shards.iter().any(|it| it.id == shard && it.closed);
         let ended = closed && found.is_none() && to == end;
         Ok(Peek {

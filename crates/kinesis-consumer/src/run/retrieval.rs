@@ -21,6 +21,7 @@ use crate::{
 
 mod gap;
 mod hand;
+mod limit;
 mod polling;
 
 pub(crate) use hand::Hand;

@@ -27,7 +27,7 @@ use crate::{
     },
     run::{
         context::{Context, backoff, pause},
-        retrieval::{Fetched, Gone, Output},
+        retrieval::{Fetched, Gone, Output, limit::Limit},
     },
 };
 
@@ -43,6 +43,7 @@ pub(super) struct Polling {
     pub(super) last_fetched: Option<SequenceNumber>,
     /// How often Kinesis refused the position, in a row.
     pub(super) refusals: u32,
+    limit: Limit,
     pub(super) waits: Waits,
     out: Output,
 }
@@ -85,6 +86,7 @@ impl Polling {
                 _ => None,
             },
             refusals: 0,
+            limit: Limit::new(context.config.max_records),
             start: start(lease, context.config.initial_position),
             last_fetched: None,
             waits: Waits::new(),
@@ -119,13 +121,9 @@ impl Polling {
                 sleep_until(next_call).await;
             }
             let began = Instant::now();
-            match self
-                .context
-                .kinesis
-                .records(&at, self.context.config.max_records)
-                .await
-            {
+            match self.context.kinesis.records(&at, self.limit.get()).await {
                 Ok(mut page) => {
+                    self.limit.answered(began.elapsed());
                     self.waits = Waits::new();
                     self.refusals = 0;
                     let children = std::mem::take(&mut page.children);
@@ -140,7 +138,7 @@ impl Polling {
                         };
                     }
                 }
-                Err(error) => match self.recover("GetRecords", error).await? {
+                Err(error) => match self.page_failed(error).await? {
                     Recovery::SameIterator => iterator = Some(at),
                     Recovery::NewIterator => {}
                     Recovery::ShardGone => return self.children().await,
@@ -253,6 +251,13 @@ impl Polling {
         }
         pieces.push(Piece::Records(records));
         pieces
+    }
+
+    async fn page_failed(&mut self, error: KinesisError) -> Result<Recovery, Stop> {
+        if let KinesisError::Timeout(_) = error {
+            self.limit.timed_out();
+        }
+        self.recover("GetRecords", error).await
     }
 
     async fn recover(

@@ -47,6 +47,17 @@ async fn large_pages_are_paced_by_their_bytes() {
     );
 }
 
+/// 10 MB at 250 kB a second take longer than a call may.
+#[tokio::test(start_paused = true)]
+async fn a_page_that_does_not_come_in_time_is_asked_for_in_parts() {
+    let world = World::new(1);
+    (0..30).for_each(|_| world.stream(|stream| stream.put_large(0, 350_000)));
+    world.slow_down(250_000);
+    let _worker = world.start(config("a"), checkpointing());
+    sleep(Duration::from_secs(120)).await;
+    assert_eq!(world.delivered(0), (0..30).collect::<Vec<_>>());
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_empty_page_is_not_the_tip() {
     let world = World::new(1);

@@ -50,7 +50,12 @@ struct Inner {
     /// Positions in these shards are refused.
     refused_positions: Mutex<BTreeSet<ShardId>>,
     empty_pages: AtomicUsize,
+    /// Bytes a second of the line; 0: any.
+    bandwidth: AtomicUsize,
 }
+
+/// What the library gives one read.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Something that a worker did.
 #[derive(Clone, Debug)]
@@ -120,6 +125,7 @@ impl World {
             refusals: Mutex::default(),
             refused_positions: Mutex::default(),
             empty_pages: AtomicUsize::new(0),
+            bandwidth: AtomicUsize::new(0),
         }))
     }
 
@@ -149,6 +155,11 @@ impl World {
     /// The next pages are empty, although there are records.
     pub(crate) fn leave_empty(&self, pages: usize) {
         self.0.empty_pages.store(pages, Ordering::Relaxed);
+    }
+
+    /// Pages come at so many bytes a second, and not at all if that takes longer than a time-out.
+    pub(crate) fn slow_down(&self, bytes_per_second: usize) {
+        self.0.bandwidth.store(bytes_per_second, Ordering::Relaxed);
     }
 
     /// The next lists of shards fail so.
@@ -298,7 +309,18 @@ impl Kinesis for World {
                 let one_less = |left: usize| left.checked_sub(1);
                 let is_empty = pages.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less);
                 let limit = if is_empty.is_ok() { 0 } else { limit as usize };
-                self.stream(|stream| stream.page(iterator, limit, true))
+                let page = self.stream(|stream| stream.page(iterator, limit, true))?;
+                let bandwidth = self.0.bandwidth.load(Ordering::Relaxed);
+                let bytes: usize = page.records.iter().map(|record| record.data.len()).sum();
+                let takes =
+                    Duration::from_secs((bytes as u64).checked_div(bandwidth as u64).unwrap_or(0));
+                if !takes.is_zero() {
+                    tokio::time::sleep(takes.min(READ_TIMEOUT)).await;
+                }
+                if takes > READ_TIMEOUT {
+                    return Err(KinesisError::Timeout("no answer in time".into()));
+                }
+                Ok(page)
             }
         }
     }
