@@ -1,6 +1,10 @@
 //! Is there a record after a shard's checkpoint, and since when? Pure: says what to ask next, and
 //! concludes from the answers.
 //!
+//! A checkpoint is the pair of a sequence number and a sub-sequence number: what is after the number
+//! is not all that is after the checkpoint, which may be within a KPL aggregate. Workers resume at
+//! its number; where nobody holds the lease, the checkpointed record itself is looked at, once.
+//!
 //! A record that is there decides, never MillisBehindLatest alone: it is 0 too when the one record
 //! of a page is the last, and stays high for ever where an old checkpoint meets an idle stream.
 //! Empty pages are followed as long as they lead somewhere.
@@ -48,6 +52,10 @@ const LEAST_RETENTION: SignedDuration = SignedDuration::from_hours(24);
 pub struct Probe {
     position: Position,
     closed: bool,
+    /// Does a worker read the shard? It has the remainder of an aggregate, too.
+    held: bool,
+    /// The checkpointed record has no remainder, or is gone.
+    no_remainder: bool,
     verdict: Option<Verdict>,
     /// The position that the verdict is about.
     about: Option<Position>,
@@ -95,6 +103,8 @@ impl Probe {
         Self {
             position: Position::from_lease(lease, start),
             closed,
+            held: true,
+            no_remainder: false,
             verdict: None,
             about: None,
             iterator: None,
@@ -114,10 +124,39 @@ impl Probe {
                 verdict: self.verdict.take(),
                 about: self.about.take(),
                 position,
+                held: self.held,
                 ..Self::new(None, None, closed)
             };
         }
         self.closed = closed;
+    }
+
+    /// Does a worker hold the lease? Assumed so until it is said.
+    pub fn hold(&mut self, held: bool) {
+        let was_held = std::mem::replace(&mut self.held, held);
+        if was_held && self.wants_remainder() && !self.is_outdated() {
+            // Read from the record after the checkpoint's on.
+            self.begin(Where::Checkpoint);
+        }
+    }
+
+    fn wants_remainder(&self) -> bool {
+        let is_a_record = matches!(self.position.checkpoint, Checkpoint::At(_));
+        is_a_record && !self.held && !self.no_remainder
+    }
+
+    /// The page has the checkpointed record: is it all processed? Then the next page is what counts.
+    pub fn pass(&mut self, peek: &mut Peek) -> Option<Next> {
+        let (number, _) = peek.record.as_ref()?;
+        let Checkpoint::At(done) = &self.position.checkpoint else {
+            return None;
+        };
+        if *number != done.sequence_number || peek.last_sub > done.sub_sequence_number {
+            return None;
+        }
+        self.no_remainder = true;
+        peek.record = None;
+        peek.next_iterator.clone().map(Next::At)
     }
 
     /// The last verdict.
@@ -173,8 +212,9 @@ impl Probe {
             (Checkpoint::Latest | Checkpoint::AtTimestamp, Some(since)) => {
                 Some(Next::From(StartFrom::AtTimestamp(*since)))
             }
-            // The remainder of an aggregate is left to the workers: they resume at its sequence
-            // number.
+            (Checkpoint::At(position), _) if self.wants_remainder() => Some(Next::From(
+                StartFrom::AtSequenceNumber(position.sequence_number.clone()),
+            )),
             (Checkpoint::At(position), _) => Some(Next::From(StartFrom::AfterSequenceNumber(
                 position.sequence_number.clone(),
             ))),
@@ -236,13 +276,17 @@ impl Probe {
         self.in_the_way = None;
         let Peek {
             record,
+            last_sub,
             next_iterator,
             millis_behind_latest,
         } = peek;
         match (record, next_iterator) {
             (Some((number, arrival)), _) => {
                 let is_read = match &self.position.checkpoint {
-                    Checkpoint::At(position) => number <= position.sequence_number,
+                    Checkpoint::At(done) => {
+                        (&number, last_sub) <= (&done.sequence_number, done.sub_sequence_number)
+                            || number < done.sequence_number
+                    }
                     _ => false,
                 };
                 match std::mem::replace(&mut self.from, Where::Checkpoint) {

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use kinesis_consumer::{
     SequenceNumber, ShardId,
     lease::{InvalidSequenceNumber, Lease},
-    shards::{Shard, StartFrom, to_shard},
+    shards::{Shard, StartFrom, last_sub_sequence_number, to_shard},
 };
 use kinesis_edge::{Failure, Kind, Service, ShardFilter};
 
@@ -79,6 +79,8 @@ pub struct Leases {
 pub struct Peek {
     /// The record's sequence number and when it arrived.
     pub record: Option<(SequenceNumber, Option<Timestamp>)>,
+    /// Of a KPL aggregate, the sub-sequence number of its last user record; else 0.
+    pub last_sub: u64,
     /// The iterator of the next page; `None`: the end of a closed shard.
     pub next_iterator: Option<String>,
     /// How far the page's end is behind the tip, in milliseconds.
@@ -175,6 +177,8 @@ impl Reads for Application {
         let stream = self.aws_stream().await;
         let page = self.probes.call(stream.records(iterator, 1)).await;
         let peek = page.and_then(|page| {
+            let last_sub = |record: &kinesis_edge::Record| last_sub_sequence_number(&record.data);
+            let last_sub = page.records.first().map_or(0, last_sub);
             let record = page.records.into_iter().next().map(|record| {
                 let number = SequenceNumber::try_from(record.sequence_number);
                 let number = number.map_err(|odd| senseless("GetRecords", &odd))?;
@@ -182,6 +186,7 @@ impl Reads for Application {
             });
             Ok(Peek {
                 record: record.transpose()?,
+                last_sub,
                 next_iterator: page.next_iterator,
                 millis_behind_latest: page.millis_behind_latest,
             })

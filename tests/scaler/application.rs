@@ -100,6 +100,29 @@ async fn from_zero_to_work_and_back_to_zero() {
     worker.stop().await;
 }
 
+/// A KPL aggregate of three user records.
+const AGGREGATE: &[u8] = b"\xf3\x89\x9a\xc2\n\x03ann\n\x03bob\
+    \x1a\x0b\x08\x00\x1a\x07{\"v\":1}\x1a\x0b\x08\x01\x1a\x07{\"v\":2}\x1a\x0b\x08\x00\x1a\x07{\"v\":3}\
+    i\xfc\xc0J\xe9ALQ\x14\xe0\xf4\xcd\x07\x89\xbb\xfe";
+
+#[tokio::test]
+async fn the_remainder_of_an_aggregate_wakes_an_application() {
+    let application = Application::start(1).await;
+    let mut client = application.stack.client().await;
+    let object = application.trigger("lag", &[]);
+    application.put_data("ann", AGGREGATE).await;
+    let worker = application.run("one", 2);
+    eventually("a checkpoint within it", application.checkpointed("1")).await;
+    worker.stop().await;
+    wait_for_activity(&mut client, &object, true).await;
+    assert_eq!(value(&mut client, &object).await.unwrap(), 1.0);
+
+    let worker = application.run("two", 1);
+    eventually("all of it", application.checkpointed("2")).await;
+    worker.stop().await;
+    wait_for_activity(&mut client, &object, false).await;
+}
+
 #[tokio::test]
 async fn a_reshard_counts_parents_first_then_children() {
     let application = Application::start(2).await;

@@ -301,8 +301,8 @@ async fn watch_over(name: &str, mut output: Output, board: &Board, every: Durati
         else {
             continue;
         };
-        let processed = scrape::sum(&metrics, RECORDS) as u64;
-        let repeated = scrape::sum(&metrics, REPEATED) as u64;
+        let processed = scrape::sum(&metrics, RECORDS, "outcome=\"processed\"") as u64;
+        let repeated = scrape::sum(&metrics, REPEATED, "") as u64;
         let now = Instant::now();
         counts.push_back((now, processed));
         // Records come in batches: a rate over less would jump.
@@ -321,7 +321,7 @@ async fn watch_over(name: &str, mut output: Output, board: &Board, every: Durati
     }
 }
 
-/// The consumer's counter of processed records.
-const RECORDS: &str = "kinesis_consumer_records_processed_total";
+/// The consumer's counter of records, by what became of them.
+const RECORDS: &str = "kinesis_consumer_settled_records_total";
 /// Its counter of records that the table had already. No two users share a key, so each of them is a repeated delivery.
 const REPEATED: &str = "kinesis_consumer_stale_writes_total";

@@ -26,12 +26,12 @@ pub(crate) async fn get(address: SocketAddr, path: &str) -> Result<(u16, String)
     Ok((status, body.to_owned()))
 }
 
-/// The sum of a metric over all its labels; 0 where there is none.
-pub(crate) fn sum(metrics: &str, name: &str) -> f64 {
+/// The sum of a metric over all its labels that have `label` in them; 0 where there is none.
+pub(crate) fn sum(metrics: &str, name: &str, label: &str) -> f64 {
     metrics
         .lines()
         .filter_map(|line| line.strip_prefix(name))
-        .filter(|rest| rest.starts_with(['{', ' ']))
+        .filter(|rest| rest.starts_with(['{', ' ']) && rest.contains(label))
         .filter_map(|rest| rest.rsplit(' ').next()?.parse::<f64>().ok())
         .sum()
 }
@@ -43,8 +43,9 @@ mod tests {
     #[test]
     fn sums_over_labels() {
         let text = "# TYPE records counter\nrecords_total{shard=\"a b\"} 3\nrecords_total{shard=\"c\"} 4\nrecords_total_x 9\nup 1\n";
-        assert_eq!(sum(text, "records_total"), 7.0);
-        assert_eq!(sum(text, "up"), 1.0);
-        assert_eq!(sum(text, "records"), 0.0);
+        assert_eq!(sum(text, "records_total", ""), 7.0);
+        assert_eq!(sum(text, "records_total", "shard=\"c\""), 4.0);
+        assert_eq!(sum(text, "up", ""), 1.0);
+        assert_eq!(sum(text, "records", ""), 0.0);
     }
 }

@@ -36,7 +36,7 @@ pub use face::{
 };
 pub use model::{
     keys::{LeaseKey, ShardId, StreamIdentifier},
-    record::{Batch, Record},
+    record::{Batch, Record, UnfitAggregate},
     sequence::{Checkpoint, Position, SequenceNumber},
 };
 pub use run::worker::Worker;
@@ -57,8 +57,11 @@ pub mod lease {
 /// Shards as Kinesis lists them, and which of them an application can read.
 pub mod shards {
     pub use crate::{
-        decide::shard_sync::{
-            OpenChildOfOpenParent, Readability, open_but_finished, readability, recreated,
+        decide::{
+            aggregation::last_sub_sequence_number,
+            shard_sync::{
+                OpenChildOfOpenParent, Readability, open_but_finished, readability, recreated,
+            },
         },
         edge::kinesis::{StartFrom, sdk::to_shard},
         model::{

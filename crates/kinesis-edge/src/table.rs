@@ -35,7 +35,7 @@ pub struct Write {
 pub enum Written {
     /// It is done. Of an update: the item as it is now.
     Done(Option<Item>),
-    /// The condition did not hold. Of an update or a deletion: the item as it is, if there is one.
+    /// The condition did not hold. The item as it is, if there is one.
     Refused(Option<Item>),
 }
 
@@ -209,7 +209,8 @@ impl Table {
             .table_name(&self.name)
             .set_item(Some(item))
             .set_condition_expression(write.condition)
-            .set_expression_attribute_values(write.values);
+            .set_expression_attribute_values(write.values)
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
         written(self.calls.call("PutItem", request.send()).await, |_| None)
     }
 

@@ -7,8 +7,16 @@ use crate::{
     aws::Clients,
     error::Problem,
     fix,
-    item::{KINESIS_POSITION, PROCESSED_BY},
+    item::{KINESIS_ARRIVED, KINESIS_POSITION, KINESIS_SHARD, PROCESSED_BY},
 };
+
+/// What every item has, so that a key cannot be named so.
+const OURS: [&str; 4] = [
+    KINESIS_POSITION,
+    KINESIS_SHARD,
+    KINESIS_ARRIVED,
+    PROCESSED_BY,
+];
 
 /// Checks everything and tells all that is wrong at once. Returns the name of the table's key attribute.
 pub(crate) async fn all(settings: &Settings, clients: &Clients) -> Result<String, Error> {
@@ -53,10 +61,23 @@ async fn stream(stream: &str, clients: &Clients) -> Result<(), Problem> {
 }
 
 /// The name of the table's key attribute.
-pub(crate) async fn table(table: &str, clients: &Clients) -> Result<String, Problem> {
-    let region = &clients.region;
-    let keys = match clients.table(table).describe().await {
-        Ok(description) => description.keys,
+async fn table(table: &str, clients: &Clients) -> Result<String, Problem> {
+    one_key(table, key(table, clients).await, &clients.region)
+}
+
+/// The attributes of the table's key.
+pub(crate) async fn key(table: &str, clients: &Clients) -> Result<Vec<Key>, Failure> {
+    Ok(clients.table(table).describe().await?.keys)
+}
+
+/// The name of the one key attribute that items can have.
+pub(crate) fn one_key(
+    table: &str,
+    keys: Result<Vec<Key>, Failure>,
+    region: &str,
+) -> Result<String, Problem> {
+    let keys = match keys {
+        Ok(keys) => keys,
         Err(failure) if failure.kind == Kind::NotFound => {
             return Err(Problem {
                 what: format!("table {table} does not exist in {region} ({failure})"),
@@ -64,25 +85,18 @@ pub(crate) async fn table(table: &str, clients: &Clients) -> Result<String, Prob
             });
         }
         Err(failure) => {
-            return Err(unusable(
-                &format!("table {table}"),
-                &failure,
-                &fix::TABLE_ACTIONS,
-                &fix::table_arn(table, region),
-            ));
+            let (what, arn) = (format!("table {table}"), fix::table_arn(table, region));
+            let problem = unusable(&what, &failure, &fix::TABLE_ACTIONS, &arn);
+            return Err(problem);
         }
     };
     match keys.as_slice() {
-        [key]
-            if is(key, "HASH", "S")
-                && ![KINESIS_POSITION, PROCESSED_BY].contains(&key.name.as_str()) =>
-        {
-            Ok(key.name.clone())
-        }
+        [key] if is(key, "HASH", "S") && !OURS.contains(&key.name.as_str()) => Ok(key.name.clone()),
         _ => Err(Problem {
             what: format!(
-                "table {table} has the key {}: want one HASH key of type S, not named {KINESIS_POSITION} or {PROCESSED_BY}; use another table",
-                listed(&keys)
+                "table {table} has the key {}: want one HASH key of type S, not named {}; use another table",
+                listed(&keys),
+                OURS.join(" or ")
             ),
             fix: format!(
                 "{} (and TABLE_NAME={table}-2)",

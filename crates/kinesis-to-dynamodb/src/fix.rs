@@ -99,7 +99,9 @@ pub(crate) fn of_failure(failure: &Failure, actions: &[&str], resource: &str) ->
 /// What mends a failure that is a matter of the way to AWS, or of AWS.
 pub(crate) fn of_the_way(failure: &Failure) -> String {
     match failure.kind {
-        Kind::Throttled => "Start again: others use up the account's quota".to_owned(),
+        Kind::Throttled => {
+            "Start again in a minute: AWS throttles such calls for the whole account".to_owned()
+        }
         _ if failure.code == "UntrustedCertificate" => {
             "See who answers there, such as a proxy that ends TLS".to_owned()
         }

@@ -1,11 +1,14 @@
 //! A record as an item, or why it cannot be one. Pure.
 //!
-//! The item is the JSON object's top-level fields, and three attributes that win over fields of the same name: the table's key, which is the
-//! record's partition key; `processed_by`; and `kinesis_position`, a text that sorts as the stream does.
+//! The item is the JSON object's top-level fields, and attributes that win over fields of the same
+//! name: the table's key, which is the record's partition key; `processed_by`; and what tells which
+//! of two versions is newer: `kinesis_position`, a text that sorts as the shard does,
+//! `kinesis_shard` and `kinesis_arrived`.
 
 use std::collections::HashMap;
 
-use kinesis_consumer::{Position, Record};
+use jiff::Timestamp;
+use kinesis_consumer::{Position, Record, UnfitAggregate};
 use kinesis_edge::AttributeValue;
 use serde_json::Value;
 
@@ -13,6 +16,11 @@ use crate::number;
 
 /// The attribute that says how new an item is.
 pub const KINESIS_POSITION: &str = "kinesis_position";
+/// The attribute that says of which shard an item is.
+pub const KINESIS_SHARD: &str = "kinesis_shard";
+/// The attribute that says when an item's record arrived, or an earlier one of its key in the shard
+/// if that was later.
+pub const KINESIS_ARRIVED: &str = "kinesis_arrived";
 /// The attribute that says who wrote an item.
 pub const PROCESSED_BY: &str = "processed_by";
 
@@ -63,6 +71,9 @@ pub enum Rejected {
     /// DynamoDB refused the item, such as for the type of an index's key.
     #[error("DynamoDB refused the item: {0}")]
     Refused(String),
+    /// The record is a KPL aggregate that is not taken apart.
+    #[error(transparent)]
+    Aggregate(UnfitAggregate),
 }
 
 /// How the items of one table, written by one consumer, look.
@@ -75,17 +86,21 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// The record's item.
-    pub fn item(&self, record: &Record) -> Result<Item, Rejected> {
+    /// The item of a record that was read from that shard.
+    pub fn item(&self, shard: &str, record: &Record) -> Result<Item, Rejected> {
         let Self { key, processed_by } = self;
         if record.partition_key.is_empty() || record.partition_key.len() > MAX_KEY_BYTES {
             return Err(Rejected::Key(record.partition_key.len()));
         }
-        let ours = [
+        let mut ours = vec![
             (key.as_str(), record.partition_key.clone()),
             (PROCESSED_BY, processed_by.clone()),
             (KINESIS_POSITION, kinesis_position(&record.position())?),
+            (KINESIS_SHARD, shard.to_owned()),
         ];
+        if let Some(arrival) = record.arrival {
+            ours.push((KINESIS_ARRIVED, kinesis_arrived(arrival)));
+        }
         let fields = match parse(&record.data)? {
             Value::Object(fields) => fields,
             Value::Null => return Err(Rejected::NotAnObject("null")),
@@ -97,7 +112,7 @@ impl Shape {
         let mut size = 0;
         let mut item = Item::with_capacity(fields.len() + ours.len());
         for (name, value) in fields {
-            if ours.iter().any(|(own, _)| *own == name) {
+            if name == KINESIS_ARRIVED || ours.iter().any(|(own, _)| *own == name) {
                 continue;
             }
             size += name_size(&name)?;
@@ -127,6 +142,7 @@ impl Rejected {
             Self::Key(_) => "key",
             Self::SequenceNumber(_) => "sequence_number",
             Self::Refused(_) => "refused",
+            Self::Aggregate(_) => "aggregate",
         }
     }
 }
@@ -145,6 +161,11 @@ pub fn kinesis_position(position: &Position) -> Result<String, Rejected> {
         "{:0>SEQUENCE_DIGITS$}.{sub_sequence_number:020}",
         sequence_number.as_str()
     ))
+}
+
+/// A time of arrival as text that sorts as times do: to the millisecond, as AWS says it.
+pub(crate) fn kinesis_arrived(arrival: Timestamp) -> String {
+    format!("{arrival:.3}")
 }
 
 fn parse(data: &[u8]) -> Result<Value, Rejected> {

@@ -1,6 +1,7 @@
 //! Every record of a Kinesis stream becomes an item of a DynamoDB table: the worked example of `kinesis-consumer`.
 //!
-//! `item` (pure) makes a record an item, or says why it cannot be one; `writer` puts items so that newer data always wins;
+//! `item` (pure) makes a record an item, or says why it cannot be one; `order` (pure) says which of two versions is newer, and
+//! `lineage` which shards descend from which; `writer` puts items so that newer data always wins;
 //! `rejects` keeps what cannot be stored; `processor` ties them to the library's batches and checkpoints. `checks` asks at
 //! start what would fail later; `metrics` and `admin` tell what happens meanwhile.
 
@@ -17,9 +18,11 @@ mod checks;
 pub mod error;
 mod fix;
 pub mod item;
+mod lineage;
 pub mod log;
 pub mod metrics;
 mod number;
+mod order;
 mod processor;
 mod rejects;
 pub mod settings;

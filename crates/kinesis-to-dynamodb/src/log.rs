@@ -33,7 +33,7 @@ pub(crate) fn event(event: &Event) {
             debug!(shard, operation, "throttled");
         }
         // Whoever keeps rejects says so, with where.
-        Event::Rejected { .. } => {}
+        Event::Rejected { .. } | Event::AggregateRejected { .. } => {}
         event => event.log(),
     }
 }

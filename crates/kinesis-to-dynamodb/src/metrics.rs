@@ -1,6 +1,7 @@
 //! What is counted: the library's events and the writer's outcomes, for Prometheus and as JSON.
 //!
-//! Where KCL has a metric, its name is KCL's in Prometheus form (RecordsProcessed → `records_processed_total`).
+//! Where KCL has a metric of the same meaning, its name is KCL's in Prometheus form (MillisBehindLatest →
+//! `millis_behind_latest`).
 
 use std::{
     collections::BTreeMap,
@@ -20,10 +21,11 @@ use prometheus_client::{
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::{Settings, item::Rejected};
+use crate::{Settings, item::Rejected, writer::Put};
 
 type Labels = [(&'static str, String); 1];
 type Counters = Family<Labels, Counter>;
+type Outcomes = Family<[(&'static str, String); 2], Counter>;
 type Gauges = Family<Labels, Gauge>;
 
 /// All metrics of one consumer.
@@ -42,7 +44,9 @@ pub struct Metrics {
     failing: Gauges,
     unreadable: Gauge,
     put_back: Counter,
-    records: Counters,
+    fetched: Counters,
+    settled: Outcomes,
+    in_hand: Gauge,
     bytes: Counters,
     batches: Counters,
     records_total: Counter,
@@ -54,12 +58,13 @@ pub struct Metrics {
     handed_over: Counter,
     released: Counter,
     shards_ended: Counter,
+    waiting_shard_ends: Gauge,
     processor_failures: Counter,
     checkpoints_expired: Counter,
     retries: Counters,
     throttles: Counters,
     written: Counter,
-    stale: Counter,
+    stale: Counters,
     superseded: Counter,
     rejects: Counters,
 }
@@ -74,6 +79,7 @@ struct Held {
     checkpoint: Option<String>,
     checkpointed: Instant,
     records: u64,
+    end_waits: bool,
 }
 
 impl Metrics {
@@ -87,8 +93,22 @@ impl Metrics {
         let mut registry = Registry::with_prefix_and_labels("kinesis_consumer", labels.into_iter());
         let r = &mut registry;
         Self {
-            records: told(r, "records_processed", "Records stored or kept aside"),
-            bytes: told(r, "data_bytes_processed", "Their data, in bytes"),
+            fetched: told(
+                r,
+                "fetched_records",
+                "User records read, each time they were read",
+            ),
+            settled: told(r, "settled_records", "What became of them"),
+            in_hand: told(
+                r,
+                "records_in_hand",
+                "User records read and not settled yet",
+            ),
+            bytes: told(
+                r,
+                "data_bytes_processed",
+                "Data of records stored or kept aside, in bytes",
+            ),
             batches: told(r, "batches_processed", "Their batches"),
             millis_behind_latest: told(
                 r,
@@ -110,6 +130,11 @@ impl Metrics {
             ),
             released: told(r, "released_leases", "Leases given up at shutdown"),
             shards_ended: told(r, "shards_ended", "Closed shards processed to their end"),
+            waiting_shard_ends: told(
+                r,
+                "waiting_shard_ends",
+                "Closed shards read to their end whose records are not all acknowledged",
+            ),
             processor_failures: told(
                 r,
                 "processor_failures",
@@ -118,7 +143,7 @@ impl Metrics {
             checkpoints_expired: told(
                 r,
                 "expired_checkpoints",
-                "Shards that lost records to the stream's retention",
+                "Gaps: records after a checkpoint may be lost to the stream's retention",
             ),
             retries: told(r, "retries", "Calls that failed and were tried again"),
             throttles: told(r, "throttles", "Calls that AWS throttled"),
@@ -126,7 +151,7 @@ impl Metrics {
             stale: told(
                 r,
                 "stale_writes",
-                "Records that the table had already, or a newer one of their key",
+                "Records that the table had already, or a newer one of their key: by reason",
             ),
             superseded: told(
                 r,
@@ -177,18 +202,44 @@ impl Metrics {
                 held.checkpoint = Some(checkpoint.to_string());
                 held.checkpointed = Instant::now();
             }),
+            Event::Fetched {
+                shard,
+                records,
+                covered,
+                ..
+            } => {
+                let fetched = self.fetched.get_or_create(&label(shard));
+                fetched.inc_by(*records as u64);
+                self.in_hand.inc_by(*records as i64);
+                self.settle(shard, "covered", *covered);
+            }
+            Event::GivenBack { shard, records, .. } => self.settle(shard, "given_back", *records),
+            Event::AggregateRejected {
+                shard,
+                records,
+                bytes,
+                ..
+            } => {
+                self.settle(shard, "rejected", *records);
+                self.bytes
+                    .get_or_create(&label(shard))
+                    .inc_by(*bytes as u64);
+            }
+            Event::ShardEndWaits { shard, .. } => self.of(shard, |held| held.end_waits = true),
             Event::Processed {
                 shard,
                 records,
+                rejected,
                 bytes,
                 millis_behind_latest,
                 ..
             } => {
                 let label = label(shard);
-                let records = *records as u64;
-                self.records.get_or_create(&label).inc_by(records);
+                self.settle(shard, "processed", records - rejected);
+                self.settle(shard, "rejected", *rejected);
                 self.bytes.get_or_create(&label).inc_by(*bytes as u64);
                 self.batches.get_or_create(&label).inc();
+                let records = *records as u64;
                 self.records_total.inc_by(records);
                 self.of(shard, |held| {
                     held.tell(*millis_behind_latest);
@@ -245,12 +296,34 @@ impl Metrics {
         counters.get_or_create(&operation_label(operation)).inc();
     }
 
-    pub(crate) fn written(&self, stored: bool) {
-        if stored { &self.written } else { &self.stale }.inc();
+    fn settle(&self, shard: &LeaseKey, outcome: &str, records: usize) {
+        if records > 0 {
+            let labels = [
+                ("shard", shard.to_string()),
+                ("outcome", outcome.to_owned()),
+            ];
+            let settled = self.settled.get_or_create(&labels);
+            settled.inc_by(records as u64);
+            self.in_hand.dec_by(records as i64);
+        }
     }
 
-    pub(crate) fn superseded(&self) {
-        self.superseded.inc();
+    pub(crate) fn put(&self, put: &Put) {
+        let reason = match put {
+            Put::Stored => {
+                self.written.inc();
+                return;
+            }
+            Put::Repeated => "repeated",
+            Put::Older => "older",
+            Put::Rejected(_) => return,
+        };
+        let stale = self.stale.get_or_create(&[("reason", reason.to_owned())]);
+        stale.inc();
+    }
+
+    pub(crate) fn superseded(&self, records: usize) {
+        self.superseded.inc_by(records as u64);
     }
 
     pub(crate) fn rejected(&self, reason: &Rejected) {
@@ -311,6 +384,8 @@ impl Metrics {
     fn set_gauges(&self, now: Instant) {
         let held = self.held();
         self.current_leases.set(held.len() as i64);
+        let waiting = held.values().filter(|held| held.end_waits).count();
+        self.waiting_shard_ends.set(waiting as i64);
         self.millis_behind_latest.clear();
         self.checkpoint_age.clear();
         self.failing.clear();
@@ -347,13 +422,21 @@ impl Metrics {
             "ready": self.is_ready(),
             "records": self.records_total.get(),
             "itemsWritten": self.written.get(),
-            "staleWrites": self.stale.get(),
+            "staleWrites": self.stale_writes(),
             "supersededRecords": self.superseded.get(),
             "leases": leases,
             "unreadable": self.unread().iter().map(|(lease, reason)| {
                 json!({ "lease": lease, "reason": reason })
             }).collect::<Vec<_>>(),
         })
+    }
+
+    fn stale_writes(&self) -> u64 {
+        let of = |reason: &str| {
+            let stale = self.stale.get_or_create(&[("reason", reason.to_owned())]);
+            stale.get()
+        };
+        of("repeated") + of("older")
     }
 
     fn held(&self) -> MutexGuard<'_, BTreeMap<LeaseKey, Held>> {
@@ -401,6 +484,7 @@ impl Held {
             checkpoint: None,
             checkpointed: Instant::now(),
             records: 0,
+            end_waits: false,
         }
     }
 }

@@ -10,12 +10,15 @@ use std::{
 };
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use kinesis_consumer::{Batch, Checkpointer, LeaseKey, ProcessorError, Record, RecordProcessor};
+use kinesis_consumer::{
+    Batch, Checkpointer, LeaseKey, ProcessorError, Record, RecordProcessor, UnfitAggregate,
+};
+use kinesis_edge::AttributeValue;
 
 use crate::{
     Error, Settings,
     aws::Clients,
-    item::{Rejected, Shape},
+    item::{KINESIS_ARRIVED, Rejected, Shape, kinesis_arrived},
     metrics::Metrics,
     rejects::Rejects,
     settings::OnReject,
@@ -69,9 +72,10 @@ impl RecordProcessor for ShardProcessor {
         batch: &Batch,
         checkpointer: &Checkpointer,
     ) -> Result<(), ProcessorError> {
+        let shard = self.lease.shard.as_str();
         match self.sink.on_reject {
             OnReject::Skip => {
-                let rejected = self.sink.store(&batch.records).await?;
+                let rejected = self.sink.store(shard, &batch.records).await?;
                 self.sink
                     .keep(checkpointer, &batch.records, rejected)
                     .await?;
@@ -81,28 +85,47 @@ impl RecordProcessor for ShardProcessor {
                 let unfit = batch
                     .records
                     .iter()
-                    .position(|record| self.sink.shape.item(record).is_err());
+                    .position(|record| self.sink.shape.item(shard, record).is_err());
                 let end = unfit.map_or(batch.records.len(), |index| index + 1);
-                let rejected = self.sink.store(&batch.records[..end]).await?;
+                let rejected = self.sink.store(shard, &batch.records[..end]).await?;
                 if let Some((index, reason)) = rejected.into_iter().min_by_key(|(index, _)| *index)
                 {
                     if let Some(last) = index.checked_sub(1) {
                         checkpointer
-                            .checkpoint_at(&batch.records[last].position())
+                            .acknowledge_at(&batch.records[last].position())
                             .await?;
                     }
-                    let position = batch.records[index].position().to_string();
-                    return Err(Error::Halted {
-                        shard: self.lease.shard.to_string(),
-                        position,
-                        reason,
-                    }
-                    .into());
+                    return Err(self.halted(&batch.records[index], reason));
                 }
             }
         }
-        checkpointer.checkpoint_batch(batch).await?;
+        checkpointer.acknowledge_batch(batch).await?;
         Ok(())
+    }
+
+    async fn reject_aggregate(
+        &mut self,
+        aggregate: &Record,
+        reason: &UnfitAggregate,
+        _: &Checkpointer,
+    ) -> Result<(), ProcessorError> {
+        let reason = Rejected::Aggregate(reason.clone());
+        if self.sink.on_reject == OnReject::Halt {
+            return Err(self.halted(aggregate, reason));
+        }
+        let shard = self.lease.shard.as_str();
+        Ok(self.sink.rejects.keep(shard, aggregate, &reason).await?)
+    }
+}
+
+impl ShardProcessor {
+    fn halted(&self, record: &Record, reason: Rejected) -> ProcessorError {
+        let halted = Error::Halted {
+            shard: self.lease.shard.to_string(),
+            position: record.position().to_string(),
+            reason,
+        };
+        halted.into()
     }
 }
 
@@ -126,28 +149,60 @@ impl Sink {
     }
 
     /// Returns when all records are stored, but for those that cannot be: their indices and why.
-    async fn store(&self, records: &[Record]) -> Result<Vec<(usize, Rejected)>, Error> {
+    async fn store(
+        &self,
+        shard: &str,
+        records: &[Record],
+    ) -> Result<Vec<(usize, Rejected)>, Error> {
         stream::iter(by_key(records))
-            .map(|versions| self.store_newest(versions))
+            .map(|versions| self.store_newest(shard, versions))
             .buffer_unordered(IN_FLIGHT)
             .try_concat()
             .await
     }
 
-    async fn store_newest(&self, versions: Versions) -> Result<Vec<(usize, Rejected)>, Error> {
-        let mut rejected = Vec::new();
-        let mut settled = false;
-        for (index, record) in versions.into_iter().rev() {
-            match self.shape.item(&record) {
+    /// Stores the newest version that can be, as late as the latest of it and those before it.
+    async fn store_newest(
+        &self,
+        shard: &str,
+        versions: Versions,
+    ) -> Result<Vec<(usize, Rejected)>, Error> {
+        let (mut rejected, mut fit) = (Vec::new(), Vec::new());
+        let mut latest = None;
+        let mut newest = None;
+        for (index, mut record) in versions {
+            match self.shape.item(shard, &record) {
                 Err(reason) => rejected.push((index, reason)),
-                Ok(_) if settled => self.metrics.superseded(),
-                Ok(item) => match self.writer.put(item).await? {
-                    Put::Rejected(reason) => rejected.push((index, reason)),
-                    put => {
-                        self.metrics.written(put == Put::Stored);
-                        settled = true;
+                Ok(item) => {
+                    latest = latest.max(record.arrival);
+                    record.arrival = latest;
+                    fit.push((index, record));
+                    newest = Some(item);
+                }
+            }
+        }
+        while let Some((index, record)) = fit.pop() {
+            // Made anew where DynamoDB refused the one after it: that is rare.
+            let item = newest
+                .take()
+                .map_or_else(|| self.shape.item(shard, &record), Ok);
+            let put = match item {
+                Ok(mut item) => {
+                    if let Some(arrived) = record.arrival {
+                        let arrived = AttributeValue::S(kinesis_arrived(arrived));
+                        item.insert(KINESIS_ARRIVED.to_owned(), arrived);
                     }
-                },
+                    self.writer.put(item).await?
+                }
+                Err(reason) => Put::Rejected(reason),
+            };
+            match put {
+                Put::Rejected(reason) => rejected.push((index, reason)),
+                put => {
+                    self.metrics.put(&put);
+                    self.metrics.superseded(fit.len());
+                    break;
+                }
             }
         }
         Ok(rejected)

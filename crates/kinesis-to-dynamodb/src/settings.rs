@@ -56,6 +56,11 @@ pub struct Settings {
     #[arg(long, env)]
     pub rejects_table: Option<String>,
 
+    /// What to do with a KPL aggregate of which a user record belongs to another shard, or that cannot be taken apart:
+    /// reject it whole, or deliver what is in it
+    #[arg(long, env, default_value = "reject")]
+    pub unfit_aggregates: UnfitAggregates,
+
     /// Where /metrics, /livez, /readyz and /state are served; [::] is IPv4, too
     #[arg(long, env, default_value = "[::]:9090")]
     pub admin: SocketAddr,
@@ -76,6 +81,15 @@ pub enum OnReject {
     Skip,
     /// The shard stops before the record, and tries it again for ever.
     Halt,
+}
+
+/// What becomes of a KPL aggregate that the KCL would drop or fail on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum UnfitAggregates {
+    /// It is a record that cannot be stored.
+    Reject,
+    /// Its user records are stored, whatever shard they belong to; one that cannot be taken apart is a record like others.
+    Deliver,
 }
 
 /// How log lines look.
@@ -174,6 +188,7 @@ impl Settings {
         config.initial_position = self.initial_position;
         config.failover_time = self.failover_time;
         config.give_up_after = self.give_up_after;
+        config.deliver_unfit_aggregates = self.unfit_aggregates == UnfitAggregates::Deliver;
         config
     }
 }

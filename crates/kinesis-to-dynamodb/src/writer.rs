@@ -1,13 +1,15 @@
 //! Puts items so that newer data always wins, and waits throttling out.
 //!
-//! Each put is on condition that the stored item is absent or older by its `kinesis_position`. So records delivered twice, or by a worker
-//! that does not know yet that it lost its lease, change nothing: the table ends the same. An item without the attribute was
-//! written by something else (the tutorial's Java consumer, a person), and counts as older.
+//! Each put is on condition that the stored item is absent or older, by shard, position and time of
+//! arrival (`order`). So records delivered twice, or by a worker that does not know yet that it
+//! lost its lease, change nothing: the table ends the same. An item without a position was written
+//! by something else (the tutorial's Java consumer, a person), and counts as older.
 
 use std::{sync::Arc, time::Duration};
 
 use backon::{ExponentialBuilder, Retryable as _};
 use kinesis_edge::{AttributeValue, Failure, Kind, Table, Write, Written};
+use tokio::{sync::Mutex, time::Instant};
 
 use crate::{
     Error, Settings,
@@ -15,17 +17,24 @@ use crate::{
     checks,
     error::Problem,
     fix,
-    item::{Item, KINESIS_POSITION, Rejected},
+    item::{Item, KINESIS_ARRIVED, Rejected},
+    lineage::Lineage,
     metrics::Metrics,
+    order::{Decision, Version},
 };
+
+/// How long a look at the table is believed. A table that is made anew takes longer than that.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
 /// What became of an item.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Put {
     /// It is in the table.
     Stored,
-    /// The table has this item or a newer one.
-    Stale,
+    /// The table has this item already.
+    Repeated,
+    /// The table has a newer one.
+    Older,
     /// DynamoDB does not take it.
     Rejected(Rejected),
 }
@@ -36,6 +45,9 @@ pub(crate) struct Writer {
     clients: Clients,
     table: Table,
     key: String,
+    lineage: Lineage,
+    /// When the table was last seen to be the one that was checked at the start.
+    looked_at: Mutex<Option<Instant>>,
     metrics: Arc<Metrics>,
 }
 
@@ -50,58 +62,106 @@ impl Writer {
             clients: clients.clone(),
             table: clients.items(&settings.table_name),
             key: key.to_owned(),
+            lineage: Lineage::new(clients.stream(&settings.stream_name), Arc::clone(&metrics)),
+            looked_at: Mutex::default(),
             metrics,
         }
     }
 
     /// Puts the item unless the table has a newer one.
-    pub(crate) async fn put(&self, item: Item) -> Result<Put, Error> {
-        let position = item
-            .get(KINESIS_POSITION)
-            .cloned()
-            .unwrap_or(AttributeValue::Null(true));
-        let newer = Write::new()
-            .on("attribute_not_exists(kinesis_position) OR kinesis_position < :position")
-            .value(":position", position);
-        match patiently(&self.metrics, || {
-            self.table.put(item.clone(), newer.clone())
-        })
-        .await
-        {
-            Ok(Written::Done(_)) => Ok(Put::Stored),
-            Ok(Written::Refused(_)) => Ok(Put::Stale),
-            Err(failure) if failure.kind == Kind::Invalid => self.refused(failure).await,
-            Err(failure) => {
-                let create = fix::create_table(self.table.name(), &self.key, &self.clients.region);
-                Err(failed(
-                    self.table.name(),
-                    failure,
-                    &self.clients.region,
-                    &create,
-                ))
+    pub(crate) async fn put(&self, mut item: Item) -> Result<Put, Error> {
+        let Some(new) = Version::of(&item) else {
+            unreachable!("each item has a position")
+        };
+        // Newer in any order: a stored one need not be looked at.
+        let position = AttributeValue::S(new.position.clone());
+        let mut write = match &new.arrived {
+            Some(arrived) => Write::new()
+                .on("attribute_not_exists(kinesis_position) \
+                     OR (kinesis_position < :position AND kinesis_arrived <= :arrived)")
+                .value(":position", position)
+                .value(":arrived", AttributeValue::S(arrived.clone())),
+            None => Write::new().on("attribute_not_exists(kinesis_position)"),
+        };
+        loop {
+            let put = patiently(&self.metrics, || {
+                self.table.put(item.clone(), write.clone())
+            });
+            let stored = match put.await {
+                Ok(Written::Done(_)) => return Ok(Put::Stored),
+                Ok(Written::Refused(stored)) => stored.as_ref().and_then(Version::of),
+                Err(failure) if failure.kind == Kind::Invalid => {
+                    return self.refused(failure).await;
+                }
+                Err(failure) => return Err(self.failed(failure)),
+            };
+            let Some(stored) = stored else {
+                // It went meanwhile.
+                write = Write::new().on("attribute_not_exists(kinesis_position)");
+                continue;
+            };
+            match new.over(&stored, self.are_related(&new, &stored).await?) {
+                Decision::Repeated => return Ok(Put::Repeated),
+                Decision::Older => return Ok(Put::Older),
+                Decision::Replace(arrived) => {
+                    if let Some(arrived) = arrived {
+                        item.insert(KINESIS_ARRIVED.to_owned(), AttributeValue::S(arrived));
+                    }
+                    let was = Write::new().value(":was", AttributeValue::S(stored.position));
+                    write = match stored.shard {
+                        Some(shard) => was
+                            .on("kinesis_position = :was AND kinesis_shard = :in")
+                            .value(":in", AttributeValue::S(shard)),
+                        None => was
+                            .on("kinesis_position = :was AND attribute_not_exists(kinesis_shard)"),
+                    };
+                }
             }
         }
     }
 
+    async fn are_related(&self, new: &Version, stored: &Version) -> Result<bool, Error> {
+        match (&new.shard, &stored.shard) {
+            (Some(new), Some(stored)) => {
+                let related = self.lineage.are_related(new, stored).await;
+                related.map_err(|failure| Error::Aws(Box::new(failure)))
+            }
+            _ => Ok(true),
+        }
+    }
+
+    fn failed(&self, failure: Failure) -> Error {
+        let region = &self.clients.region;
+        let create = fix::create_table(self.table.name(), &self.key, region);
+        failed(self.table.name(), failure, region, &create)
+    }
+
     /// The item's own fault, such as a field that is an index's key and of another type? Or is the table another one by now?
     async fn refused(&self, failure: Failure) -> Result<Put, Error> {
-        match checks::table(self.table.name(), &self.clients).await {
-            Ok(key) if key == self.key => {
-                let Failure { code, message, .. } = failure;
-                Ok(Put::Rejected(Rejected::Refused(format!(
-                    "{code}: {message}"
-                ))))
+        // Locked while it is asked for: many items may be refused at a time.
+        let mut looked_at = self.looked_at.lock().await;
+        if looked_at.is_none_or(|at| at.elapsed() > LOOK_AGAIN) {
+            let look = || checks::key(self.table.name(), &self.clients);
+            let keys = patiently(&self.metrics, look).await;
+            let key = checks::one_key(self.table.name(), keys, &self.clients.region);
+            let key = key.map_err(Error::Write)?;
+            if key != self.key {
+                return Err(Error::Write(Problem {
+                    what: format!(
+                        "table {} was made anew with the key {key} instead of {} ({failure})",
+                        self.table.name(),
+                        self.key
+                    ),
+                    fix: "Mend it with: kubectl rollout restart deployment/<the consumer's>"
+                        .to_owned(),
+                }));
             }
-            Ok(key) => Err(Error::Write(Problem {
-                what: format!(
-                    "table {} was made anew with the key {key} instead of {} ({failure})",
-                    self.table.name(),
-                    self.key
-                ),
-                fix: "Mend it with: kubectl rollout restart deployment/<the consumer's>".to_owned(),
-            })),
-            Err(problem) => Err(Error::Write(problem)),
+            *looked_at = Some(Instant::now());
         }
+        drop(looked_at);
+        let Failure { code, message, .. } = failure;
+        let reason = format!("{code}: {message}");
+        Ok(Put::Rejected(Rejected::Refused(reason)))
     }
 }
 

@@ -1,8 +1,9 @@
 //! Fetches the work of one application: its shards, its leases, and whether a record is there after
 //! each checkpoint.
 //!
-//! Kind to the application: at most one GetRecords for each shard and refresh, with a limit of 1. A
-//! shard with an unread record is asked again only when its checkpoint has moved.
+//! Kind to the application: at most one GetRecords for each shard and refresh, with a limit of 1, and
+//! one more for a checkpoint whose lease nobody holds. A shard with an unread record is asked again
+//! only when its checkpoint has moved.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -19,7 +20,12 @@ use kinesis_consumer::{
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::{Fetch, FetchRequest, heartbeats::Heartbeats, latest::Latest, probing::Probing};
+use super::{
+    Fetch, FetchRequest,
+    heartbeats::Heartbeats,
+    latest::Latest,
+    probing::{Probing, Readable},
+};
 use crate::{
     error::{SourceError, SourceErrorKind},
     source::{
@@ -163,9 +169,16 @@ impl ApplicationFetcher {
                 return None;
             };
             let lease = listed.leases.get(&shard.id);
-            Some((shard.id.as_str(), lease, start.as_ref(), shard.closed))
+            Some(Readable {
+                id: shard.id.as_str(),
+                lease,
+                held: lease.is_some_and(|lease| self.heartbeats.is_live(lease)),
+                start: start.as_ref(),
+                closed: shard.closed,
+            })
         });
-        self.probing.follow(readable);
+        let readable: Vec<_> = readable.collect();
+        self.probing.follow(readable.into_iter());
     }
 
     fn snapshot(&self, lag: bool) -> ApplicationSnapshot {

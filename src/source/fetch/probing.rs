@@ -47,6 +47,18 @@ pub(super) struct Probing {
     counts: Probes,
 }
 
+/// A shard that a worker could read now.
+#[derive(Debug)]
+pub(super) struct Readable<'a> {
+    pub(super) id: &'a str,
+    pub(super) lease: Option<&'a Lease>,
+    /// Does a worker that lives hold the lease?
+    pub(super) held: bool,
+    /// Where it will be started, if it has no lease.
+    pub(super) start: Option<&'a Checkpoint>,
+    pub(super) closed: bool,
+}
+
 #[derive(Debug)]
 struct ProbedShard {
     probe: Probe,
@@ -65,15 +77,18 @@ struct ProbedShard {
 type Outcome = Result<Peek, ReadError>;
 
 impl Probing {
-    /// Goes on with these shards: id, lease, where a shard without a lease will be started, is it
-    /// closed?
-    pub(super) fn follow<'a>(
-        &mut self,
-        readable: impl Iterator<Item = (&'a str, Option<&'a Lease>, Option<&'a Checkpoint>, bool)>,
-    ) {
+    /// Goes on with these shards.
+    pub(super) fn follow<'a>(&mut self, readable: impl Iterator<Item = Readable<'a>>) {
         let mut before = std::mem::take(&mut self.shards);
-        for (id, lease, start, closed) in readable {
-            let shard = match before.remove(id) {
+        for shard in readable {
+            let Readable {
+                id,
+                lease,
+                held,
+                start,
+                closed,
+            } = shard;
+            let mut shard = match before.remove(id) {
                 Some(mut shard) => {
                     shard.probe.follow(lease, start, closed);
                     shard
@@ -87,6 +102,7 @@ impl Probing {
                     failure: None,
                 },
             };
+            shard.probe.hold(held);
             self.shards.insert(id.to_owned(), shard);
         }
     }
@@ -245,7 +261,7 @@ fn count(counts: &mut Probes, outcome: &Outcome) {
     *count += 1;
 }
 
-/// One page: from the iterator at hand, or from the checkpoint.
+/// One page: from the iterator at hand, or from the checkpoint, after its own record.
 async fn ask(reads: &dyn Reads, shard: &str, mut probe: Probe, mut next: Next) -> (Probe, Outcome) {
     loop {
         let iterator = match next {
@@ -254,9 +270,15 @@ async fn ask(reads: &dyn Reads, shard: &str, mut probe: Probe, mut next: Next) -
         };
         let error = match iterator {
             Ok(iterator) => {
-                let answer = reads.peek(&iterator).await;
-                if let Err(error) = &answer {
-                    probe.failed(error);
+                let mut answer = reads.peek(&iterator).await;
+                match &mut answer {
+                    Ok(peek) => {
+                        if let Some(after) = probe.pass(peek) {
+                            next = after;
+                            continue;
+                        }
+                    }
+                    Err(error) => probe.failed(error),
                 }
                 return (probe, answer);
             }

@@ -160,12 +160,12 @@ impl Reads for Fake {
         let mut world = self.world();
         world.iterators += 1;
         let place = match from {
-            StartFrom::AfterSequenceNumber(number) => {
+            StartFrom::AfterSequenceNumber(number) | StartFrom::AtSequenceNumber(number) => {
                 let place = number.as_str().parse::<u64>().unwrap();
                 if place < world.horizon {
                     return Err(ReadError::InvalidPosition);
                 }
-                place + 1
+                place + u64::from(matches!(from, StartFrom::AfterSequenceNumber(_)))
             }
             StartFrom::AtTimestamp(since) => {
                 since.duration_since(time(0)).as_millis().max(0) as u64
@@ -188,9 +188,11 @@ impl Reads for Fake {
         let end = records.last().map_or(0, |last| last + 1).max(place);
         let to = world.page.map_or(end, |page| end.min(place + page));
         let found = records.iter().find(|record| (place..to).contains(record));
+        let to = found.map_or(to, |record| record + 1);
         let closed = world.shards.iter().any(|it| it.id == shard && it.closed);
         let ended = closed && found.is_none() && to == end;
         Ok(Peek {
+            last_sub: 0,
             record: found.map(|place| (number(*place), Some(time(*place)))),
             next_iterator: (!ended).then(|| format!("{shard}@{to}")),
             millis_behind_latest: (end - to) as i64 * 10_000,

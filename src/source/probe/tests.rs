@@ -36,6 +36,7 @@ fn probe(checkpoint: Checkpoint) -> Probe {
 fn record(sequence: u64, arrival: i64) -> Peek {
     Peek {
         record: Some((number(sequence), Some(time(arrival)))),
+        last_sub: 0,
         next_iterator: Some("next".to_owned()),
         millis_behind_latest: 0,
     }
@@ -44,6 +45,7 @@ fn record(sequence: u64, arrival: i64) -> Peek {
 fn empty(behind: i64) -> Peek {
     Peek {
         record: None,
+        last_sub: 0,
         next_iterator: Some("next".to_owned()),
         millis_behind_latest: behind,
     }
@@ -52,6 +54,7 @@ fn empty(behind: i64) -> Peek {
 fn end() -> Peek {
     Peek {
         record: None,
+        last_sub: 0,
         next_iterator: None,
         millis_behind_latest: 0,
     }
@@ -89,6 +92,65 @@ impl Probe {
 #[case::within_an_aggregate(at(5, 3), after(5))]
 fn where_a_look_starts(#[case] checkpoint: Checkpoint, #[case] want: Option<Next>) {
     assert_eq!(probe(checkpoint).ask(time(NOW)), want);
+}
+
+/// A page with an aggregate of six user records.
+fn aggregate(sequence: u64) -> Peek {
+    Peek {
+        last_sub: 5,
+        ..record(sequence, 700)
+    }
+}
+
+#[rstest]
+#[case::within(at(5, 1), unread(700))]
+#[case::all_of_it(at(5, 5), None)]
+fn the_remainder_of_an_aggregate_is_unread_where_nobody_holds_the_lease(
+    #[case] checkpoint: Checkpoint,
+    #[case] want: Option<Verdict>,
+) {
+    let mut probe = probe(checkpoint);
+    probe.hold(false);
+    let its_own = Some(Next::From(StartFrom::AtSequenceNumber(number(5))));
+    assert_eq!(probe.ask(time(NOW)), its_own);
+    let mut page = aggregate(5);
+    match probe.pass(&mut page) {
+        Some(after) => {
+            assert_eq!(Some(after), next_page());
+            assert_eq!(page.record, None);
+        }
+        None => probe.answered(page, time(NOW)),
+    }
+    assert_eq!(probe.verdict(), want.as_ref());
+    // Once: the next look starts behind it.
+    if want.is_none() {
+        assert_eq!(probe.ask(time(NOW)), after(5));
+    }
+}
+
+#[test]
+fn a_lease_that_nobody_holds_any_more_is_looked_at_again_once() {
+    let mut probe = probe(at(5, 1));
+    probe.refresh(after(5), empty(0));
+    assert_eq!(probe.verdict(), Some(&Verdict::CaughtUp));
+    probe.hold(false);
+    probe.refresh(
+        Some(Next::From(StartFrom::AtSequenceNumber(number(5)))),
+        aggregate(5),
+    );
+    assert_eq!(probe.verdict(), unread(700).as_ref());
+    assert_eq!(probe.ask(time(NOW)), None);
+}
+
+/// The record after the checkpoint's, if that is gone.
+#[test]
+fn a_checkpointed_record_that_is_gone_has_no_remainder() {
+    let mut probe = probe(at(5, 1));
+    probe.hold(false);
+    let mut page = record(7, 800);
+    assert_eq!(probe.pass(&mut page), None);
+    probe.answered(page, time(NOW));
+    assert_eq!(probe.verdict(), unread(800).as_ref());
 }
 
 #[test]
@@ -393,6 +455,7 @@ impl Shard {
         let goes_on = found.map_or(to, |found| found + 1);
         let is_end = self.closed && found.is_none() && goes_on > self.tip;
         Peek {
+            last_sub: 0,
             record: found.map(|place| (number(*place), Some(time(*place as i64)))),
             next_iterator: (!is_end).then(|| goes_on.to_string()),
             millis_behind_latest: (self.tip + 1 - goes_on) as i64 * 10_000,

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use aws_sdk_dynamodb::operation::scan::ScanOutput;
+use aws_sdk_dynamodb::{operation::scan::ScanOutput, types::AttributeValue};
 use aws_sdk_kinesis::primitives::Blob;
 use kinesis_consumer::{
     Batch, Checkpointer, Config, InitialPosition, ProcessorError, RecordProcessor, Worker,
@@ -87,8 +87,12 @@ impl Application {
     }
 
     pub async fn put(&self, key: &str) {
+        self.put_data(key, "secret data").await;
+    }
+
+    pub async fn put_data(&self, key: &str, data: impl Into<Vec<u8>>) {
         let put = self.stack.aws.put_record().stream_name("orders");
-        let put = put.partition_key(key).data(Blob::new("secret data"));
+        let put = put.partition_key(key).data(Blob::new(data.into()));
         put.send().await.unwrap();
     }
 
@@ -148,6 +152,23 @@ impl Application {
         loop {
             let scan = self.table.scan().table_name("billing").send().await;
             if scan.is_ok_and(|scan| scan.count() >= count) {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Waits until a lease's checkpoint has that sub-sequence number.
+    pub async fn checkpointed(&self, sub_sequence_number: &str) {
+        let sub_sequence_number = AttributeValue::N(sub_sequence_number.to_owned());
+        loop {
+            let scan = self.table.scan().table_name("billing").send().await;
+            let is_there = |scan: ScanOutput| {
+                let name = "checkpointSubSequenceNumber";
+                let mut items = scan.items().iter();
+                items.any(|it| it.get(name) == Some(&sub_sequence_number))
+            };
+            if scan.is_ok_and(is_there) {
                 return;
             }
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;

@@ -2,14 +2,14 @@
 //! (`retrieval/AggregatorUtil.java`, `messages.proto`).
 //!
 //! Magic number, protobuf, MD5 of the protobuf. Whatever is not exactly that is delivered as it
-//! came.
+//! came, as KCL does. Where KCL drops an aggregate, or fails on it, it is set aside whole.
 
 use bytes::Bytes;
 use md5::{Digest, Md5};
 use prost::Message;
 
 use crate::model::{
-    record::Record,
+    record::{Record, UnfitAggregate},
     shard::{HashRange, hash_key},
 };
 
@@ -19,13 +19,14 @@ mod tests;
 const MAGIC: [u8; 4] = [0xf3, 0x89, 0x9a, 0xc2];
 const DIGEST_LEN: usize = 16;
 
-/// `messages.proto`. What is `required` there is optional here, so that its absence shows.
+/// `messages.proto`. What is `required` there is optional here, so that its absence shows. Keys are
+/// bytes, as Java reads texts that are not UTF-8, too.
 #[derive(Clone, PartialEq, Message)]
 struct AggregatedRecord {
-    #[prost(string, repeated, tag = "1")]
-    partition_keys: Vec<String>,
-    #[prost(string, repeated, tag = "2")]
-    explicit_hash_keys: Vec<String>,
+    #[prost(bytes = "bytes", repeated, tag = "1")]
+    partition_keys: Vec<Bytes>,
+    #[prost(bytes = "bytes", repeated, tag = "2")]
+    explicit_hash_keys: Vec<Bytes>,
     #[prost(message, repeated, tag = "3")]
     records: Vec<UserRecord>,
 }
@@ -41,37 +42,65 @@ struct UserRecord {
     data: Option<Bytes>,
 }
 
+/// An aggregate that is not delivered record by record.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Unfit {
+    /// The record that carries it, with the sub-sequence number of the last user record in it: a
+    /// checkpoint there covers all of it.
+    pub(crate) record: Record,
+    /// How many user records it has; 1 where that is not known.
+    pub(crate) users: usize,
+    pub(crate) reason: UnfitAggregate,
+}
+
 /// Appends the records that `record` carries to `out`: the user records of a KPL aggregate, or the
-/// record itself.
+/// record itself. An aggregate that is unfit comes back, and `out` stays as it is.
 ///
 /// With `range`, the hash keys of the shard that it was read from: an aggregate of which any user
-/// record belongs elsewhere is dropped, as the KPL sends it again after a reshard. Data are slices
-/// of the aggregate's data, not copies: they keep it in memory.
-pub(crate) fn deaggregate(record: Record, range: Option<HashRange>, out: &mut Vec<Record>) {
+/// record belongs elsewhere is unfit, as the KPL sends it again after a reshard. Data are slices of
+/// the aggregate's data, not copies: they keep it in memory.
+pub(crate) fn deaggregate(
+    record: Record,
+    range: Option<HashRange>,
+    out: &mut Vec<Record>,
+) -> Option<Unfit> {
     let Some(aggregate) = decode(&record.data) else {
         out.push(record);
-        return;
+        return None;
     };
     let before = out.len();
-    match expand(&record, aggregate, range, out) {
-        Ok(Whose::Ours) => {}
-        Ok(Whose::Elsewhere) => out.truncate(before),
-        Err(Malformed) => {
-            out.truncate(before);
-            out.push(record);
-        }
-    }
+    let users = aggregate.records.len();
+    let reason = expand(&record, aggregate, range, out).err()?;
+    out.truncate(before);
+    let mut record = record;
+    let users = if let UnfitAggregate::Misplaced { .. } = reason {
+        record.sub_sequence_number = users as u64 - 1;
+        users
+    } else {
+        1
+    };
+    Some(Unfit {
+        record,
+        users,
+        reason,
+    })
 }
 
-enum Whose {
-    Ours,
-    Elsewhere,
+/// The sub-sequence number of the last user record that a record of the stream carries: a
+/// checkpoint of its sequence number before that leaves a remainder. 0 for a plain record.
+pub fn last_sub_sequence_number(data: &Bytes) -> u64 {
+    decode(data).map_or(0, |aggregate| {
+        aggregate.records.len().saturating_sub(1) as u64
+    })
 }
 
-struct Malformed;
+/// Whether the record may be an aggregate.
+pub(crate) fn has_magic(record: &Record) -> bool {
+    record.data.starts_with(&MAGIC)
+}
 
 fn decode(data: &Bytes) -> Option<AggregatedRecord> {
-    if !data.starts_with(&MAGIC) || data.len() < MAGIC.len() + DIGEST_LEN {
+    if !data.starts_with(&MAGIC) || data.len() <= MAGIC.len() + DIGEST_LEN {
         return None;
     }
     let (message, digest) = (
@@ -81,7 +110,9 @@ fn decode(data: &Bytes) -> Option<AggregatedRecord> {
     if Md5::digest(&message)[..] != *digest {
         return None;
     }
-    AggregatedRecord::decode(message).ok()
+    let aggregate = AggregatedRecord::decode(message).ok()?;
+    let is_whole = |record: &UserRecord| record.partition_key.is_some() && record.data.is_some();
+    aggregate.records.iter().all(is_whole).then_some(aggregate)
 }
 
 fn expand(
@@ -89,36 +120,45 @@ fn expand(
     aggregate: AggregatedRecord,
     range: Option<HashRange>,
     out: &mut Vec<Record>,
-) -> Result<Whose, Malformed> {
+) -> Result<(), UnfitAggregate> {
     let AggregatedRecord {
         partition_keys,
         explicit_hash_keys,
         records,
     } = aggregate;
-    let explicit = explicit_hash_keys
-        .iter()
-        .map(|key| key.parse().map_err(|_| Malformed));
-    let explicit: Vec<u128> = explicit.collect::<Result<_, _>>()?;
+    if records.is_empty() {
+        return Err(UnfitAggregate::Malformed("it has no user records"));
+    }
+    let text = |key: &Bytes| String::from_utf8_lossy(key).into_owned();
+    let partition_keys: Vec<String> = partition_keys.iter().map(text).collect();
     // Many records share few keys.
     let mut implied: Vec<Option<u128>> = vec![None; partition_keys.len()];
-    let mut whose = Whose::Ours;
-    out.reserve(records.len());
+    let count = records.len();
+    out.reserve(count);
     for (sub_sequence_number, record) in (0..).zip(records) {
-        let at = index(record.partition_key.ok_or(Malformed)?);
-        let partition_key = partition_keys.get(at).ok_or(Malformed)?;
-        let explicit_at = record.explicit_hash_key.map(index);
-        let explicit_hash_key = explicit_at
-            .map(|at| explicit_hash_keys.get(at).ok_or(Malformed))
-            .transpose()?;
+        let at = index(record.partition_key.unwrap_or(u64::MAX));
+        let partition_key = partition_keys.get(at).ok_or(UnfitAggregate::Malformed(
+            "a partition key is not in its table",
+        ))?;
+        let explicit = match record.explicit_hash_key {
+            Some(at) => Some(explicit_hash_keys.get(index(at)).map(text).ok_or(
+                UnfitAggregate::Malformed("an explicit hash key is not in its table"),
+            )?),
+            None => None,
+        };
         if let Some(range) = range {
-            let hash_key = match explicit_at {
-                Some(at) => explicit[at],
-                None => *implied[at].get_or_insert_with(|| hash_key(partition_key)),
+            let is_ours = match &explicit {
+                Some(key) => explicit_hash_key(key)?.is_some_and(|key| range.contains(key)),
+                None => {
+                    let implied = &mut implied[at];
+                    range.contains(*implied.get_or_insert_with(|| hash_key(partition_key)))
+                }
             };
-            if !range.contains(hash_key) {
-                // The rest is still looked at: a malformed aggregate is delivered as it came,
-                // wherever it belongs.
-                whose = Whose::Elsewhere;
+            if !is_ours {
+                return Err(UnfitAggregate::Misplaced {
+                    first: sub_sequence_number,
+                    records: count,
+                });
             }
         }
         out.push(Record {
@@ -126,12 +166,22 @@ fn expand(
             sub_sequence_number,
             aggregated: true,
             partition_key: partition_key.clone(),
-            explicit_hash_key: explicit_hash_key.cloned(),
-            data: record.data.ok_or(Malformed)?,
+            explicit_hash_key: explicit,
+            data: record.data.unwrap_or_default(),
             arrival: carrier.arrival,
         });
     }
-    Ok(whose)
+    Ok(())
+}
+
+/// The number; `None`: it is beyond every shard.
+fn explicit_hash_key(key: &str) -> Result<Option<u128>, UnfitAggregate> {
+    let digits = key.strip_prefix(['-', '+']).unwrap_or(key);
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        let what = "an explicit hash key is no number";
+        return Err(UnfitAggregate::Malformed(what));
+    }
+    Ok(key.parse().ok())
 }
 
 /// An index beyond what fits is beyond every table.

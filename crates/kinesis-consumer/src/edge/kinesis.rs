@@ -55,7 +55,10 @@ pub enum KinesisError {
     /// Denied, no credentials, KMS key disabled, a hard limit: waiting does not help.
     #[error("{0}")]
     Permanent(#[source] CallError),
-    /// 5xx, time-out, broken connection: ask again.
+    /// No answer in time: ask again, for less.
+    #[error("{0}")]
+    Timeout(#[source] CallError),
+    /// 5xx, broken connection: ask again.
     #[error("{0}")]
     Unavailable(#[source] CallError),
 }
@@ -68,6 +71,7 @@ impl KinesisError {
         | Self::InvalidSequenceNumber(error)
         | Self::NotFound(error)
         | Self::Permanent(error)
+        | Self::Timeout(error)
         | Self::Unavailable(error)) = self;
         error.code()
     }

@@ -44,17 +44,20 @@ pub enum CheckpointError {
     Table(#[source] TableError),
 }
 
-/// Says how far a shard is processed. Clones speak for the same shard; once its lease is lost or
-/// given up, all of them refuse.
+/// Says how far a shard is processed. Clones speak for the same processor; once its lease is lost
+/// or given up, or the processor is made anew, all of them refuse.
 ///
 /// An acknowledgement says that everything up to a position is processed; a checkpoint is an
 /// acknowledgement that the lease table has. `checkpoint…` returns when the table has it.
-/// `acknowledge…` leaves it to the worker when to write: at once, as the worker has no slower
-/// cadence yet. Code that need not wait for the table acknowledges.
+/// `acknowledge…` leaves it to the worker when to write: with the next renewal of the lease, within
+/// [`Config::checkpoint_interval`](crate::Config::checkpoint_interval) and
+/// [`Config::checkpoint_records`](crate::Config::checkpoint_records), and always before the lease
+/// goes. Code that need not wait for the table acknowledges.
 #[derive(Clone, Debug)]
 pub struct Checkpointer {
     lease: Arc<dyn LeaseHandle>,
     progress: Arc<Mutex<Progress>>,
+    over: CancellationToken,
 }
 
 /// How far a shard is.
@@ -66,9 +69,6 @@ struct Progress {
     rejected: BTreeSet<Position>,
 }
 
-/// Given where the lease stands: may the checkpoint be written?
-pub(crate) type Judge<'a> = dyn Fn(&Checkpoint) -> Result<(), CheckpointError> + Send + Sync + 'a;
-
 /// The lease, as its holder lends it to a checkpointer.
 #[async_trait]
 pub(crate) trait LeaseHandle: fmt::Debug + Send + Sync {
@@ -79,14 +79,17 @@ pub(crate) trait LeaseHandle: fmt::Debug + Send + Sync {
 
     fn report(&self, event: Event);
 
-    /// Writes `to` where it is beyond the stored checkpoint, which `allowed` judges first.
-    async fn checkpoint(&self, to: &Checkpoint, allowed: &Judge<'_>)
-    -> Result<(), CheckpointError>;
+    /// Writes `to` where it is beyond the stored checkpoint: soon.
+    fn acknowledge(&self, to: &Checkpoint);
+
+    /// The same now.
+    async fn checkpoint(&self, to: &Checkpoint) -> Result<(), CheckpointError>;
 }
 
 impl Checkpointer {
     pub(crate) fn new(lease: Arc<dyn LeaseHandle>, start: Checkpoint) -> Self {
         Self {
+            over: lease.over().child_token(),
             lease,
             progress: Arc::new(Mutex::new(Progress {
                 delivered: start.clone(),
@@ -101,11 +104,11 @@ impl Checkpointer {
         self.lease.key()
     }
 
-    /// Cancelled when the lease is lost, handed over or given up: work on the shard is in vain from
-    /// then on, as its records come again elsewhere. Cancelling it yourself does nothing to the
-    /// lease.
+    /// Cancelled when the lease is lost, handed over or given up, or the processor is made anew:
+    /// work on the shard is in vain from then on, as its records come again. Cancelling it yourself
+    /// does nothing to the lease.
     pub fn cancellation(&self) -> CancellationToken {
-        self.lease.over().child_token()
+        self.over.child_token()
     }
 
     /// How far the shard is acknowledged, whether the lease table has it yet or not. At first,
@@ -120,8 +123,8 @@ impl Checkpointer {
     /// # Errors
     /// The lease is lost, or the table did not take it.
     pub async fn checkpoint(&self) -> Result<(), CheckpointError> {
-        let delivered = self.progress().delivered.clone();
-        self.advance(&delivered, &|_| Ok(())).await
+        let to = self.accept(None)?;
+        self.lease.checkpoint(&to).await
     }
 
     /// Everything up to and including `position` is processed, and the lease table shall have it
@@ -130,19 +133,8 @@ impl Checkpointer {
     /// # Errors
     /// As [`Self::checkpoint`]; and it refuses to go back, and beyond what was delivered.
     pub async fn checkpoint_at(&self, position: &Position) -> Result<(), CheckpointError> {
-        let asked = Checkpoint::At(position.clone());
-        let delivered = self.progress().delivered.clone();
-        let within = |stored: &Checkpoint| {
-            if *stored <= asked && asked <= delivered {
-                return Ok(());
-            }
-            Err(CheckpointError::OutOfRange {
-                asked: asked.clone(),
-                checkpoint: stored.clone(),
-                delivered: delivered.clone(),
-            })
-        };
-        self.advance(&asked, &within).await
+        let to = self.accept(Some(position))?;
+        self.lease.checkpoint(&to).await
     }
 
     /// The whole batch, and all before it, is processed, and the lease table shall have it now.
@@ -159,27 +151,32 @@ impl Checkpointer {
     /// Everything delivered so far is processed. The worker writes it when its cadence says so.
     ///
     /// # Errors
-    /// As [`Self::checkpoint`].
+    /// The lease is lost.
     pub async fn acknowledge(&self) -> Result<(), CheckpointError> {
-        self.checkpoint().await
+        self.lease.acknowledge(&self.accept(None)?);
+        Ok(())
     }
 
     /// Everything up to and including `position` is processed. The worker writes it when its
     /// cadence says so.
     ///
     /// # Errors
-    /// As [`Self::checkpoint_at`].
+    /// The lease is lost; and it refuses to go back, and beyond what was delivered.
     pub async fn acknowledge_at(&self, position: &Position) -> Result<(), CheckpointError> {
-        self.checkpoint_at(position).await
+        self.lease.acknowledge(&self.accept(Some(position))?);
+        Ok(())
     }
 
     /// The whole batch, and all before it, is processed. The worker writes it when its cadence says
     /// so.
     ///
     /// # Errors
-    /// As [`Self::checkpoint_at`].
+    /// As [`Self::acknowledge_at`].
     pub async fn acknowledge_batch(&self, batch: &Batch) -> Result<(), CheckpointError> {
-        self.checkpoint_batch(batch).await
+        match batch.records.last() {
+            Some(last) => self.acknowledge_at(&last.position()).await,
+            None => Ok(()),
+        }
     }
 
     /// Leaves a record out for good, and says why, for people: it is reported as
@@ -197,16 +194,26 @@ impl Checkpointer {
         }
     }
 
-    async fn advance(&self, to: &Checkpoint, allowed: &Judge<'_>) -> Result<(), CheckpointError> {
-        let acknowledge = |stored: &Checkpoint| {
-            allowed(stored)?;
-            let mut progress = self.progress();
-            if progress.acknowledged < *to {
-                progress.acknowledged.clone_from(to);
-            }
-            Ok(())
+    /// Takes note of an acknowledgement: of a position, or of all that was delivered. Returns what
+    /// is acknowledged now.
+    fn accept(&self, asked: Option<&Position>) -> Result<Checkpoint, CheckpointError> {
+        if self.over.is_cancelled() {
+            return Err(CheckpointError::LeaseLost);
+        }
+        let mut progress = self.progress();
+        let asked = match asked {
+            Some(position) => Checkpoint::At(position.clone()),
+            None => progress.delivered.clone(),
         };
-        self.lease.checkpoint(to, &acknowledge).await
+        if asked < progress.acknowledged || progress.delivered < asked {
+            return Err(CheckpointError::OutOfRange {
+                asked,
+                checkpoint: progress.acknowledged.clone(),
+                delivered: progress.delivered.clone(),
+            });
+        }
+        progress.acknowledged.clone_from(&asked);
+        Ok(asked)
     }
 
     // === what the shard consumer says ===
@@ -217,15 +224,46 @@ impl Checkpointer {
     }
 
     pub(crate) fn deliver_to(&self, delivered: Checkpoint) {
-        self.progress().delivered = delivered;
+        let mut progress = self.progress();
+        progress.delivered = delivered.max(progress.acknowledged.clone());
     }
 
-    /// Ends the batch; returns how many of its records were rejected.
-    pub(crate) fn take_rejected(&self, batch: &Batch) -> usize {
-        let rejected = std::mem::take(&mut self.progress().rejected);
-        let first = batch.records.first().map(Record::position);
-        // What was acknowledged before the batch failed has not come again.
-        first.map_or(0, |first| rejected.range(first..).count())
+    /// What is up to `position` needs no acknowledgement of the processor: it is settled where
+    /// everything delivered before is.
+    pub(crate) fn pass(&self, position: Position) {
+        let to = Checkpoint::At(position);
+        let mut progress = self.progress();
+        let is_next = progress.acknowledged == progress.delivered;
+        progress.delivered = to.clone();
+        if is_next {
+            progress.acknowledged = to.clone();
+            drop(progress);
+            self.lease.acknowledge(&to);
+        }
+    }
+
+    /// Is everything that was delivered acknowledged?
+    pub(crate) fn is_settled(&self) -> bool {
+        let progress = self.progress();
+        progress.acknowledged == progress.delivered
+    }
+
+    /// These records of the batch are settled; returns how many of them were rejected.
+    pub(crate) fn take_rejected(&self, records: &[Record]) -> usize {
+        let (Some(first), Some(last)) = (records.first(), records.last()) else {
+            return 0;
+        };
+        let (first, last) = (first.position(), last.position());
+        let mut progress = self.progress();
+        let settled = progress.rejected.range(first..=last.clone()).count();
+        progress.rejected.retain(|position| *position > last);
+        settled
+    }
+
+    /// The processor is made anew: the old one's checkpointers refuse. Returns the new one's.
+    pub(crate) fn renew(&self) -> Self {
+        self.over.cancel();
+        Self::new(Arc::clone(&self.lease), self.acknowledged())
     }
 
     fn progress(&self) -> MutexGuard<'_, Progress> {

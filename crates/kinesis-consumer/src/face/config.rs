@@ -70,8 +70,19 @@ pub struct Config {
     /// Memory of one shard's fetched records, in bytes, about. Default 4 MiB: 10,000 small records.
     /// While they are processed one more page is fetched, however large.
     pub prefetch_bytes: usize,
+    /// Deliver the user records of a KPL aggregate although some of them belong to another shard,
+    /// and as it came an aggregate that cannot be taken apart. Default: they are set aside, by
+    /// [`RecordProcessor::reject_aggregate`](crate::RecordProcessor::reject_aggregate).
+    pub deliver_unfit_aggregates: bool,
     /// The time between a child's questions whether its parents are finished. Default 1 s.
     pub parent_poll_interval: Duration,
+    /// The longest time that an acknowledgement waits to be written. Default 5 s. Renewals carry
+    /// what is acknowledged, and come each 35 % of `failover_time`: with the defaults, a busy shard
+    /// is written as often as an idle one.
+    pub checkpoint_interval: Duration,
+    /// An acknowledgement is written at once when so many records were processed since the last
+    /// checkpoint. Default 10,000.
+    pub checkpoint_records: u64,
     /// The first wait after a processor failure; doubles up to a minute. Default 500 ms.
     pub processor_backoff: Duration,
     /// At shutdown, how long a batch in work may take before it is abandoned without a checkpoint.
@@ -111,7 +122,10 @@ impl Config {
             min_read_interval: Duration::from_millis(200),
             read_bytes_per_second: 2 << 20,
             prefetch_bytes: 4 << 20,
+            deliver_unfit_aggregates: false,
             parent_poll_interval: Duration::from_secs(1),
+            checkpoint_interval: Duration::from_secs(5),
+            checkpoint_records: 10_000,
             processor_backoff: Duration::from_millis(500),
             shutdown_deadline: Duration::from_secs(20),
             give_up_after: Duration::from_secs(300),

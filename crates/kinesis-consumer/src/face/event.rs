@@ -6,6 +6,7 @@ use tracing::{debug, error, info, trace, warn};
 
 use crate::model::{
     keys::{LeaseKey, ShardId},
+    record::UnfitAggregate,
     sequence::{Checkpoint, Position},
 };
 
@@ -71,7 +72,42 @@ pub enum Event {
         /// The shards of the same stream that go on.
         children: Vec<ShardId>,
     },
-    /// The processor took a batch.
+    /// User records were read. Each of them is settled by one other event: as covered here, or by
+    /// [`Processed`](Self::Processed), [`AggregateRejected`](Self::AggregateRejected) or
+    /// [`GivenBack`](Self::GivenBack). An aggregate whose user records are not known counts as one.
+    #[cfg_attr(not(feature = "test-util"), non_exhaustive)]
+    Fetched {
+        /// The lease.
+        shard: LeaseKey,
+        /// How many.
+        records: usize,
+        /// How many of them the checkpoint covers: they are read again only to find the next one.
+        covered: usize,
+    },
+    /// User records that were read and did not get to the processor, or were not processed: the
+    /// lease goes, or the shard is read anew. Whoever reads it next gets them again.
+    #[cfg_attr(not(feature = "test-util"), non_exhaustive)]
+    GivenBack {
+        /// The lease.
+        shard: LeaseKey,
+        /// How many.
+        records: usize,
+    },
+    /// A closed shard is read to its end, and the processor has not acknowledged all of it:
+    /// SHARD_END is not written, the children wait, and
+    /// [`shard_ended`](crate::RecordProcessor::shard_ended) is called again after `retry_in`.
+    #[cfg_attr(not(feature = "test-util"), non_exhaustive)]
+    ShardEndWaits {
+        /// The lease.
+        shard: LeaseKey,
+        /// What is acknowledged.
+        acknowledged: Checkpoint,
+        /// What has to be.
+        delivered: Checkpoint,
+        /// The wait.
+        retry_in: Duration,
+    },
+    /// The processor took a batch, or acknowledged the first records of one that failed then.
     #[cfg_attr(not(feature = "test-util"), non_exhaustive)]
     Processed {
         /// The lease.
@@ -114,6 +150,21 @@ pub enum Event {
         /// Why, in the processor's words.
         reason: String,
     },
+    /// A KPL aggregate was left out for good, whole
+    /// ([`RecordProcessor::reject_aggregate`](crate::RecordProcessor::reject_aggregate)).
+    #[cfg_attr(not(feature = "test-util"), non_exhaustive)]
+    AggregateRejected {
+        /// The lease.
+        shard: LeaseKey,
+        /// The place of its last user record.
+        position: Position,
+        /// How many user records it has; 1 where that is not known.
+        records: usize,
+        /// Bytes of the aggregate.
+        bytes: usize,
+        /// Why.
+        reason: UnfitAggregate,
+    },
     /// The processor failed or panicked; the same records come again after `retry_in`.
     #[cfg_attr(not(feature = "test-util"), non_exhaustive)]
     ProcessorFailed {
@@ -144,14 +195,18 @@ pub enum Event {
         /// The error's text.
         error: String,
     },
-    /// The checkpoint is older than what Kinesis keeps: records were lost to retention; reading
-    /// goes on at the oldest one.
+    /// The checkpoint is older than what Kinesis keeps: records that came after it may be lost to
+    /// retention; reading goes on at the oldest one that is left.
     #[cfg_attr(not(feature = "test-util"), non_exhaustive)]
     CheckpointExpired {
         /// The lease.
         shard: LeaseKey,
-        /// Where the lease stood: what came after it, up to the oldest record, is lost.
+        /// The last record that is processed: the gap begins behind it.
         checkpoint: Checkpoint,
+        /// The oldest record that is left, with which the gap ends. `None`: there is none.
+        oldest: Option<Position>,
+        /// How long ago that record arrived: what is lost is older.
+        age: Option<Duration>,
     },
     /// Leases were added to the table.
     #[cfg_attr(not(feature = "test-util"), non_exhaustive)]
@@ -227,6 +282,21 @@ impl Event {
             Self::LeaseReleased { shard } => info!(%shard, "lease given up"),
             Self::ShardStarted { shard, checkpoint } => info!(%shard, %checkpoint, "shard started"),
             Self::ShardEnded { shard, children } => info!(%shard, ?children, "shard ended"),
+            Self::ShardEndWaits {
+                shard,
+                acknowledged,
+                delivered,
+                retry_in,
+            } => warn!(
+                %shard, %acknowledged, %delivered, ?retry_in,
+                "the shard is read to its end, but not acknowledged: its children wait"
+            ),
+            Self::Fetched {
+                shard,
+                records,
+                covered,
+            } => trace!(%shard, records, covered, "records read"),
+            Self::GivenBack { shard, records } => debug!(%shard, records, "records given back"),
             Self::Processed {
                 shard,
                 records,
@@ -247,6 +317,13 @@ impl Event {
                 position,
                 reason,
             } => warn!(%shard, %position, reason, "record rejected"),
+            Self::AggregateRejected {
+                shard,
+                position,
+                records,
+                bytes,
+                reason,
+            } => warn!(%shard, %position, records, bytes, %reason, "aggregate rejected"),
             Self::ProcessorFailed {
                 shard,
                 attempt,
@@ -279,9 +356,14 @@ impl Event {
                     operation, error, "call failed; it is tried again"
                 );
             }
-            Self::CheckpointExpired { shard, checkpoint } => warn!(
-                %shard, %checkpoint,
-                "records were lost to the stream's retention; reading goes on at the oldest one"
+            Self::CheckpointExpired {
+                shard,
+                checkpoint,
+                oldest,
+                age,
+            } => warn!(
+                %shard, from = %checkpoint, to = oldest.as_ref().map(tracing::field::display),
+                ?age, "records after the checkpoint may be lost to the stream's retention; reading goes on at the oldest one"
             ),
             Self::LeasesCreated { shards } => info!(shards = %list(shards), "leases created"),
             Self::LeaseDeleted { shard } => info!(%shard, "lease of a finished shard deleted"),

@@ -5,7 +5,11 @@ use std::{future::Future, pin::Pin};
 
 use crate::{
     face::checkpointer::Checkpointer,
-    model::{keys::LeaseKey, record::Batch, sequence::Checkpoint},
+    model::{
+        keys::LeaseKey,
+        record::{Batch, Record, UnfitAggregate},
+        sequence::Checkpoint,
+    },
 };
 
 /// Any error of user code. It is reported as an event; the library decides what follows.
@@ -15,7 +19,8 @@ pub type ProcessorError = Box<dyn std::error::Error + Send + Sync>;
 /// beside.
 ///
 /// Write `async fn` in the implementation; the futures must be `Send`. The worker makes a processor
-/// for each lease that it gets, and a new one when it loses the lease and gets it again.
+/// for each lease that it gets, and a new one when it loses the lease and gets it again, or when
+/// the processor panicked.
 pub trait RecordProcessor: Send {
     /// Before the first batch. `checkpoint` is where the lease stands.
     ///
@@ -40,13 +45,32 @@ pub trait RecordProcessor: Send {
         checkpointer: &Checkpointer,
     ) -> impl Future<Output = Result<(), ProcessorError>> + Send;
 
-    /// Another worker has the lease. Checkpoints are refused from now on.
+    /// A KPL aggregate that is not delivered record by record, and why. It comes in its place:
+    /// after the records before it, and before those behind it. On `Ok` it is left out for good
+    /// and reported as [`Event::AggregateRejected`](crate::Event::AggregateRejected), and a
+    /// checkpoint may pass it. Keep it elsewhere first; by default nothing is kept.
+    ///
+    /// # Errors
+    /// Yours: it comes again, as a batch does.
+    fn reject_aggregate(
+        &mut self,
+        aggregate: &Record,
+        reason: &UnfitAggregate,
+        checkpointer: &Checkpointer,
+    ) -> impl Future<Output = Result<(), ProcessorError>> + Send {
+        let _ = (aggregate, reason, checkpointer);
+        async { Ok(()) }
+    }
+
+    /// Another worker has the lease. Checkpoints are refused from now on. The call that was under way
+    /// is dropped.
     fn lease_lost(&mut self) -> impl Future<Output = ()> + Send {
         async {}
     }
 
-    /// All records of a closed shard were processed. On `Ok` the library writes SHARD_END, which
-    /// lets the children start.
+    /// All records of a closed shard were delivered: acknowledge what is not acknowledged yet. Then
+    /// the library writes SHARD_END, which lets the children start. While something is left, it is
+    /// called again, with backoff.
     ///
     /// # Errors
     /// Yours: it is tried again with backoff.
@@ -148,6 +172,12 @@ pub(crate) type Factory = dyn Fn(LeaseKey) -> Box<dyn AnyProcessor> + Send + Syn
 pub(crate) trait AnyProcessor: Send {
     fn initialize<'a>(&'a mut self, checkpoint: &'a Checkpoint) -> Call<'a>;
     fn process_records<'a>(&'a mut self, batch: &'a Batch, to: &'a Checkpointer) -> Call<'a>;
+    fn reject_aggregate<'a>(
+        &'a mut self,
+        aggregate: &'a Record,
+        reason: &'a UnfitAggregate,
+        to: &'a Checkpointer,
+    ) -> Call<'a>;
     fn lease_lost(&mut self) -> Call<'_, ()>;
     fn shard_ended<'a>(&'a mut self, checkpointer: &'a Checkpointer) -> Call<'a>;
     fn shutdown_requested<'a>(&'a mut self, checkpointer: &'a Checkpointer) -> Call<'a>;
@@ -160,6 +190,17 @@ impl<P: RecordProcessor> AnyProcessor for P {
 
     fn process_records<'a>(&'a mut self, batch: &'a Batch, to: &'a Checkpointer) -> Call<'a> {
         Box::pin(RecordProcessor::process_records(self, batch, to))
+    }
+
+    fn reject_aggregate<'a>(
+        &'a mut self,
+        aggregate: &'a Record,
+        reason: &'a UnfitAggregate,
+        to: &'a Checkpointer,
+    ) -> Call<'a> {
+        Box::pin(RecordProcessor::reject_aggregate(
+            self, aggregate, reason, to,
+        ))
     }
 
     fn lease_lost(&mut self) -> Call<'_, ()> {

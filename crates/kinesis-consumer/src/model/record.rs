@@ -55,6 +55,28 @@ impl Record {
     }
 }
 
+/// Why a KPL aggregate is set aside whole, instead of its user records being delivered.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum UnfitAggregate {
+    /// A user record belongs to another shard: its hash key is none of the shard's that the
+    /// aggregate was read from. The KPL sends such an aggregate again; other producers do not.
+    #[error(
+        "a KPL aggregate whose user record {first} (of {records}, from 0) has the hash key of \
+         another shard"
+    )]
+    #[cfg_attr(not(feature = "test-util"), non_exhaustive)]
+    Misplaced {
+        /// The sub-sequence number of the first such user record.
+        first: u64,
+        /// The user records in the aggregate.
+        records: usize,
+    },
+    /// It cannot be taken apart, although its digest is right.
+    #[error("a KPL aggregate that cannot be taken apart: {0}")]
+    Malformed(&'static str),
+}
+
 /// What one call of `process_records` gets: records of one shard, in order, never none.
 #[derive(Clone, Debug)]
 #[cfg_attr(not(feature = "test-util"), non_exhaustive)]

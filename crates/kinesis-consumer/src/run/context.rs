@@ -238,6 +238,13 @@ impl Context {
     }
 }
 
+impl Context {
+    /// How long ago that was.
+    pub(crate) fn age(&self, time: Timestamp) -> Duration {
+        Duration::try_from(wall_time().duration_since(time)).unwrap_or_default()
+    }
+}
+
 /// The only place that asks for the time of day.
 fn wall_time() -> Timestamp {
     Timestamp::now()

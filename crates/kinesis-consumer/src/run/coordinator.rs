@@ -285,8 +285,10 @@ impl Coordinator {
 
     // === held leases ===
 
+    /// The leases that are ours: user code may go on with one that was lost.
     fn held_keys(&self) -> BTreeSet<LeaseKey> {
-        self.held.keys().cloned().collect()
+        let ours = self.held.iter().filter(|(_, held)| !held.lease.is_over());
+        ours.map(|(key, _)| key.clone()).collect()
     }
 
     /// Starts the tasks of a lease. `stored`: as the take that began at `began` left it.

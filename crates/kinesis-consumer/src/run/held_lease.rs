@@ -10,7 +10,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -18,7 +18,7 @@ use std::{
 
 use async_trait::async_trait;
 use tokio::{
-    sync::Mutex as AsyncMutex,
+    sync::{Mutex as AsyncMutex, Notify},
     time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     edge::lease_table::TableError,
     face::{
-        checkpointer::{CheckpointError, Judge, LeaseHandle},
+        checkpointer::{CheckpointError, LeaseHandle},
         event::Event,
     },
     model::{keys::LeaseKey, lease::Lease, sequence::Checkpoint},
@@ -39,6 +39,9 @@ pub(crate) struct HeldLease {
     key: LeaseKey,
     stored: AsyncMutex<Stored>,
     written: Mutex<Instant>,
+    pending: Mutex<Pending>,
+    /// Wakes the renewal: something is pending that cannot wait for its turn.
+    hurry: Notify,
     over: CancellationToken,
     namesake: AtomicBool,
 }
@@ -49,6 +52,16 @@ struct Stored {
     lease: Lease,
     /// When the first write began whose outcome is unknown.
     attempted: Option<Instant>,
+}
+
+/// What is acknowledged and not written yet.
+#[derive(Debug, Default)]
+struct Pending {
+    to: Option<Checkpoint>,
+    /// When the first of it was acknowledged.
+    since: Option<Instant>,
+    /// Records processed since the last checkpoint.
+    records: u64,
 }
 
 impl HeldLease {
@@ -62,6 +75,8 @@ impl HeldLease {
                 attempted: None,
             }),
             written: Mutex::new(written),
+            pending: Mutex::default(),
+            hurry: Notify::new(),
             over: CancellationToken::new(),
             namesake: AtomicBool::new(false),
         }
@@ -111,21 +126,23 @@ impl HeldLease {
         }
     }
 
-    /// Renews until the lease is over. A checkpoint counts as a renewal.
+    /// Renews until the lease is over, and writes what is acknowledged. A checkpoint counts as a
+    /// renewal.
     pub(crate) async fn keep(self: Arc<Self>) {
-        let interval = self.context.config.renew_interval();
         let mut failures = self.backoff();
         loop {
             tokio::select! {
                 biased;
                 () = self.ended() => return,
-                () = sleep_until(self.written() + interval) => {}
+                () = sleep_until(self.due()) => {}
+                () = self.hurry.notified() => {}
             }
             let mut stored = self.stored.lock().await;
-            if self.is_over() || self.written().elapsed() < interval {
+            if self.is_over() || Instant::now() < self.due() {
                 continue;
             }
-            match self.write(&mut stored, None).await {
+            let to = self.pending_beyond(&stored);
+            match self.write(&mut stored, to.as_ref()).await {
                 Ok(()) => {
                     failures = self.backoff();
                     self.context.succeeded("renew");
@@ -133,10 +150,43 @@ impl HeldLease {
                 Err(TableError::Conflict(_)) => return,
                 Err(error) => {
                     drop(stored);
-                    self.context.table_failed(Some(&self.key), "renew", &error);
+                    let operation = if to.is_some() { "checkpoint" } else { "renew" };
+                    self.context
+                        .table_failed(Some(&self.key), operation, &error);
                     pause(&mut failures).await;
                 }
             }
+        }
+    }
+
+    /// When the lease is written next.
+    fn due(&self) -> Instant {
+        let config = &self.context.config;
+        let renewal = self.written() + config.renew_interval();
+        let pending = self.pending();
+        match (&pending.to, pending.since) {
+            (Some(_), Some(since)) if pending.records >= config.checkpoint_records => since,
+            (Some(_), Some(since)) => renewal.min(since + config.checkpoint_interval),
+            _ => renewal,
+        }
+    }
+
+    fn pending(&self) -> MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is acknowledged beyond the stored checkpoint.
+    fn pending_beyond(&self, stored: &Stored) -> Option<Checkpoint> {
+        let to = self.pending().to.clone();
+        to.filter(|to| *to > stored.lease.checkpoint)
+    }
+
+    /// So many records were processed, acknowledged or not.
+    pub(crate) fn processed(&self, records: usize) {
+        let mut pending = self.pending();
+        pending.records += records as u64;
+        if pending.to.is_some() && pending.records >= self.context.config.checkpoint_records {
+            self.hurry.notify_one();
         }
     }
 
@@ -172,6 +222,12 @@ impl HeldLease {
         let mut stored = self.stored.lock().await;
         if self.is_over() {
             return false;
+        }
+        if let Some(acknowledged) = self.pending_beyond(&stored) {
+            match self.store(&mut stored, &acknowledged).await {
+                Ok(()) | Err(CheckpointError::Table(_)) => {}
+                Err(_) => return false,
+            }
         }
         let mut failures = self.backoff();
         loop {
@@ -258,6 +314,25 @@ impl HeldLease {
             self.context.rescan.notify_one();
         }
         self.context.known().learn(&lease);
+        let mut pending = self.pending();
+        if pending
+            .to
+            .as_ref()
+            .is_some_and(|to| *to <= lease.checkpoint)
+        {
+            *pending = Pending::default();
+        }
+        let moved = lease.checkpoint != stored.lease.checkpoint;
+        if moved {
+            pending.records = 0;
+        }
+        drop(pending);
+        if moved {
+            self.context.report(Event::Checkpointed {
+                shard: self.key.clone(),
+                checkpoint: lease.checkpoint.clone(),
+            });
+        }
         *stored = Stored {
             lease,
             attempted: None,
@@ -315,27 +390,34 @@ impl LeaseHandle for HeldLease {
         self.context.report(event);
     }
 
-    /// An equal or earlier checkpoint is left to `allowed` to judge. Trouble with the table is sat
-    /// out while the lease is surely ours.
-    async fn checkpoint(
-        &self,
-        to: &Checkpoint,
-        allowed: &Judge<'_>,
-    ) -> Result<(), CheckpointError> {
+    fn acknowledge(&self, to: &Checkpoint) {
+        let mut pending = self.pending();
+        if pending.to.as_ref().is_none_or(|pending| pending < to) {
+            pending.to = Some(to.clone());
+        }
+        if pending.since.is_none() {
+            pending.since = Some(Instant::now());
+            self.hurry.notify_one();
+        }
+    }
+
+    async fn checkpoint(&self, to: &Checkpoint) -> Result<(), CheckpointError> {
         let mut stored = self.stored.lock().await;
         if self.is_over() {
             return Err(CheckpointError::LeaseLost);
         }
-        allowed(&stored.lease.checkpoint)?;
+        self.store(&mut stored, to).await
+    }
+}
+
+impl HeldLease {
+    /// Writes the checkpoint where it is beyond the stored one. Trouble with the table is sat out
+    /// while the lease is surely ours.
+    async fn store(&self, stored: &mut Stored, to: &Checkpoint) -> Result<(), CheckpointError> {
         let mut failures = self.backoff();
         while *to > stored.lease.checkpoint {
-            match self.write(&mut stored, Some(to)).await {
-                Ok(()) => {
-                    self.context.report(Event::Checkpointed {
-                        shard: self.key.clone(),
-                        checkpoint: to.clone(),
-                    });
-                }
+            match self.write(stored, Some(to)).await {
+                Ok(()) => {}
                 Err(TableError::Conflict(_)) => return Err(CheckpointError::LeaseLost),
                 Err(error @ TableError::Permanent(_)) => return Err(CheckpointError::Table(error)),
                 Err(error) => {

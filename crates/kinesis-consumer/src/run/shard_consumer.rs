@@ -12,7 +12,8 @@
 //! ```
 //! Each state returns to the next one, or leaves with a [`Leave`]. Whatever the processor does, an
 //! error or a panic, the lease stays (its renewal is another task) and the records that it has not
-//! checkpointed come again.
+//! acknowledged come again. After a panic the processor is made anew, and the shard is read from
+//! what was acknowledged: whatever the old one had taken and kept is gone with it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,25 +24,32 @@ use tokio::{
 };
 
 use crate::{
+    decide::aggregation::Unfit,
     edge::lease_table::TableError,
     face::{
         checkpointer::{Checkpointer, LeaseHandle},
+        config::Config,
         error::Error,
         event::Event,
         processor::{AnyProcessor, Call},
     },
-    model::{lease::Lease, record::Batch, sequence::Checkpoint, shard::ChildShard},
+    model::{
+        lease::Lease,
+        record::{Batch, Record},
+        sequence::Checkpoint,
+        shard::ChildShard,
+    },
     run::{
         context::{Context, backoff, exact_backoff},
         held_lease::HeldLease,
-        retrieval::{Fetched, Retrieval},
+        retrieval::{Fetched, Hand, Retrieval},
     },
 };
 
 mod attend;
 mod end;
 
-use attend::{attend, bounded, leaving};
+use attend::{UserError, attend, bounded, leaving};
 
 /// Why a shard consumer shall stop although its lease is held.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -71,7 +79,15 @@ enum Leave {
     Stopped(Stop),
     /// User code was not done at the deadline, and was dropped.
     Abandoned,
+    /// The processor panicked: it is made anew.
+    Panicked,
     Failed(Error),
+}
+
+/// The processor's failures in a row.
+struct Trouble {
+    attempt: u32,
+    waits: ExponentialBackoff,
 }
 
 pub(crate) struct ShardConsumer {
@@ -80,6 +96,7 @@ pub(crate) struct ShardConsumer {
     stop: watch::Receiver<Option<Stop>>,
     checkpointer: Checkpointer,
     processor: Option<Box<dyn AnyProcessor>>,
+    trouble: Trouble,
 }
 
 impl ShardConsumer {
@@ -92,6 +109,7 @@ impl ShardConsumer {
     ) -> Self {
         Self {
             checkpointer: Checkpointer::new(Arc::clone(&lease) as _, stored.checkpoint.clone()),
+            trouble: Trouble::new(&context.config),
             context,
             lease,
             stop,
@@ -108,6 +126,18 @@ impl ShardConsumer {
 
     async fn live(&mut self) -> Result<Vec<Lease>, Leave> {
         self.await_parents().await?;
+        loop {
+            match self.read().await {
+                Err(Leave::Panicked) => {
+                    self.processor = None;
+                    self.checkpointer = self.checkpointer.renew();
+                }
+                ended => return ended,
+            }
+        }
+    }
+
+    async fn read(&mut self) -> Result<Vec<Lease>, Leave> {
         let start = self.initialize().await?;
         let children = self.process(&start).await?;
         self.end_shard(children).await
@@ -135,9 +165,9 @@ impl ShardConsumer {
 
     /// Makes the processor. Returns the lease as reading starts from it.
     async fn initialize(&mut self) -> Result<Lease, Leave> {
-        let start = self.pin_latest().await?;
-        let mut failures = self.processor_failures();
-        let mut attempt = 0;
+        let mut start = self.pin_latest().await?;
+        // The table may not have it yet.
+        start.checkpoint = start.checkpoint.max(self.checkpointer.acknowledged());
         loop {
             self.confirm().await?;
             // Only a processor whose `initialize` returned `Ok` is called later.
@@ -154,7 +184,12 @@ impl ShardConsumer {
                     .await
                     .map(|()| processor)
             };
-            match bounded(stop, attend(work)).await.ok_or(Leave::Abandoned)? {
+            let made = tokio::select! {
+                biased;
+                made = bounded(stop, attend(work)) => made.ok_or(Leave::Abandoned)?,
+                () = lease.ended() => return Err(Leave::Lost),
+            };
+            match made {
                 Ok(processor) => {
                     self.processor = Some(processor);
                     self.context.report(Event::ShardStarted {
@@ -163,7 +198,11 @@ impl ShardConsumer {
                     });
                     return Ok(start);
                 }
-                Err(error) => self.failed(&mut attempt, &mut failures, &error).await?,
+                // Each attempt has a processor of its own.
+                Err(error) => match self.failed(&error).await {
+                    Ok(()) | Err(Leave::Panicked) => {}
+                    Err(leave) => return Err(leave),
+                },
             }
         }
     }
@@ -179,7 +218,11 @@ impl ShardConsumer {
             };
             match fetched {
                 Some(Fetched::Batch { batch, room }) => {
-                    self.deliver(batch).await?;
+                    self.deliver(batch, &retrieval.hand()).await?;
+                    drop(room);
+                }
+                Some(Fetched::Unfit { unfit, room }) => {
+                    self.set_aside(unfit, &retrieval.hand()).await?;
                     drop(room);
                 }
                 Some(Fetched::End(children)) => return Ok(children),
@@ -195,7 +238,7 @@ impl ShardConsumer {
         match &leave {
             Leave::Lost => self.lease_lost().await,
             Leave::Stopped(_) | Leave::Failed(_) => self.shutdown_requested().await,
-            Leave::Abandoned => {}
+            Leave::Abandoned | Leave::Panicked => {}
         }
         let key = self.lease.key().clone();
         match leave {
@@ -209,7 +252,10 @@ impl ShardConsumer {
                 }
                 Ended::GivenUp
             }
-            Leave::Stopped(Stop::Shutdown(_)) | Leave::Abandoned | Leave::Failed(_) => {
+            Leave::Stopped(Stop::Shutdown(_))
+            | Leave::Abandoned
+            | Leave::Panicked
+            | Leave::Failed(_) => {
                 if self.lease.give_up(None).await {
                     self.context.report(Event::LeaseReleased { shard: key });
                 }
@@ -257,9 +303,7 @@ impl ShardConsumer {
     }
 
     /// Until the processor took the whole batch.
-    async fn deliver(&mut self, mut batch: Batch) -> Result<(), Leave> {
-        let mut failures = self.processor_failures();
-        let mut attempt = 0;
+    async fn deliver(&mut self, mut batch: Batch, hand: &Hand) -> Result<(), Leave> {
         let processed_before = self.checkpointer.delivered();
         while let Some(last) = batch.records.last() {
             let last = Checkpoint::At(last.position());
@@ -272,27 +316,75 @@ impl ShardConsumer {
                 .call(|processor, to| processor.process_records(&batch, to))
                 .await;
             drop(working);
-            if let Ok(Ok(())) = outcome {
-                self.context.report(Event::Processed {
-                    shard: self.lease.key().clone(),
-                    records: batch.records.len(),
-                    rejected: self.checkpointer.take_rejected(&batch),
-                    bytes: batch.records.iter().map(|record| record.data.len()).sum(),
-                    millis_behind_latest: batch.millis_behind_latest,
-                    took: began.elapsed(),
-                });
-                return Ok(());
+            let is_done = matches!(outcome, Ok(Ok(())));
+            if !is_done {
+                // Not processed, so `checkpoint()` must not pass it, unless the processor itself
+                // did.
+                self.checkpointer.deliver_to(processed_before.clone());
             }
-            // Not processed, so `checkpoint()` must not pass it, unless the processor itself did.
-            let checkpoint = self.lease.copy().await.checkpoint;
-            self.checkpointer
-                .deliver_to(processed_before.clone().max(checkpoint.clone()));
-            let error = outcome?.err().unwrap_or_default();
-            batch
-                .records
-                .retain(|record| Checkpoint::At(record.position()) > checkpoint);
-            self.failed(&mut attempt, &mut failures, &error).await?;
+            let done = self.checkpointer.delivered();
+            let is_processed = |record: &Record| Checkpoint::At(record.position()) <= done;
+            let left = batch.records.split_off(if is_done {
+                batch.records.len()
+            } else {
+                batch.records.partition_point(is_processed)
+            });
+            if !batch.records.is_empty() {
+                self.processed(&batch, hand, began.elapsed());
+            }
+            batch.records = left;
+            if let Err(error) = outcome? {
+                self.failed(&error).await?;
+            }
         }
+        self.trouble = Trouble::new(&self.context.config);
+        Ok(())
+    }
+
+    /// The processor took a batch, or the first records of one.
+    fn processed(&self, batch: &Batch, hand: &Hand, took: Duration) {
+        let records = batch.records.len();
+        self.context.report(Event::Processed {
+            shard: self.lease.key().clone(),
+            records,
+            rejected: self.checkpointer.take_rejected(&batch.records),
+            bytes: batch.records.iter().map(|record| record.data.len()).sum(),
+            millis_behind_latest: batch.millis_behind_latest,
+            took,
+        });
+        hand.settle(records);
+        self.lease.processed(records);
+    }
+
+    /// Until the processor keeps the aggregate, which is left out.
+    async fn set_aside(&mut self, unfit: Unfit, hand: &Hand) -> Result<(), Leave> {
+        let Unfit {
+            record,
+            users,
+            reason,
+        } = unfit;
+        loop {
+            self.confirm().await?;
+            let kept = self
+                .call(|processor, to| processor.reject_aggregate(&record, &reason, to))
+                .await?;
+            match kept {
+                Ok(()) => break,
+                Err(error) => self.failed(&error).await?,
+            }
+        }
+        self.trouble = Trouble::new(&self.context.config);
+        let position = record.position();
+        self.checkpointer.pass(position.clone());
+        self.context.report(Event::AggregateRejected {
+            shard: self.lease.key().clone(),
+            position,
+            records: users,
+            bytes: record.data.len(),
+            reason,
+        });
+        hand.settle(users);
+        self.lease.processed(users);
         Ok(())
     }
 
@@ -306,7 +398,7 @@ impl ShardConsumer {
             Ok(())
         });
         if let Some(Err(error)) = bounded(stop, work).await {
-            self.report_failure(1, error, Duration::ZERO);
+            self.report_failure(1, error.text, Duration::ZERO);
         }
     }
 
@@ -315,18 +407,22 @@ impl ShardConsumer {
         if let Ok(Err(error)) = requested.await
             && !self.lease.is_over()
         {
-            self.report_failure(1, error, Duration::ZERO);
+            self.report_failure(1, error.text, Duration::ZERO);
         }
     }
 
-    /// Calls the processor, until the shutdown deadline at the most.
+    /// Calls the processor, until the lease is lost or the shutdown deadline at the most.
     async fn call<'a>(
         &'a mut self,
         work: impl FnOnce(&'a mut dyn AnyProcessor, &'a Checkpointer) -> Call<'a> + Send,
-    ) -> Result<Result<(), String>, Leave> {
+    ) -> Result<Result<(), UserError>, Leave> {
         let processor = self.processor.as_deref_mut().ok_or(Leave::Abandoned)?;
         let work = attend(work(processor, &self.checkpointer));
-        bounded(&mut self.stop, work).await.ok_or(Leave::Abandoned)
+        tokio::select! {
+            biased;
+            done = bounded(&mut self.stop, work) => done.ok_or(Leave::Abandoned),
+            () = self.lease.ended() => Err(Leave::Lost),
+        }
     }
 
     /// Before user code is called: the lease is surely ours.
@@ -358,20 +454,19 @@ impl ShardConsumer {
     }
 
     /// Reports the processor's failure and waits.
-    async fn failed(
-        &mut self,
-        attempt: &mut u32,
-        failures: &mut ExponentialBackoff,
-        error: &str,
-    ) -> Result<(), Leave> {
+    async fn failed(&mut self, error: &UserError) -> Result<(), Leave> {
         if self.lease.is_over() {
             // Its checkpoint was refused; that is not its fault.
             return Err(Leave::Lost);
         }
-        *attempt += 1;
-        let retry_in = failures.next().unwrap_or_default();
-        self.report_failure(*attempt, error.to_owned(), retry_in);
-        self.rest(retry_in).await
+        self.trouble.attempt += 1;
+        let retry_in = self.trouble.waits.next().unwrap_or_default();
+        self.report_failure(self.trouble.attempt, error.text.clone(), retry_in);
+        self.rest(retry_in).await?;
+        if error.panicked {
+            return Err(Leave::Panicked);
+        }
+        Ok(())
     }
 
     fn report_failure(&self, attempt: u32, error: String, retry_in: Duration) {
@@ -384,10 +479,16 @@ impl ShardConsumer {
     }
 
     fn processor_failures(&self) -> ExponentialBackoff {
-        exact_backoff(
-            self.context.config.processor_backoff,
-            Duration::from_secs(60),
-        )
+        Trouble::new(&self.context.config).waits
+    }
+}
+
+impl Trouble {
+    fn new(config: &Config) -> Self {
+        Self {
+            attempt: 0,
+            waits: exact_backoff(config.processor_backoff, Duration::from_secs(60)),
+        }
     }
 }
 

@@ -24,17 +24,17 @@ struct User {
     data: Vec<u8>,
 }
 
-/// `count` user records for the hash key `hash_key`, whose data are their ordinals from `first`.
-pub(crate) fn encode(first: usize, count: usize, hash_key: u128) -> Bytes {
+/// User records for these hash keys, whose data are their ordinals from `first`.
+pub(crate) fn encode(first: usize, hash_keys: &[u128]) -> Bytes {
     let user = |ordinal: usize| User {
         partition_key: 0,
-        explicit_hash_key: Some(0),
+        explicit_hash_key: Some((ordinal - first) as u64),
         data: (ordinal as u64).to_be_bytes().to_vec(),
     };
     let aggregated = Aggregated {
         partition_keys: vec!["key".into()],
-        explicit_hash_keys: vec![hash_key.to_string()],
-        records: (first..first + count).map(user).collect(),
+        explicit_hash_keys: hash_keys.iter().map(u128::to_string).collect(),
+        records: (first..first + hash_keys.len()).map(user).collect(),
     };
     let body = aggregated.encode_to_vec();
     let digest = Md5::digest(&body);

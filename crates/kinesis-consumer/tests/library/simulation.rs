@@ -1,7 +1,8 @@
 //! Simulation: the whole library over an in-memory lease table and stream, on a paused clock,
 //! driven by a seed.
 //!
-//! Up to 8 workers and 64 shards; splits, merges, aggregates, expiring iterators; kill -9, SIGTERM,
+//! Up to 8 workers and 64 shards; splits, merges, aggregates, also ones that belong to two shards,
+//! expiring iterators, checkpointed records that the stream forgets; kill -9, SIGTERM,
 //! SIGSTOP for longer than the failover time; lost answers, throttling, slow calls; slow, failing
 //! and panicking processors. `ledger` and `processor` judge while it runs, `scenario` judges what
 //! is left. A failing seed prints how to replay it; `SEEDS` sets how many are run, `TRACE=1` prints
@@ -66,12 +67,16 @@ fn promises_hold() {
     if count >= 100 {
         // What never happens is not tested.
         let wanted = [
+            "AggregateRejected",
+            "CheckpointExpired",
+            "GivenBack",
             "HandedOver",
             "LeaseDeleted",
             "LeaseLost",
             "LeaseReleased",
             "ProcessorFailed",
             "Retrying",
+            "ShardEndWaits",
             "ShardEnded",
             "Throttled",
         ];

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    ops::Deref,
+    ops::{Deref, Range},
     time::Duration,
 };
 
@@ -18,6 +18,8 @@ pub(crate) struct Stream {
     began: Instant,
     /// How many user records of its shard come before each one.
     ordinals: HashMap<Position, usize>,
+    /// The user records that each record carries.
+    carried: HashMap<SequenceNumber, Range<usize>>,
     users: HashMap<ShardId, usize>,
 }
 
@@ -36,6 +38,7 @@ impl Stream {
             stream: MemoryStream::new(shards).with_iterator_life(iterator_life),
             began: Instant::now(),
             ordinals: HashMap::new(),
+            carried: HashMap::new(),
             users: HashMap::new(),
         }
     }
@@ -65,9 +68,26 @@ impl Stream {
         let first = self.users(&id);
         let data = match users {
             None => Bytes::copy_from_slice(&(first as u64).to_be_bytes()),
-            Some(count) => aggregate::encode(first, count, hash_key),
+            Some(count) => aggregate::encode(first, &vec![hash_key; count]),
         };
         self.put_data(&id, data, users.unwrap_or(1));
+    }
+
+    /// Puts an aggregate whose last user record belongs to another shard, if there is one.
+    pub(crate) fn put_straddling(&mut self, index: usize, users: usize) {
+        let shard = self.shards().nth(index).unwrap();
+        let (id, range) = (shard.id.clone(), shard.hash_range);
+        let mut hash_keys = vec![range.start; users];
+        if let Some(elsewhere) = range.start.checked_sub(1).or(range.end.checked_add(1)) {
+            hash_keys[users - 1] = elsewhere;
+        }
+        let data = aggregate::encode(self.users(&id), &hash_keys);
+        self.put_data(&id, data, users);
+    }
+
+    /// The stream's retention takes what is up to a record.
+    pub(crate) fn trim(&mut self, shard: &ShardId, to: &SequenceNumber, refuse: bool) {
+        self.stream.trim(shard, to, refuse);
     }
 
     /// Puts a plain record with so many bytes of data.
@@ -81,6 +101,8 @@ impl Stream {
     fn put_data(&mut self, shard: &ShardId, data: Bytes, users: usize) {
         let sequence_number = self.stream.put(shard, "key", data);
         let count = self.users.entry(shard.clone()).or_default();
+        self.carried
+            .insert(sequence_number.clone(), *count..*count + users);
         for sub_sequence_number in 0..users as u64 {
             let sequence_number = sequence_number.clone();
             let position = Position {
@@ -121,6 +143,11 @@ impl Stream {
     /// How many user records a shard has.
     pub(crate) fn users(&self, shard: &ShardId) -> usize {
         self.users.get(shard).copied().unwrap_or(0)
+    }
+
+    /// The ordinals of the user records that a record carries.
+    pub(crate) fn carried(&self, record: &SequenceNumber) -> Range<usize> {
+        self.carried[record].clone()
     }
 
     /// How many user records of the shard a checkpoint covers; `None`: it is of no record.

@@ -9,6 +9,8 @@ use serde_json::json;
 use super::*;
 use crate::number::tests::normal as normal_number;
 
+const SHARD: &str = "shardId-000000000000";
+
 fn shape() -> Shape {
     Shape {
         key: "email".into(),
@@ -26,12 +28,12 @@ fn record(data: impl Into<Bytes>) -> Record {
         partition_key: "ann@example.com".into(),
         explicit_hash_key: None,
         data: data.into(),
-        arrival: None,
+        arrival: Some("2026-11-23T12:00:00.5Z".parse().unwrap()),
     }
 }
 
 fn item_of(data: impl Into<Bytes>) -> Result<Item, Rejected> {
-    shape().item(&record(data))
+    shape().item(SHARD, &record(data))
 }
 
 /// Lists around a number, `levels` of them.
@@ -68,6 +70,8 @@ fn the_tutorials_record_is_the_tutorials_item() {
             "kinesis_position",
             "049590338271490256608559692538361571095921575989136588898.00000000000000000000",
         ),
+        ("kinesis_shard", SHARD),
+        ("kinesis_arrived", "2026-11-23T12:00:00.500Z"),
     ];
     assert_eq!(
         item,
@@ -104,6 +108,16 @@ fn each_json_type_has_its_own() {
 }
 
 #[test]
+fn a_record_without_a_time_of_arrival_has_none() {
+    let timeless = Record {
+        arrival: None,
+        ..record(r#"{"kinesis_arrived":"9999"}"#)
+    };
+    let item = shape().item(SHARD, &timeless).unwrap();
+    assert!(!item.contains_key(KINESIS_ARRIVED), "{item:?}");
+}
+
+#[test]
 fn key_writer_and_position_win_over_fields_even_over_ones_that_could_not_be_stored() {
     let item =
         item_of(r#"{"email":1e999,"processed_by":{"":1},"kinesis_position":"9","name":"Ann"}"#)
@@ -111,7 +125,7 @@ fn key_writer_and_position_win_over_fields_even_over_ones_that_could_not_be_stor
     assert_eq!(item["email"], AttributeValue::S("ann@example.com".into()));
     assert_eq!(item["processed_by"], AttributeValue::S("pod-1".into()));
     assert_ne!(item["kinesis_position"], AttributeValue::S("9".into()));
-    assert_eq!(item.len(), 4);
+    assert_eq!(item.len(), 6);
 }
 
 #[rstest]
@@ -155,7 +169,7 @@ fn the_key_must_be_one_that_dynamodb_takes() {
             partition_key: "k".repeat(length),
             ..record("{}")
         };
-        assert_eq!(shape().item(&record).is_ok(), stored, "{length}");
+        assert_eq!(shape().item(SHARD, &record).is_ok(), stored, "{length}");
     }
 }
 

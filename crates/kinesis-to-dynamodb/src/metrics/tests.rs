@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use clap::Parser as _;
-use kinesis_consumer::Checkpoint;
+use kinesis_consumer::{Checkpoint, Position, UnfitAggregate};
 
 use super::*;
 
@@ -74,7 +74,7 @@ fn a_shard_given_up_leaves_no_lag_behind_and_counts_once() {
         Some("0")
     );
     assert_eq!(
-        line(&metrics, "records_processed_total").as_deref(),
+        line(&metrics, "settled_records_total").as_deref(),
         Some("3")
     );
     // A page that was under way brings no lag back.
@@ -83,6 +83,61 @@ fn a_shard_given_up_leaves_no_lag_behind_and_counts_once() {
         millis_behind_latest: 1,
     });
     assert_eq!(line(&metrics, "millis_behind_latest"), None);
+}
+
+#[test]
+fn every_record_is_in_hand_until_it_is_settled() {
+    let metrics = metrics();
+    let in_hand = || line(&metrics, "records_in_hand").unwrap();
+    let shard = shard();
+    metrics.record(&Event::Fetched {
+        shard: shard.clone(),
+        records: 10,
+        covered: 2,
+    });
+    assert_eq!(in_hand(), "8");
+    metrics.record(&processed(0));
+    assert_eq!(in_hand(), "5");
+    metrics.record(&Event::AggregateRejected {
+        shard: shard.clone(),
+        position: Position {
+            sequence_number: "7".parse().unwrap(),
+            sub_sequence_number: 1,
+        },
+        records: 2,
+        bytes: 70,
+        reason: UnfitAggregate::Malformed("it has no user records"),
+    });
+    assert_eq!(in_hand(), "3");
+    metrics.record(&Event::GivenBack { shard, records: 3 });
+    assert_eq!(in_hand(), "0");
+    let text = metrics.text();
+    for outcome in [
+        "covered\"} 2",
+        "processed\"} 3",
+        "rejected\"} 2",
+        "given_back\"} 3",
+    ] {
+        assert!(text.contains(outcome), "{outcome}: {text}");
+    }
+}
+
+#[test]
+fn a_shards_end_that_waits_is_told_until_the_lease_goes() {
+    let metrics = metrics();
+    metrics.record(&Event::LeaseAcquired {
+        shard: shard(),
+        from: None,
+    });
+    metrics.record(&Event::ShardEndWaits {
+        shard: shard(),
+        acknowledged: Checkpoint::TrimHorizon,
+        delivered: Checkpoint::Latest,
+        retry_in: Duration::ZERO,
+    });
+    assert_eq!(line(&metrics, "waiting_shard_ends").as_deref(), Some("1"));
+    metrics.record(&Event::LeaseReleased { shard: shard() });
+    assert_eq!(line(&metrics, "waiting_shard_ends").as_deref(), Some("0"));
 }
 
 #[test]
@@ -116,7 +171,13 @@ fn the_readme_has_every_metric() {
         shard: shard(),
         from: None,
     });
+    metrics.record(&Event::Fetched {
+        shard: shard(),
+        records: 3,
+        covered: 0,
+    });
     metrics.record(&processed(0));
+    metrics.put(&Put::Older);
     metrics.write_retried("PutItem", true);
     metrics.write_retried("PutItem", false);
     metrics.rejected(&Rejected::TooDeep);

@@ -1,7 +1,8 @@
 //! What ends up in the table: items, their order, and nothing twice or older.
 
-use crate::support::{self, Item, TABLE, World, text, until};
+use crate::support::{self, Item, STREAM, TABLE, World, text, until};
 use aws_sdk_dynamodb::types::{AttributeValue, KeyType, ScalarAttributeType};
+use aws_sdk_kinesis::primitives::Blob;
 use embedded_kinesis::Fault;
 
 fn s(text: &str) -> AttributeValue {
@@ -30,7 +31,13 @@ async fn a_record_of_the_tutorial_becomes_its_item() {
     let sequence = world.put("ann@example.com", r#"{"name":"Ann","city":"Oslo","processed_by":"me","email":"other","n":1e2,"big":12345678901234567890123456789012345678}"#).await;
     let consumer = world.consumer("pod-1").start();
     let item = world.user_when("ann@example.com", |_| true).await;
+    let arrived = text(&item, "kinesis_arrived");
+    assert_eq!(arrived.len(), "2026-11-23T12:00:00.000Z".len(), "{arrived}");
+    let shard = text(&item, "kinesis_shard");
+    assert!(shard.starts_with("shardId-"), "{shard}");
     let expected = [
+        ("kinesis_arrived", s(&arrived)),
+        ("kinesis_shard", s(&shard)),
         ("email", s("ann@example.com")),
         ("name", s("Ann")),
         ("city", s("Oslo")),
@@ -144,7 +151,9 @@ async fn a_stream_read_again_from_its_start_changes_nothing() {
         .with("APPLICATION_NAME", "again")
         .start();
     again
-        .metric_when("records_processed_total", "", |records| records == 100.0)
+        .metric_when("settled_records_total", "processed", |records| {
+            records == 100.0
+        })
         .await;
     assert_eq!(again.metric("items_written_total", "").await, Some(0.0));
     again.stop().await;
@@ -167,7 +176,9 @@ async fn of_many_records_of_a_key_the_last_one_stays() {
         .user_when("hot", |item| text(item, "v") == "299")
         .await;
     consumer
-        .metric_when("records_processed_total", "", |records| records == 300.0)
+        .metric_when("settled_records_total", "processed", |records| {
+            records == 300.0
+        })
         .await;
     until("each record is counted once", async || {
         let written = consumer.metric("items_written_total", "").await?;
@@ -176,6 +187,40 @@ async fn of_many_records_of_a_key_the_last_one_stays() {
     })
     .await;
     consumer.stop().await;
+}
+
+/// Producers that choose the shard themselves spread one key: the last to arrive wins, whatever the
+/// sequence numbers of its shard are, and in whatever order the shards are read.
+#[tokio::test]
+async fn of_one_key_in_several_shards_the_last_to_arrive_stays() {
+    let world = World::tutorial(4).await;
+    let last_shards = [0, 3, 1, 2];
+    for (user, last) in last_shards.into_iter().enumerate() {
+        for shard in (0..4).filter(|shard| *shard != last).chain([last]) {
+            let put = world
+                .kinesis
+                .put_record()
+                .stream_name(STREAM)
+                .partition_key(format!("user-{user}"))
+                .explicit_hash_key(((u128::MAX / 4) * shard + 9).to_string())
+                .data(Blob::new(format!(r#"{{"shard":{shard}}}"#)));
+            put.send().await.unwrap();
+            // Times of arrival are in milliseconds.
+            tokio::time::sleep(std::time::Duration::from_millis(3)).await;
+        }
+    }
+    let consumer = world.consumer("pod-1").start();
+    consumer
+        .metric_when("settled_records_total", "processed", |count| count == 16.0)
+        .await;
+    let written = consumer.metric("items_written_total", "").await.unwrap();
+    let older = consumer.metric("stale_writes_total", "older").await;
+    assert_eq!(written + older.unwrap_or(0.0), 16.0);
+    consumer.stop().await;
+    for (user, last) in last_shards.into_iter().enumerate() {
+        let item = world.user(&format!("user-{user}")).await.unwrap();
+        assert_eq!(text(&item, "shard"), last.to_string(), "{item:?}");
+    }
 }
 
 #[tokio::test]
@@ -195,7 +240,9 @@ async fn throttling_and_lost_answers_are_waited_out() {
     let consumer = world.consumer("pod-1").start();
     world.user_when("ann", |_| true).await;
     consumer
-        .metric_when("records_processed_total", "", |records| records == 1.0)
+        .metric_when("settled_records_total", "processed", |records| {
+            records == 1.0
+        })
         .await;
     let put = "operation=\"PutItem\"";
     consumer

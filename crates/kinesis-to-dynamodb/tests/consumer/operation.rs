@@ -95,7 +95,7 @@ async fn probes_and_metrics_tell_the_truth() {
     assert_eq!(consumer.get("/readyz").await.0, 200);
     world.put("ann", r#"{"name":"Ann"}"#).await;
     consumer
-        .metric_when("records_processed_total", "shardId-000000000000", |count| {
+        .metric_when("settled_records_total", "shardId-000000000000", |count| {
             count == 1.0
         })
         .await;

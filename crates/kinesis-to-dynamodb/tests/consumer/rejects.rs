@@ -6,6 +6,7 @@ use aws_sdk_dynamodb::types::{
     AttributeDefinition, CreateGlobalSecondaryIndexAction, GlobalSecondaryIndexUpdate,
     KeySchemaElement, KeyType, Projection, ProjectionType, ScalarAttributeType,
 };
+use embedded_kinesis::Fault;
 
 async fn rejects(world: &World, wanted: usize) -> Vec<Item> {
     let ask = async || Some(world.items("rejects").await).filter(|items| items.len() >= wanted);
@@ -17,6 +18,41 @@ async fn rejects(world: &World, wanted: usize) -> Vec<Item> {
         )
     });
     items
+}
+
+/// Makes DynamoDB refuse items whose field `city` is no text.
+async fn index_by_city(world: &World) {
+    let key = KeySchemaElement::builder()
+        .attribute_name("city")
+        .key_type(KeyType::Hash)
+        .build()
+        .unwrap();
+    let index = CreateGlobalSecondaryIndexAction::builder()
+        .index_name("by-city")
+        .key_schema(key)
+        .projection(
+            Projection::builder()
+                .projection_type(ProjectionType::All)
+                .build(),
+        )
+        .build()
+        .unwrap();
+    let city = AttributeDefinition::builder()
+        .attribute_name("city")
+        .attribute_type(ScalarAttributeType::S)
+        .build()
+        .unwrap();
+    let update = world
+        .dynamodb
+        .client
+        .update_table()
+        .table_name(TABLE)
+        .attribute_definitions(city);
+    update
+        .global_secondary_index_updates(GlobalSecondaryIndexUpdate::builder().create(index).build())
+        .send()
+        .await
+        .unwrap();
 }
 
 fn data(item: &Item) -> &[u8] {
@@ -124,37 +160,7 @@ async fn without_a_table_the_log_has_position_size_and_reason_and_never_data() {
 async fn what_dynamodb_refuses_is_rejected_and_the_record_before_it_is_stored() {
     let world = World::tutorial(1).await;
     world.rejects_table("rejects").await;
-    let key = KeySchemaElement::builder()
-        .attribute_name("city")
-        .key_type(KeyType::Hash)
-        .build()
-        .unwrap();
-    let index = CreateGlobalSecondaryIndexAction::builder()
-        .index_name("by-city")
-        .key_schema(key)
-        .projection(
-            Projection::builder()
-                .projection_type(ProjectionType::All)
-                .build(),
-        )
-        .build()
-        .unwrap();
-    let city = AttributeDefinition::builder()
-        .attribute_name("city")
-        .attribute_type(ScalarAttributeType::S)
-        .build()
-        .unwrap();
-    let update = world
-        .dynamodb
-        .client
-        .update_table()
-        .table_name(TABLE)
-        .attribute_definitions(city);
-    update
-        .global_secondary_index_updates(GlobalSecondaryIndexUpdate::builder().create(index).build())
-        .send()
-        .await
-        .unwrap();
+    index_by_city(&world).await;
 
     // An index on a text, and a number for it: of the same batch as the record that it would have
     // replaced.
@@ -179,6 +185,110 @@ async fn what_dynamodb_refuses_is_rejected_and_the_record_before_it_is_stored() 
         "Oslo"
     );
     consumer.stop().await;
+}
+
+#[tokio::test]
+async fn many_refused_items_cost_one_look_at_the_table_and_throttling_is_waited_out() {
+    const REFUSED: usize = 300;
+    let world = World::tutorial(1).await;
+    index_by_city(&world).await;
+    let consumer = world.consumer("pod-1").start();
+    consumer.consuming().await;
+    world.dynamodb.clear_tallies();
+    world.dynamodb.faults().inject_on(
+        TABLE,
+        "DescribeTable",
+        Fault::aws("ThrottlingException", "injected"),
+        3,
+    );
+    world
+        .put_all((0..REFUSED).map(|user| (format!("user-{user}"), r#"{"city":7}"#.to_owned())))
+        .await;
+    consumer
+        .metric_when("rejected_records_total", "refused", |count| {
+            count == REFUSED as f64
+        })
+        .await;
+    let looks = world.dynamodb.tally("DescribeTable").calls;
+    assert!((4..=6).contains(&looks), "{looks}");
+    assert_eq!(
+        consumer.metric("processor_failures_total", "").await,
+        Some(0.0)
+    );
+    consumer.stop().await;
+}
+
+/// Three user records, of `ann`, `bob` and `ann`, whose hash keys are in different halves.
+const STRADDLING: &[u8] = b"\xf3\x89\x9a\xc2\n\x03ann\n\x03bob\
+    \x1a\x0b\x08\x00\x1a\x07{\"v\":1}\x1a\x0b\x08\x01\x1a\x07{\"v\":2}\x1a\x0b\x08\x00\x1a\x07{\"v\":3}\
+    i\xfc\xc0J\xe9ALQ\x14\xe0\xf4\xcd\x07\x89\xbb\xfe";
+
+#[tokio::test]
+async fn an_aggregate_of_two_shards_is_kept_whole_told_and_checkpointed() {
+    let world = World::tutorial(2).await;
+    world.rejects_table("rejects").await;
+    let sequence = world.put("ann", STRADDLING).await;
+    let consumer = world
+        .consumer("pod-1")
+        .with("REJECTS_TABLE", "rejects")
+        .start();
+    let items = rejects(&world, 1).await;
+    assert_eq!(data(&items[0]), STRADDLING);
+    let reason = text(&items[0], "reason");
+    assert!(reason.contains("user record 1 (of 3, from 0)"), "{reason}");
+    let line = consumer.logged("record rejected").await;
+    assert!(line.contains("WARN") && line.contains(&sequence), "{line}");
+    consumer
+        .metric_when("rejected_records_total", "aggregate", |count| count == 1.0)
+        .await;
+    consumer
+        .metric_when("settled_records_total", "rejected", |count| count == 3.0)
+        .await;
+    support::until("the checkpoint", async || {
+        let leases = world.items(APPLICATION).await;
+        let is_there = |lease: &Item| {
+            text(lease, "checkpoint") == sequence
+                && text(lease, "checkpointSubSequenceNumber") == "2"
+        };
+        leases.iter().any(is_there).then_some(())
+    })
+    .await;
+    assert_eq!(consumer.metric("records_in_hand", "").await, Some(0.0));
+    consumer.stop().await;
+    assert!(world.items(TABLE).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_setting_stores_what_is_in_an_aggregate_of_two_shards() {
+    let world = World::tutorial(2).await;
+    world.put("ann", STRADDLING).await;
+    let consumer = world
+        .consumer("pod-1")
+        .with("UNFIT_AGGREGATES", "deliver")
+        .start();
+    assert_eq!(
+        text(&world.user_when("ann", |_| true).await, "v"),
+        "3",
+        "the last one"
+    );
+    assert_eq!(text(&world.user_when("bob", |_| true).await, "v"), "2");
+    consumer.stop().await;
+}
+
+#[tokio::test]
+async fn halt_stops_before_an_aggregate_of_two_shards() {
+    let world = World::tutorial(2).await;
+    let before = world.put("ann", r#"{"v":0}"#).await;
+    let sequence = world.put("ann", STRADDLING).await;
+    world.put("ann", r#"{"v":9}"#).await;
+    let consumer = world.consumer("pod-1").with("ON_REJECT", "halt").start();
+    let line = consumer.logged("batch failed").await;
+    assert!(line.contains(&sequence), "{line}");
+    consumer.stop().await;
+    assert_eq!(text(&world.user("ann").await.unwrap(), "v"), "0");
+    let leases = world.items(APPLICATION).await;
+    let mut checkpoints = leases.iter().map(|lease| text(lease, "checkpoint"));
+    assert!(checkpoints.any(|checkpoint| checkpoint == before));
 }
 
 #[tokio::test]

@@ -30,22 +30,28 @@ fn encode(records: &[(String, Option<u128>, Vec<u8>)]) -> Vec<u8> {
     wrap(&aggregate.encode_to_vec())
 }
 
-fn place(table: &mut Vec<String>, key: String) -> u64 {
+fn place(table: &mut Vec<Bytes>, key: String) -> u64 {
     let at = table
         .iter()
         .position(|known| *known == key)
         .unwrap_or_else(|| {
-            table.push(key);
+            table.push(key.into());
             table.len() - 1
         });
     at as u64
 }
 
-fn expanded(data: impl Into<Bytes>, range: Option<HashRange>) -> Vec<Record> {
+/// What is delivered, and what is set aside.
+fn taken_apart(data: impl Into<Bytes>, range: Option<HashRange>) -> (Vec<Record>, Option<Unfit>) {
     let mut out = vec![carrier("before")];
-    deaggregate(carrier(data), range, &mut out);
+    let unfit = deaggregate(carrier(data), range, &mut out);
     assert_eq!(out.remove(0), carrier("before"), "what was there stays");
-    out
+    assert!(unfit.is_none() || out.is_empty(), "whole, or not at all");
+    (out, unfit)
+}
+
+fn expanded(data: impl Into<Bytes>, range: Option<HashRange>) -> Vec<Record> {
+    taken_apart(data, range).0
 }
 
 /// Written byte by byte, not by our own encoder: fields as `messages.proto` numbers them, a tag
@@ -111,8 +117,8 @@ fn raw(
         data: Some(Bytes::from_static(b"fine")),
     };
     let aggregate = AggregatedRecord {
-        partition_keys: vec!["a".to_owned()],
-        explicit_hash_keys: vec![hash.to_owned()],
+        partition_keys: vec!["a".into()],
+        explicit_hash_keys: vec![Bytes::copy_from_slice(hash.as_bytes())],
         records: vec![fine, record],
     };
     wrap(&aggregate.encode_to_vec())
@@ -124,28 +130,50 @@ fn raw(
 #[case::magic_alone(MAGIC.to_vec())]
 #[case::too_short([&MAGIC[..], &[0; 15]].concat())]
 #[case::wrong_digest([&MAGIC[..], &[0; 16]].concat())]
+#[case::digest_of_nothing(wrap(b""))]
 #[case::no_protobuf(wrap(b"\xff\xff\xff"))]
 #[case::no_partition_key(raw(None, None, Some(b"x"), "7"))]
-#[case::partition_key_out_of_the_table(raw(Some(1), None, Some(b"x"), "7"))]
-#[case::partition_key_far_out_of_the_table(raw(Some(u64::MAX), None, Some(b"x"), "7"))]
-#[case::hash_key_out_of_the_table(raw(Some(0), Some(1), Some(b"x"), "7"))]
 #[case::no_data(raw(Some(0), None, None, "7"))]
-#[case::hash_key_no_number(raw(Some(0), Some(0), Some(b"x"), "seven"))]
-#[case::hash_key_too_large(raw(
-    Some(0),
-    Some(0),
-    Some(b"x"),
-    "340282366920938463463374607431768211456"
-))]
-fn anything_else_is_delivered_as_it_came(#[case] data: Vec<u8>) {
+fn what_kcl_takes_for_no_aggregate_is_delivered_as_it_came(#[case] data: Vec<u8>) {
     let nobodys = HashRange { start: 1, end: 1 };
     for range in [None, Some(nobodys)] {
         assert_eq!(expanded(data.clone(), range), [carrier(data.clone())]);
     }
 }
 
+#[rstest]
+#[case::partition_key_out_of_the_table(raw(Some(1), None, Some(b"x"), "7"))]
+#[case::partition_key_far_out_of_the_table(raw(Some(u64::MAX), None, Some(b"x"), "7"))]
+#[case::hash_key_out_of_the_table(raw(Some(0), Some(1), Some(b"x"), "7"))]
+#[case::hash_key_no_number(raw(Some(0), Some(0), Some(b"x"), "seven"))]
+#[case::no_user_records(wrap(b"\x0a\x02pk"))]
+fn what_cannot_be_taken_apart_is_set_aside_whole(#[case] data: Vec<u8>) {
+    let (out, unfit) = taken_apart(data.clone(), Some(EVERY_HASH_KEY));
+    let unfit = unfit.expect("unfit");
+    assert_eq!(out, []);
+    assert!(
+        matches!(unfit.reason, UnfitAggregate::Malformed(_)),
+        "{unfit:?}"
+    );
+    assert_eq!((unfit.record, unfit.users), (carrier(data), 1));
+}
+
+#[rstest]
+#[case::unused_hash_key_no_number(raw(Some(0), None, Some(b"x"), "seven"))]
+#[case::partition_key_no_utf8(wrap(b"\x0a\x02\xff\xfe\x1a\x05\x08\x00\x1a\x01x"))]
+fn no_stricter_than_kcl(#[case] data: Vec<u8>) {
+    let got = expanded(data, Some(EVERY_HASH_KEY));
+    assert!(got.iter().all(|record| record.aggregated), "{got:?}");
+    assert_eq!(got.last().expect("records").data, "x");
+}
+
+const EVERY_HASH_KEY: HashRange = HashRange {
+    start: 0,
+    end: u128::MAX,
+};
+
 #[test]
-fn one_user_record_of_another_shard_drops_the_aggregate() {
+fn one_user_record_of_another_shard_sets_the_aggregate_aside() {
     // MD5 of "a" is 0x0cc1…, of "b" 0x92eb….
     let low = HashRange {
         start: 0,
@@ -160,13 +188,6 @@ fn one_user_record_of_another_shard_drops_the_aggregate() {
     assert_eq!(count(&[record("a", None), record("a", None)], low), 2);
     assert_eq!(count(&[record("a", None), record("a", None)], high), 0);
     assert_eq!(
-        count(
-            &[record("a", None), record("b", None), record("a", None)],
-            low
-        ),
-        0
-    );
-    assert_eq!(
         count(&[record("a", None), record("b", Some(0))], low),
         2,
         "the explicit hash key decides"
@@ -177,14 +198,45 @@ fn one_user_record_of_another_shard_drops_the_aggregate() {
     );
     let edges = [record("b", Some(low.start)), record("b", Some(low.end))];
     assert_eq!(count(&edges, low), 2, "both ends belong to the range");
+
+    let straddling = encode(&[record("a", None), record("b", None), record("a", None)]);
+    let (_, unfit) = taken_apart(straddling.clone(), Some(low));
+    let unfit = unfit.expect("unfit");
+    assert_eq!(
+        unfit.reason,
+        UnfitAggregate::Misplaced {
+            first: 1,
+            records: 3
+        }
+    );
+    assert_eq!((unfit.users, &unfit.record.data[..]), (3, &straddling[..]));
+    assert_eq!(
+        unfit.record.sub_sequence_number, 2,
+        "a checkpoint there covers all of it"
+    );
+    assert_eq!(last_sub_sequence_number(&straddling.clone().into()), 2);
+    assert_eq!(expanded(straddling, None).len(), 3, "as a setting wants it");
+
+    // Beyond 128 bits is beyond every shard.
+    let beyond = raw(
+        Some(0),
+        Some(0),
+        Some(b"x"),
+        "340282366920938463463374607431768211456",
+    );
+    let (_, unfit) = taken_apart(beyond, Some(EVERY_HASH_KEY));
+    assert!(matches!(
+        unfit.expect("unfit").reason,
+        UnfitAggregate::Misplaced { first: 1, .. }
+    ));
 }
 
 proptest! {
     #[test]
     fn what_goes_in_comes_out(
-        records in vec(("[a-c\u{e9}]{0,3}", option::of(any::<u128>()), vec(any::<u8>(), 0..64)), 0..40),
+        records in vec(("[a-c\u{e9}]{0,3}", option::of(any::<u128>()), vec(any::<u8>(), 0..64)), 1..40),
     ) {
-        let got = expanded(encode(&records), Some(HashRange { start: 0, end: u128::MAX }));
+        let got = expanded(encode(&records), Some(EVERY_HASH_KEY));
         let sub_sequence_numbers: Vec<_> = got.iter().map(|record| record.sub_sequence_number).collect();
         prop_assert_eq!(sub_sequence_numbers, (0..records.len() as u64).collect::<Vec<_>>());
         let got: Vec<_> = got
@@ -216,6 +268,6 @@ proptest! {
         let mut message = whole[MAGIC.len()..whole.len() - DIGEST_LEN].to_vec();
         let at = at.index(message.len());
         message[at] = with;
-        let _ = expanded(wrap(&message), Some(HashRange { start: 0, end: u128::MAX }));
+        let _ = expanded(wrap(&message), Some(EVERY_HASH_KEY));
     }
 }

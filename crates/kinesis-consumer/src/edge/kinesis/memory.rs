@@ -28,7 +28,7 @@ const FIRST: u128 = 49_600_000_000_000_000_000_000_000_000_000_000_000;
 
 /// A stream in memory that workers can read. Clones share the stream.
 ///
-/// Nothing is ever forgotten, throttled or out of order; an empty page at the tip says so. Give it
+/// Nothing is forgotten by itself, throttled or out of order; an empty page at the tip says so. Give it
 /// with a [`MemoryTable`](crate::test_util::MemoryTable) to
 /// [`Worker::over`](crate::Worker::over).
 #[derive(Clone)]
@@ -38,6 +38,9 @@ pub struct MemoryKinesis(Arc<Mutex<MemoryStream>>);
 #[derive(Clone, Debug)]
 pub struct MemoryStream {
     shards: Vec<(Shard, Vec<Record>)>,
+    /// How many of each shard's records are gone.
+    trimmed: Vec<usize>,
+    refuses_trimmed: bool,
     next_number: u128,
     began: Instant,
     began_at: Timestamp,
@@ -123,6 +126,8 @@ impl MemoryStream {
     pub fn new(shards: usize) -> Self {
         let mut stream = Self {
             shards: Vec::new(),
+            trimmed: Vec::new(),
+            refuses_trimmed: false,
             next_number: FIRST,
             began: Instant::now(),
             began_at: Timestamp::now(),
@@ -147,6 +152,18 @@ impl MemoryStream {
         Self {
             iterator_life,
             ..self
+        }
+    }
+
+    /// The stream's retention takes the oldest records of a shard, up to and including that number.
+    /// Whoever asks for one of them then is refused, or gets the oldest one that is left: AWS does
+    /// either.
+    pub fn trim(&mut self, shard: &ShardId, to: &SequenceNumber, refuse: bool) {
+        self.refuses_trimmed = refuse;
+        if let Some(index) = self.index(shard) {
+            let records = &self.shards[index].1;
+            let gone = records.partition_point(|record| record.sequence_number <= *to);
+            self.trimmed[index] = gone.max(self.trimmed[index]);
         }
     }
 
@@ -212,10 +229,19 @@ impl MemoryStream {
     /// What `GetShardIterator` answers.
     ///
     /// # Errors
-    /// No such shard.
+    /// No such shard, or a number that is gone.
     pub fn iterator(&self, shard: &ShardId, from: &StartFrom) -> Result<String, KinesisError> {
         let unknown = || KinesisError::NotFound(shard.as_str().into());
-        let records = &self.shards[self.index(shard).ok_or_else(unknown)?].1;
+        let index = self.index(shard).ok_or_else(unknown)?;
+        let (records, trimmed) = (&self.shards[index].1, self.trimmed[index]);
+        if let StartFrom::AtSequenceNumber(number) | StartFrom::AfterSequenceNumber(number) = from
+            && self.refuses_trimmed
+            && records[..trimmed]
+                .last()
+                .is_some_and(|last| *number <= last.sequence_number)
+        {
+            return Err(KinesisError::InvalidSequenceNumber(number.as_str().into()));
+        }
         let next = match from {
             StartFrom::TrimHorizon => 0,
             StartFrom::Latest => records.len(),
@@ -249,6 +275,7 @@ impl MemoryStream {
         if age > self.iterator_life {
             return Err(KinesisError::ExpiredIterator(iterator.into()));
         }
+        let start = start.max(self.trimmed[shard]);
         let (shard, records) = &self.shards[shard];
         let end = (start + limit).min(records.len());
         let at_end = end == records.len();
@@ -293,6 +320,7 @@ impl MemoryStream {
             closed: false,
         };
         self.shards.push((shard, Vec::new()));
+        self.trimmed.push(0);
     }
 
     fn close<const N: usize>(&mut self, shards: [ShardId; N]) -> BTreeSet<ShardId> {

@@ -125,6 +125,7 @@ fn to_error(stream: &str, failure: &Failure) -> KinesisError {
         // Credentials may come: the chain is asked again at the next call.
         _ if failure.is_of_credentials() => KinesisError::Unavailable(error),
         Kind::Throttled => KinesisError::Throttled(error),
+        Kind::Timeout => KinesisError::Timeout(error),
         Kind::ExpiredIterator => KinesisError::ExpiredIterator(error),
         Kind::InvalidPosition => KinesisError::InvalidSequenceNumber(error),
         Kind::NotFound => KinesisError::NotFound(error),

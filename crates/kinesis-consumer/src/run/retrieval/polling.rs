@@ -3,7 +3,8 @@
 //!
 //! An iterator that expired is replaced by one after the last fetched record. Resuming at a
 //! checkpoint reads that very record again (AT_SEQUENCE_NUMBER, as KCL: an aggregate may be half
-//! processed) and drops what the checkpoint covers.
+//! processed) and drops what the checkpoint covers. A record that does not come back was taken by
+//! the stream's retention, and so may others have been: [`gap`](super::gap).
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,37 +12,52 @@ use backon::ExponentialBackoff;
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
-    decide::{aggregation::deaggregate, shard_sync},
+    decide::{
+        aggregation::{Unfit, deaggregate, has_magic},
+        shard_sync,
+    },
     edge::kinesis::{KinesisError, Page, ShardFilter, StartFrom},
     face::{config::InitialPosition, error::Error, event::Event},
     model::{
         keys::LeaseKey,
         lease::Lease,
         record::{Batch, Record},
-        sequence::{Checkpoint, SequenceNumber},
+        sequence::{Checkpoint, Position, SequenceNumber},
         shard::{ChildShard, HashRange, Shard},
     },
     run::{
         context::{Context, backoff, pause},
-        retrieval::{Fetched, Gone, Output},
+        retrieval::{Fetched, Gone, Output, limit::Limit},
     },
 };
 
 pub(super) struct Polling {
-    context: Arc<Context>,
-    key: LeaseKey,
+    pub(super) context: Arc<Context>,
+    pub(super) key: LeaseKey,
+    /// The hash keys of the shard, unless aggregates are delivered whatever they hold.
     range: Option<HashRange>,
-    checkpoint: Checkpoint,
-    start: StartFrom,
-    last_fetched: Option<SequenceNumber>,
-    waits: Waits,
+    pub(super) checkpoint: Checkpoint,
+    /// The checkpointed record, until it came back or nothing is there after it.
+    pub(super) unconfirmed: Option<Position>,
+    pub(super) start: StartFrom,
+    pub(super) last_fetched: Option<SequenceNumber>,
+    /// How often Kinesis refused the position, in a row.
+    pub(super) refusals: u32,
+    limit: Limit,
+    pub(super) waits: Waits,
     out: Output,
 }
 
 /// How long to wait after failed calls in a row.
-struct Waits {
-    throttled: ExponentialBackoff,
-    failed: ExponentialBackoff,
+pub(super) struct Waits {
+    pub(super) throttled: ExponentialBackoff,
+    pub(super) failed: ExponentialBackoff,
+}
+
+/// What a page holds, in order.
+enum Piece {
+    Records(Vec<Record>),
+    Unfit(Unfit),
 }
 
 /// How to go on after a failed call.
@@ -52,7 +68,7 @@ enum Recovery {
 }
 
 /// Why polling stops before the shard's end: nobody listens, or the worker cannot go on.
-enum Stop {
+pub(super) enum Stop {
     Gone,
     Failed(Error),
 }
@@ -61,8 +77,16 @@ impl Polling {
     pub(super) fn new(context: Arc<Context>, lease: &Lease, out: Output) -> Self {
         Self {
             key: lease.key.clone(),
-            range: lease.hash_range,
+            range: lease
+                .hash_range
+                .filter(|_| !context.config.deliver_unfit_aggregates),
             checkpoint: lease.checkpoint.clone(),
+            unconfirmed: match &lease.checkpoint {
+                Checkpoint::At(position) => Some(position.clone()),
+                _ => None,
+            },
+            refusals: 0,
+            limit: Limit::new(context.config.max_records),
             start: start(lease, context.config.initial_position),
             last_fetched: None,
             waits: Waits::new(),
@@ -97,15 +121,12 @@ impl Polling {
                 sleep_until(next_call).await;
             }
             let began = Instant::now();
-            match self
-                .context
-                .kinesis
-                .records(&at, self.context.config.max_records)
-                .await
-            {
+            match self.context.kinesis.records(&at, self.limit.get()).await {
                 Ok(mut page) => {
                     self.context.succeeded("GetRecords");
+                    self.limit.answered(began.elapsed());
                     self.waits = Waits::new();
+                    self.refusals = 0;
                     let children = std::mem::take(&mut page.children);
                     iterator = page.next_iterator.take();
                     next_call = began + self.pace(&page);
@@ -118,7 +139,7 @@ impl Polling {
                         };
                     }
                 }
-                Err(error) => match self.recover("GetRecords", error).await? {
+                Err(error) => match self.page_failed(error).await? {
                     Recovery::SameIterator => iterator = Some(at),
                     Recovery::NewIterator => {}
                     Recovery::ShardGone => return self.children().await,
@@ -171,33 +192,73 @@ impl Polling {
 
     async fn deliver(&mut self, page: Page) -> Result<(), Stop> {
         let millis_behind_latest = page.millis_behind_latest;
-        let mut records = page.records;
-        if let Some(last) = records.last() {
+        let first = page.records.first().cloned();
+        if let Some(last) = page.records.last() {
             self.last_fetched = Some(last.sequence_number.clone());
         }
-        if records.iter().any(is_aggregate) {
-            let carriers = std::mem::take(&mut records);
-            for carrier in carriers {
-                deaggregate(carrier, self.range, &mut records);
+        let mut pieces = self.take_apart(page.records);
+        let fetched = pieces.iter().map(Piece::users).sum::<usize>();
+        for piece in &mut pieces {
+            piece.drop_covered(&self.checkpoint);
+        }
+        let left = pieces.iter().map(Piece::users).sum::<usize>();
+        if fetched > 0 {
+            self.out.hand.fetch(fetched, fetched - left)?;
+        }
+        self.confirm_resumption(first, millis_behind_latest).await?;
+        // While earlier records wait for the processor, the tip of what is read is not where the
+        // processor stands.
+        if left == 0 && self.out.is_drained() {
+            self.context.report(Event::Polled {
+                shard: self.key.clone(),
+                millis_behind_latest,
+            });
+        }
+        for piece in pieces {
+            match piece {
+                Piece::Records(records) if records.is_empty() => {}
+                Piece::Records(records) => {
+                    let batch = Batch {
+                        records,
+                        millis_behind_latest,
+                    };
+                    self.out.batch(batch).await?;
+                }
+                Piece::Unfit(unfit) if unfit.users == 0 => {}
+                Piece::Unfit(unfit) => self.out.unfit(unfit).await?,
             }
         }
-        drop_covered(&mut records, &self.checkpoint);
-        if records.is_empty() {
-            // While earlier records wait for the processor, the tip of what is read is not where
-            // the processor stands.
-            if self.out.is_drained() {
-                self.context.report(Event::Polled {
-                    shard: self.key.clone(),
-                    millis_behind_latest,
-                });
-            }
-            return Ok(());
+        Ok(())
+    }
+
+    /// The user records of a page. An aggregate that is unfit stands between those before and those
+    /// after it.
+    fn take_apart(&self, carriers: Vec<Record>) -> Vec<Piece> {
+        if !carriers.iter().any(has_magic) {
+            return vec![Piece::Records(carriers)];
         }
-        let batch = Batch {
-            records,
-            millis_behind_latest,
-        };
-        self.out.batch(batch).await.map_err(Stop::from)
+        let (mut pieces, mut records) = (Vec::new(), Vec::new());
+        for carrier in carriers {
+            match deaggregate(carrier, self.range, &mut records) {
+                None => {}
+                Some(unfit) if self.context.config.deliver_unfit_aggregates => {
+                    records.push(unfit.record);
+                }
+                Some(unfit) => {
+                    pieces.push(Piece::Records(std::mem::take(&mut records)));
+                    pieces.push(Piece::Unfit(unfit));
+                }
+            }
+        }
+        pieces.push(Piece::Records(records));
+        pieces
+    }
+
+    async fn page_failed(&mut self, error: KinesisError) -> Result<Recovery, Stop> {
+        if let KinesisError::Timeout(_) = error {
+            self.limit.timed_out();
+        }
+        self.recover("GetRecords", error).await
     }
 
     async fn recover(
@@ -208,7 +269,7 @@ impl Polling {
         let recovery = match &error {
             KinesisError::ExpiredIterator(_) => Recovery::NewIterator,
             KinesisError::InvalidSequenceNumber(_) if self.reads_by_number() => {
-                self.expire_checkpoint().await?;
+                self.position_refused().await?;
                 Recovery::NewIterator
             }
             KinesisError::NotFound(_) if self.is_gone().await? => return Ok(Recovery::ShardGone),
@@ -226,27 +287,6 @@ impl Polling {
 
     fn reads_by_number(&self) -> bool {
         self.last_fetched.is_some() || matches!(self.start, StartFrom::AtSequenceNumber(_))
-    }
-
-    /// The sequence number is refused: its record is older than the retention period, or of another
-    /// stream.
-    async fn expire_checkpoint(&mut self) -> Result<(), Stop> {
-        let shards = self.shards().await?;
-        let shard = shards.iter().find(|shard| shard.id == self.key.shard);
-        if let (Some(shard), Checkpoint::At(done)) = (shard, &self.checkpoint)
-            && shard.starting_sequence_number > done.sequence_number
-        {
-            return Err(Stop::Failed(
-                self.context.stream_recreated(self.key.shard.clone()),
-            ));
-        }
-        self.context.report(Event::CheckpointExpired {
-            shard: self.key.clone(),
-            checkpoint: self.checkpoint.clone(),
-        });
-        self.last_fetched = None;
-        self.start = StartFrom::TrimHorizon;
-        Ok(())
     }
 
     async fn is_gone(&mut self) -> Result<bool, Stop> {
@@ -270,7 +310,7 @@ impl Polling {
         }
     }
 
-    async fn shards(&mut self) -> Result<Vec<Shard>, Stop> {
+    pub(super) async fn shards(&mut self) -> Result<Vec<Shard>, Stop> {
         loop {
             match self.context.kinesis.list_shards(ShardFilter::All).await {
                 Ok(shards) => return Ok(shards),
@@ -317,19 +357,32 @@ fn start(lease: &Lease, position: InitialPosition) -> StartFrom {
     }
 }
 
-fn is_aggregate(record: &Record) -> bool {
-    record.data.starts_with(&[0xF3, 0x89, 0x9A, 0xC2])
-}
+impl Piece {
+    /// How many user records it has.
+    fn users(&self) -> usize {
+        match self {
+            Self::Records(records) => records.len(),
+            Self::Unfit(unfit) => unfit.users,
+        }
+    }
 
-/// Drops what the checkpoint covers: only the first records after a resumption can be.
-fn drop_covered(records: &mut Vec<Record>, checkpoint: &Checkpoint) {
-    let Checkpoint::At(done) = checkpoint else {
-        return;
-    };
-    let covered = |record: &&Record| {
-        (&record.sequence_number, record.sub_sequence_number)
-            <= (&done.sequence_number, done.sub_sequence_number)
-    };
-    let count = records.iter().take_while(covered).count();
-    records.drain(..count);
+    /// Drops what the checkpoint covers: only the first records after a resumption can be.
+    fn drop_covered(&mut self, checkpoint: &Checkpoint) {
+        let Checkpoint::At(done) = checkpoint else {
+            return;
+        };
+        let is_covered = |record: &Record| {
+            (&record.sequence_number, record.sub_sequence_number)
+                <= (&done.sequence_number, done.sub_sequence_number)
+        };
+        match self {
+            Self::Records(records) => {
+                let covered = records.iter().take_while(|record| is_covered(record));
+                let count = covered.count();
+                records.drain(..count);
+            }
+            Self::Unfit(unfit) if is_covered(&unfit.record) => unfit.users = 0,
+            Self::Unfit(_) => {}
+        }
+    }
 }

@@ -9,13 +9,27 @@ use tokio::{sync::watch, time::sleep_until};
 use super::{Leave, Stop};
 use crate::{face::processor::ProcessorError, run::held_lease::HeldLease};
 
-/// Runs user code: a panic is an error like any other.
+/// How user code failed.
+#[derive(Debug, Default)]
+pub(super) struct UserError {
+    pub(super) text: String,
+    /// Its processor may be in any state.
+    pub(super) panicked: bool,
+}
+
+/// Runs user code: a panic is an error, too.
 pub(super) async fn attend<T>(
     work: impl Future<Output = Result<T, ProcessorError>> + Send,
-) -> Result<T, String> {
+) -> Result<T, UserError> {
     match AssertUnwindSafe(work).catch_unwind().await {
-        Ok(result) => result.map_err(|error| error.to_string()),
-        Err(panic) => Err(format!("panicked: {}", panic_text(&*panic))),
+        Ok(result) => result.map_err(|error| UserError {
+            text: error.to_string(),
+            panicked: false,
+        }),
+        Err(panic) => Err(UserError {
+            text: format!("panicked: {}", panic_text(&*panic)),
+            panicked: true,
+        }),
     }
 }
 
@@ -36,10 +50,8 @@ pub(super) async fn bounded<T>(
             .await;
         if let Some(Stop::Shutdown(deadline)) = stop.ok().and_then(|stop| stop.clone()) {
             sleep_until(deadline).await;
-        } else {
-            // The coordinator is gone, and this task with it.
-            std::future::pending::<()>().await;
         }
+        // Else nobody knows of this task any more: the lease was lost, and is held anew.
     };
     tokio::select! {
         biased;

@@ -1,7 +1,7 @@
 //! A closed shard's end: the children's leases come first, so that no hash key is ever without a
 //! lease.
 
-use super::{Leave, ShardConsumer, table_failures};
+use super::{Leave, ShardConsumer, Trouble, table_failures};
 use crate::{
     decide::shard_sync,
     edge::{kinesis::ShardFilter, lease_table::TableError},
@@ -20,16 +20,7 @@ impl ShardConsumer {
         &mut self,
         children: Vec<ChildShard>,
     ) -> Result<Vec<Lease>, Leave> {
-        let mut failures = self.processor_failures();
-        let mut attempt = 0;
-        loop {
-            self.confirm().await?;
-            let ended = self.call(|processor, to| processor.shard_ended(to)).await?;
-            match ended {
-                Ok(()) => break,
-                Err(error) => self.failed(&mut attempt, &mut failures, &error).await?,
-            }
-        }
+        self.until_settled().await?;
         let mut failures = table_failures();
         let leases = loop {
             self.confirm().await?;
@@ -46,11 +37,7 @@ impl ShardConsumer {
         let mut failures = table_failures();
         loop {
             // No new look is needed: the condition on the counter fails if anybody wrote since.
-            match self
-                .lease
-                .checkpoint(&Checkpoint::ShardEnd, &|_| Ok(()))
-                .await
-            {
+            match self.lease.checkpoint(&Checkpoint::ShardEnd).await {
                 Ok(()) => break,
                 Err(CheckpointError::Table(_)) => {
                     self.rest(failures.next().unwrap_or_default()).await?;
@@ -65,6 +52,32 @@ impl ShardConsumer {
         // Nobody renews a finished lease, so it must not look like one whose worker died.
         self.lease.give_up(None).await;
         Ok(leases)
+    }
+
+    /// Calls `shard_ended` until everything that was delivered is acknowledged: SHARD_END covers all
+    /// of it.
+    async fn until_settled(&mut self) -> Result<(), Leave> {
+        let mut waits = self.processor_failures();
+        loop {
+            self.confirm().await?;
+            match self.call(|processor, to| processor.shard_ended(to)).await? {
+                Ok(()) if self.checkpointer.is_settled() => {
+                    self.trouble = Trouble::new(&self.context.config);
+                    return Ok(());
+                }
+                Ok(()) => {
+                    let retry_in = waits.next().unwrap_or_default();
+                    self.context.report(Event::ShardEndWaits {
+                        shard: self.lease.key().clone(),
+                        acknowledged: self.checkpointer.acknowledged(),
+                        delivered: self.checkpointer.delivered(),
+                        retry_in,
+                    });
+                    self.rest(retry_in).await?;
+                }
+                Err(failure) => self.failed(&failure).await?,
+            }
+        }
     }
 
     /// The children's leases, as created or found. `None`: a merge's other parent has no lease yet.

@@ -18,9 +18,23 @@ pub(crate) struct Ledger {
     checkpoints: HashMap<ShardId, Checkpoint>,
     /// Who delivers: shard → (worker, life of that worker).
     pub(crate) alive: BTreeMap<ShardId, BTreeSet<String>>,
+    /// By life.
+    accounts: BTreeMap<String, Account>,
     pub(crate) events: BTreeMap<&'static str, u64>,
     pub(crate) trace: u64,
     pub(crate) broken: Vec<String>,
+}
+
+/// The user records that one life read, and what became of them.
+#[derive(Debug, Default)]
+struct Account {
+    /// In the pages that it got.
+    read: usize,
+    fetched: usize,
+    covered: usize,
+    processed: usize,
+    rejected: usize,
+    given_back: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -33,6 +47,7 @@ impl Shared {
             processed: BTreeMap::new(),
             checkpoints: HashMap::new(),
             alive: BTreeMap::new(),
+            accounts: BTreeMap::new(),
             events: BTreeMap::new(),
             trace: 0,
             broken: Vec::new(),
@@ -52,8 +67,9 @@ impl Ledger {
     }
 
     #[expect(clippy::print_stdout, reason = "TRACE asks for it")]
-    pub(crate) fn event(&mut self, worker: &str, event: &Event) {
-        let text = format!("{worker} {event:?}");
+    pub(crate) fn event(&mut self, life: &str, event: &Event) {
+        self.account(life, event);
+        let text = format!("{life} {event:?}");
         // A fingerprint of all that happened, in order: a seed that replays has the same one.
         for byte in text.bytes() {
             self.trace = (self.trace ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
@@ -61,6 +77,36 @@ impl Ledger {
         *self.events.entry(name(event)).or_default() += 1;
         if std::env::var_os("TRACE").is_some() {
             println!("{:8.3} {text}", self.stream.elapsed().as_secs_f64());
+        }
+    }
+
+    /// Pages with so many user records get to a life.
+    pub(crate) fn read(&mut self, life: &str, records: usize) {
+        self.accounts.entry(life.to_owned()).or_default().read += records;
+    }
+
+    fn account(&mut self, life: &str, event: &Event) {
+        let account = self.accounts.entry(life.to_owned()).or_default();
+        match event {
+            Event::Fetched {
+                records, covered, ..
+            } => {
+                account.fetched += records;
+                account.covered += covered;
+            }
+            Event::Processed {
+                records, rejected, ..
+            } => {
+                account.processed += records - rejected;
+                account.rejected += rejected;
+            }
+            Event::AggregateRejected { records, .. } => account.rejected += records,
+            Event::GivenBack { records, .. } => account.given_back += records,
+            _ => return,
+        }
+        if account.settled() > account.fetched {
+            let what = format!("{life} settled more than it fetched: {account:?}");
+            self.broke(what);
         }
     }
 
@@ -98,8 +144,12 @@ impl Ledger {
         }
     }
 
-    /// A process is gone.
+    /// A process is gone, with nothing in hand.
     pub(crate) fn forget(&mut self, life: &str) {
+        let account = self.accounts.remove(life).unwrap_or_default();
+        if account.fetched != account.read || account.fetched != account.settled() {
+            self.broke(format!("{life} does not account for all: {account:?}"));
+        }
         for alive in self.alive.values_mut() {
             alive.remove(life);
         }
@@ -139,6 +189,12 @@ impl Ledger {
     }
 }
 
+impl Account {
+    fn settled(&self) -> usize {
+        self.covered + self.processed + self.rejected + self.given_back
+    }
+}
+
 fn name(event: &Event) -> &'static str {
     match event {
         Event::Admitted => "Admitted",
@@ -149,6 +205,10 @@ fn name(event: &Event) -> &'static str {
         Event::LeaseReleased { .. } => "LeaseReleased",
         Event::ShardStarted { .. } => "ShardStarted",
         Event::ShardEnded { .. } => "ShardEnded",
+        Event::ShardEndWaits { .. } => "ShardEndWaits",
+        Event::Fetched { .. } => "Fetched",
+        Event::GivenBack { .. } => "GivenBack",
+        Event::AggregateRejected { .. } => "AggregateRejected",
         Event::Processed { .. } => "Processed",
         Event::Polled { .. } => "Polled",
         Event::Checkpointed { .. } => "Checkpointed",

@@ -14,7 +14,7 @@ use std::{
 use async_trait::async_trait;
 use jiff::Timestamp;
 use kinesis_consumer::{
-    Checkpoint, Config, Error, KinesisError, LeaseKey, ShardId, TableError, Worker,
+    Checkpoint, Config, Error, KinesisError, LeaseKey, Record, ShardId, TableError, Worker,
     lease::Lease,
     shards::{HashRange, Shard, StartFrom},
     test_util::{
@@ -43,6 +43,8 @@ pub(crate) struct Chaos {
 #[derive(Clone)]
 pub(crate) struct Life {
     pub(crate) worker: String,
+    /// Tells this process from others of the same worker id.
+    pub(crate) name: String,
     pub(crate) ledger: Shared,
     pub(crate) table: MemoryTable,
     pub(crate) chaos: Arc<Mutex<Chaos>>,
@@ -132,10 +134,20 @@ impl Kinesis for Life {
     }
 
     async fn records(&self, iterator: &str, limit: u32) -> Result<Page, KinesisError> {
+        // Whoever wants one looks for the oldest record only.
+        let is_look = limit == 1;
         let limit = self.number(0..=8).min(limit as usize);
         let tell_children = self.happens(70);
-        self.call(|ledger| ledger.stream.page(iterator, limit, tell_children))
-            .await
+        let page = self
+            .call(|ledger| ledger.stream.page(iterator, limit, tell_children))
+            .await?;
+        let mut ledger = self.ledger.lock();
+        let carried = |record: &Record| ledger.stream.carried(&record.sequence_number).len();
+        let users = page.records.iter().map(carried).sum();
+        if !is_look {
+            ledger.read(&self.name, users);
+        }
+        Ok(page)
     }
 }
 
@@ -251,8 +263,10 @@ impl Node {
     ) -> Self {
         let stopped = Arc::<Stopped>::default();
         let worker = config.worker_id.clone();
+        let name = format!("{worker}/{life}");
         let shared = Life {
             worker: worker.clone(),
+            name: name.clone(),
             ledger: ledger.clone(),
             table: table.clone(),
             chaos: Arc::clone(chaos),
@@ -264,12 +278,9 @@ impl Node {
             life: shared.clone(),
             inner: table.with_faults(move |_| faults.fault()),
         };
-        let name = format!("{worker}/{life}");
-        let (for_factory, life_name) = (shared.clone(), name.clone());
-        let factory = move |lease: LeaseKey| {
-            Recording::new(for_factory.clone(), life_name.clone(), lease.shard)
-        };
-        let (told, who) = (ledger.clone(), worker.clone());
+        let for_factory = shared.clone();
+        let factory = move |lease: LeaseKey| Recording::new(for_factory.clone(), lease.shard);
+        let (told, who) = (ledger.clone(), name.clone());
         let (stop, told_to_stop) = oneshot::channel();
         let worker_of_library = Worker::over(config, shared, view, factory)
             .on_event(move |event| told.lock().event(&who, event));
@@ -310,7 +321,9 @@ impl Node {
         self.run.abort();
         let _ = self.run.await;
         // Let the tasks that it spawned end too.
-        tokio::task::yield_now().await;
+        for _ in 0..3 {
+            tokio::task::yield_now().await;
+        }
         self.ledger.lock().forget(&self.life);
     }
 

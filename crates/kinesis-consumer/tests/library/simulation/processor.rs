@@ -1,7 +1,8 @@
 //! A record processor that judges what it gets, and that is slow and fails on demand.
 
 use kinesis_consumer::{
-    Batch, Checkpoint, CheckpointError, Checkpointer, ProcessorError, RecordProcessor, ShardId,
+    Batch, Checkpoint, CheckpointError, Checkpointer, ProcessorError, Record, RecordProcessor,
+    ShardId, UnfitAggregate,
 };
 use tokio::time::sleep;
 
@@ -10,7 +11,6 @@ use super::node::Life;
 /// A processor of one shard in one worker's life.
 pub(crate) struct Recording {
     life: Life,
-    name: String,
     shard: ShardId,
     /// The user records before this one are processed or covered by the checkpoint that it started
     /// at.
@@ -20,10 +20,9 @@ pub(crate) struct Recording {
 }
 
 impl Recording {
-    pub(crate) fn new(life: Life, name: String, shard: ShardId) -> Self {
+    pub(crate) fn new(life: Life, shard: ShardId) -> Self {
         Self {
             life,
-            name,
             shard,
             next: 0,
             failed: false,
@@ -116,7 +115,7 @@ impl RecordProcessor for Recording {
             .alive
             .entry(self.shard.clone())
             .or_default()
-            .insert(self.name.clone());
+            .insert(self.life.name.clone());
         self.next = ledger.stream.covered(&self.shard, checkpoint).unwrap_or(0);
         Ok(())
     }
@@ -160,19 +159,48 @@ impl RecordProcessor for Recording {
             .process(&self.shard, ordinals.iter().copied());
         let last = ordinals[ordinals.len() - 1];
         self.failed = true;
-        if self.life.happens(70) {
+        // The rest is acknowledged later.
+        if self.life.happens(40) {
             checkpointer.checkpoint().await?;
+        } else if self.life.happens(50) {
+            checkpointer.acknowledge().await?;
         }
         self.failed = false;
         self.next = last + 1;
         Ok(())
     }
 
-    async fn lease_lost(&mut self) {
-        self.life.ledger.lock().stopped(&self.shard, &self.name);
+    async fn reject_aggregate(
+        &mut self,
+        aggregate: &Record,
+        _: &UnfitAggregate,
+        _: &Checkpointer,
+    ) -> Result<(), ProcessorError> {
+        self.judge_owner("rejects");
+        let ordinals: Vec<_> = {
+            let ledger = self.life.ledger.lock();
+            ledger.stream.carried(&aggregate.sequence_number).collect()
+        };
+        self.judge_order(&ordinals);
+        if self.life.happens(self.life.chaos().failing) {
+            self.failed = true;
+            return self.fail();
+        }
+        self.failed = false;
+        self.next = ordinals.len() + ordinals[0];
+        let mut ledger = self.life.ledger.lock();
+        ledger.process(&self.shard, ordinals.into_iter());
+        Ok(())
     }
 
-    async fn shard_ended(&mut self, _: &Checkpointer) -> Result<(), ProcessorError> {
+    async fn lease_lost(&mut self) {
+        self.life
+            .ledger
+            .lock()
+            .stopped(&self.shard, &self.life.name);
+    }
+
+    async fn shard_ended(&mut self, checkpointer: &Checkpointer) -> Result<(), ProcessorError> {
         self.judge_owner("ends");
         self.life.running().await;
         if self.life.happens(self.life.chaos().failing) {
@@ -182,7 +210,15 @@ impl RecordProcessor for Recording {
         if self.next.max(self.covered()) != users {
             self.broke(&format!("ended at record {} of {users}", self.next));
         }
-        self.life.ledger.lock().stopped(&self.shard, &self.name);
+        if self.life.happens(30) {
+            // Not yet.
+            return Ok(());
+        }
+        checkpointer.acknowledge().await?;
+        self.life
+            .ledger
+            .lock()
+            .stopped(&self.shard, &self.life.name);
         Ok(())
     }
 
@@ -191,7 +227,10 @@ impl RecordProcessor for Recording {
         checkpointer: &Checkpointer,
     ) -> Result<(), ProcessorError> {
         self.life.running().await;
-        self.life.ledger.lock().stopped(&self.shard, &self.name);
+        self.life
+            .ledger
+            .lock()
+            .stopped(&self.shard, &self.life.name);
         match checkpointer.checkpoint().await {
             Ok(()) | Err(CheckpointError::LeaseLost) => Ok(()),
             Err(error) => Err(error.into()),

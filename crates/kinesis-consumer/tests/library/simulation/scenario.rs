@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use kinesis_consumer::{Config, InitialPosition, ShardId, test_util::MemoryTable};
+use kinesis_consumer::{Checkpoint, Config, InitialPosition, ShardId, test_util::MemoryTable};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
@@ -118,7 +118,8 @@ impl Scenario {
             _ if self.calm => {}
             72..80 => self.kill().await,
             80..88 => self.pause(),
-            88..94 => self.resume(),
+            88..92 => self.resume(),
+            92..95 => self.expire(),
             _ => self.stir(),
         }
     }
@@ -129,8 +130,12 @@ impl Scenario {
         for _ in 0..self.rng.usize(1..=8) {
             let index = open[self.rng.usize(..open.len())];
             for _ in 0..self.rng.usize(1..=6) {
-                let users = (self.rng.u8(..4) == 0).then(|| self.rng.usize(1..=5));
-                ledger.stream.put(index, users);
+                let users = self.rng.usize(1..=5);
+                match self.rng.u8(..16) {
+                    0 => ledger.stream.put_straddling(index, users),
+                    1..5 => ledger.stream.put(index, Some(users)),
+                    _ => ledger.stream.put(index, None),
+                }
             }
         }
     }
@@ -203,6 +208,23 @@ impl Scenario {
     fn resume(&mut self) {
         for node in &self.nodes {
             node.pause(false);
+        }
+    }
+
+    /// The stream forgets what is checkpointed of a shard.
+    fn expire(&mut self) {
+        let leases = self.table.leases();
+        if let Some(lease) = self.rng.choice(&leases)
+            && let Checkpoint::At(done) = &lease.checkpoint
+        {
+            let mut ledger = self.ledger.lock();
+            let refuse = self.rng.bool();
+            let covered = ledger.stream.covered(&lease.key.shard, &lease.checkpoint);
+            if covered == Some(ledger.stream.carried(&done.sequence_number).end) {
+                ledger
+                    .stream
+                    .trim(&lease.key.shard, &done.sequence_number, refuse);
+            }
         }
     }
 

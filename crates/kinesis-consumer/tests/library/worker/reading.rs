@@ -2,7 +2,11 @@
 
 use std::{iter::repeat_with, sync::Arc, time::Duration};
 
-use kinesis_consumer::{Checkpoint, Error, Event, InitialPosition, KinesisError, lease::Lease};
+use kinesis_consumer::{
+    Checkpoint, Error, Event, InitialPosition, KinesisError, SequenceNumber, lease::Lease,
+    test_util::ShardFilter,
+};
+use rstest::rstest;
 use tokio::time::sleep;
 
 use super::world::{Told, What, World, checkpointing, config, shard};
@@ -41,6 +45,17 @@ async fn large_pages_are_paced_by_their_bytes() {
         gaps.len() == 2 && gaps.iter().all(|gap| (5000..5010).contains(gap)),
         "{gaps:?}"
     );
+}
+
+/// 10 MB at 250 kB a second take longer than a call may.
+#[tokio::test(start_paused = true)]
+async fn a_page_that_does_not_come_in_time_is_asked_for_in_parts() {
+    let world = World::new(1);
+    (0..30).for_each(|_| world.stream(|stream| stream.put_large(0, 350_000)));
+    world.slow_down(250_000);
+    let _worker = world.start(config("a"), checkpointing());
+    sleep(Duration::from_secs(120)).await;
+    assert_eq!(world.delivered(0), (0..30).collect::<Vec<_>>());
 }
 
 #[tokio::test(start_paused = true)]
@@ -120,21 +135,95 @@ async fn records_that_arrive_while_nobody_runs_are_not_lost_to_latest() {
     assert_eq!(world.delivered(0), [2, 3, 4]);
 }
 
+// === what the stream's retention took ===
+
+/// Leaves a checkpoint at a record of shard 0.
+fn checkpoint_at(world: &World, record: usize) -> SequenceNumber {
+    let number = world.stream(|stream| stream.number_of(&shard(0), record));
+    let mut lease = Lease::new(shard(0), Checkpoint::parse(number.as_str(), 0).unwrap());
+    lease.hash_range = world
+        .stream(|stream| stream.list(ShardFilter::All))
+        .swap_remove(0)
+        .hash_range
+        .into();
+    world.table().put(lease);
+    number
+}
+
+/// From which record to which: the gaps that were told.
+fn told_gaps(world: &World) -> Vec<(String, Option<String>)> {
+    let gap = |told: Told| match told.what {
+        What::Event(Event::CheckpointExpired {
+            checkpoint, oldest, ..
+        }) => Some((checkpoint.to_string(), oldest.map(|it| it.to_string()))),
+        _ => None,
+    };
+    world.told().into_iter().filter_map(gap).collect()
+}
+
+/// AWS refuses a number that is gone, or reads on at the oldest record.
+#[rstest]
+#[case::refused(true)]
+#[case::read_on(false)]
 #[tokio::test(start_paused = true)]
-async fn an_expired_checkpoint_is_told_and_reading_resumes_at_the_oldest_record() {
+async fn records_that_the_retention_took_are_told_and_reading_goes_on(#[case] refuse: bool) {
+    let world = World::new(1);
+    world.put(0, 5);
+    let done = checkpoint_at(&world, 0);
+    let oldest = world.stream(|stream| {
+        let taken = stream.number_of(&shard(0), 2);
+        stream.trim(&shard(0), &taken, refuse);
+        stream.number_of(&shard(0), 3)
+    });
+    let _worker = world.start(config("a"), checkpointing());
+    sleep(Duration::from_secs(5)).await;
+    let gap = (done.to_string(), Some(oldest.to_string()));
+    assert_eq!(told_gaps(&world), [gap]);
+    assert_eq!(world.delivered(0), [3, 4]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_checkpointed_record_that_is_still_there_is_no_gap_even_if_it_is_refused_for_a_moment() {
+    let world = World::new(1);
+    world.put(0, 3);
+    checkpoint_at(&world, 0);
+    world.refuse(0, [KinesisError::InvalidSequenceNumber("no".into())]);
+    let _worker = world.start(config("a"), checkpointing());
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(told_gaps(&world), []);
+    assert_eq!(world.delivered(0), [1, 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_shard_whose_last_record_is_gone_has_no_gap() {
     let world = World::new(1);
     world.put(0, 1);
-    let first = world.start(config("a"), checkpointing());
-    sleep(Duration::from_secs(5)).await;
-    first.stop().await.unwrap();
-    world.put(0, 2);
-    world.refuse(0, [KinesisError::InvalidSequenceNumber("too old".into())]);
+    let done = checkpoint_at(&world, 0);
+    world.stream(|stream| stream.trim(&shard(0), &done, false));
     let _worker = world.start(config("a"), checkpointing());
-    let told = |told: &Told| matches!(told.what, What::Event(Event::CheckpointExpired { .. }));
-    world.until("told", told).await;
-    sleep(Duration::from_secs(2)).await;
-    assert_eq!(world.delivered(0), [0, 1, 2]);
+    sleep(Duration::from_secs(5)).await;
+    world.put(0, 1);
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(told_gaps(&world), []);
+    assert_eq!(world.delivered(0), [1]);
 }
+
+/// A number that Kinesis never takes although older records are there is no expired one.
+#[tokio::test(start_paused = true)]
+async fn a_checkpoint_that_is_another_streams_drops_no_record() {
+    let world = World::new(1);
+    world.put(0, 3);
+    checkpoint_at(&world, 1);
+    // The look for the oldest record, between the refusals, is answered.
+    world.refuse_positions(0);
+    let worker = world.start(config("a"), checkpointing());
+    let error = worker.error().await;
+    assert!(matches!(error, Error::StreamRecreated { .. }), "{error}");
+    assert_eq!(world.delivered(0), Vec::<u64>::new());
+    assert_eq!(told_gaps(&world), []);
+}
+
+// === streams that are gone ===
 
 #[tokio::test(start_paused = true)]
 async fn a_deleted_stream_is_told_not_looped_on() {

@@ -1,7 +1,7 @@
 //! A stream and a lease table in memory, workers over them, and what they did.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -47,8 +47,15 @@ struct Inner {
     news: Notify,
     reads: Mutex<Vec<(ShardId, Duration)>>,
     refusals: Mutex<BTreeMap<ShardId, VecDeque<KinesisError>>>,
+    /// Positions in these shards are refused.
+    refused_positions: Mutex<BTreeSet<ShardId>>,
     empty_pages: AtomicUsize,
+    /// Bytes a second of the line; 0: any.
+    bandwidth: AtomicUsize,
 }
+
+/// What the library gives one read.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Something that a worker did.
 #[derive(Clone, Debug)]
@@ -116,7 +123,9 @@ impl World {
             news: Notify::new(),
             reads: Mutex::default(),
             refusals: Mutex::default(),
+            refused_positions: Mutex::default(),
             empty_pages: AtomicUsize::new(0),
+            bandwidth: AtomicUsize::new(0),
         }))
     }
 
@@ -137,9 +146,20 @@ impl World {
         self.refuse_calls(shard(index).as_str(), errors);
     }
 
+    /// From now on the shard takes none of its sequence numbers for its own.
+    pub(crate) fn refuse_positions(&self, index: usize) {
+        let mut refused = self.0.refused_positions.lock().unwrap();
+        refused.insert(shard(index));
+    }
+
     /// The next pages are empty, although there are records.
     pub(crate) fn leave_empty(&self, pages: usize) {
         self.0.empty_pages.store(pages, Ordering::Relaxed);
+    }
+
+    /// Pages come at so many bytes a second, and not at all if that takes longer than a time-out.
+    pub(crate) fn slow_down(&self, bytes_per_second: usize) {
+        self.0.bandwidth.store(bytes_per_second, Ordering::Relaxed);
     }
 
     /// The next lists of shards fail so.
@@ -265,8 +285,12 @@ impl Kinesis for World {
         shard: &ShardId,
         from: &StartFrom,
     ) -> Result<String, KinesisError> {
+        let refused = self.0.refused_positions.lock().unwrap().contains(shard);
         match self.refusal(shard.as_str()) {
             Some(error) => Err(error),
+            None if refused && matches!(from, StartFrom::AtSequenceNumber(_)) => {
+                Err(KinesisError::InvalidSequenceNumber("not ours".into()))
+            }
             None => self.stream(|stream| stream.iterator(shard, from)),
         }
     }
@@ -285,7 +309,18 @@ impl Kinesis for World {
                 let one_less = |left: usize| left.checked_sub(1);
                 let is_empty = pages.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less);
                 let limit = if is_empty.is_ok() { 0 } else { limit as usize };
-                self.stream(|stream| stream.page(iterator, limit, true))
+                let page = self.stream(|stream| stream.page(iterator, limit, true))?;
+                let bandwidth = self.0.bandwidth.load(Ordering::Relaxed);
+                let bytes: usize = page.records.iter().map(|record| record.data.len()).sum();
+                let takes =
+                    Duration::from_secs((bytes as u64).checked_div(bandwidth as u64).unwrap_or(0));
+                if !takes.is_zero() {
+                    tokio::time::sleep(takes.min(READ_TIMEOUT)).await;
+                }
+                if takes > READ_TIMEOUT {
+                    return Err(KinesisError::Timeout("no answer in time".into()));
+                }
+                Ok(page)
             }
         }
     }

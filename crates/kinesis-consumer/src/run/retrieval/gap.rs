@@ -1,0 +1,143 @@
+//! What the stream's retention took: is the checkpointed record still there, and if not, what is the
+//! oldest one that is left?
+//!
+//! AWS answers for a record that is gone in either of two ways: it refuses the number, or reads on
+//! at the oldest record.
+
+use tokio::time::sleep;
+
+use super::polling::{Polling, Stop};
+use crate::{
+    edge::kinesis::{KinesisError, StartFrom},
+    face::event::Event,
+    model::{
+        record::Record,
+        sequence::{Checkpoint, Position},
+    },
+    run::context::pause,
+};
+
+/// Empty pages from the oldest record on, before the shard is taken for an empty one.
+const EMPTY_PAGES: u32 = 10;
+/// Refusals in a row of a position that is not older than what the stream keeps, before it is
+/// believed to be another stream's.
+const REFUSALS: u32 = 3;
+
+impl Polling {
+    /// Judges the first page after a resumption that tells: its first record is the checkpointed
+    /// one, or that is gone.
+    pub(super) async fn confirm_resumption(
+        &mut self,
+        first: Option<Record>,
+        millis_behind_latest: i64,
+    ) -> Result<(), Stop> {
+        let Some(done) = self.unconfirmed.take() else {
+            return Ok(());
+        };
+        let Some(first) = first else {
+            if millis_behind_latest > 0 {
+                self.unconfirmed = Some(done);
+            }
+            return Ok(());
+        };
+        if first.sequence_number > done.sequence_number {
+            let oldest = self.oldest().await?;
+            let is_beyond = |oldest: &Record| oldest.sequence_number > done.sequence_number;
+            if oldest.as_ref().is_none_or(is_beyond) {
+                self.tell_gap(done, oldest.as_ref().or(Some(&first)));
+            }
+        }
+        Ok(())
+    }
+
+    /// The sequence number is refused: its record is older than the retention period, or of another
+    /// stream.
+    pub(super) async fn position_refused(&mut self) -> Result<(), Stop> {
+        let done = match (&self.last_fetched, &self.checkpoint) {
+            (Some(last), _) => Position {
+                sequence_number: last.clone(),
+                sub_sequence_number: 0,
+            },
+            (None, Checkpoint::At(done)) => done.clone(),
+            (None, _) => return Ok(()),
+        };
+        let shards = self.shards().await?;
+        let shard = shards.iter().find(|shard| shard.id == self.key.shard);
+        let starts_later =
+            shard.is_some_and(|shard| shard.starting_sequence_number > done.sequence_number);
+        let recreated = self.context.stream_recreated(self.key.shard.clone());
+        if starts_later {
+            return Err(Stop::Failed(recreated));
+        }
+        let oldest = self.oldest().await?;
+        if let Some(oldest) = &oldest
+            && oldest.sequence_number <= done.sequence_number
+        {
+            self.refusals += 1;
+            return if self.refusals < REFUSALS {
+                Ok(())
+            } else {
+                Err(Stop::Failed(recreated))
+            };
+        }
+        self.tell_gap(done, oldest.as_ref());
+        self.last_fetched = None;
+        self.unconfirmed = None;
+        self.checkpoint = Checkpoint::TrimHorizon;
+        self.start = StartFrom::TrimHorizon;
+        Ok(())
+    }
+
+    fn tell_gap(&self, done: Position, oldest: Option<&Record>) {
+        let arrival = oldest.and_then(|oldest| oldest.arrival);
+        self.context.report(Event::CheckpointExpired {
+            shard: self.key.clone(),
+            checkpoint: Checkpoint::At(done),
+            oldest: oldest.map(Record::position),
+            age: arrival.map(|arrival| self.context.age(arrival)),
+        });
+    }
+
+    /// The oldest record that is left. `None`: there is none.
+    async fn oldest(&mut self) -> Result<Option<Record>, Stop> {
+        let mut iterator = None;
+        let mut empty_pages = 0;
+        while empty_pages < EMPTY_PAGES {
+            let kinesis = &self.context.kinesis;
+            let from_the_oldest = &StartFrom::TrimHorizon;
+            let answer = match iterator.take() {
+                Some(at) => Ok(at),
+                None => {
+                    kinesis
+                        .shard_iterator(&self.key.shard, from_the_oldest)
+                        .await
+                }
+            };
+            let answer = match answer {
+                Ok(at) => kinesis.records(&at, 1).await,
+                Err(error) => Err(error),
+            };
+            match answer {
+                Ok(page) => {
+                    if let Some(first) = page.records.into_iter().next() {
+                        return Ok(Some(first));
+                    }
+                    if page.millis_behind_latest == 0 || page.next_iterator.is_none() {
+                        return Ok(None);
+                    }
+                    empty_pages += 1;
+                    iterator = page.next_iterator;
+                }
+                // Reading on finds out what that means.
+                Err(KinesisError::NotFound(_)) => return Ok(None),
+                Err(error) => {
+                    self.context
+                        .kinesis_failed(Some(&self.key), "GetRecords", &error);
+                    pause(&mut self.waits.throttled).await;
+                }
+            }
+            sleep(self.context.config.min_read_interval).await;
+        }
+        Ok(None)
+    }
+}
