@@ -18,10 +18,12 @@ pub(crate) enum Resource<'a> {
 }
 
 impl Resource<'_> {
-    /// As policies name it, in whatever account it is.
-    fn arn(&self, region: &str) -> String {
+    /// As policies name it: in the account of the role that asks, else in whatever account it is.
+    fn arn(&self, region: &str, role: Option<&str>) -> String {
+        let account = role.and_then(|arn| arn.split(':').nth(4)).unwrap_or("*");
+        let partition = partition(region);
         let arn = |service: &str, resource: String| {
-            format!("arn:{}:{service}:{region}:*:{resource}", partition(region))
+            format!("arn:{partition}:{service}:{region}:{account}:{resource}")
         };
         match self {
             Self::Stream(Stream::Arn(arn)) => arn.clone(),
@@ -75,7 +77,7 @@ pub(super) fn source_error(
         (Service::Credentials, _, Some(arn)) => format!("{resource} as role {arn}"),
         _ => resource.to_string(),
     };
-    let remedy = failure.remedy(&resource.arn(region));
+    let remedy = failure.remedy(&resource.arn(region, arn));
     let (hint, statement) = match remedy {
         Some(remedy) => (remedy.text, remedy.statement),
         None => (hint(failure, resource), None),
