@@ -10,9 +10,12 @@ use tonic::Code;
 
 /// Asks STS, Kinesis and DynamoDB.
 fn check(region: &str, more: &[&str]) -> Program {
-    let region = format!("awsRegion={region}");
+    check_in(&["--set", &format!("awsRegion={region}")]).args(more)
+}
+
+fn check_in(more: &[&str]) -> Program {
     Program::new(cargo_bin("keda-kinesis-scaler"))
-        .args(["check", "--set", "streamName=orders", "--set", &region])
+        .args(["check", "--set", "streamName=orders"])
         .args(["--set", "scaleOn=readableShards"])
         .args(["--set", "applicationName=billing"])
         .args(more)
@@ -142,6 +145,13 @@ async fn authorities_are_found_by_check() {
 }
 
 #[tokio::test]
+async fn the_default_region_stands_in_for_check() {
+    let company = Company::start().await;
+    let works = "✓ kinesis:ListShards";
+    company.default_region(check_in(&[]), works).await;
+}
+
+#[tokio::test]
 async fn serve_tells_an_untrusted_certificate_as_that() {
     let company = Company::start().await;
     let env = company.env();
@@ -255,6 +265,16 @@ async fn a_host_that_is_not_found_is_named() {
     let (code, log) = program.run().await;
     assert_eq!(code, 1, "{log}");
     assert!(log.contains("kinesis.invalid"), "{log}");
+}
+
+#[tokio::test]
+async fn a_proxy_that_refuses_is_named_by_its_variable() {
+    let refused = |host: &str| host.starts_with("kinesis").then_some(Host::Refused);
+    let company = Company::with(refused).await;
+    let (code, log) = company.program(check("us-east-1", &[])).run().await;
+    assert_eq!(code, 1, "{log}");
+    let wanted = "kinesis.us-east-1.amazonaws.com by way of HTTPS_PROXY: ";
+    assert!(log.contains(wanted), "{log}");
 }
 
 #[tokio::test]

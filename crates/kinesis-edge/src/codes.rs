@@ -1,7 +1,8 @@
 //! The one table of AWS's error codes.
 //!
-//! From the API references of Kinesis Data Streams, DynamoDB, STS and KMS, their lists of common errors, and what the
-//! SDK for Rust takes for throttling or transient (`aws-runtime`, `retries/classifiers.rs`).
+//! From the API references of Kinesis Data Streams, DynamoDB, STS and KMS, their lists of common
+//! errors, and what the SDK for Rust takes for throttling or transient (`aws-runtime`,
+//! `retries/classifiers.rs`).
 
 use crate::{Kind, Service, failure::Call};
 

@@ -24,8 +24,8 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Connection {
     config: SdkConfig,
-    /// The region whose STS is asked: the process' own, which is near and which its network reaches,
-    /// whatever the stream's is.
+    /// The region whose STS is asked: the process' own, which is near and which its network
+    /// reaches, whatever the stream's is.
     home: Option<Region>,
     clock: AwsClock,
 }
@@ -191,8 +191,8 @@ impl Connection {
     }
 }
 
-/// Endpoints by service, of the environment and the profile: as the SDK has them, without those that
-/// are empty or wrong.
+/// Endpoints by service, of the environment and the profile: as the SDK has them, without those
+/// that are empty or wrong.
 #[derive(Debug)]
 struct Endpoints {
     environment: Environment,

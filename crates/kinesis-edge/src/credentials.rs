@@ -1,7 +1,8 @@
 //! The standard chain of credentials: environment, profile, IRSA, pod, instance.
 //!
-//! As the SDK's own, in its order. It is put together here so that empty variables count as unset, so that STS is asked
-//! where the settings say (FIPS, dual-stack, region), and so that an error says who gave none, and why.
+//! As the SDK's own, in its order. It is put together here so that empty variables count as unset,
+//! so that STS is asked where the settings say (FIPS, dual-stack, region), and so that an error
+//! says who gave none, and why.
 
 use std::{error::Error as StdError, fmt, fs, time::Duration};
 

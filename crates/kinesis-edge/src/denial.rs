@@ -1,5 +1,6 @@
-//! What stands in the way of a denied call, by AWS's own words ("Troubleshoot access denied error messages" in the IAM
-//! user guide). Services word most of it alike; where they do not, nothing is guessed.
+//! What stands in the way of a denied call, by AWS's own words ("Troubleshoot access denied error
+//! messages" in the IAM user guide). Services word most of it alike; where they do not, nothing is
+//! guessed.
 
 /// Why a call was denied.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -11,7 +12,8 @@ pub struct Denial {
     pub explicit: bool,
     /// Is it about the KMS key that encrypts the data: its policy, or its state?
     pub key: bool,
-    /// The action, such as `kinesis:ListShards`, which may be another than the call's (`kms:Decrypt`).
+    /// The action, such as `kinesis:ListShards`, which may be another than the call's
+    /// (`kms:Decrypt`).
     pub action: Option<String>,
     /// The ARN of what it was to be done on.
     pub resource: Option<String>,

@@ -1,6 +1,8 @@
-//! The variables and the profile by which the way to AWS is found: empty is unset, and what is wrong has a name.
+//! The variables and the profile by which the way to AWS is found: empty is unset, and what is
+//! wrong has a name.
 //!
-//! The SDK takes an empty variable for a value, and panics at some. So it is given what stands here, or nothing.
+//! The SDK takes an empty variable for a value, and panics at some. So it is given what stands
+//! here, or nothing.
 
 mod rules;
 mod trust;

@@ -1,7 +1,7 @@
 //! A failed call, as one value.
 //!
-//! A call may have failed before it was sent: the SDK then hides the credentials' error, and STS's own, down the chain
-//! of causes.
+//! A call may have failed before it was sent: the SDK then hides the credentials' error, and STS's
+//! own, down the chain of causes.
 
 use std::{error::Error as StdError, fmt, sync::Arc};
 
@@ -47,8 +47,8 @@ pub(crate) type Call = (Service, &'static str);
 pub enum Kind {
     /// No such stream, shard or table.
     NotFound,
-    /// The stream or table is there, but is being made, changed or deleted. Of CreateTable: there is
-    /// one of that name.
+    /// The stream or table is there, but is being made, changed or deleted. Of CreateTable: there
+    /// is one of that name.
     InUse,
     /// The identity may not do this; [`Failure::denial`] says what stands in its way.
     Denied,
@@ -95,8 +95,8 @@ pub struct Failure {
     /// How.
     pub kind: Kind,
     /// AWS's error code, or one of this crate's in the same style: `Timeout`, `ConnectionFailed`,
-    /// `UntrustedCertificate`, `UnreadableAnswer`, `Http503` (a status without a code), `NotSent`, `NoCredentials`,
-    /// `CredentialsTimeout`, `CredentialsFailed`.
+    /// `UntrustedCertificate`, `UnreadableAnswer`, `Http503` (a status without a code), `NotSent`,
+    /// `NoCredentials`, `CredentialsTimeout`, `CredentialsFailed`.
     pub code: String,
     /// AWS's message, or the innermost cause: one line of at most 2 KiB, without a full stop.
     pub message: String,

@@ -5,8 +5,8 @@
 //!                         settings ──┴─ connection → client ─┬─ stream ─┐
 //!                                                            └─ table  ─┴─ call → failure ← codes, denial → remedy
 //! ```
-//! Values are plain: strings, bytes, integers, time stamps. Where more of DynamoDB is needed, its few value types are
-//! exported from here, so that users name this crate alone.
+//! Values are plain: strings, bytes, integers, time stamps. Where more of DynamoDB is needed, its
+//! few value types are exported from here, so that users name this crate alone.
 
 mod call;
 mod clock;

@@ -92,8 +92,9 @@ pub(crate) fn http_client(environment: &Environment) -> SharedHttpClient {
     };
     let exempt = proxies.exempt.clone();
     let by = |proxy: Option<&(&'static str, String)>, make: fn(&str) -> Option<ProxyConfig>| {
-        let config = make(&proxy?.1)?.no_proxy(&exempt);
-        Some(client(trust.clone(), config))
+        let (variable, url) = proxy?;
+        let config = make(url)?.no_proxy(&exempt);
+        Some((*variable, client(trust.clone(), config)))
     };
     SharedHttpClient::new(Ways {
         http: by(proxies.http.as_ref(), |url| ProxyConfig::http(url).ok()),
@@ -119,8 +120,9 @@ fn client(trust: TrustStore, proxy: ProxyConfig) -> SharedHttpClient {
 
 #[derive(Debug)]
 struct Ways {
-    http: Option<SharedHttpClient>,
-    https: Option<SharedHttpClient>,
+    /// With the variable that names the proxy.
+    http: Option<(&'static str, SharedHttpClient)>,
+    https: Option<(&'static str, SharedHttpClient)>,
     straight: SharedHttpClient,
     direct: Vec<String>,
 }
@@ -133,8 +135,14 @@ impl HttpClient for Ways {
     ) -> SharedHttpConnector {
         let connector = |client: &SharedHttpClient| client.http_connector(settings, components);
         SharedHttpConnector::new(Chosen {
-            http: self.http.as_ref().map(connector),
-            https: self.https.as_ref().map(connector),
+            http: self
+                .http
+                .as_ref()
+                .map(|(by, client)| (*by, connector(client))),
+            https: self
+                .https
+                .as_ref()
+                .map(|(by, client)| (*by, connector(client))),
             straight: connector(&self.straight),
             direct: self.direct.clone(),
         })
@@ -143,8 +151,8 @@ impl HttpClient for Ways {
 
 #[derive(Debug)]
 struct Chosen {
-    http: Option<SharedHttpConnector>,
-    https: Option<SharedHttpConnector>,
+    http: Option<(&'static str, SharedHttpConnector)>,
+    https: Option<(&'static str, SharedHttpConnector)>,
     straight: SharedHttpConnector,
     direct: Vec<String>,
 }
@@ -157,8 +165,12 @@ impl HttpConnector for Chosen {
             Some("https") => self.https.as_ref(),
             _ => self.http.as_ref(),
         };
-        let connector = by_proxy.filter(|_| !self.direct.contains(&host));
-        let called = connector.unwrap_or(&self.straight).call(request);
+        let by_proxy = by_proxy.filter(|_| !self.direct.contains(&host));
+        let (host, connector) = match by_proxy {
+            Some((variable, connector)) => (format!("{host} by way of {variable}"), connector),
+            None => (host, &self.straight),
+        };
+        let called = connector.call(request);
         HttpConnectorFuture::new(async move { called.await.map_err(|error| named(error, host)) })
     }
 }
@@ -172,6 +184,7 @@ fn host(uri: &Uri) -> Option<String> {
 /// Somebody who did not answer, or not so that it could be used.
 #[derive(Debug)]
 pub(crate) struct Unreached {
+    /// And the variable of its proxy, if it may have been asked by one.
     pub(crate) host: String,
     pub(crate) timed_out: bool,
     /// Why the certificate that it showed is not trusted.

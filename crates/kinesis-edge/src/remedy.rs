@@ -1,4 +1,5 @@
-//! What mends a denied call. AWS's own words decide: a statement helps only where an identity policy lacks one.
+//! What mends a denied call. AWS's own words decide: a statement helps only where an identity
+//! policy lacks one.
 
 use std::fmt;
 
@@ -37,10 +38,12 @@ impl fmt::Display for Statement {
 }
 
 impl Failure {
-    /// What mends it, if it is a denial. `resource`: the ARN of what was asked for, where AWS names
-    /// none.
+    /// What mends it, if it is a denial, or signed by a wrong clock. `resource`: the ARN of what
+    /// was asked for, where AWS names none.
     pub fn remedy(&self, resource: &str) -> Option<Remedy> {
-        let denial = self.denial.as_deref()?;
+        let Some(denial) = self.denial.as_deref() else {
+            return clock(&self.message);
+        };
         let action = denial.action.clone().unwrap_or_else(|| match denial.key {
             true => "kms:Decrypt".to_owned(),
             false => format!("{}:{}", prefix(self.service), self.operation),
@@ -74,6 +77,15 @@ impl Failure {
             statement: None,
         })
     }
+}
+
+/// AWS takes what was signed within five minutes of its own time.
+fn clock(message: &str) -> Option<Remedy> {
+    let is_off = message.starts_with("Signature expired") || message.contains("not yet current");
+    is_off.then(|| Remedy {
+        text: "Set the clock of this machine: AWS's is another".to_owned(),
+        statement: None,
+    })
 }
 
 fn prefix(service: Service) -> &'static str {
@@ -321,6 +333,18 @@ mod tests {
     fn roles(#[case] operation: &'static str, #[case] message: &str, #[case] wanted: &str) {
         let text = remedy(Service::Sts, operation, "AccessDenied", message).text;
         assert!(text.contains(wanted), "{text}");
+    }
+
+    #[test]
+    fn a_wrong_clock_is_told_as_that() {
+        let message = "Signature expired: 20261130T000000Z is now earlier than 20261130T001000Z \
+                       (20261130T001500Z - 5 min.)";
+        let call = (Service::Kinesis, "ListShards");
+        let kind = Kind::Unauthenticated;
+        let failure = Failure::new(call, kind, "InvalidSignatureException", message);
+        assert!(failure.remedy(ASKED).unwrap().text.contains("clock"));
+        let other = Failure::new(call, kind, "UnrecognizedClientException", "invalid");
+        assert_eq!(other.remedy(ASKED), None);
     }
 
     #[test]

@@ -90,7 +90,8 @@ pub(crate) fn of_failure(failure: &Failure, actions: &[&str], resource: &str) ->
             "a role for the pod's service account (IRSA or EKS Pod Identity); see who this process is with: {WHO_AM_I}"
         ))),
         Kind::Unauthenticated | Kind::ExpiredCredentials => Some(format!(
-            "Correct or renew the credentials of this process; see who it is with: {WHO_AM_I}"
+            "Correct or renew the credentials of this process, and see that the region is enabled for its account; see \
+             who it is with: {WHO_AM_I}"
         )),
         _ => None,
     }

@@ -110,6 +110,33 @@ impl Company {
         assert!(!log.contains("proxy-password"), "{log}");
     }
 
+    /// `AWS_DEFAULT_REGION` counts where `AWS_REGION` is absent, or empty: the program comes so far
+    /// as to print `works`.
+    ///
+    /// # Panics
+    /// It is not so.
+    pub async fn default_region(&self, program: Program, works: &str) {
+        let program = self.program(program);
+        for (region, default) in [
+            (Some("us-east-1"), "eu-west-1"),
+            (Some(""), "us-east-1"),
+            (None, "us-east-1"),
+        ] {
+            let program = program.clone().env("AWS_DEFAULT_REGION", default);
+            let program = match region {
+                Some(region) => program.env("AWS_REGION", region),
+                None => program.without("AWS_REGION"),
+            };
+            let process = program.start();
+            process.logged(works).await;
+        }
+        let hosts = self.proxy.hosts();
+        assert!(
+            hosts.iter().all(|host| host.contains("us-east-1")),
+            "{hosts:?}"
+        );
+    }
+
     /// Whichever way the proxy's authority is named, the program comes so far as to print `works`;
     /// where nobody names it, the certificate is told as the cause, with the variable to set.
     ///

@@ -66,7 +66,10 @@ impl ForwardProxy {
             changed: watch::Sender::default(),
         });
         let directory = tempfile::tempdir().unwrap();
-        std::fs::write(directory.path().join("ca.pem"), shared.authority.pem()).unwrap();
+        // As real bundles are: there is one in it that nobody can read.
+        let odd = "-----BEGIN CERTIFICATE-----\nMAAwAA==\n-----END CERTIFICATE-----\n";
+        let bundle = format!("{odd}{}{odd}", shared.authority.pem());
+        std::fs::write(directory.path().join("ca.pem"), bundle).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();

@@ -49,6 +49,7 @@ impl<'a> Environment<'a> {
                     let pod = &found.value["spec"]["template"]["spec"];
                     find_container(pod, &target["envSourceContainerName"])
                 }
+                None if name.is_empty() => Err("it has no scaleTargetRef.name".to_owned()),
                 None => Err(format!("the file has no {kind} {name}")),
             }
         };

@@ -131,7 +131,7 @@ fn hint(failure: &Failure, resource: Resource<'_>) -> String {
             "Correct streamName (or streamArn) and awsRegion, or create the stream"
         }
         (_, SourceErrorKind::Unauthenticated, _) => {
-            "Correct or renew the credentials of the identity that asks"
+            "Correct or renew the credentials of the identity that asks, and see that the region is enabled for its account"
         }
         (_, _, Identity) => "Only this report is without it; see the way to STS",
         (_, SourceErrorKind::NotFound, LeaseTable(_)) => {

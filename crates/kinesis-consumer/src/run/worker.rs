@@ -2,7 +2,7 @@
 
 use std::{future::Future, sync::Arc};
 
-use kinesis_edge::{Connection, ConnectionSettings, DynamoDbClient, KinesisClient};
+use kinesis_edge::{Connection, ConnectionSettings, DynamoDbClient, Environment, KinesisClient};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
@@ -49,6 +49,9 @@ impl Worker {
         config: Config,
         factory: impl Fn(LeaseKey) -> P + Send + Sync + 'static,
     ) -> Self {
+        if let Err(wrong) = Environment::load().await.check() {
+            tracing::warn!(%wrong, "what is wrong in the environment counts as unset");
+        }
         let aws = Connection::open(ConnectionSettings::default()).await;
         Self::new(config, aws.kinesis(None), aws.dynamodb(None), factory)
     }

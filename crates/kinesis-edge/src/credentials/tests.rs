@@ -8,8 +8,8 @@ use crate::failure::told;
 
 const ROLE: &str = "arn:aws:iam::111122223333:role/pod";
 
-/// A chain in an environment of these variables alone. STS and the pod's endpoint are embedded; there
-/// is no instance.
+/// A chain in an environment of these variables alone. STS and the pod's endpoint are embedded;
+/// there is no instance.
 async fn chain(sts: &EmbeddedKinesis, variables: &[(&str, &str)]) -> Chain {
     let disabled = [("AWS_EC2_METADATA_DISABLED", "true")];
     let variables = variables.iter().chain(&disabled);

@@ -17,8 +17,8 @@ const OF_THE_SYSTEM: [&str; 4] = [
     "/etc/ssl/cert.pem",
 ];
 
-/// `AWS_CA_BUNDLE`, else the profile's `ca_bundle`, in place of the system's authorities. `None`: those,
-/// which TLS finds by `SSL_CERT_FILE`, `SSL_CERT_DIR` or at their usual place.
+/// `AWS_CA_BUNDLE`, else the profile's `ca_bundle`, in place of the system's authorities. `None`:
+/// those, which TLS finds by `SSL_CERT_FILE`, `SSL_CERT_DIR` or at their usual place.
 pub(super) fn bundle(environment: &Environment) -> Option<Vec<u8>> {
     if let Some(path) = environment.setting("AWS_CA_BUNDLE", "ca_bundle") {
         return read(path).ok();
@@ -35,18 +35,23 @@ pub(super) fn bundle(environment: &Environment) -> Option<Vec<u8>> {
     read(usual).ok()
 }
 
-/// A file of certificates, each of which can be an authority's.
+/// The certificates of a file that can be an authority's. Bundles of companies and distributions have
+/// others, too, which TLS would stumble over.
 pub(super) fn read(path: &str) -> Result<Vec<u8>, String> {
-    let pem = fs::read(path).map_err(|error| error.to_string())?;
-    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    let certificates = certificates.map_err(|error| format!("it cannot be read: {error}"))?;
-    if certificates.is_empty() {
-        return Err("there is none in it".to_owned());
+    const END: &str = "-----END CERTIFICATE-----";
+    let bytes = fs::read(path).map_err(|error| error.to_string())?;
+    let text = String::from_utf8_lossy(&bytes);
+    let usable: String = text
+        .split_inclusive(END)
+        .filter(|it| is_usable(it))
+        .collect();
+    match usable.is_empty() {
+        true => Err("there is none in it that can be an authority's".to_owned()),
+        false => Ok(usable.into_bytes()),
     }
-    let mut roots = RootCertStore::empty();
-    for (n, certificate) in certificates.into_iter().enumerate() {
-        let added = roots.add(certificate);
-        added.map_err(|error| format!("certificate {} cannot be used: {error}", n + 1))?;
-    }
-    Ok(pem)
+}
+
+fn is_usable(pem: &str) -> bool {
+    let certificate = CertificateDer::from_pem_slice(pem.as_bytes());
+    certificate.is_ok_and(|it| RootCertStore::empty().add(it).is_ok())
 }

@@ -50,6 +50,12 @@ async fn authorities_are_found() {
 }
 
 #[tokio::test]
+async fn the_default_region_stands_in() {
+    let company = Company::start().await;
+    company.default_region(consumer(), "consuming").await;
+}
+
+#[tokio::test]
 async fn fips_and_dual_stack_are_for_all_of_its_hosts() {
     let company = Company::start().await;
     let token = "web-identity-token";
