@@ -13,7 +13,8 @@ pub(super) struct Lineage<'a> {
     shards: HashMap<&'a ShardId, &'a Shard>,
     leases: HashMap<&'a ShardId, &'a Lease>,
     position: InitialPosition,
-    descends: HashMap<&'a ShardId, bool>,
+    /// Shards that have a lease, or an ancestor with one, also if the stream has forgotten that.
+    descendants: HashSet<&'a ShardId>,
     /// Shards walked through: repeated resizes make meshes, with more paths than shards.
     walked: HashSet<&'a ShardId>,
     created: BTreeMap<&'a ShardId, (&'a Shard, Checkpoint)>,
@@ -28,7 +29,7 @@ impl<'a> Lineage<'a> {
                 .map(|lease| (&lease.key.shard, lease))
                 .collect(),
             position,
-            descends: HashMap::new(),
+            descendants: descendants(shards, leases),
             walked: HashSet::new(),
             created: BTreeMap::new(),
         }
@@ -42,7 +43,7 @@ impl<'a> Lineage<'a> {
                 parent: parent.id.clone(),
             });
         }
-        if self.descends(&shard.id) {
+        if self.descendants.contains(&shard.id) {
             self.complete_descendant(shard);
         } else {
             self.start_anew(shard);
@@ -61,19 +62,32 @@ impl<'a> Lineage<'a> {
     }
 
     /// A shard below some lease. Its own lease comes at its parents' end; what must be there is
-    /// whatever leads to that end.
+    /// whatever leads to that end. Parents are completed first. A lineage may be as deep as the
+    /// stream was resharded often, so it is walked without recursion.
     fn complete_descendant(&mut self, shard: &'a Shard) {
-        if self.has_lease(&shard.id) || !self.walked.insert(&shard.id) {
-            return;
-        }
-        for parent in self.parents(shard).collect::<Vec<_>>() {
-            if self.descends(&parent.id) {
-                self.complete_descendant(parent);
-            } else {
-                // The other side of a merge, of which nothing was ever read.
-                self.start_anew(parent);
+        let mut path = vec![(shard, false)];
+        while let Some((shard, parents_are_complete)) = path.pop() {
+            if parents_are_complete {
+                self.follow_parents(shard);
+                continue;
+            }
+            if self.has_lease(&shard.id) || !self.walked.insert(&shard.id) {
+                continue;
+            }
+            path.push((shard, true));
+            for parent in self.parents(shard).collect::<Vec<_>>() {
+                if self.descendants.contains(&parent.id) {
+                    path.push((parent, false));
+                } else {
+                    // The other side of a merge, of which nothing was ever read.
+                    self.start_anew(parent);
+                }
             }
         }
+    }
+
+    /// Gives a shard its lease whose parents were read to their end.
+    fn follow_parents(&mut self, shard: &'a Shard) {
         // Parents that the stream has forgotten do not hold it up; those that are still to be read
         // do.
         let parents_leased = self.parents(shard).all(|parent| self.has_lease(&parent.id));
@@ -90,35 +104,19 @@ impl<'a> Lineage<'a> {
     /// A shard that no lease leads to starts where the application starts: itself, or from its
     /// oldest ancestors on.
     fn start_anew(&mut self, shard: &'a Shard) {
-        if !self.walked.insert(&shard.id) {
-            return;
+        let mut ancestors = vec![shard];
+        while let Some(shard) = ancestors.pop() {
+            if !self.walked.insert(&shard.id) {
+                continue;
+            }
+            let parents: Vec<_> = self.parents(shard).collect();
+            if parents.is_empty() || self.position == InitialPosition::Latest {
+                self.created
+                    .insert(&shard.id, (shard, self.position.checkpoint()));
+            } else {
+                ancestors.extend(parents);
+            }
         }
-        let parents: Vec<_> = self.parents(shard).collect();
-        if parents.is_empty() || self.position == InitialPosition::Latest {
-            self.created
-                .insert(&shard.id, (shard, self.position.checkpoint()));
-        } else {
-            parents
-                .into_iter()
-                .for_each(|parent| self.start_anew(parent));
-        }
-    }
-
-    /// Has it, or one of its ancestors, a lease? Also if the stream has forgotten that ancestor.
-    fn descends(&mut self, id: &'a ShardId) -> bool {
-        if let Some(known) = self.descends.get(id) {
-            return *known;
-        }
-        // A shard cannot be its own ancestor; should AWS say so, the walk must end nevertheless.
-        self.descends.insert(id, false);
-        let parents = self.shards.get(id).map(|shard| &shard.parents);
-        let found = self.leases.contains_key(id)
-            || parents
-                .into_iter()
-                .flatten()
-                .any(|parent| self.descends(parent));
-        self.descends.insert(id, found);
-        found
     }
 
     fn has_lease(&self, id: &ShardId) -> bool {
@@ -132,4 +130,22 @@ impl<'a> Lineage<'a> {
             .iter()
             .filter_map(|parent| self.shards.get(parent).copied())
     }
+}
+
+/// Whatever has a lease, and all shards below.
+fn descendants<'a>(shards: &'a [Shard], leases: &'a [Lease]) -> HashSet<&'a ShardId> {
+    let mut children: HashMap<&ShardId, Vec<&ShardId>> = HashMap::new();
+    for shard in shards {
+        for parent in &shard.parents {
+            children.entry(parent).or_default().push(&shard.id);
+        }
+    }
+    let mut found = HashSet::new();
+    let mut next: Vec<_> = leases.iter().map(|lease| &lease.key.shard).collect();
+    while let Some(id) = next.pop() {
+        if found.insert(id) {
+            next.extend(children.get(id).into_iter().flatten());
+        }
+    }
+    found
 }
