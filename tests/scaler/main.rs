@@ -18,6 +18,7 @@ mod check;
 mod check_files;
 mod cli;
 mod config;
+mod costs;
 mod creating;
 mod credentials;
 mod elsewhere;

@@ -7,8 +7,10 @@
 pub mod bad_day;
 pub mod cluster;
 pub mod generator;
+pub mod parallel;
 pub mod picture;
 pub mod policy;
 pub mod report;
 pub mod run;
+pub mod tables;
 pub mod workload;

@@ -1,10 +1,14 @@
 //! Scores: means over workloads and seeds, beside the oracle's, as lines of a table.
+//!
+//! A table is made twice: at first to know which runs it needs, then, when those were run, to be
+//! filled in.
 
 use std::collections::BTreeMap;
 
 use crate::{
+    parallel,
     policy::Policy,
-    run::{Outcome, Setup, run},
+    run::{Setup, run},
     workload::Workload,
 };
 
@@ -24,13 +28,13 @@ pub struct Score {
 }
 
 impl Score {
-    fn of(outcome: &Outcome, oracle: &Outcome, threshold: u64) -> Self {
+    fn of(ran: Ran, oracle: Ran) -> Self {
         Self {
-            pods: outcome.pod_hours / oracle.pod_hours,
-            p99: outcome.p99() as f64,
-            max: outcome.max(),
-            above: outcome.above(2 * threshold),
-            changes: outcome.changes,
+            pods: ran.pod_hours / oracle.pod_hours,
+            p99: ran.p99,
+            max: ran.max,
+            above: ran.above,
+            changes: ran.changes,
         }
     }
 
@@ -60,14 +64,52 @@ impl Score {
     }
 }
 
-/// Runs with the oracle's, each oracle's only once.
+/// A run, and whose it is.
+#[derive(Debug)]
+struct Job {
+    workload: Workload,
+    policy: Policy,
+    setup: Setup,
+    seed: u64,
+}
+
+/// What of a run is told.
+#[derive(Clone, Copy, Debug)]
+struct Ran {
+    pod_hours: f64,
+    p99: f64,
+    max: u64,
+    above: f64,
+    changes: f64,
+}
+
+/// Runs, each made once.
 #[derive(Debug, Default)]
 pub struct Scores {
-    oracles: BTreeMap<String, Outcome>,
+    wanted: BTreeMap<String, Job>,
+    done: BTreeMap<String, Ran>,
 }
 
 impl Scores {
-    /// The mean over `seeds` of a policy on a workload.
+    /// A table, filled in.
+    pub fn fill<T>(&mut self, table: impl Fn(&mut Self) -> T) -> T {
+        table(self);
+        let (keys, jobs): (Vec<_>, Vec<_>) = std::mem::take(&mut self.wanted).into_iter().unzip();
+        let done = parallel::each(&jobs, |job| {
+            let outcome = run(&job.workload, job.policy, &job.setup, job.seed);
+            Ran {
+                pod_hours: outcome.pod_hours,
+                p99: outcome.p99() as f64,
+                max: outcome.max(),
+                above: outcome.above(2 * job.setup.threshold),
+                changes: outcome.changes,
+            }
+        });
+        self.done.extend(keys.into_iter().zip(done));
+        table(self)
+    }
+
+    /// The mean over `seeds` of a policy on a workload; nothing, while it was not run.
     pub fn of(
         &mut self,
         workload: &Workload,
@@ -75,30 +117,41 @@ impl Scores {
         setup: &Setup,
         seeds: &[u64],
     ) -> Score {
+        // An oracle sees all, whatever the scaler's eyes, restarts or thresholds.
+        let plain = Setup::new(setup.consumer);
         let scores: Vec<Score> = seeds
             .iter()
-            .map(|seed| {
-                // An oracle sees all, whatever the scaler's eyes, restarts or thresholds.
-                let plain = Setup {
-                    threshold: 30,
-                    shard_count: 1,
-                    ..Setup::new(setup.consumer)
+            .filter_map(|seed| {
+                let oracle = self.ran(workload, Policy::Oracle, &plain, *seed);
+                let ran = match policy {
+                    Policy::Oracle => oracle,
+                    policy => self.ran(workload, policy, setup, *seed),
                 };
-                let oracle = self
-                    .oracles
-                    .entry(format!("{} {:?} {seed}", workload.name, setup.consumer))
-                    .or_insert_with(|| run(workload, Policy::Oracle, &plain, *seed));
-                if policy == Policy::Oracle {
-                    return Score::of(oracle, oracle, setup.threshold);
-                }
-                Score::of(
-                    &run(workload, policy, setup, *seed),
-                    oracle,
-                    setup.threshold,
-                )
+                Some(Score::of(ran?, oracle?))
             })
             .collect();
         Score::mean(&scores)
+    }
+
+    fn ran(
+        &mut self,
+        workload: &Workload,
+        policy: Policy,
+        setup: &Setup,
+        seed: u64,
+    ) -> Option<Ran> {
+        let key = format!("{} {policy:?} {setup:?} {seed}", workload.name);
+        let ran = self.done.get(&key).copied();
+        if ran.is_none() {
+            let job = Job {
+                workload: workload.clone(),
+                policy,
+                setup: *setup,
+                seed,
+            };
+            self.wanted.insert(key, job);
+        }
+        ran
     }
 
     /// The mean over workloads too.

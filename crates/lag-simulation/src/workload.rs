@@ -236,6 +236,8 @@ pub struct Load {
     noise: Vec<f32>,
     /// Factors of all, at every second.
     walk: Vec<f32>,
+    /// The total without its factors, at every second.
+    total: Vec<f64>,
 }
 
 impl Load {
@@ -266,18 +268,20 @@ impl Load {
             walked += gauss(&mut rng) * workload.walk / HOUR.sqrt() - walked / (2.0 * HOUR);
             walk.push(walked.exp() as f32);
         }
+        let total = (0..walk.len()).map(|second| workload.shape.at(second as f64).max(0.0));
         Self {
             workload: workload.clone(),
             shards,
             noise,
             walk,
+            total: total.collect(),
         }
     }
 
     /// What arrives in a second at the shard `index` with these keys.
     pub fn at(&self, second: u64, index: usize, keys: (f64, f64)) -> f64 {
         let second = (second as usize).min(self.walk.len() - 1);
-        let even = self.workload.shape.at(second as f64).max(0.0) * (keys.1 - keys.0);
+        let even = self.total[second] * (keys.1 - keys.0);
         let hot_function = self.workload.hot.map(|hot| hot(second as f64));
         let hot = hot_function.or(self.workload.hot_key);
         let hot = hot.map_or(0.0, |(rate, key)| {

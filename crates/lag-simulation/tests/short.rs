@@ -21,7 +21,7 @@ fn named(name: &str) -> Workload {
 /// The means over workloads and seeds.
 fn score(names: &[&str], policy: Policy, setup: &Setup) -> Score {
     let workloads: Vec<Workload> = names.iter().map(|name| named(name)).collect();
-    Scores::default().over(&workloads, policy, setup, &SEEDS)
+    Scores::default().fill(|scores| scores.over(&workloads, policy, setup, &SEEDS))
 }
 
 /// At most so much of everything.

@@ -175,3 +175,23 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_lineage_of_a_hundred_thousand_shards_is_walked() {
+    let number = 100_000;
+    let id = |n: usize| n.to_string();
+    let mut chain: Vec<_> = (1..number)
+        .map(|n| shard(&id(n), &[&id(n - 1)], n + 1 < number))
+        .collect();
+    chain.insert(0, shard("0", &[], true));
+    let oldest = Lease::new("0", Checkpoint::TrimHorizon);
+    let mut finished = oldest.clone();
+    finished.checkpoint = Checkpoint::ShardEnd;
+    for (leases, first) in [(vec![], "0"), (vec![oldest], "0"), (vec![finished], "1")] {
+        let known = readability(&chain, &leases, InitialPosition::TrimHorizon).expect("a list");
+        let is_readable = |it: &Readability| matches!(it, Readability::Readable { .. });
+        let readable = known.iter().filter(|(_, it)| is_readable(it));
+        let readable: Vec<_> = readable.map(|(id, _)| id.as_str()).collect();
+        assert_eq!(readable, [first]);
+    }
+}
