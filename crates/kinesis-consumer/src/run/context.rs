@@ -231,16 +231,12 @@ impl Context {
         }
     }
 
-    /// What `latestSince` shall be of a lease that stands at LATEST from now on.
-    pub(crate) fn latest_since(&self) -> Timestamp {
-        let now = wall_time();
-        now.checked_sub(self.config.clock_skew).unwrap_or(now)
+    /// What `latestSince` shall be of a lease that stands at LATEST from now on: AWS's time, never
+    /// this machine's. `None`: nobody has said it.
+    pub(crate) fn latest_since(&self) -> Option<Timestamp> {
+        let now = self.kinesis.now()?;
+        Some(now.checked_sub(self.config.clock_skew).unwrap_or(now))
     }
-}
-
-/// The only place that asks for the time of day.
-fn wall_time() -> Timestamp {
-    Timestamp::now()
 }
 
 /// Endless waits that double from `first`, with jitter on top.

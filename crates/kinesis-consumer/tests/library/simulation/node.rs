@@ -131,6 +131,10 @@ impl Kinesis for Life {
             .await
     }
 
+    fn now(&self) -> Option<Timestamp> {
+        Some(self.ledger.lock().stream.now())
+    }
+
     async fn records(&self, iterator: &str, limit: u32) -> Result<Page, KinesisError> {
         let limit = self.number(0..=8).min(limit as usize);
         let tell_children = self.happens(70);
@@ -219,6 +223,7 @@ through! {
     fn release(lease: &Lease) -> (), Some(&lease.key);
     fn hand_over(lease: &Lease, to: &str) -> (), Some(&lease.key);
     fn ask(lease: &Lease, worker: &str) -> (), Some(&lease.key);
+    fn withdraw(key: &LeaseKey, worker: &str) -> (), Some(key);
     fn remember_latest(key: &LeaseKey, since: Timestamp) -> (), Some(key);
     fn set_children(key: &LeaseKey, children: &BTreeSet<ShardId>) -> (), Some(key);
     fn set_stream(key: &LeaseKey, identity: &str) -> (), Some(key);
