@@ -8,6 +8,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
+use crate::protocol::AwsError;
+
 #[derive(Debug)]
 pub(crate) struct Clock {
     started: Instant,
@@ -18,10 +20,11 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    pub(crate) fn new() -> Self {
+    /// Ahead of the machine's by so many seconds.
+    pub(crate) fn new(ahead: i64) -> Self {
         Self {
             started: Instant::now(),
-            started_millis: wall_millis(),
+            started_millis: wall_millis().saturating_add_signed(ahead.saturating_mul(1000)),
             skipped_millis: AtomicU64::new(0),
             stopped_millis: AtomicU64::new(0),
         }
@@ -67,6 +70,29 @@ fn wall_millis() -> u64 {
         .map_or(0, millis)
 }
 
+/// Is a signature of that time (`20261123T220712Z`) fresh enough?
+pub(crate) fn in_time(
+    signed: Option<&str>,
+    now: u64,
+    skew: Option<Duration>,
+) -> Result<(), AwsError> {
+    let (Some(skew), Some(signed)) = (skew, signed) else {
+        return Ok(());
+    };
+    let at = jiff::civil::DateTime::strptime("%Y%m%dT%H%M%SZ", signed)
+        .and_then(|time| jiff::tz::TimeZone::UTC.to_timestamp(time))
+        .map_or(0, jiff::Timestamp::as_millisecond);
+    let off = u64::try_from(at).unwrap_or(0).abs_diff(now);
+    if off <= millis(skew) {
+        return Ok(());
+    }
+    let text = format!(
+        "Signature expired or not yet current: {signed} is not near {}",
+        iso8601(now)
+    );
+    Err(AwsError::new("InvalidSignatureException", text))
+}
+
 /// `2026-11-23T22:07:12Z`, as STS and the credentials endpoint write it.
 pub(crate) fn iso8601(at: u64) -> String {
     let secs = at / 1000;
@@ -101,7 +127,7 @@ mod tests {
 
     #[test]
     fn a_moved_clock_stays_moved() {
-        let clock = Clock::new();
+        let clock = Clock::new(0);
         let before = clock.now();
         clock.advance(Duration::from_secs(3600));
         assert!(clock.now() >= before + 3_600_000);

@@ -34,6 +34,12 @@ pub struct Config {
     /// Rates of the control plane (20/s DescribeStreamSummary per account and region, 1000/s
     /// ListShards per stream, …) and 10 UpdateShardCount per stream and 24 h. Off.
     pub api_limits: bool,
+    /// How many seconds the server's clock is ahead of this machine's from the start; less than 0:
+    /// behind. 0.
+    pub clock_ahead: i64,
+    /// How far a signature's time may be off, 5 minutes with AWS. `None`: as far as it likes, so
+    /// that a test can move the clock under clients that do not correct theirs.
+    pub signature_skew: Option<Duration>,
     /// Longest life of the sessions STS and the credentials endpoint give out. 1 h.
     pub session_lifetime: Duration,
 }
@@ -54,6 +60,8 @@ impl Default for Config {
             read_limits: false,
             write_limits: false,
             api_limits: false,
+            clock_ahead: 0,
+            signature_skew: None,
             session_lifetime: Duration::from_secs(3600),
         }
     }

@@ -155,9 +155,13 @@ impl<'a> Exchange<'a> {
                     .headers
                     .get("x-amz-security-token")
                     .and_then(|it| it.to_str().ok());
-                world
-                    .identities
-                    .caller(&config, access_key_id, region, token, world.clock.now())
+                let signed = head.headers.get("x-amz-date");
+                let signed = signed.and_then(|it| it.to_str().ok());
+                let now = world.clock.now();
+                crate::clock::in_time(signed, now, config.signature_skew).and_then(|()| {
+                    let identities = &world.identities;
+                    identities.caller(&config, access_key_id, region, token, now)
+                })
             }
             None => Err(AwsError {
                 status: 403,

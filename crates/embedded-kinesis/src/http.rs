@@ -101,17 +101,18 @@ async fn answer(
         Err(error) if error.is::<LengthLimitError>() => return Ok(response(Output::too_large())),
         Err(_) => return Err(BrokenOff),
     };
+    let response = |output, off: i64| {
+        let now = i64::try_from(world.clock.now()).unwrap_or(i64::MAX);
+        let date = now.saturating_add(off.saturating_mul(1000));
+        let mut response = response(output);
+        response.headers_mut().insert(DATE, body::date(date));
+        response
+    };
     match Exchange::new(&world, &head, &body).run().await {
-        Ending::Answer(output) => Ok(response(output)),
-        Ending::HalfAnswer(output) => Ok(response(output).map(Body::halved)),
-        Ending::SlowAnswer(output, rate) => Ok(response(output).map(|body| body.slowed(rate))),
-        Ending::WrongDate(output, seconds) => {
-            let mut response = response(output);
-            response
-                .headers_mut()
-                .insert(DATE, body::wrong_date(seconds));
-            Ok(response)
-        }
+        Ending::Answer(output) => Ok(response(output, 0)),
+        Ending::HalfAnswer(output) => Ok(response(output, 0).map(Body::halved)),
+        Ending::SlowAnswer(output, rate) => Ok(response(output, 0).map(|body| body.slowed(rate))),
+        Ending::WrongDate(output, seconds) => Ok(response(output, seconds)),
         Ending::Reset => {
             reset.request();
             Err(BrokenOff)

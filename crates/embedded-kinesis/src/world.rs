@@ -58,8 +58,8 @@ impl Target<'_> {
 impl World {
     pub(crate) fn new(config: Config) -> Self {
         Self {
+            clock: Clock::new(config.clock_ahead),
             config: RwLock::new(Arc::new(config)),
-            clock: Clock::new(),
             calls: Calls::default(),
             faults: Faults::default(),
             identities: Identities::default(),

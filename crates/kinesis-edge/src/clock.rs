@@ -9,8 +9,10 @@ use aws_sdk_kinesis::{
     },
     error::BoxError,
 };
-use jiff::{Timestamp, fmt::rfc2822::DateTimeParser};
+use jiff::{SignedDuration, Timestamp, fmt::rfc2822::DateTimeParser};
 use tokio::time::Instant;
+
+use crate::KinesisClient;
 
 /// The clock of whoever answered last. Clones are the same clock.
 #[derive(Clone, Debug, Default)]
@@ -23,6 +25,17 @@ impl AwsClock {
         let heard = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (date, at) = heard?;
         date.checked_add(at.elapsed()).ok()
+    }
+
+    /// By how much that is ahead of this machine's clock.
+    pub fn ahead(&self) -> Option<SignedDuration> {
+        Some(self.now()?.duration_since(Timestamp::now()))
+    }
+
+    /// The client, heard by this clock.
+    pub fn hear_kinesis(&self, client: &KinesisClient) -> KinesisClient {
+        let config = client.config().to_builder().interceptor(self.clone());
+        KinesisClient::from_conf(config.build())
     }
 }
 

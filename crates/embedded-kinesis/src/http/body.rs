@@ -128,7 +128,12 @@ impl hyper::body::Body for Body {
 /// # Panics
 /// The time is outside of the years that can be written.
 pub fn wrong_date(seconds: i64) -> HeaderValue {
-    let time = Timestamp::now() + SignedDuration::from_secs(seconds);
+    date((Timestamp::now() + SignedDuration::from_secs(seconds)).as_millisecond())
+}
+
+/// A `Date` header of that time, in milliseconds since 1970.
+pub(crate) fn date(millis: i64) -> HeaderValue {
+    let time = Timestamp::from_millisecond(millis).expect("a time of our years");
     let text = DateTimePrinter::new().timestamp_to_rfc9110_string(&time);
     let text = text.expect("a time of our years");
     HeaderValue::from_str(&text).expect("ASCII")

@@ -83,7 +83,8 @@ pub(crate) fn plan(
 }
 
 /// Which of our leases to hand over now, and to whom: those asked for (`handoverTo`) by a worker
-/// that has at least two less than we. `leases`: the last scan, with the newest known copies of
+/// that has at least two less than we. A worker that has shown no life yet, by taking a lease that
+/// it was handed, gets one first: it may be gone. `leases`: the last scan, with the newest known copies of
 /// those we hold. `leaving`: being handed over already, to whom.
 pub(crate) fn grants(
     leases: &[Lease],
@@ -119,11 +120,16 @@ pub(crate) fn grants(
             );
         }
     }
+    let workers = Workers::of(leases, observations, now);
     // Somebody who holds nothing and asked long ago is gone.
-    asked.retain(|(lease, to)| counts.contains_key(to) || !observations.ask_is_void(lease, now));
+    asked.retain(|(lease, to)| {
+        let lives = counts.contains_key(to) || !observations.ask_is_void(lease, now);
+        lives && !workers.is_gone(to, lease, observations)
+    });
     asked.retain(|(_, to)| {
         let theirs = counts.get(to).copied().unwrap_or(0);
-        let granted = counts[me] >= theirs + 2;
+        let is_first = theirs == 0 || workers.alive.contains(to);
+        let granted = counts[me] >= theirs + 2 && is_first;
         if granted {
             counts.insert(to, theirs + 1);
             counts.entry(me).and_modify(|mine| *mine -= 1);
@@ -134,6 +140,46 @@ pub(crate) fn grants(
         .into_iter()
         .map(|(lease, to)| (lease.key.clone(), to.to_owned()))
         .collect()
+}
+
+/// Which of the leases that we are handing over are not to be: the request was withdrawn, or its
+/// asker is gone.
+pub(crate) fn void(
+    leases: &[Lease],
+    observations: &Observations,
+    leaving: &BTreeMap<LeaseKey, String>,
+    now: Instant,
+) -> Vec<LeaseKey> {
+    let workers = Workers::of(leases, observations, now);
+    let is_void = |lease: &&Lease| {
+        leaving.get(&lease.key).is_some_and(|to| {
+            lease.handover_to.as_ref() != Some(to) || workers.is_gone(to, lease, observations)
+        })
+    };
+    let void = leases.iter().filter(is_void);
+    void.map(|lease| lease.key.clone()).collect()
+}
+
+/// Workers of this library that renew a lease which they took themselves.
+struct Workers<'a> {
+    alive: BTreeSet<&'a str>,
+}
+
+impl<'a> Workers<'a> {
+    fn of(leases: &'a [Lease], observations: &Observations, now: Instant) -> Self {
+        let shows_life = |lease: &&Lease| {
+            let is_theirs = lease.is_native() && lease.native_process.is_some();
+            is_theirs && !lease.is_finished() && !observations.is_available(lease, now)
+        };
+        let alive = leases.iter().filter(shows_life);
+        let alive = alive.filter_map(|lease| lease.owner.as_deref()).collect();
+        Self { alive }
+    }
+
+    /// Is the worker that asked for the lease gone?
+    fn is_gone(&self, worker: &str, lease: &Lease, observations: &Observations) -> bool {
+        !self.alive.contains(worker) && observations.went_silent(worker, lease)
+    }
 }
 
 /// What one worker knows at one moment.

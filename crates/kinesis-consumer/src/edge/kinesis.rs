@@ -3,6 +3,7 @@
 use std::fmt;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 
 use crate::{
     edge::failure::CallError,
@@ -92,4 +93,9 @@ pub trait Kinesis: fmt::Debug + Send + Sync {
 
     /// The next page: at most `limit` records and 10 MiB.
     async fn records(&self, iterator: &str, limit: u32) -> Result<Page, KinesisError>;
+
+    /// The time there, or a little earlier. `None`: nobody has said.
+    fn now(&self) -> Option<Timestamp> {
+        None
+    }
 }

@@ -141,14 +141,18 @@ pub trait LeaseTable: fmt::Debug + Send + Sync {
     /// stays: `checkpointOwner` is cleared instead.)
     async fn release(&self, lease: &Lease) -> Result<(), TableError>;
 
-    /// On condition of `lease.counter`: makes `to` the owner, clears `handoverTo`, `busy` and
-    /// `nativeProcess`, counters + 1, counts the switch. Conflicts too while a KCL 3 leader moves
-    /// it.
+    /// On condition of `lease.counter`, and that `handoverTo` is still `to`: makes `to` the owner,
+    /// clears `handoverTo`, `busy` and `nativeProcess`, counters + 1, counts the switch. Conflicts
+    /// too while a KCL 3 leader moves it.
     async fn hand_over(&self, lease: &Lease, to: &str) -> Result<(), TableError>;
 
     /// Asks the holder for the lease, on condition that it is native and, like `handoverTo`, as in
     /// `lease`. The counter does not move.
     async fn ask(&self, lease: &Lease, worker: &str) -> Result<(), TableError>;
+
+    /// Takes the request back, on condition that `handoverTo` is `worker`. The counter does not
+    /// move.
+    async fn withdraw(&self, key: &LeaseKey, worker: &str) -> Result<(), TableError>;
 
     /// Remembers since when LATEST stands, on condition that the lease exists, is still at LATEST
     /// and has no `latestSince`.

@@ -92,7 +92,7 @@ pub struct Config {
     /// disabled, a lease table that cannot be made anew. Then the worker ends with the error.
     /// Default 5 min.
     pub give_up_after: Duration,
-    /// Room for clock skew in `latestSince`. Default 5 s.
+    /// Room in `latestSince`, which is AWS's time to a second. Default 5 s.
     pub clock_skew: Duration,
 }
 

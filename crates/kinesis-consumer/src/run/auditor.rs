@@ -261,7 +261,7 @@ impl Auditor {
         let since = self.context.latest_since();
         let creations = leases.into_iter().map(|mut lease| {
             if lease.checkpoint == Checkpoint::Latest {
-                lease.latest_since.get_or_insert(since);
+                lease.latest_since = lease.latest_since.or(since);
             }
             if lease.stream_identity.is_none() {
                 lease.stream_identity = self.context.ownership.identity(&lease.key.shard);

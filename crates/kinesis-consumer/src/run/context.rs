@@ -231,23 +231,20 @@ impl Context {
         }
     }
 
-    /// What `latestSince` shall be of a lease that stands at LATEST from now on.
-    pub(crate) fn latest_since(&self) -> Timestamp {
-        let now = wall_time();
-        now.checked_sub(self.config.clock_skew).unwrap_or(now)
+    /// What `latestSince` shall be of a lease that stands at LATEST from now on: AWS's time, never
+    /// this machine's. `None`: nobody has said it.
+    pub(crate) fn latest_since(&self) -> Option<Timestamp> {
+        let now = self.kinesis.now()?;
+        Some(now.checked_sub(self.config.clock_skew).unwrap_or(now))
     }
 }
 
 impl Context {
-    /// How long ago that was.
-    pub(crate) fn age(&self, time: Timestamp) -> Duration {
-        Duration::try_from(wall_time().duration_since(time)).unwrap_or_default()
+    /// How long ago that was, by AWS's clock.
+    pub(crate) fn age(&self, time: Timestamp) -> Option<Duration> {
+        let age = self.kinesis.now()?.duration_since(time);
+        Some(Duration::try_from(age).unwrap_or_default())
     }
-}
-
-/// The only place that asks for the time of day.
-fn wall_time() -> Timestamp {
-    Timestamp::now()
 }
 
 /// Endless waits that double from `first`, with jitter on top.

@@ -11,7 +11,11 @@ use std::{
     time::Duration,
 };
 
-use futures::future::{join, join_all};
+use futures::{
+    StreamExt,
+    future::{join_all, join3},
+    stream,
+};
 use tokio::{
     sync::watch,
     task::{AbortHandle, JoinError, JoinSet},
@@ -20,7 +24,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
-    decide::assignment::{Action, Limits, Observations, grants, plan},
+    decide::assignment::{Action, Limits, Observations, grants, plan, void},
     edge::lease_table::{Scan, TableError},
     face::{checkpointer::LeaseHandle, error::Error, event::Event},
     model::{keys::LeaseKey, lease::Lease},
@@ -34,7 +38,7 @@ use crate::{
 mod moves;
 mod ours;
 
-use moves::{Answer, Kind, Moved, Moves};
+use moves::{Answer, CONCURRENCY, Kind, Moved, Moves, withdraw};
 
 /// The time after the shutdown deadline in which shard consumers give their leases up.
 const LAST_GRACE: Duration = Duration::from_secs(1);
@@ -48,6 +52,8 @@ pub(crate) struct Coordinator {
     consumers: JoinSet<Ended>,
     moves: Moves,
     next_scan: Instant,
+    /// Leases that we asked for, or that are in our name although we do not hold them.
+    coming: BTreeSet<LeaseKey>,
     /// Leases without an identity whose shards hold no record that could prove them.
     empty: BTreeSet<LeaseKey>,
     /// What was told last.
@@ -70,6 +76,7 @@ impl Coordinator {
             consumers: JoinSet::new(),
             moves: Moves::default(),
             next_scan: Instant::now(),
+            coming: BTreeSet::new(),
             empty: BTreeSet::new(),
             unreadable: BTreeMap::new(),
         }
@@ -120,9 +127,19 @@ impl Coordinator {
         for held in self.held.values() {
             held.stop.send_replace(Some(Stop::Shutdown(deadline)));
         }
-        let all_ended = join(
+        let context = &self.context;
+        let mut coming = std::mem::take(&mut self.coming);
+        coming.retain(|key| !self.held.contains_key(key));
+        // Or whoever holds them would hand them to nobody.
+        let asker = Arc::clone(context);
+        let withdrawn = stream::iter(coming).for_each_concurrent(CONCURRENCY, move |key| {
+            let asker = Arc::clone(&asker);
+            async move { withdraw(&asker, &key).await }
+        });
+        let all_ended = join3(
             async { while self.consumers.join_next().await.is_some() {} },
-            self.moves.undo(&self.context),
+            self.moves.undo(context),
+            withdrawn,
         );
         if timeout_at(deadline + LAST_GRACE, all_ended).await.is_err() {
             // User code that blocks its thread cannot be dropped; its leases can go.
@@ -170,6 +187,12 @@ impl Coordinator {
                 lease.handover_to = handover_to;
             }
         }
+        let me = Some(self.context.config.worker_id.as_str());
+        let is_coming =
+            |lease: &&Lease| lease.handover_to.as_deref() == me || (lease.owner.as_deref() == me);
+        self.coming = (leases.iter().filter(is_coming))
+            .map(|lease| lease.key.clone())
+            .collect();
         self.grant(&leases, now);
         let unproven = self.keep_ours(&mut leases)?;
         self.tell_unreadable(scan.broken.into_iter().chain(scan.foreign).chain(unproven));
@@ -181,22 +204,21 @@ impl Coordinator {
     }
 
     fn grant(&self, leases: &[Lease], now: Instant) {
-        let leaving = self
-            .held
-            .iter()
-            .filter_map(|(key, held)| match &*held.stop.borrow() {
-                Some(Stop::HandOver(to)) => Some((key.clone(), to.clone())),
-                _ => None,
-            });
+        let leaving = self.held.iter();
+        let leaving = leaving.filter_map(|(key, held)| match &*held.stop.borrow() {
+            Some(Stop::HandOver(to)) => Some((key.clone(), to.clone())),
+            _ => None,
+        });
+        let mut leaving: BTreeMap<_, _> = leaving.collect();
+        // A batch may take long: who asked before it may have withdrawn or be gone by its end.
+        for key in void(leases, &self.observations, &leaving, now) {
+            leaving.remove(&key);
+            if let Some(held) = self.held.get(&key) {
+                held.stop.send_replace(None);
+            }
+        }
         let (me, held) = (&self.context.config.worker_id, self.held_keys());
-        for (key, to) in grants(
-            leases,
-            &self.observations,
-            me,
-            &held,
-            &leaving.collect(),
-            now,
-        ) {
+        for (key, to) in grants(leases, &self.observations, me, &held, &leaving, now) {
             if let Some(held) = self.held.get(&key) {
                 held.stop.send_replace(Some(Stop::HandOver(to)));
             }
@@ -248,10 +270,13 @@ impl Coordinator {
                 }
                 self.start(taken, lease.holder().map(str::to_owned), began);
             }
-            Ok(None) if kind == Kind::Ask => self.context.report(Event::HandoverAsked {
-                holder: lease.holder().unwrap_or_default().to_owned(),
-                shard: lease.key,
-            }),
+            Ok(None) if kind == Kind::Ask => {
+                self.coming.insert(lease.key.clone());
+                self.context.report(Event::HandoverAsked {
+                    holder: lease.holder().unwrap_or_default().to_owned(),
+                    shard: lease.key,
+                });
+            }
             Ok(None) => {}
             Err(error) => {
                 // A race was lost, or the call failed: the table is not as it was planned.
@@ -355,7 +380,7 @@ impl Coordinator {
 }
 
 async fn release(context: Arc<Context>, lease: Arc<HeldLease>) {
-    if lease.give_up(None).await {
+    if lease.give_up(None).await.is_some() {
         let shard = lease.key().clone();
         context.report(Event::LeaseReleased { shard });
     }

@@ -46,6 +46,15 @@ pub(crate) struct HeldLease {
     namesake: AtomicBool,
 }
 
+/// How a lease was given up.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Given {
+    /// To the worker that asked.
+    HandedOver,
+    /// To whoever takes it.
+    Released,
+}
+
 /// The lease as the table last returned it.
 #[derive(Debug)]
 struct Stored {
@@ -216,17 +225,17 @@ impl HeldLease {
         }
     }
 
-    /// Gives the lease to `to`, or to whoever takes it. False: it was lost before, or its failover
-    /// time ran out before the table took the write.
-    pub(crate) async fn give_up(&self, to: Option<&str>) -> bool {
+    /// Gives the lease to `to`, or to whoever takes it; also where `to` has withdrawn its request.
+    /// `None`: it was lost before, or its failover time ran out before the table took the write.
+    pub(crate) async fn give_up(&self, mut to: Option<&str>) -> Option<Given> {
         let mut stored = self.stored.lock().await;
         if self.is_over() {
-            return false;
+            return None;
         }
         if let Some(acknowledged) = self.pending_beyond(&stored) {
             match self.store(&mut stored, &acknowledged).await {
                 Ok(()) | Err(CheckpointError::Table(_)) => {}
-                Err(_) => return false,
+                Err(_) => return None,
             }
         }
         let mut failures = self.backoff();
@@ -243,9 +252,15 @@ impl HeldLease {
                         continue;
                     }
                     Ok(Some(current)) if is_given(&stored.lease, &current, to) => break,
+                    // Nobody wrote since, but the request is gone.
+                    Ok(Some(current)) if to.is_some() && is_still(&stored.lease, &current) => {
+                        stored.lease = current;
+                        to = None;
+                        continue;
+                    }
                     Ok(_) => {
                         self.lose();
-                        return false;
+                        return None;
                     }
                     Err(failure) => failure,
                 },
@@ -255,12 +270,16 @@ impl HeldLease {
                 .table_failed(Some(&self.key), "release", &failure);
             if !self.is_sure() || matches!(failure, TableError::Permanent(_)) {
                 self.close();
-                return false;
+                return None;
             }
             pause(&mut failures).await;
         }
         self.close();
-        true
+        Some(if to.is_some() {
+            Given::HandedOver
+        } else {
+            Given::Released
+        })
     }
 
     /// One renewal, or one checkpoint. `Conflict`: the lease is lost.
@@ -432,6 +451,13 @@ impl HeldLease {
         }
         Ok(())
     }
+}
+
+/// Is the lease as we know it, with nobody but its owner in it?
+fn is_still(known: &Lease, current: &Lease) -> bool {
+    current.counter == known.counter
+        && current.owner == known.owner
+        && current.checkpoint_owner.is_none()
 }
 
 /// Did an earlier attempt to give `known` to `to` make it into `current`?

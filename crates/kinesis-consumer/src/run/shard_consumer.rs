@@ -41,7 +41,7 @@ use crate::{
     },
     run::{
         context::{Context, backoff, exact_backoff},
-        held_lease::HeldLease,
+        held_lease::{Given, HeldLease},
         retrieval::{Fetched, Hand, Retrieval},
     },
 };
@@ -247,8 +247,14 @@ impl ShardConsumer {
             }
             Leave::Lost => Ended::Lost,
             Leave::Stopped(Stop::HandOver(to)) => {
-                if self.lease.give_up(Some(&to)).await {
-                    self.context.report(Event::HandedOver { shard: key, to });
+                match self.lease.give_up(Some(&to)).await {
+                    Some(Given::HandedOver) => {
+                        self.context.report(Event::HandedOver { shard: key, to });
+                    }
+                    Some(Given::Released) => {
+                        self.context.report(Event::LeaseReleased { shard: key });
+                    }
+                    None => {}
                 }
                 Ended::GivenUp
             }
@@ -256,7 +262,7 @@ impl ShardConsumer {
             | Leave::Abandoned
             | Leave::Panicked
             | Leave::Failed(_) => {
-                if self.lease.give_up(None).await {
+                if self.lease.give_up(None).await.is_some() {
                     self.context.report(Event::LeaseReleased { shard: key });
                 }
                 match leave {
@@ -274,8 +280,15 @@ impl ShardConsumer {
     async fn pin_latest(&mut self) -> Result<Lease, Leave> {
         let mut failures = table_failures();
         let mut lease = self.lease.copy().await;
+        let now = self.context.latest_since();
+        if lease.latest_since > now && now.is_some() {
+            // Written by a clock that was ahead; Kinesis refuses a time that is to come.
+            lease.latest_since = now;
+        }
         while lease.checkpoint == Checkpoint::Latest && lease.latest_since.is_none() {
-            let since = self.context.latest_since();
+            let Some(since) = self.context.latest_since() else {
+                break;
+            };
             match self
                 .context
                 .table

@@ -43,6 +43,15 @@ impl Stream {
         }
     }
 
+    /// As if its clock were so many seconds ahead of this machine's.
+    pub(crate) fn ahead(self, seconds: i64) -> Self {
+        let time = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(seconds);
+        Self {
+            stream: self.stream.with_time(time),
+            ..self
+        }
+    }
+
     // === what a producer and an operator do ===
 
     pub(crate) fn open(&self) -> Vec<usize> {

@@ -2,6 +2,7 @@
 //! library's own waits and nothing else.
 
 mod busy;
+mod clocks;
 mod kcl2;
 mod leases;
 mod mending;

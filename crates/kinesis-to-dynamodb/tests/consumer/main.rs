@@ -10,6 +10,7 @@
 )]
 
 mod campaign;
+mod clocks;
 mod crash;
 mod environment;
 mod iam;

@@ -24,6 +24,8 @@ pub(crate) struct Observations {
     failover: Duration,
     seen: HashMap<LeaseKey, Seen>,
     stolen: HashMap<LeaseKey, Instant>,
+    /// Workers that let a lease's time run out, and when that was seen last.
+    silent: HashMap<String, Instant>,
 }
 
 #[derive(Clone, Debug)]
@@ -45,6 +47,7 @@ impl Observations {
             failover,
             seen: HashMap::new(),
             stolen: HashMap::new(),
+            silent: HashMap::new(),
         }
     }
 
@@ -70,6 +73,12 @@ impl Observations {
                 (lease.key.clone(), seen)
             })
             .collect();
+        for lease in leases.iter().filter(|lease| !lease.is_finished()) {
+            if let Some(holder) = lease.holder().filter(|_| self.is_available(lease, now)) {
+                self.silent.insert(holder.to_owned(), now);
+            }
+        }
+        self.silent.retain(|_, seen| now <= *seen + ASK_PATIENCE);
         let remembered = STEAL_PAUSE.max(self.steal_round());
         self.stolen.retain(|_, stolen| now < *stolen + remembered);
     }
@@ -119,6 +128,13 @@ impl Observations {
             .get(&lease.key)
             .filter(|seen| seen.handover_to == lease.handover_to);
         seen.is_some_and(|seen| seen.handover_to.is_some() && now > seen.asked + ASK_PATIENCE)
+    }
+
+    /// Did the worker let a lease's time run out since it asked for this one?
+    pub(super) fn went_silent(&self, worker: &str, lease: &Lease) -> bool {
+        let silent = self.silent.get(worker).copied();
+        let asked = self.seen.get(&lease.key).map(|seen| seen.asked);
+        silent.is_some_and(|silent| asked.is_none_or(|asked| asked <= silent))
     }
 
     /// When, after `now`, a scan is worth while: a lease that another worker holds expires, or one

@@ -123,6 +123,8 @@ impl World {
             .expect("no lease is ever deleted");
         lease.owner = Some(worker.to_owned());
         lease.counter += 1;
+        // Who is handed a lease takes it at once here.
+        lease.native_process = native.then(|| worker.to_owned());
         if native {
             lease.native_counter = Some(lease.counter);
             lease.handover_to = None;

@@ -31,6 +31,7 @@ fn leases(table: &str) -> Vec<Lease> {
             .as_deref()
             .is_some_and(|owner| owner.chars().all(char::is_lowercase));
         lease.native_counter = is_native.then_some(0);
+        lease.native_process = is_native.then(|| "process".to_owned());
         lease.handover_to = to;
         lease
     };
@@ -325,11 +326,12 @@ fn a_java_worker_by_the_name_of_one_of_ours_is_told_by_its_writes() {
 }
 
 #[rstest]
-#[case::to_who_has_none("me>b me>b me me", 2)]
-#[case::until_even("me>b me>b me>b me>b", 2)]
+#[case::one_first_to_who_has_none("me>b me>b me me", 1)]
+#[case::until_even("me>b me>b me>b me me b", 2)]
 #[case::not_the_last_one("me>b", 0)]
 #[case::not_to_who_has_as_many("me>b me b", 0)]
-#[case::to_several("me>b me>b me>c me>c me>c me", 4)]
+#[case::to_several("me>b me>b me>c me>c me>c me me me b c", 4)]
+#[case::one_first_to_each("me>b me>b me>c me>c me>c me", 2)]
 #[case::not_to_ourselves("me>me me me", 0)]
 #[case::finished_ones_do_not_count("me>b me! me!", 0)]
 fn grants_what_makes_it_more_even(#[case] table: &str, #[case] want: usize) {
@@ -351,4 +353,57 @@ fn grants_what_makes_it_more_even(#[case] table: &str, #[case] want: usize) {
         leaving.insert(key, to);
     }
     assert_eq!(leaving.len(), want);
+}
+
+#[test]
+fn nothing_goes_to_a_worker_that_is_gone() {
+    let leases = leases("me>b me>b me>b me>c me me me b c");
+    let start = Instant::now();
+    let mut observations = Observations::new(FAILOVER);
+    observations.observe(&leases, start);
+    let held = held_by(&leases, "me");
+    let mut now = start + Duration::from_secs(11);
+    let mut later = leases;
+    // All but b renew.
+    for lease in later
+        .iter_mut()
+        .filter(|lease| lease.owner.as_deref() != Some("b"))
+    {
+        lease.counter += 1;
+        lease.native_counter = Some(lease.counter);
+    }
+    let all_to = |to: &str| {
+        let to_b = |lease: &&Lease| lease.handover_to.as_deref() == Some(to);
+        later
+            .iter()
+            .filter(to_b)
+            .map(|lease| (lease.key.clone(), to.to_owned()))
+            .collect()
+    };
+    let (to_b, to_c): (BTreeMap<_, _>, BTreeMap<_, _>) = (all_to("b"), all_to("c"));
+    assert_eq!(void(&later, &observations, &to_b, start), []);
+    observations.observe(&later, now);
+    let granted = grants(&later, &observations, "me", &held, &BTreeMap::new(), now);
+    assert!(
+        !granted.is_empty() && granted.iter().all(|(_, to)| to == "c"),
+        "{granted:?}"
+    );
+    assert_eq!(void(&later, &observations, &to_b, now).len(), 3);
+    assert_eq!(void(&later, &observations, &to_c, now), []);
+    // One that was handed a lease and did not take it yet has shown no life.
+    now += Duration::from_secs(1);
+    for lease in later
+        .iter_mut()
+        .filter(|lease| lease.owner.as_deref() == Some("c"))
+    {
+        lease.native_process = None;
+    }
+    observations.observe(&later, now);
+    assert_eq!(
+        grants(&later, &observations, "me", &held, &BTreeMap::new(), now),
+        []
+    );
+    // Withdrawn.
+    later.iter_mut().for_each(|lease| lease.handover_to = None);
+    assert_eq!(void(&later, &observations, &to_c, now).len(), 1);
 }

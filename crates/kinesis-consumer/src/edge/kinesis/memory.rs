@@ -116,6 +116,10 @@ impl Kinesis for MemoryKinesis {
     async fn records(&self, iterator: &str, limit: u32) -> Result<Page, KinesisError> {
         self.stream().page(iterator, limit as usize, true)
     }
+
+    fn now(&self) -> Option<Timestamp> {
+        Some(self.stream().now())
+    }
 }
 
 impl MemoryStream {
@@ -167,6 +171,17 @@ impl MemoryStream {
         }
     }
 
+    /// The stream's time.
+    pub fn now(&self) -> Timestamp {
+        self.began_at + self.began.elapsed()
+    }
+
+    /// As if its clock were another one than this machine's.
+    #[must_use]
+    pub fn with_time(self, began_at: Timestamp) -> Self {
+        Self { began_at, ..self }
+    }
+
     /// All shards, oldest first.
     pub fn shards(&self) -> impl Iterator<Item = &Shard> {
         self.shards.iter().map(|(shard, _)| shard)
@@ -182,7 +197,7 @@ impl MemoryStream {
     pub fn put(&mut self, shard: &ShardId, partition_key: &str, data: Bytes) -> SequenceNumber {
         let number = self.number();
         let mut record = Record::new(number.clone(), partition_key, data);
-        record.arrival = Some(self.began_at + self.began.elapsed());
+        record.arrival = Some(self.now());
         if let Some(index) = self.index(shard) {
             self.shards[index].1.push(record);
         }
@@ -229,7 +244,7 @@ impl MemoryStream {
     /// What `GetShardIterator` answers.
     ///
     /// # Errors
-    /// No such shard, or a number that is gone.
+    /// No such shard, a number that is gone, or a time that is to come.
     pub fn iterator(&self, shard: &ShardId, from: &StartFrom) -> Result<String, KinesisError> {
         let unknown = || KinesisError::NotFound(shard.as_str().into());
         let index = self.index(shard).ok_or_else(unknown)?;
@@ -245,6 +260,10 @@ impl MemoryStream {
         let next = match from {
             StartFrom::TrimHorizon => 0,
             StartFrom::Latest => records.len(),
+            StartFrom::AtTimestamp(time) if *time > self.now() => {
+                let text = format!("{time} is later than the time there");
+                return Err(KinesisError::Permanent(text.into()));
+            }
             StartFrom::AtTimestamp(time) => {
                 records.partition_point(|record| record.arrival < Some(*time))
             }

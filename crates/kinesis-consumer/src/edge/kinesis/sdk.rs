@@ -7,7 +7,8 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use kinesis_edge::{ClientSettings, Failure, Kind, KinesisClient, Stream};
+use jiff::{SignedDuration, Timestamp};
+use kinesis_edge::{AwsClock, ClientSettings, Failure, Kind, KinesisClient, Stream};
 
 use crate::{
     edge::{
@@ -45,20 +46,36 @@ pub(crate) const READS: ClientSettings = ClientSettings {
 pub struct SdkKinesis {
     lists: Stream,
     reads: Stream,
+    clock: AwsClock,
 }
+
+/// AWS refuses signatures that are five minutes off. The SDK corrects the next one by what the
+/// answer says, in each client for itself.
+const SKEW: SignedDuration = SignedDuration::from_mins(4);
 
 impl SdkKinesis {
     /// The stream of that name or ARN. The client gets [`LISTS`] and [`READS`] where it has none.
     pub fn new(client: KinesisClient, stream: impl Into<String>) -> Self {
         let stream = stream.into();
+        let clock = AwsClock::default();
+        let client = clock.hear_kinesis(&client);
         Self {
             lists: Stream::new(LISTS.complete_kinesis(&client), stream.as_str()),
             reads: Stream::new(READS.complete_kinesis(&client), stream),
+            clock,
         }
     }
 
     fn error(&self, failure: &Failure) -> KinesisError {
-        to_error(self.reads.as_str(), failure)
+        let is_skewed = self.clock.ahead().is_some_and(|ahead| ahead.abs() > SKEW);
+        match to_error(self.reads.as_str(), failure) {
+            KinesisError::Permanent(error)
+                if is_skewed && failure.kind == Kind::Unauthenticated =>
+            {
+                KinesisError::Unavailable(error)
+            }
+            error => error,
+        }
     }
 
     fn odd(&self, operation: &str, what: &InvalidSequenceNumber) -> KinesisError {
@@ -83,6 +100,10 @@ impl Kinesis for SdkKinesis {
     ) -> Result<String, KinesisError> {
         let iterator = self.reads.iterator(shard.as_str(), from).await;
         iterator.map_err(|failure| self.error(&failure))
+    }
+
+    fn now(&self) -> Option<Timestamp> {
+        self.clock.now()
     }
 
     async fn records(&self, iterator: &str, limit: u32) -> Result<Page, KinesisError> {

@@ -327,7 +327,8 @@ impl LeaseTable for DynamoDbTable {
     }
 
     async fn hand_over(&self, lease: &Lease, to: &str) -> Result<(), TableError> {
-        self.own(lease, to, None, NOT_MOVED).await.map(drop)
+        let asked = format!("{NOT_MOVED} AND handoverTo = :worker");
+        self.own(lease, to, None, &asked).await.map(drop)
     }
 
     async fn ask(&self, lease: &Lease, worker: &str) -> Result<(), TableError> {
@@ -346,6 +347,14 @@ impl LeaseTable for DynamoDbTable {
                 .value(":asker", string(asker)),
         };
         self.update(&lease.key, write).await.map(drop)
+    }
+
+    async fn withdraw(&self, key: &LeaseKey, worker: &str) -> Result<(), TableError> {
+        let write = Write::new()
+            .change("REMOVE handoverTo")
+            .on("handoverTo = :worker")
+            .value(":worker", string(worker));
+        self.update(key, write).await.map(drop)
     }
 
     async fn remember_latest(&self, key: &LeaseKey, since: Timestamp) -> Result<(), TableError> {

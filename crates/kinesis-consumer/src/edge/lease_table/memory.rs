@@ -357,7 +357,9 @@ impl LeaseTable for MemoryTable {
     async fn hand_over(&self, lease: &Lease, to: &str) -> Result<(), TableError> {
         self.call("hand_over", Some(&lease.key), |shared| {
             let holds = |stored: &Lease| {
-                stored.counter == lease.counter && stored.checkpoint_owner.is_none()
+                stored.counter == lease.counter
+                    && stored.checkpoint_owner.is_none()
+                    && stored.handover_to.as_deref() == Some(to)
             };
             own(checked(shared, &lease.key, holds)?, to, None);
             Ok(())
@@ -373,6 +375,15 @@ impl LeaseTable for MemoryTable {
                     && stored.handover_to == lease.handover_to
             };
             checked(shared, &lease.key, holds)?.handover_to = Some(worker.to_owned());
+            Ok(())
+        })
+        .await
+    }
+
+    async fn withdraw(&self, key: &LeaseKey, worker: &str) -> Result<(), TableError> {
+        self.call("withdraw", Some(key), |shared| {
+            let holds = |stored: &Lease| stored.handover_to.as_deref() == Some(worker);
+            checked(shared, key, holds)?.handover_to = None;
             Ok(())
         })
         .await

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Concurrent calls.
-const CONCURRENCY: usize = 16;
+pub(super) const CONCURRENCY: usize = 16;
 
 /// What a call is for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -156,9 +156,27 @@ async fn take_child(context: &Context, child: &Lease) -> Result<Option<Lease>, T
 }
 
 async fn undo(context: &Context, moved: Moved) {
-    let Ok(Some(taken)) = &moved.answer else {
-        return;
-    };
+    match &moved.answer {
+        Ok(Some(taken)) => release(context, taken).await,
+        // Also one whose answer did not come.
+        _ if moved.kind == Kind::Ask => withdraw(context, &moved.lease.key).await,
+        _ => {}
+    }
+}
+
+/// Takes our request back. Where it is granted already, the lease is nobody's.
+pub(super) async fn withdraw(context: &Context, key: &LeaseKey) {
+    let me = &context.config.worker_id;
+    match context.table.withdraw(key, me).await {
+        Err(TableError::Conflict(Some(given))) if given.owner.as_ref() == Some(me) => {
+            release(context, &given).await;
+        }
+        Ok(()) | Err(TableError::Conflict(_)) => {}
+        Err(error) => context.table_failed(Some(key), "withdraw", &error),
+    }
+}
+
+async fn release(context: &Context, taken: &Lease) {
     match context.table.release(taken).await {
         Ok(()) | Err(TableError::Conflict(_)) => {}
         Err(error) => context.table_failed(Some(&taken.key), "release", &error),

@@ -94,7 +94,7 @@ impl Polling {
             shard: self.key.clone(),
             checkpoint: Checkpoint::At(done),
             oldest: oldest.map(Record::position),
-            age: arrival.map(|arrival| self.context.age(arrival)),
+            age: arrival.and_then(|arrival| self.context.age(arrival)),
         });
     }
 

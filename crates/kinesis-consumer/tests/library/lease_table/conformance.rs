@@ -220,6 +220,7 @@ async fn says_which_process_took_a_lease(#[values(Memory, Dynamo)] kind: Kind) {
     assert_ne!(second.native_process, first.native_process);
     let again = opened.table.take(&second, "me").await.expect("taken");
     assert_eq!(again.native_process, first.native_process);
+    opened.table.ask(&again, "you").await.expect("asked");
     opened
         .table
         .hand_over(&again, "you")
@@ -292,6 +293,7 @@ async fn tells_how_busy_the_holder_is(#[values(Memory, Dynamo)] kind: Kind) {
     let stolen = table.take(&held, "you").await.expect("taken");
     assert_eq!(stolen.busy_permille, None);
     let held = table.renew(&busy(stolen, Some(1))).await.expect("renewed");
+    table.ask(&held, "another").await.expect("asked");
     table
         .hand_over(&held, "another")
         .await
@@ -412,6 +414,18 @@ async fn hands_over_to_who_asked(#[values(Memory, Dynamo)] kind: Kind) {
     opened
         .assert_conflict(table.hand_over(&taken, "another").await)
         .await;
+    let key = &checkpointed.key;
+    opened
+        .assert_conflict(table.withdraw(key, "you").await)
+        .await;
+    table.withdraw(key, "another").await.expect("withdrawn");
+    let withdrawn = opened.lease("0").await;
+    assert_eq!(withdrawn.handover_to, None);
+    assert_eq!(withdrawn.counter, checkpointed.counter);
+    opened
+        .assert_conflict(table.hand_over(&checkpointed, "another").await)
+        .await;
+    table.ask(&withdrawn, "another").await.expect("asked");
     table
         .hand_over(&checkpointed, "another")
         .await

@@ -377,6 +377,7 @@ async fn a_move_by_a_kcl_3_leader_is_seen_and_let_go_to_the_next_owner() {
         .take(&Lease::new("0", Checkpoint::TrimHorizon), "ours")
         .await
         .expect("taken");
+    table.ask(&ours, "other").await.expect("asked");
     java::begin_move(&db, "0", "ours", "next").await;
     let Err(TableError::Conflict(Some(moving))) = table.renew(&ours).await else {
         panic!("renewed")

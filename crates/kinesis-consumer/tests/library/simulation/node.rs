@@ -133,6 +133,10 @@ impl Kinesis for Life {
             .await
     }
 
+    fn now(&self) -> Option<Timestamp> {
+        Some(self.ledger.lock().stream.now())
+    }
+
     async fn records(&self, iterator: &str, limit: u32) -> Result<Page, KinesisError> {
         // Whoever wants one looks for the oldest record only.
         let is_look = limit == 1;
@@ -231,6 +235,7 @@ through! {
     fn release(lease: &Lease) -> (), Some(&lease.key);
     fn hand_over(lease: &Lease, to: &str) -> (), Some(&lease.key);
     fn ask(lease: &Lease, worker: &str) -> (), Some(&lease.key);
+    fn withdraw(key: &LeaseKey, worker: &str) -> (), Some(key);
     fn remember_latest(key: &LeaseKey, since: Timestamp) -> (), Some(key);
     fn set_children(key: &LeaseKey, children: &BTreeSet<ShardId>) -> (), Some(key);
     fn set_stream(key: &LeaseKey, identity: &str) -> (), Some(key);

@@ -122,8 +122,6 @@ async fn records_that_arrive_while_nobody_runs_are_not_lost_to_latest() {
             told.worker == worker && matches!(told.what, What::Event(Event::ShardStarted { .. }))
         }
     };
-    // The stream's clock begins with the test, the worker's is the computer's.
-    sleep(Duration::from_millis(1)).await;
     let first = world.start(latest("a"), checkpointing());
     world.until("started", started("a")).await;
     first.kill().await;

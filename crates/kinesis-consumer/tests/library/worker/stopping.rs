@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use kinesis_consumer::test_util::Fault;
+use kinesis_consumer::{Event, lease::Lease, test_util::Fault};
 use rstest::rstest;
 use tokio::time::{Instant, sleep};
 
-use super::world::{World, checkpointing, config};
+use super::world::{Answer, Told, What, World, checkpointing, config, shard};
 
 fn seconds(count: u64) -> Duration {
     Duration::from_secs(count)
@@ -51,4 +51,96 @@ async fn a_worker_stops_in_time_whatever_the_lease_table_does(
             "{leases:#?}"
         );
     }
+}
+
+// === hand-overs ===
+
+fn of<'a>(leases: &'a [Lease], worker: &str) -> Vec<&'a Lease> {
+    let of_worker = |lease: &&Lease| lease.owner.as_deref() == Some(worker);
+    leases.iter().filter(of_worker).collect()
+}
+
+/// Many leases, and a joiner that is stopped, or killed, in the middle of getting its half.
+#[rstest]
+#[tokio::test(start_paused = true)]
+async fn nobody_hands_leases_to_a_joiner_that_is_gone(
+    #[values(500, 1500, 3000, 4000, 5000, 6000)] after: u64,
+    #[values(true, false)] in_order: bool,
+) {
+    let world = World::new(60);
+    let first = world.start(config("a"), checkpointing());
+    sleep(seconds(61)).await;
+    let joiner = world.start(config("b"), checkpointing());
+    sleep(Duration::from_millis(after)).await;
+    let before = of(&world.table().leases(), "b").len();
+    if in_order {
+        joiner.stop().await.unwrap();
+        let leases = world.table().leases();
+        assert!(of(&leases, "b").is_empty(), "{after}: {leases:#?}");
+        assert!(
+            leases.iter().all(|lease| lease.handover_to.is_none()),
+            "{leases:#?}"
+        );
+    } else {
+        joiner.kill().await;
+    }
+    let mut most = 0;
+    for _ in 0..60 {
+        sleep(Duration::from_millis(500)).await;
+        let leases = world.table().leases();
+        most = most.max(of(&leases, "b").len());
+    }
+    if in_order {
+        assert_eq!(most, 0, "{after}");
+    } else {
+        // What it held, what was on its way, and what shows whether it lives.
+        assert!(before == 0 || most >= before);
+        assert!(before > 0 || most <= 1, "{after}: {most}");
+    }
+    assert_eq!(
+        of(&world.table().leases(), "a").len(),
+        60,
+        "all are at work again"
+    );
+    first.stop().await.unwrap();
+}
+
+/// A batch takes half a minute; who asked for the lease meanwhile leaves before it ends.
+#[rstest]
+#[case::stopped(true)]
+#[case::killed(false)]
+#[tokio::test(start_paused = true)]
+async fn a_granted_hand_over_is_judged_again_after_a_long_batch(#[case] in_order: bool) {
+    let world = World::new(4);
+    let slow: Answer = std::sync::Arc::new(|_, _, checkpointer| {
+        Box::pin(async move {
+            sleep(seconds(30)).await;
+            Ok(checkpointer.checkpoint().await?)
+        })
+    });
+    let first = world.start(config("a"), slow);
+    sleep(seconds(61)).await;
+    (0..3).for_each(|index| world.put(index, 1));
+    sleep(seconds(2)).await;
+    let joiner = world.start(config("b"), checkpointing());
+    sleep(seconds(12)).await;
+    if in_order {
+        joiner.stop().await.unwrap();
+    } else {
+        joiner.kill().await;
+    }
+    sleep(seconds(60)).await;
+    let given = |told: &&Told| {
+        told.at > seconds(61 + 14) && matches!(told.what, What::Event(Event::HandedOver { .. }))
+    };
+    // A killed one that has shown no life yet may get one, and no more when that expires.
+    let most = usize::from(!in_order);
+    assert!(world.told().iter().filter(given).count() <= most);
+    let leases = world.table().leases();
+    assert_eq!(of(&leases, "a").len(), 4, "{leases:#?}");
+    (0..4).for_each(|index| world.put(index, 1));
+    sleep(seconds(70)).await;
+    assert_eq!(world.delivered(0), [0, 1]);
+    assert!(world.table().lease(shard(3)).is_some());
+    first.stop().await.unwrap();
 }

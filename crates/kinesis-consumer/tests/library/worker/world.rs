@@ -11,6 +11,7 @@ use std::{
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
+use jiff::Timestamp;
 use kinesis_consumer::{
     Batch, Checkpointer, Config, Error, Event, InitialPosition, KinesisError, LeaseKey,
     ProcessorError, RecordProcessor, ShardId, Worker,
@@ -293,6 +294,10 @@ impl Kinesis for World {
             }
             None => self.stream(|stream| stream.iterator(shard, from)),
         }
+    }
+
+    fn now(&self) -> Option<Timestamp> {
+        Some(self.stream(|stream| stream.now()))
     }
 
     async fn records(&self, iterator: &str, limit: u32) -> Result<Page, KinesisError> {

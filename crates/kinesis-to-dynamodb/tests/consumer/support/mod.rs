@@ -27,7 +27,12 @@ pub struct World {
 impl World {
     /// Services with nothing in them.
     pub async fn empty() -> Self {
-        let embedded = EmbeddedKinesis::start(Config::default()).await.unwrap();
+        Self::with(Config::default()).await
+    }
+
+    /// The same, with a Kinesis of these settings.
+    pub async fn with(config: Config) -> Self {
+        let embedded = EmbeddedKinesis::start(config).await.unwrap();
         Self {
             kinesis: test_support::aws::kinesis(&embedded.endpoint()),
             embedded,
@@ -37,7 +42,12 @@ impl World {
 
     /// The tutorial's stream and table.
     pub async fn tutorial(shards: i32) -> Self {
-        let world = Self::empty().await;
+        Self::tutorial_with(shards, Config::default()).await
+    }
+
+    /// The same, with a Kinesis of these settings.
+    pub async fn tutorial_with(shards: i32, config: Config) -> Self {
+        let world = Self::with(config).await;
         world.stream(shards).await;
         world
             .table(TABLE, &[("email", KeyType::Hash, ScalarAttributeType::S)])
