@@ -1,6 +1,7 @@
 //! The loops that act.
 
 pub(crate) mod auditor;
+pub(crate) mod budget;
 pub(crate) mod context;
 pub(crate) mod coordinator;
 pub(crate) mod held_lease;

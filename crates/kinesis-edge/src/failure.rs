@@ -17,6 +17,7 @@ use crate::{
     credentials::{Nobody, Silent},
     denial::Denial,
     proxies::Unreached,
+    room::NoRoom,
 };
 
 /// AWS's texts name principals, actions and whole ARNs; what is longer is none of AWS's.
@@ -64,6 +65,8 @@ pub enum Kind {
     Unavailable,
     /// An answer of status 200 that lacks what every such answer has: is it AWS's?
     Senseless,
+    /// The answer is larger than the caller has [`Room`](crate::Room) for. It was not read.
+    NoRoom,
     /// The shard iterator cannot be used any more: get a new one after the last record read.
     ExpiredIterator,
     /// The list of shards took longer than its token lives.
@@ -216,6 +219,9 @@ where
             let host = host.map_or("AWS", |unreached| unreached.host.as_str());
             let message = format!("no connection to {host}, or no answer of it, in time");
             return Failure::new(call, Kind::Timeout, "Timeout", &message);
+        }
+        SdkError::DispatchFailure(_) if causes(error).any(|cause| cause.is::<NoRoom>()) => {
+            (Kind::NoRoom, "NoRoom", &*cause)
         }
         SdkError::DispatchFailure(_) => match unreached(error) {
             Some((code, message)) => {

@@ -18,6 +18,7 @@ mod environment;
 mod failure;
 mod listen;
 mod proxies;
+mod room;
 mod settings;
 mod stream;
 mod table;
@@ -34,6 +35,7 @@ pub use self::{
     environment::{Environment, WrongEnvironment, WrongVariable},
     failure::{Failure, Kind, Service},
     listen::listen,
+    room::Room,
     settings::{ClientSettings, ConnectionSettings},
     stream::{ChildShard, Page, Record, Shard, ShardFilter, StartFrom, Stream},
     table::{Description, Item, Key, Table, Write, Written},

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use async_trait::async_trait;
+use kinesis_edge::Room;
 
 use crate::{
     edge::failure::CallError,
@@ -58,6 +59,9 @@ pub enum KinesisError {
     /// No answer in time: ask again, for less.
     #[error("{0}")]
     Timeout(#[source] CallError),
+    /// The page is larger than there is room for, and was not read: ask again with more room.
+    #[error("{0}")]
+    NoRoom(#[source] CallError),
     /// 5xx, broken connection: ask again.
     #[error("{0}")]
     Unavailable(#[source] CallError),
@@ -72,6 +76,7 @@ impl KinesisError {
         | Self::NotFound(error)
         | Self::Permanent(error)
         | Self::Timeout(error)
+        | Self::NoRoom(error)
         | Self::Unavailable(error)) = self;
         error.code()
     }
@@ -92,4 +97,16 @@ pub trait Kinesis: fmt::Debug + Send + Sync {
 
     /// The next page: at most `limit` records and 10 MiB.
     async fn records(&self, iterator: &str, limit: u32) -> Result<Page, KinesisError>;
+
+    /// The same, if there is room for its bytes on the wire. Where those cannot be known before they
+    /// are read, `limit` has to do.
+    async fn records_within(
+        &self,
+        iterator: &str,
+        limit: u32,
+        room: Room,
+    ) -> Result<Page, KinesisError> {
+        drop(room);
+        self.records(iterator, limit).await
+    }
 }

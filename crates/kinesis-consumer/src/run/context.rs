@@ -18,7 +18,7 @@ use crate::{
         processor::Factory,
     },
     model::keys::{LeaseKey, ShardId},
-    run::load::Load,
+    run::{budget::Budget, load::Load},
 };
 
 pub(crate) struct Context {
@@ -28,6 +28,7 @@ pub(crate) struct Context {
     pub(crate) factory: Arc<Factory>,
     pub(crate) events: EventSink,
     pub(crate) load: Load,
+    pub(crate) budget: Arc<Budget>,
     /// Asks the coordinator to scan the table now.
     pub(crate) rescan: Notify,
 }

@@ -18,7 +18,9 @@ use crate::{
         processor::{Factory, RecordProcessor},
     },
     model::keys::LeaseKey,
-    run::{auditor::Auditor, context::Context, coordinator::Coordinator, load::Load},
+    run::{
+        auditor::Auditor, budget::Budget, context::Context, coordinator::Coordinator, load::Load,
+    },
 };
 
 /// A worker of an application. One per process is enough: every shard is a task.
@@ -116,6 +118,7 @@ impl Worker {
         config.validate()?;
         let context = Arc::new(Context {
             load: Load::new(config.parallelism),
+            budget: Arc::new(Budget::new(config.memory_bytes)),
             config,
             kinesis,
             table,

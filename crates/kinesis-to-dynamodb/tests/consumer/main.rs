@@ -14,6 +14,7 @@ mod crash;
 mod environment;
 mod iam;
 mod items;
+mod memory;
 mod operation;
 mod rejects;
 mod rules;

@@ -17,7 +17,9 @@ use kinesis_consumer::{
     Checkpoint, Config, Error, KinesisError, LeaseKey, Record, ShardId, TableError, Worker,
     lease::Lease,
     shards::{HashRange, Shard, StartFrom},
-    test_util::{Fault, Kcl3State, Kinesis, LeaseTable, MemoryTable, Outcome, Page, ShardFilter},
+    test_util::{
+        Fault, Kcl3State, Kinesis, LeaseTable, MemoryTable, Outcome, Page, Room, ShardFilter,
+    },
 };
 use tokio::{
     sync::{Notify, oneshot},
@@ -131,20 +133,25 @@ impl Kinesis for Life {
             .await
     }
 
+    /// Asked by whoever looks for the oldest record.
     async fn records(&self, iterator: &str, limit: u32) -> Result<Page, KinesisError> {
-        // Whoever wants one looks for the oldest record only.
-        let is_look = limit == 1;
         let limit = self.number(0..=8).min(limit as usize);
         let tell_children = self.happens(70);
-        let page = self
-            .call(|ledger| ledger.stream.page(iterator, limit, tell_children))
-            .await?;
+        self.call(|ledger| ledger.stream.page(iterator, limit, tell_children))
+            .await
+    }
+
+    async fn records_within(
+        &self,
+        iterator: &str,
+        limit: u32,
+        _: Room,
+    ) -> Result<Page, KinesisError> {
+        let page = self.records(iterator, limit).await?;
         let mut ledger = self.ledger.lock();
         let carried = |record: &Record| ledger.stream.carried(&record.sequence_number).len();
         let users = page.records.iter().map(carried).sum();
-        if !is_look {
-            ledger.read(&self.name, users);
-        }
+        ledger.read(&self.name, users);
         Ok(page)
     }
 }
