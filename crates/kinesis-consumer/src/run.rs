@@ -2,6 +2,7 @@
 
 mod admission;
 pub(crate) mod auditor;
+pub(crate) mod budget;
 pub(crate) mod context;
 pub(crate) mod coordinator;
 pub(crate) mod held_lease;

@@ -54,6 +54,8 @@ use crate::{
     model::{keys::LeaseKey, sequence::Checkpoint},
 };
 
+pub use kinesis_edge::Room;
+
 pub use crate::{
     decide::{
         assignment::kcl2::Kcl2Taker,

@@ -19,6 +19,7 @@ use crate::{
     credentials::{Nobody, Silent},
     denial::Denial,
     proxies::Unreached,
+    room::NoRoom,
 };
 
 /// AWS's texts name principals, actions and whole ARNs; what is longer is none of AWS's.
@@ -68,6 +69,8 @@ pub enum Kind {
     Senseless,
     /// There is more than the caller reads, every answer of AWS's notwithstanding.
     TooLarge,
+    /// The answer is larger than the caller has [`Room`](crate::Room) for. It was not read.
+    NoRoom,
     /// The shard iterator cannot be used any more: get a new one after the last record read.
     ExpiredIterator,
     /// The list of shards took longer than its token lives.
@@ -221,6 +224,9 @@ where
     let cause = innermost(error);
     let (kind, code, message) = match error {
         SdkError::TimeoutError(_) => (Kind::Timeout, "Timeout", "no answer in time"),
+        SdkError::DispatchFailure(_) if causes(error).any(|cause| cause.is::<NoRoom>()) => {
+            (Kind::NoRoom, "NoRoom", &*cause)
+        }
         SdkError::DispatchFailure(_) => match unreached(error) {
             Some((kind, code, message)) => return Failure::new(call, kind, code, &message),
             None => (Kind::Unavailable, "ConnectionFailed", &*cause),

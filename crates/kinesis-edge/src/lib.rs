@@ -20,6 +20,7 @@ mod listen;
 mod proxies;
 mod regions;
 mod remedy;
+mod room;
 mod settings;
 mod stream;
 mod table;
@@ -38,6 +39,7 @@ pub use self::{
     listen::listen,
     regions::{is_region, partition},
     remedy::{Remedy, Statement},
+    room::Room,
     settings::{ClientSettings, ConnectionSettings},
     stream::{ChildShard, Page, Record, Shard, ShardFilter, StartFrom, Stream},
     table::{Description, Item, Key, Table, Write, Written},

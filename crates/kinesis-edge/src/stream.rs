@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{Gate, KinesisClient, Service, call::Calls};
+use crate::{Gate, KinesisClient, Service, call::Calls, room::heed_room};
 
 mod open;
 mod records;
@@ -34,6 +34,13 @@ impl Stream {
                 gate: None,
             },
         }
+    }
+
+    /// The same, whose reads can heed their [`Room`](crate::Room): [`records_within`](Self::records_within).
+    #[must_use]
+    pub fn heeding_room(mut self) -> Self {
+        self.client = heed_room(&self.client);
+        self
     }
 
     /// The same with a gate before each call.

@@ -14,6 +14,7 @@ use kinesis_consumer::{
     Batch, Checkpointer, LeaseKey, ProcessorError, Record, RecordProcessor, UnfitAggregate,
 };
 use kinesis_edge::AttributeValue;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::{
     Error, Settings,
@@ -27,6 +28,9 @@ use crate::{
 
 /// Writes in flight for one shard: at 5 ms each more than a shard's 1000 records a second.
 const IN_FLIGHT: usize = 64;
+/// Data of the records in flight for all shards, in KiB: parsed, as an item and as a request each
+/// takes several times its size.
+const DATA_IN_FLIGHT: usize = 6 << 10;
 
 /// Where the records of all shards go.
 #[derive(Debug)]
@@ -35,6 +39,7 @@ pub(crate) struct Sink {
     writer: Writer,
     rejects: Rejects,
     on_reject: OnReject,
+    in_flight: Semaphore,
     metrics: Arc<Metrics>,
 }
 
@@ -49,8 +54,8 @@ pub struct ShardProcessor {
     sink: Arc<Sink>,
 }
 
-/// Records of one key in a batch, with their places in it, oldest first.
-type Versions = Vec<(usize, Record)>;
+/// The places in a batch of the records of one key, oldest first.
+type Versions = Vec<usize>;
 
 impl Processors {
     pub(crate) fn new(sink: Arc<Sink>) -> Self {
@@ -114,6 +119,7 @@ impl RecordProcessor for ShardProcessor {
             return Err(self.halted(aggregate, reason));
         }
         let shard = self.lease.shard.as_str();
+        let _room = self.sink.room(aggregate.data.len()).await;
         Ok(self.sink.rejects.keep(shard, aggregate, &reason).await?)
     }
 }
@@ -144,6 +150,7 @@ impl Sink {
                 processed_by: settings.instance_name(),
             },
             on_reject: settings.on_reject,
+            in_flight: Semaphore::new(DATA_IN_FLIGHT),
             metrics,
         }
     }
@@ -155,7 +162,7 @@ impl Sink {
         records: &[Record],
     ) -> Result<Vec<(usize, Rejected)>, Error> {
         stream::iter(by_key(records))
-            .map(|versions| self.store_newest(shard, versions))
+            .map(|versions| self.store_newest(shard, records, versions))
             .buffer_unordered(IN_FLIGHT)
             .try_concat()
             .await
@@ -165,30 +172,35 @@ impl Sink {
     async fn store_newest(
         &self,
         shard: &str,
+        records: &[Record],
         versions: Versions,
     ) -> Result<Vec<(usize, Rejected)>, Error> {
+        let largest = versions
+            .iter()
+            .map(|index| records[*index].data.len())
+            .max();
+        let _room = self.room(largest.unwrap_or_default()).await;
         let (mut rejected, mut fit) = (Vec::new(), Vec::new());
         let mut latest = None;
         let mut newest = None;
-        for (index, mut record) in versions {
-            match self.shape.item(shard, &record) {
+        for index in versions {
+            match self.shape.item(shard, &records[index]) {
                 Err(reason) => rejected.push((index, reason)),
                 Ok(item) => {
-                    latest = latest.max(record.arrival);
-                    record.arrival = latest;
-                    fit.push((index, record));
+                    latest = latest.max(records[index].arrival);
+                    fit.push((index, latest));
                     newest = Some(item);
                 }
             }
         }
-        while let Some((index, record)) = fit.pop() {
+        while let Some((index, arrival)) = fit.pop() {
             // Made anew where DynamoDB refused the one after it: that is rare.
             let item = newest
                 .take()
-                .map_or_else(|| self.shape.item(shard, &record), Ok);
+                .map_or_else(|| self.shape.item(shard, &records[index]), Ok);
             let put = match item {
                 Ok(mut item) => {
-                    if let Some(arrived) = record.arrival {
+                    if let Some(arrived) = arrival {
                         let arrived = AttributeValue::S(kinesis_arrived(arrived));
                         item.insert(KINESIS_ARRIVED.to_owned(), arrived);
                     }
@@ -208,6 +220,12 @@ impl Sink {
         Ok(rejected)
     }
 
+    /// Waits for room for a record of so many bytes. One larger than all there is waits for all.
+    async fn room(&self, bytes: usize) -> Option<SemaphorePermit<'_>> {
+        let units = bytes.div_ceil(1 << 10).clamp(1, DATA_IN_FLIGHT) as u32;
+        self.in_flight.acquire_many(units).await.ok()
+    }
+
     async fn keep(
         &self,
         checkpointer: &Checkpointer,
@@ -221,6 +239,7 @@ impl Sink {
             .map(Ok)
             .try_for_each_concurrent(IN_FLIGHT, |(record, reason)| async move {
                 let shard = checkpointer.lease().shard.as_str();
+                let _room = self.room(record.data.len()).await;
                 self.rejects.keep(shard, &record, &reason).await?;
                 checkpointer.reject(&record, reason.to_string());
                 Ok(())
@@ -229,16 +248,16 @@ impl Sink {
     }
 }
 
-/// The batch by key, keys in order of their first record. Cloning a record shares its data.
+/// The places of a batch's records by key, keys in order of their first record.
 fn by_key(records: &[Record]) -> Vec<Versions> {
     let mut keys: HashMap<&str, usize> = HashMap::new();
     let mut lanes: Vec<Versions> = Vec::new();
     for (index, record) in records.iter().enumerate() {
         match keys.entry(&record.partition_key) {
-            Entry::Occupied(lane) => lanes[*lane.get()].push((index, record.clone())),
+            Entry::Occupied(lane) => lanes[*lane.get()].push(index),
             Entry::Vacant(lane) => {
                 lane.insert(lanes.len());
-                lanes.push(vec![(index, record.clone())]);
+                lanes.push(vec![index]);
             }
         }
     }

@@ -58,6 +58,7 @@ impl Rejects {
     ) -> Result<(), Error> {
         if let Some(table) = &self.table {
             for part in self.parts(shard, record, reason) {
+                // One part at a time is in memory.
                 let put = || table.put(part.clone(), Write::new());
                 let put = patiently(&self.metrics, put).await.map(drop);
                 put.map_err(|failure| {
@@ -79,7 +80,12 @@ impl Rejects {
         Ok(())
     }
 
-    fn parts(&self, shard: &str, record: &Record, reason: &Rejected) -> Vec<Item> {
+    fn parts<'a>(
+        &self,
+        shard: &str,
+        record: &'a Record,
+        reason: &Rejected,
+    ) -> impl Iterator<Item = Item> + Send + use<'a> {
         let Record {
             sequence_number,
             sub_sequence_number,
@@ -121,12 +127,11 @@ impl Rejects {
             chunks.push(&[]);
         }
         common.insert("parts".into(), number(chunks.len()));
-        let parts = chunks.iter().zip(1..).map(|(chunk, part)| {
+        chunks.into_iter().zip(1..).map(move |(chunk, part)| {
             let mut item = common.clone();
-            item.insert("part".into(), number(part));
-            item.insert("data".into(), AttributeValue::B(Blob::new(*chunk)));
+            item.insert("part".into(), AttributeValue::N(part.to_string()));
+            item.insert("data".into(), AttributeValue::B(Blob::new(chunk)));
             item
-        });
-        parts.collect()
+        })
     }
 }

@@ -167,9 +167,18 @@ impl Process {
 
     /// Resident memory, in MiB, as /proc has it.
     pub fn rss_mib(&self) -> f64 {
+        self.memory_mib("VmRSS:")
+    }
+
+    /// The most that it was so far.
+    pub fn most_rss_mib(&self) -> f64 {
+        self.memory_mib("VmHWM:")
+    }
+
+    fn memory_mib(&self, of: &str) -> f64 {
         let id = self.id().expect("it has not ended");
         let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let line = status.lines().find_map(|line| line.strip_prefix(of));
         let kib = line.unwrap().trim().trim_end_matches(" kB");
         kib.parse::<f64>().unwrap() / 1024.0
     }

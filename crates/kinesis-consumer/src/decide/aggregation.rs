@@ -6,7 +6,10 @@
 
 use bytes::Bytes;
 use md5::{Digest, Md5};
-use prost::Message;
+use prost::{
+    Message,
+    encoding::{DecodeContext, decode_key, skip_field},
+};
 
 use crate::model::{
     record::{Record, UnfitAggregate},
@@ -94,9 +97,21 @@ pub fn last_sub_sequence_number(data: &Bytes) -> u64 {
     })
 }
 
-/// Whether the record may be an aggregate.
-pub(crate) fn has_magic(record: &Record) -> bool {
-    record.data.starts_with(&MAGIC)
+/// About how many user records the record takes apart into, without taking it apart; 0: it is no
+/// aggregate.
+pub(crate) fn user_records(record: &Record) -> usize {
+    let Some(mut message) = record.data.strip_prefix(&MAGIC) else {
+        return 0;
+    };
+    let mut count = 0;
+    while let Ok((tag, wire_type)) = decode_key(&mut message) {
+        let context = DecodeContext::default();
+        if skip_field(wire_type, tag, &mut message, context).is_err() {
+            break;
+        }
+        count += usize::from(tag == 3);
+    }
+    count
 }
 
 fn decode(data: &Bytes) -> Option<AggregatedRecord> {

@@ -4,6 +4,7 @@ use std::fmt;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use kinesis_edge::Room;
 
 use crate::{
     edge::failure::CallError,
@@ -59,6 +60,9 @@ pub enum KinesisError {
     /// No answer in time: ask again, for less.
     #[error("{0}")]
     Timeout(#[source] CallError),
+    /// The page is larger than there is room for, and was not read: ask again with more room.
+    #[error("{0}")]
+    NoRoom(#[source] CallError),
     /// 5xx, broken connection: ask again.
     #[error("{0}")]
     Unavailable(#[source] CallError),
@@ -73,6 +77,7 @@ impl KinesisError {
         | Self::NotFound(error)
         | Self::Permanent(error)
         | Self::Timeout(error)
+        | Self::NoRoom(error)
         | Self::Unavailable(error)) = self;
         error.code()
     }
@@ -97,5 +102,17 @@ pub trait Kinesis: fmt::Debug + Send + Sync {
     /// The time there, or a little earlier. `None`: nobody has said.
     fn now(&self) -> Option<Timestamp> {
         None
+    }
+
+    /// The same, if there is room for its bytes on the wire. Where those cannot be known before they
+    /// are read, `limit` has to do.
+    async fn records_within(
+        &self,
+        iterator: &str,
+        limit: u32,
+        room: Room,
+    ) -> Result<Page, KinesisError> {
+        drop(room);
+        self.records(iterator, limit).await
     }
 }

@@ -67,8 +67,12 @@ pub struct Config {
     pub min_read_interval: Duration,
     /// Bytes read of one shard per second, at most. Default 2 MiB: the quota.
     pub read_bytes_per_second: u64,
-    /// Memory of one shard's fetched records, in bytes, about. Default 4 MiB: 10,000 small records.
-    /// While they are processed one more page is fetched, however large.
+    /// Memory for all that is fetched and not processed, of all shards, in bytes: answers while they
+    /// are read, records, and what aggregates are taken apart into. Default 64 MiB. The largest
+    /// page may take half of it for a moment; what your processor makes of records is not in it.
+    pub memory_bytes: usize,
+    /// Of it, memory of one shard's fetched records, in bytes, about. Default 4 MiB: 10,000 small
+    /// records. While they are processed one more page is fetched, however large.
     pub prefetch_bytes: usize,
     /// Deliver the user records of a KPL aggregate although some of them belong to another shard,
     /// and as it came an aggregate that cannot be taken apart. Default: they are set aside, by
@@ -121,6 +125,7 @@ impl Config {
             idle_between_reads: Duration::from_secs(1),
             min_read_interval: Duration::from_millis(200),
             read_bytes_per_second: 2 << 20,
+            memory_bytes: 64 << 20,
             prefetch_bytes: 4 << 20,
             deliver_unfit_aggregates: false,
             parent_poll_interval: Duration::from_secs(1),

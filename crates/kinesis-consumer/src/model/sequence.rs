@@ -1,14 +1,14 @@
 //! Positions in a shard: sequence numbers, sub-sequence numbers and KCL's sentinel checkpoints.
 
-use std::{cmp::Ordering, fmt, str::FromStr};
+use std::{cmp::Ordering, fmt, str::FromStr, sync::Arc};
 
 #[cfg(test)]
 mod tests;
 
 /// A Kinesis sequence number: a decimal of up to 2^186, ordered by value. Never parsed: no integer
-/// type holds it.
+/// type holds it. Clones share its digits, as the user records of an aggregate do.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub struct SequenceNumber(Box<str>);
+pub struct SequenceNumber(Arc<str>);
 
 /// A record's place: its sequence number, and its index within a KPL aggregate (0 for plain
 /// records).
@@ -62,7 +62,6 @@ impl AsRef<str> for SequenceNumber {
 impl TryFrom<String> for SequenceNumber {
     type Error = InvalidSequenceNumber;
 
-    /// Takes the text over without copying where it is in canonical form, as AWS's answers are.
     fn try_from(text: String) -> Result<Self, Self::Error> {
         if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(InvalidSequenceNumber(text));
@@ -72,7 +71,7 @@ impl TryFrom<String> for SequenceNumber {
             let canonical = if canonical.is_empty() { "0" } else { canonical };
             return Ok(Self(canonical.into()));
         }
-        Ok(Self(text.into_boxed_str()))
+        Ok(Self(text.into()))
     }
 }
 

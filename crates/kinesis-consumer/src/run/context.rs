@@ -29,7 +29,7 @@ use crate::{
         keys::{LeaseKey, ShardId},
         lease::Lease,
     },
-    run::{known::Known, load::Load, ownership::Ownership, standing::Standing},
+    run::{budget::Budget, known::Known, load::Load, ownership::Ownership, standing::Standing},
 };
 
 pub(crate) struct Context {
@@ -44,6 +44,7 @@ pub(crate) struct Context {
     known: Mutex<Known>,
     /// Was it told that the leader is unknown?
     unknown_leader: AtomicBool,
+    pub(crate) budget: Arc<Budget>,
     /// Asks the coordinator to scan the table now.
     pub(crate) rescan: Notify,
     /// Asks the auditor to compare shards and leases now.
@@ -75,6 +76,7 @@ impl Context {
         let apart = (3 * config.shard_sync_interval).max(Duration::from_secs(120));
         Self {
             load: Load::new(config.parallelism),
+            budget: Arc::new(Budget::new(config.memory_bytes)),
             ownership: Ownership::new(StreamName::new(&config.stream, region)),
             unknown_leader: AtomicBool::new(false),
             standing: Standing::new(config.give_up_after, apart),

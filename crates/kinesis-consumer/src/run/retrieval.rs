@@ -16,13 +16,17 @@ use crate::{
         record::{Batch, Record},
         shard::ChildShard,
     },
-    run::context::Context,
+    run::{
+        budget::{PageRoom, Share},
+        context::Context,
+    },
 };
 
 mod gap;
 mod hand;
 mod limit;
 mod polling;
+mod unpack;
 
 pub(crate) use hand::Hand;
 
@@ -33,20 +37,29 @@ pub(crate) enum Fetched {
     Batch {
         /// Never empty.
         batch: Batch,
-        /// Their share of the prefetch budget, held until they are processed.
-        room: OwnedSemaphorePermit,
+        /// Their memory, held until they are processed.
+        room: Held,
     },
     /// An aggregate that is not delivered record by record.
     Unfit {
         /// The aggregate, whole.
         unfit: Unfit,
         /// As a batch's.
-        room: OwnedSemaphorePermit,
+        room: Held,
     },
     /// The closed shard's end.
     End(Vec<ChildShard>),
     /// The worker cannot go on.
     Failed(Error),
+}
+
+/// Memory of records, until dropped.
+#[derive(Debug)]
+pub(crate) struct Held {
+    _of_shard: OwnedSemaphorePermit,
+    _of_page: PageRoom,
+    /// What an aggregate was taken apart into.
+    _of_parts: Option<OwnedSemaphorePermit>,
 }
 
 /// The fetching task of one shard; ends when dropped, and gives back what is not settled.
@@ -66,6 +79,7 @@ impl Retrieval {
         let out = Output {
             sender,
             hand: Arc::clone(&hand),
+            share: context.budget.share(),
             budget: u32::try_from(context.config.prefetch_bytes.max(1)).unwrap_or(u32::MAX),
             room: Arc::new(Semaphore::new(0)),
         };
@@ -99,11 +113,15 @@ impl Drop for Retrieval {
 #[derive(Debug)]
 struct Gone;
 
+/// Of a page, and of what aggregates in it were taken apart into.
+type Memory = (PageRoom, Option<OwnedSemaphorePermit>);
+
 /// Where a fetching task puts what it fetched.
 #[derive(Debug)]
 struct Output {
     sender: mpsc::Sender<Fetched>,
     hand: Arc<Hand>,
+    share: Share,
     room: Arc<Semaphore>,
     budget: u32,
 }
@@ -114,22 +132,41 @@ impl Output {
         self.room.available_permits() == self.budget as usize
     }
 
-    async fn batch(&self, batch: Batch) -> Result<(), Gone> {
-        let room = self.room(&batch.records).await?;
+    /// The bytes of a page to ask for.
+    fn page_bytes(&self) -> usize {
+        (self.budget as usize).min(self.share.bytes() / 2)
+    }
+
+    /// Waits until what is fetched and not processed takes no more than the shard's share.
+    async fn until_within_share(&self) -> Result<(), Gone> {
+        let share = u32::try_from(self.share.bytes()).unwrap_or(u32::MAX);
+        let free = self.budget.saturating_sub(share);
+        let free = self.room.acquire_many(free).await;
+        free.map(drop).map_err(|_| Gone)
+    }
+
+    async fn batch(&self, batch: Batch, memory: Memory) -> Result<(), Gone> {
+        let room = self.held(&batch.records, memory).await?;
         self.send(Fetched::Batch { batch, room }).await
     }
 
-    async fn unfit(&self, unfit: Unfit) -> Result<(), Gone> {
-        let room = self.room(std::slice::from_ref(&unfit.record)).await?;
+    async fn unfit(&self, unfit: Unfit, memory: Memory) -> Result<(), Gone> {
+        let records = std::slice::from_ref(&unfit.record);
+        let room = self.held(records, memory).await?;
         self.send(Fetched::Unfit { unfit, room }).await
     }
 
-    /// Waits for room. What is larger than the whole budget waits for all of it.
-    async fn room(&self, records: &[Record]) -> Result<OwnedSemaphorePermit, Gone> {
+    /// Waits for room of the shard's. What is larger than all of it waits for all of it.
+    async fn held(&self, records: &[Record], memory: Memory) -> Result<Held, Gone> {
         let bytes = records.iter().map(footprint).sum::<usize>();
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.budget);
         let room = Arc::clone(&self.room).acquire_many_owned(bytes);
-        room.await.map_err(|_| Gone)
+        let (_of_page, _of_parts) = memory;
+        Ok(Held {
+            _of_shard: room.await.map_err(|_| Gone)?,
+            _of_page,
+            _of_parts,
+        })
     }
 
     async fn send(&self, fetched: Fetched) -> Result<(), Gone> {
@@ -137,11 +174,14 @@ impl Output {
     }
 }
 
+/// Its sequence number, and what the allocator adds.
+const ALLOCATIONS: usize = 128;
+
 /// About the bytes that a record takes in memory.
 fn footprint(record: &Record) -> usize {
-    const SEQUENCE_NUMBER_AND_ALLOCATIONS: usize = 128;
-    size_of::<Record>()
-        + SEQUENCE_NUMBER_AND_ALLOCATIONS
-        + record.partition_key.len()
-        + record.data.len()
+    size_of::<Record>() + ALLOCATIONS + record.partition_key.len() + record.data.len()
 }
+
+/// About the bytes that a user record of an aggregate takes beside its data, which are the
+/// aggregate's.
+const USER_RECORD: usize = size_of::<Record>() + ALLOCATIONS;

@@ -10,7 +10,10 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 use super::Stream;
-use crate::Failure;
+use crate::{
+    Failure,
+    room::{Room, within},
+};
 
 /// Where to start reading. `N` holds a sequence number's digits.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -99,6 +102,21 @@ impl Stream {
                 .senseless(OPERATION, "the answer has no ShardIterator")
         };
         answer.shard_iterator.ok_or_else(none)
+    }
+
+    /// As [`records`](Self::records), where there is room for it. Only a stream that is
+    /// [`heeding_room`](Self::heeding_room), with a client whose HTTP client is its own, asks for
+    /// room.
+    ///
+    /// # Errors
+    /// AWS gives none, or there is no room.
+    pub async fn records_within(
+        &self,
+        iterator: &str,
+        limit: u32,
+        room: Room,
+    ) -> Result<Page, Failure> {
+        within(room, self.records(iterator, limit)).await
     }
 
     /// The next page: at most `limit` records and 10 MiB.

@@ -15,6 +15,7 @@ mod crash;
 mod environment;
 mod iam;
 mod items;
+mod memory;
 mod mending;
 mod operation;
 mod owners;

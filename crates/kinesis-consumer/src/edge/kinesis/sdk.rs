@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
-use kinesis_edge::{AwsClock, ClientSettings, Failure, Kind, KinesisClient, Stream};
+use kinesis_edge::{AwsClock, ClientSettings, Failure, Kind, KinesisClient, Room, Stream};
 
 use crate::{
     edge::{
@@ -61,7 +61,7 @@ impl SdkKinesis {
         let client = clock.hear_kinesis(&client);
         Self {
             lists: Stream::new(LISTS.complete_kinesis(&client), stream.as_str()),
-            reads: Stream::new(READS.complete_kinesis(&client), stream),
+            reads: Stream::new(READS.complete_kinesis(&client), stream).heeding_room(),
             clock,
         }
     }
@@ -107,7 +107,21 @@ impl Kinesis for SdkKinesis {
     }
 
     async fn records(&self, iterator: &str, limit: u32) -> Result<Page, KinesisError> {
-        let page = self.reads.records(iterator, limit).await;
+        self.page(self.reads.records(iterator, limit).await)
+    }
+
+    async fn records_within(
+        &self,
+        iterator: &str,
+        limit: u32,
+        room: Room,
+    ) -> Result<Page, KinesisError> {
+        self.page(self.reads.records_within(iterator, limit, room).await)
+    }
+}
+
+impl SdkKinesis {
+    fn page(&self, page: Result<kinesis_edge::Page, Failure>) -> Result<Page, KinesisError> {
         let page = page.map_err(|failure| self.error(&failure))?;
         let records: Result<_, _> = page.records.into_iter().map(to_record).collect();
         Ok(Page {
@@ -147,6 +161,7 @@ fn to_error(stream: &str, failure: &Failure) -> KinesisError {
         _ if failure.is_of_credentials() => KinesisError::Unavailable(error),
         Kind::Throttled => KinesisError::Throttled(error),
         Kind::Timeout => KinesisError::Timeout(error),
+        Kind::NoRoom => KinesisError::NoRoom(error),
         Kind::ExpiredIterator => KinesisError::ExpiredIterator(error),
         Kind::InvalidPosition => KinesisError::InvalidSequenceNumber(error),
         Kind::NotFound => KinesisError::NotFound(error),

@@ -1,5 +1,5 @@
-//! How many records to ask for at a time: few after a time-out, as the same page would not come in
-//! time again, and soon more.
+//! How many records to ask for at a time: as many as there is room for, few after a time-out, as the
+//! same page would not come in time again, and soon more.
 //!
 //! As TCP does: one after a time-out, doubled with each answer up to half of what timed out; that
 //! ceiling is raised again after a while without one.
@@ -40,8 +40,24 @@ impl Limit {
         self.calm = 0;
     }
 
-    /// A page came, after that time.
-    pub(super) fn answered(&mut self, took: Duration) {
+    /// A page was larger than there was room for. False: it was one record.
+    pub(super) fn had_no_room(&mut self) -> bool {
+        std::mem::replace(&mut self.now, 1) > 1
+    }
+
+    /// A page came, after that time: so many records, which take so many bytes where `room` bytes
+    /// are there for a page.
+    pub(super) fn answered(&mut self, took: Duration, records: usize, bytes: usize, room: usize) {
+        if let Some(each) = bytes.checked_div(records) {
+            let fits = (room / each.max(1)).clamp(1, self.most as usize) as u32;
+            if self.now > fits {
+                self.now = fits;
+                return;
+            }
+            if self.now.saturating_mul(2) > fits {
+                return;
+            }
+        }
         if took >= SLOW {
             return;
         }
@@ -63,28 +79,47 @@ mod tests {
 
     const QUICK: Duration = Duration::from_millis(100);
 
+    fn answered(limit: &mut Limit, took: Duration) {
+        limit.answered(took, 1, 1, usize::MAX);
+    }
+
     #[test]
     fn shrinks_at_a_time_out_and_grows_back() {
         let mut limit = Limit::new(10_000);
-        limit.answered(QUICK);
+        answered(&mut limit, QUICK);
         assert_eq!(limit.get(), 10_000);
         limit.timed_out();
         let mut seen = Vec::new();
         while limit.get() < 5_000 {
             seen.push(limit.get());
-            limit.answered(QUICK);
+            answered(&mut limit, QUICK);
         }
         assert_eq!(seen[..5], [1, 2, 4, 8, 16]);
-        (0..CALM + 1).for_each(|_| limit.answered(QUICK));
+        (0..CALM + 1).for_each(|_| answered(&mut limit, QUICK));
         assert_eq!(limit.get(), 10_000);
+    }
+
+    #[test]
+    fn asks_for_no_more_than_there_is_room_for_and_for_one_at_least() {
+        let mut limit = Limit::new(10_000);
+        limit.answered(QUICK, 100, 100_000, 20_000);
+        assert_eq!(limit.get(), 20);
+        limit.answered(QUICK, 20, 20_000, 20_000);
+        assert_eq!(limit.get(), 20);
+        limit.answered(QUICK, 20, 2_000, 20_000);
+        assert_eq!(limit.get(), 40);
+        limit.answered(QUICK, 1, 10 << 20, 20_000);
+        assert_eq!(limit.get(), 1);
+        limit.answered(QUICK, 0, 0, 20_000);
+        assert_eq!(limit.get(), 2);
     }
 
     #[test]
     fn a_slow_answer_does_not_grow_it() {
         let mut limit = Limit::new(10_000);
         limit.timed_out();
-        limit.answered(QUICK);
-        (0..100).for_each(|_| limit.answered(SLOW));
+        answered(&mut limit, QUICK);
+        (0..100).for_each(|_| answered(&mut limit, SLOW));
         assert_eq!(limit.get(), 2);
         limit.timed_out();
         limit.timed_out();

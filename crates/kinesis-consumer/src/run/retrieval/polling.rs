@@ -12,16 +12,12 @@ use backon::ExponentialBackoff;
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
-    decide::{
-        aggregation::{Unfit, deaggregate, has_magic},
-        shard_sync,
-    },
+    decide::shard_sync,
     edge::kinesis::{KinesisError, Page, ShardFilter, StartFrom},
-    face::{config::InitialPosition, error::Error, event::Event},
+    face::{config::InitialPosition, error::Error},
     model::{
         keys::LeaseKey,
         lease::Lease,
-        record::{Batch, Record},
         sequence::{Checkpoint, Position, SequenceNumber},
         shard::{ChildShard, HashRange, Shard},
     },
@@ -35,7 +31,7 @@ pub(super) struct Polling {
     pub(super) context: Arc<Context>,
     pub(super) key: LeaseKey,
     /// The hash keys of the shard, unless aggregates are delivered whatever they hold.
-    range: Option<HashRange>,
+    pub(super) range: Option<HashRange>,
     pub(super) checkpoint: Checkpoint,
     /// The checkpointed record, until it came back or nothing is there after it.
     pub(super) unconfirmed: Option<Position>,
@@ -43,21 +39,17 @@ pub(super) struct Polling {
     pub(super) last_fetched: Option<SequenceNumber>,
     /// How often Kinesis refused the position, in a row.
     pub(super) refusals: u32,
-    limit: Limit,
+    pub(super) limit: Limit,
+    /// The bytes of the next answer, as far as the last ones tell.
+    pub(super) expected: usize,
     pub(super) waits: Waits,
-    out: Output,
+    pub(super) out: Output,
 }
 
 /// How long to wait after failed calls in a row.
 pub(super) struct Waits {
     pub(super) throttled: ExponentialBackoff,
     pub(super) failed: ExponentialBackoff,
-}
-
-/// What a page holds, in order.
-enum Piece {
-    Records(Vec<Record>),
-    Unfit(Unfit),
 }
 
 /// How to go on after a failed call.
@@ -87,6 +79,7 @@ impl Polling {
             },
             refusals: 0,
             limit: Limit::new(context.config.max_records),
+            expected: super::unpack::LEAST_EXPECTED,
             start: start(lease, context.config.initial_position),
             last_fetched: None,
             waits: Waits::new(),
@@ -120,17 +113,24 @@ impl Polling {
             if next_call > Instant::now() {
                 sleep_until(next_call).await;
             }
+            self.out.until_within_share().await?;
+            let room = self.out.share.page(self.expected).await;
             let began = Instant::now();
-            match self.context.kinesis.records(&at, self.limit.get()).await {
+            let admission = room.admission();
+            match self
+                .context
+                .kinesis
+                .records_within(&at, self.limit.get(), admission)
+                .await
+            {
                 Ok(mut page) => {
                     self.context.succeeded("GetRecords");
-                    self.limit.answered(began.elapsed());
                     self.waits = Waits::new();
                     self.refusals = 0;
                     let children = std::mem::take(&mut page.children);
                     iterator = page.next_iterator.take();
                     next_call = began + self.pace(&page);
-                    self.deliver(page).await?;
+                    self.deliver(page, room, began.elapsed()).await?;
                     if iterator.is_none() {
                         return if children.is_empty() {
                             self.children().await
@@ -138,6 +138,16 @@ impl Polling {
                             Ok(children)
                         };
                     }
+                }
+                Err(KinesisError::NoRoom(_)) => {
+                    // AWS counts it as read.
+                    let bytes = room.refused().unwrap_or(self.expected);
+                    next_call = began + self.quota(bytes);
+                    if !self.limit.had_no_room() {
+                        // One record cannot be asked for in parts.
+                        self.expected = bytes;
+                    }
+                    iterator = Some(at);
                 }
                 Err(error) => match self.page_failed(error).await? {
                     Recovery::SameIterator => iterator = Some(at),
@@ -179,9 +189,7 @@ impl Polling {
             .records
             .iter()
             .map(|record| record.partition_key.len() + record.data.len());
-        let bytes = sizes.sum::<usize>();
-        let quota =
-            Duration::from_secs_f64(bytes as f64 / config.read_bytes_per_second.max(1) as f64);
+        let quota = self.quota(sizes.sum());
         let at_tip = page.millis_behind_latest == 0;
         quota.max(if at_tip {
             config.idle_between_reads
@@ -190,68 +198,10 @@ impl Polling {
         })
     }
 
-    async fn deliver(&mut self, page: Page) -> Result<(), Stop> {
-        let millis_behind_latest = page.millis_behind_latest;
-        let first = page.records.first().cloned();
-        if let Some(last) = page.records.last() {
-            self.last_fetched = Some(last.sequence_number.clone());
-        }
-        let mut pieces = self.take_apart(page.records);
-        let fetched = pieces.iter().map(Piece::users).sum::<usize>();
-        for piece in &mut pieces {
-            piece.drop_covered(&self.checkpoint);
-        }
-        let left = pieces.iter().map(Piece::users).sum::<usize>();
-        if fetched > 0 {
-            self.out.hand.fetch(fetched, fetched - left)?;
-        }
-        self.confirm_resumption(first, millis_behind_latest).await?;
-        // While earlier records wait for the processor, the tip of what is read is not where the
-        // processor stands.
-        if left == 0 && self.out.is_drained() {
-            self.context.report(Event::Polled {
-                shard: self.key.clone(),
-                millis_behind_latest,
-            });
-        }
-        for piece in pieces {
-            match piece {
-                Piece::Records(records) if records.is_empty() => {}
-                Piece::Records(records) => {
-                    let batch = Batch {
-                        records,
-                        millis_behind_latest,
-                    };
-                    self.out.batch(batch).await?;
-                }
-                Piece::Unfit(unfit) if unfit.users == 0 => {}
-                Piece::Unfit(unfit) => self.out.unfit(unfit).await?,
-            }
-        }
-        Ok(())
-    }
-
-    /// The user records of a page. An aggregate that is unfit stands between those before and those
-    /// after it.
-    fn take_apart(&self, carriers: Vec<Record>) -> Vec<Piece> {
-        if !carriers.iter().any(has_magic) {
-            return vec![Piece::Records(carriers)];
-        }
-        let (mut pieces, mut records) = (Vec::new(), Vec::new());
-        for carrier in carriers {
-            match deaggregate(carrier, self.range, &mut records) {
-                None => {}
-                Some(unfit) if self.context.config.deliver_unfit_aggregates => {
-                    records.push(unfit.record);
-                }
-                Some(unfit) => {
-                    pieces.push(Piece::Records(std::mem::take(&mut records)));
-                    pieces.push(Piece::Unfit(unfit));
-                }
-            }
-        }
-        pieces.push(Piece::Records(records));
-        pieces
+    /// The time that so many bytes take of the shard's quota.
+    fn quota(&self, bytes: usize) -> Duration {
+        let a_second = self.context.config.read_bytes_per_second.max(1);
+        Duration::from_secs_f64(bytes as f64 / a_second as f64)
     }
 
     async fn page_failed(&mut self, error: KinesisError) -> Result<Recovery, Stop> {
@@ -354,35 +304,5 @@ fn start(lease: &Lease, position: InitialPosition) -> StartFrom {
             InitialPosition::TrimHorizon | InitialPosition::Latest => StartFrom::TrimHorizon,
         },
         Checkpoint::TrimHorizon | Checkpoint::ShardEnd => StartFrom::TrimHorizon,
-    }
-}
-
-impl Piece {
-    /// How many user records it has.
-    fn users(&self) -> usize {
-        match self {
-            Self::Records(records) => records.len(),
-            Self::Unfit(unfit) => unfit.users,
-        }
-    }
-
-    /// Drops what the checkpoint covers: only the first records after a resumption can be.
-    fn drop_covered(&mut self, checkpoint: &Checkpoint) {
-        let Checkpoint::At(done) = checkpoint else {
-            return;
-        };
-        let is_covered = |record: &Record| {
-            (&record.sequence_number, record.sub_sequence_number)
-                <= (&done.sequence_number, done.sub_sequence_number)
-        };
-        match self {
-            Self::Records(records) => {
-                let covered = records.iter().take_while(|record| is_covered(record));
-                let count = covered.count();
-                records.drain(..count);
-            }
-            Self::Unfit(unfit) if is_covered(&unfit.record) => unfit.users = 0,
-            Self::Unfit(_) => {}
-        }
     }
 }

@@ -18,7 +18,7 @@ use kinesis_consumer::{
     lease::Lease,
     shards::{HashRange, Shard, StartFrom},
     test_util::{
-        Fault, Kcl3State, Kinesis, LeaseTable, MemoryTable, Outcome, Page, Scan, ShardFilter,
+        Fault, Kcl3State, Kinesis, LeaseTable, MemoryTable, Outcome, Page, Room, Scan, ShardFilter,
     },
 };
 use tokio::{
@@ -137,20 +137,25 @@ impl Kinesis for Life {
         Some(self.ledger.lock().stream.now())
     }
 
+    /// Asked by whoever looks for the oldest record.
     async fn records(&self, iterator: &str, limit: u32) -> Result<Page, KinesisError> {
-        // Whoever wants one looks for the oldest record only.
-        let is_look = limit == 1;
         let limit = self.number(0..=8).min(limit as usize);
         let tell_children = self.happens(70);
-        let page = self
-            .call(|ledger| ledger.stream.page(iterator, limit, tell_children))
-            .await?;
+        self.call(|ledger| ledger.stream.page(iterator, limit, tell_children))
+            .await
+    }
+
+    async fn records_within(
+        &self,
+        iterator: &str,
+        limit: u32,
+        _: Room,
+    ) -> Result<Page, KinesisError> {
+        let page = self.records(iterator, limit).await?;
         let mut ledger = self.ledger.lock();
         let carried = |record: &Record| ledger.stream.carried(&record.sequence_number).len();
         let users = page.records.iter().map(carried).sum();
-        if !is_look {
-            ledger.read(&self.name, users);
-        }
+        ledger.read(&self.name, users);
         Ok(page)
     }
 }

@@ -38,6 +38,7 @@ async fn large_pages_are_paced_by_their_bytes() {
     (0..30).for_each(|_| world.stream(|stream| stream.put_large(0, 1 << 20)));
     let mut config = config("a");
     config.max_records = 10;
+    config.prefetch_bytes = 32 << 20;
     let _worker = world.start(config, checkpointing());
     sleep(Duration::from_secs(14)).await;
     let gaps = gaps(&world.reads(0));

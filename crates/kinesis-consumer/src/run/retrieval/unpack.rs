@@ -1,0 +1,179 @@
+//! A page, taken apart piece by piece: no more of it at a time than there is room for.
+
+use std::time::Duration;
+
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::{
+    USER_RECORD, footprint,
+    polling::{Polling, Stop},
+};
+use crate::{
+    decide::aggregation::{deaggregate, user_records},
+    edge::kinesis::Page,
+    face::event::Event,
+    model::{
+        record::{Batch, Record},
+        sequence::Checkpoint,
+    },
+    run::budget::PageRoom,
+};
+
+/// What aggregates are taken apart into is delivered from so many bytes on.
+const PIECE: usize = 1 << 20;
+/// The next answer is expected to have so many bytes at the least.
+pub(super) const LEAST_EXPECTED: usize = 16 << 10;
+
+/// A page on its way to the processor.
+struct Unpacking {
+    room: PageRoom,
+    millis_behind_latest: i64,
+    /// Its first record, until that was judged.
+    first: Option<Option<Record>>,
+    /// User records that the checkpoint does not cover.
+    left: usize,
+    /// What comes next, and the memory of what aggregates in it were taken apart into.
+    records: Vec<Record>,
+    parts: Option<OwnedSemaphorePermit>,
+    parts_bytes: usize,
+}
+
+impl Polling {
+    pub(super) async fn deliver(
+        &mut self,
+        page: Page,
+        room: PageRoom,
+        took: Duration,
+    ) -> Result<(), Stop> {
+        let carriers = page.records;
+        if let Some(last) = carriers.last() {
+            self.last_fetched = Some(last.sequence_number.clone());
+        }
+        let bytes: usize = carriers.iter().map(footprint).sum();
+        room.hold(bytes);
+        // In Base64, and a quarter more for what came meanwhile.
+        self.expected = LEAST_EXPECTED.max(bytes / 3 * 5);
+        let users: usize = carriers.iter().map(user_records).sum();
+        let (records, target) = (carriers.len(), self.out.page_bytes());
+        self.limit
+            .answered(took, records, bytes + users * USER_RECORD, target);
+
+        let mut page = Unpacking {
+            room,
+            millis_behind_latest: page.millis_behind_latest,
+            first: Some(carriers.first().cloned()),
+            left: 0,
+            records: Vec::new(),
+            parts: None,
+            parts_bytes: 0,
+        };
+        if users == 0 {
+            page.records = carriers;
+        } else {
+            self.take_apart(carriers, &mut page).await?;
+        }
+        self.pass_on(&mut page).await?;
+        // While earlier records wait for the processor, the tip of what is read is not where the
+        // processor stands.
+        if page.left == 0 && self.out.is_drained() {
+            self.context.report(Event::Polled {
+                shard: self.key.clone(),
+                millis_behind_latest: page.millis_behind_latest,
+            });
+        }
+        Ok(())
+    }
+
+    async fn take_apart(
+        &mut self,
+        carriers: Vec<Record>,
+        page: &mut Unpacking,
+    ) -> Result<(), Stop> {
+        for carrier in carriers {
+            let bytes = user_records(&carrier) * USER_RECORD;
+            if bytes > 0 {
+                if page.parts_bytes + bytes > PIECE {
+                    self.pass_on(page).await?;
+                }
+                let room = match self.out.share.try_parts(bytes) {
+                    Some(room) => room,
+                    None => {
+                        self.pass_on(page).await?;
+                        self.out.share.parts(bytes).await
+                    }
+                };
+                match &mut page.parts {
+                    Some(parts) => parts.merge(room),
+                    none => *none = Some(room),
+                }
+                page.parts_bytes += bytes;
+            }
+            match deaggregate(carrier, self.range, &mut page.records) {
+                None => {}
+                Some(unfit) if self.context.config.deliver_unfit_aggregates => {
+                    page.records.push(unfit.record);
+                }
+                // In its place: after the records before it, and before those behind it.
+                Some(unfit) => {
+                    self.pass_on(page).await?;
+                    let is_covered = is_covered(&self.checkpoint, &unfit.record);
+                    let covered = if is_covered { unfit.users } else { 0 };
+                    self.out.hand.fetch(unfit.users, covered)?;
+                    self.judge_first(page).await?;
+                    page.left += unfit.users - covered;
+                    if !is_covered {
+                        self.out.unfit(unfit, (page.room.clone(), None)).await?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends the records at hand to the processor.
+    async fn pass_on(&mut self, page: &mut Unpacking) -> Result<(), Stop> {
+        let mut records = std::mem::take(&mut page.records);
+        let parts = page.parts.take();
+        page.parts_bytes = 0;
+        let fetched = records.len();
+        // Only the first records after a resumption can be covered.
+        let covered = records.iter();
+        let covered = covered.take_while(|record| is_covered(&self.checkpoint, record));
+        let covered = covered.count();
+        records.drain(..covered);
+        page.left += records.len();
+        if fetched > 0 {
+            self.out.hand.fetch(fetched, covered)?;
+        }
+        self.judge_first(page).await?;
+        if !records.is_empty() {
+            let batch = Batch {
+                records,
+                millis_behind_latest: page.millis_behind_latest,
+            };
+            self.out.batch(batch, (page.room.clone(), parts)).await?;
+        }
+        Ok(())
+    }
+
+    /// Before the first record of a page goes on.
+    async fn judge_first(&mut self, page: &mut Unpacking) -> Result<(), Stop> {
+        match page.first.take() {
+            Some(first) => {
+                self.confirm_resumption(first, page.millis_behind_latest)
+                    .await
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+fn is_covered(checkpoint: &Checkpoint, record: &Record) -> bool {
+    match checkpoint {
+        Checkpoint::At(done) => {
+            (&record.sequence_number, record.sub_sequence_number)
+                <= (&done.sequence_number, done.sub_sequence_number)
+        }
+        _ => false,
+    }
+}

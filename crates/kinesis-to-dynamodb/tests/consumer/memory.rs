@@ -1,0 +1,95 @@
+//! Backlogs whose pages are large, many or full of small records: what is fetched and not stored
+//! stays within the memory that a pod has.
+
+use aws_sdk_dynamodb::types::{KeyType, ScalarAttributeType};
+use aws_sdk_kinesis::{primitives::Blob, types::PutRecordsRequestEntry};
+use md5::{Digest, Md5};
+use rstest::rstest;
+
+use crate::support::{STREAM, TABLE, World};
+
+/// The chart's limit is 256 MiB.
+const MOST_MIB: f64 = 160.0;
+
+/// In each of so many shards so many records with this data. User records: how many each has.
+struct Backlog {
+    shards: usize,
+    records: usize,
+    data: Vec<u8>,
+    users: usize,
+}
+
+/// A record that is stored, or rejected where it is larger than an item may be.
+fn json(bytes: usize) -> Vec<u8> {
+    format!(r#"{{"v":"{}"}}"#, "x".repeat(bytes)).into_bytes()
+}
+
+/// A record that cannot be stored, which costs no write.
+fn no_json(bytes: usize) -> Vec<u8> {
+    vec![b'x'; bytes]
+}
+
+/// A KPL aggregate of so many records of four bytes.
+fn tiny(users: usize) -> Vec<u8> {
+    let keys = b"\x0a\x01k".iter().copied();
+    let users = (0..users).flat_map(|_| *b"\x1a\x08\x08\x00\x1a\x04none");
+    let message: Vec<u8> = keys.chain(users).collect();
+    let digest = Md5::digest(&message);
+    [b"\xf3\x89\x9a\xc2", &message[..], &digest].concat()
+}
+
+async fn put(world: &World, backlog: &Backlog) {
+    let width = u128::MAX / backlog.shards as u128;
+    let at_a_time = ((4 << 20) / backlog.data.len()).clamp(1, 500);
+    for shard in 0..backlog.shards {
+        let mut left = backlog.records;
+        while left > 0 {
+            let count = left.min(at_a_time);
+            let entry = |n: usize| {
+                PutRecordsRequestEntry::builder()
+                    .partition_key(format!("{shard}-{n}"))
+                    .explicit_hash_key((width * shard as u128 + 99).to_string())
+                    .data(Blob::new(backlog.data.clone()))
+                    .build()
+                    .unwrap()
+            };
+            let entries = (0..count).map(|n| entry(left - n)).collect();
+            let put = world.kinesis.put_records().stream_name(STREAM);
+            let answer = put.set_records(Some(entries)).send().await.unwrap();
+            left -= count - answer.failed_record_count.unwrap_or_default() as usize;
+        }
+    }
+}
+
+#[rstest]
+#[case::many_of_2_kb(Backlog { shards: 12, records: 2_000, data: no_json(2_000), users: 1 })]
+#[case::of_100_kb(Backlog { shards: 8, records: 40, data: json(100_000), users: 1 })]
+#[case::of_300_kb(Backlog { shards: 16, records: 10, data: json(300_000), users: 1 })]
+#[case::one_of_10_mb(Backlog { shards: 12, records: 1, data: json(9_900_000), users: 1 })]
+#[case::tiny_in_aggregates(Backlog { shards: 1, records: 4, data: tiny(90_000), users: 90_000 })]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backlog_drains_in_what_a_pod_has(#[case] backlog: Backlog) {
+    let world = World::empty().await;
+    let key = ("email", KeyType::Hash, ScalarAttributeType::S);
+    world.table(TABLE, &[key]).await;
+    let stream = world.kinesis.create_stream().stream_name(STREAM);
+    let stream = stream.shard_count(backlog.shards as i32);
+    let stream = stream.max_record_size_in_kib(10_240);
+    stream.send().await.unwrap();
+    put(&world, &backlog).await;
+    let consumer = world
+        .consumer("pod-1")
+        .with(
+            "LOG_LEVEL",
+            "info,kinesis_to_dynamodb=error,kinesis_to_dynamodb::admin=info",
+        )
+        .start();
+    let all = (backlog.shards * backlog.records * backlog.users) as f64;
+    consumer
+        .metric_when("settled_records_total", "", |count| count == all)
+        .await;
+    let most = consumer.most_rss_mib();
+    consumer.stop().await;
+    assert!(most <= MOST_MIB, "{most} MiB");
+    println!("{most} MiB");
+}
