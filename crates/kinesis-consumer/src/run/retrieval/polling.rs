@@ -104,6 +104,7 @@ impl Polling {
                 .await
             {
                 Ok(mut page) => {
+                    self.context.succeeded("GetShardIterator");
                     self.context.succeeded("GetRecords");
                     self.waits = Waits::new();
                     let children = std::mem::take(&mut page.children);
