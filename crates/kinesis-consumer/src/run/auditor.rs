@@ -23,6 +23,7 @@ use crate::{
     run::{
         admission::Admission,
         context::{Context, KEPT, backoff},
+        ownership::Owner,
     },
 };
 
@@ -102,6 +103,10 @@ impl Auditor {
                 Ok(wait) => {
                     self.worked = true;
                     context.succeeded("audit");
+                    context.succeeded("ListShards");
+                    for operation in context.standing.expired() {
+                        context.report(Event::Recovered { operation });
+                    }
                     failures = backoff(
                         QUICK_AUDIT,
                         self.context.config.shard_sync_interval.max(QUICK_AUDIT),
@@ -131,12 +136,12 @@ impl Auditor {
             }
             answer => answer?,
         };
-        let mut leases = scan.leases;
         let mut lost = {
             let mut known = context.known();
-            known.observe(&leases, began);
-            known.lost(&leases)
+            known.observe(&scan.leases, began);
+            known.lost(&scan)
         };
+        let mut leases = scan.leases;
         let race = |what: &dyn ToString| Trouble::Race(what.to_string());
         let (shards, wanted) = if leases.is_empty() && lost.is_empty() {
             let filter = shard_sync::initial_filter(position);
@@ -159,15 +164,15 @@ impl Auditor {
                 }
                 is_listed
             });
-            // Before leases at the initial position, which could be LATEST, can take their place.
-            self.create(lost.clone()).await?;
-            if !lost.is_empty() {
-                let shards = lost.iter().map(|lease| lease.key.clone()).collect();
-                context.report(Event::LeasesPutBack { shards });
-                leases.extend(lost);
-                position = InitialPosition::TrimHorizon;
-            }
-            if let Some(shard) = shard_sync::recreated(&leases, &shards) {
+            leases.extend(lost.iter().cloned());
+            let is_older = |lease: &&Lease| context.ownership.judge(lease) == Owner::Older;
+            let by_identity = || {
+                leases
+                    .iter()
+                    .find(is_older)
+                    .map(|lease| lease.key.shard.clone())
+            };
+            if let Some(shard) = shard_sync::recreated(&leases, &shards).or_else(by_identity) {
                 return Err(Trouble::Fatal(context.stream_recreated(shard)));
             }
             match shard_sync::open_but_finished(&leases, &shards) {
@@ -179,6 +184,14 @@ impl Auditor {
                     }
                     return Err(race(&format!("{shard} is open, but its lease is finished")));
                 }
+            }
+            // Before leases at the initial position, which could be LATEST, can take their place.
+            if !lost.is_empty() {
+                let back = self.create(lost).await?;
+                if !back.is_empty() {
+                    context.report(Event::LeasesPutBack { shards: back });
+                }
+                position = InitialPosition::TrimHorizon;
             }
             let mut wanted =
                 shard_sync::missing(&shards, &leases, position).map_err(|open| race(&open))?;
@@ -193,7 +206,10 @@ impl Auditor {
             return Err(race(&"what was seen is too old to act on"));
         }
         leases.extend(wanted.iter().cloned());
-        self.create(wanted).await?;
+        let created = self.create(wanted).await?;
+        if !created.is_empty() {
+            context.report(Event::LeasesCreated { shards: created });
+        }
         for (key, range) in shard_sync::back_fill(&leases, &shards) {
             match table.set_hash_range(&key, range).await {
                 Ok(()) | Err(TableError::Conflict(_)) => {}
@@ -255,8 +271,8 @@ impl Auditor {
     }
 
     /// Creates leases in order, `CONCURRENCY` at a time: a parent is never much later than its
-    /// child.
-    async fn create(&self, leases: Vec<Lease>) -> Result<(), TableError> {
+    /// child. Returns those that were not there.
+    async fn create(&self, leases: Vec<Lease>) -> Result<Vec<LeaseKey>, TableError> {
         let table = &self.context.table;
         let since = self.context.latest_since();
         let creations = leases.into_iter().map(|mut lease| {
@@ -273,13 +289,9 @@ impl Auditor {
             .buffered(CONCURRENCY)
             .try_collect()
             .await?;
-        let shards: Vec<_> = created.into_iter().flatten().collect();
-        if !shards.is_empty() {
-            self.context.report(Event::LeasesCreated { shards });
-        }
         // Another worker's may be new too.
         self.context.rescan.notify_one();
-        Ok(())
+        Ok(created.into_iter().flatten().collect())
     }
 
     /// Returns the time to the next check.

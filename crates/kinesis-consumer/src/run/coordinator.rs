@@ -164,9 +164,16 @@ impl Coordinator {
                 return Ok(());
             }
         };
-        let mut leases = scan.leases;
         self.context.succeeded("scan");
-        self.context.known().observe(&leases, began);
+        let is_lacking = {
+            let mut known = self.context.known();
+            known.observe(&scan.leases, began);
+            !known.lost(&scan).is_empty()
+        };
+        if is_lacking {
+            self.context.reaudit.notify_one();
+        }
+        let mut leases = scan.leases;
         self.observations.observe(&leases, now);
         for lease in &mut leases {
             // A scan lags behind what we know of our own leases.

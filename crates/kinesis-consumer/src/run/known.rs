@@ -13,7 +13,10 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::model::{keys::LeaseKey, lease::Lease, sequence::Checkpoint};
+use crate::{
+    edge::lease_table::Scan,
+    model::{keys::LeaseKey, lease::Lease, sequence::Checkpoint},
+};
 
 #[derive(Debug)]
 pub(crate) struct Known {
@@ -61,11 +64,15 @@ impl Known {
         self.seen = Instant::now();
     }
 
-    /// Unfinished leases that `scanned` lacks, as they are to be put back.
-    pub(crate) fn lost(&self, scanned: &[Lease]) -> Vec<Lease> {
-        let there: BTreeSet<_> = scanned.iter().map(|lease| &lease.key).collect();
+    /// Unfinished leases that `scan` lacks, as they are to be put back. One that is there but cannot
+    /// be read is not lost.
+    pub(crate) fn lost(&self, scan: &Scan) -> Vec<Lease> {
+        let there: BTreeSet<_> = scan.leases.iter().map(|lease| &lease.key.shard).collect();
+        let broken: BTreeSet<_> = scan.broken.iter().map(|(key, _)| key.as_str()).collect();
+        let is_there =
+            |key: &LeaseKey| there.contains(&key.shard) || broken.contains(key.shard.as_str());
         let lost = self.leases.values();
-        lost.filter(|lease| !lease.is_finished() && !there.contains(&lease.key))
+        lost.filter(|lease| !lease.is_finished() && !is_there(&lease.key))
             .map(put_back)
             .collect()
     }
@@ -107,6 +114,13 @@ mod tests {
         Lease::new(key, Checkpoint::At(position))
     }
 
+    fn scan(leases: impl IntoIterator<Item = Lease>) -> Scan {
+        Scan {
+            leases: leases.into_iter().collect(),
+            ..Scan::default()
+        }
+    }
+
     #[test]
     fn what_was_unfinished_and_is_gone_comes_back_where_it_stood() {
         let mut known = Known::new(TRUSTED);
@@ -121,12 +135,17 @@ mod tests {
         known.observe(&[at("0", "8"), at("1", "6")], start);
         known.observe(&[at("1", "6")], start);
         assert_eq!(
-            known.lost(&[at("1", "6")]),
+            known.lost(&scan([at("1", "6")])),
             [at("0", "9")],
             "not the older one, not the end"
         );
-        let scan = [Lease::new("0", Checkpoint::Latest), at("1", "6")];
-        assert_eq!(known.lost(&scan), []);
+        let others = [Lease::new("0", Checkpoint::Latest), at("1", "6")];
+        assert_eq!(known.lost(&scan(others)), []);
+        let broken = Scan {
+            broken: vec![("0".to_owned(), "no checkpoint (S)".to_owned())],
+            ..scan([at("1", "6")])
+        };
+        assert_eq!(known.lost(&broken), [], "it is there");
     }
 
     #[test]
@@ -135,9 +154,9 @@ mod tests {
         let start = Instant::now();
         known.observe(&[at("0", "7")], start);
         known.observe(&[], start + TRUSTED);
-        assert_eq!(known.lost(&[]).len(), 1);
+        assert_eq!(known.lost(&scan([])).len(), 1);
         known.observe(&[], start + 3 * TRUSTED);
-        assert_eq!(known.lost(&[]), []);
+        assert_eq!(known.lost(&scan([])), []);
     }
 
     #[test]
@@ -150,6 +169,6 @@ mod tests {
         let java = Lease::new("1", Checkpoint::Latest);
         known.observe(&[pinned.clone(), java], Instant::now());
         let oldest = Lease::new("1", Checkpoint::TrimHorizon);
-        assert_eq!(known.lost(&[]), [pinned, oldest]);
+        assert_eq!(known.lost(&scan([])), [pinned, oldest]);
     }
 }

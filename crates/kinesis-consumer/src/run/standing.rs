@@ -66,6 +66,15 @@ impl Standing {
         self.state().streaks.remove(operation).is_some()
     }
 
+    /// Operations whose streaks are over because nobody has tried them for long.
+    pub(crate) fn expired(&self) -> Vec<&'static str> {
+        let now = Instant::now();
+        let is_over = |streak: &Streak| now - streak.last > self.apart;
+        let streaks = &mut self.state().streaks;
+        let expired = streaks.extract_if(|_, streak| is_over(streak));
+        expired.map(|(operation, _)| operation).collect()
+    }
+
     /// Waits until an operation has failed for too long; says how.
     pub(crate) async fn given_up(&self) -> Error {
         loop {
@@ -114,7 +123,9 @@ mod tests {
     async fn two_failures_with_a_long_time_between_are_not_one() {
         let standing = Standing::new(Duration::from_secs(10), Duration::from_secs(6));
         standing.failed("delete", error);
+        assert!(standing.expired().is_empty());
         sleep(Duration::from_secs(60)).await;
+        assert_eq!(standing.expired(), ["delete"]);
         assert!(standing.failed("delete", error), "the first one again");
         assert!(!has_given_up(&standing).await);
     }

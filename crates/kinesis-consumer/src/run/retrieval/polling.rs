@@ -124,6 +124,7 @@ impl Polling {
                 .await
             {
                 Ok(mut page) => {
+                    self.context.succeeded("GetShardIterator");
                     self.context.succeeded("GetRecords");
                     self.waits = Waits::new();
                     self.refusals = 0;
