@@ -174,6 +174,9 @@ impl Output {
     }
 }
 
+/// The next answer is expected to have so many bytes at the least.
+const LEAST_EXPECTED: usize = 16 << 10;
+
 /// Its sequence number, and what the allocator adds.
 const ALLOCATIONS: usize = 128;
 

@@ -23,7 +23,7 @@ use crate::{
     },
     run::{
         context::{Context, backoff, pause},
-        retrieval::{Fetched, Gone, Output, limit::Limit},
+        retrieval::{Fetched, Gone, LEAST_EXPECTED, Output, limit::Limit},
     },
 };
 
@@ -79,7 +79,7 @@ impl Polling {
             },
             refusals: 0,
             limit: Limit::new(context.config.max_records),
-            expected: super::unpack::LEAST_EXPECTED,
+            expected: LEAST_EXPECTED,
             start: start(lease, context.config.initial_position),
             last_fetched: None,
             waits: Waits::new(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
-    USER_RECORD, footprint,
+    LEAST_EXPECTED, USER_RECORD, footprint,
     polling::{Polling, Stop},
 };
 use crate::{
@@ -21,8 +21,6 @@ use crate::{
 
 /// What aggregates are taken apart into is delivered from so many bytes on.
 const PIECE: usize = 1 << 20;
-/// The next answer is expected to have so many bytes at the least.
-pub(super) const LEAST_EXPECTED: usize = 16 << 10;
 
 /// A page on its way to the processor.
 struct Unpacking {
