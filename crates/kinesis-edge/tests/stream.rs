@@ -206,6 +206,38 @@ async fn failures_say_which_call_and_carry_what_aws_said() {
 }
 
 #[tokio::test]
+async fn an_answer_is_read_only_where_there_is_room_for_it() {
+    let kinesis = embedded(1).await;
+    let client = connection().await.kinesis(Some(&kinesis.endpoint()));
+    let put = client.put_record().stream_name("orders").partition_key("a");
+    let put = put.data(kinesis_edge::Blob::new(vec![0; 300_000]));
+    put.send().await.expect("put");
+    let stream = Stream::new(client, "orders").heeding_room();
+    let shards = stream.shards(ShardFilter::All).await.expect("listed");
+    let from: StartFrom = StartFrom::TrimHorizon;
+    let iterator = stream.iterator(&shards[0].id, &from).await.expect("one");
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let within = async |most: u64| {
+        let asked = Arc::clone(&asked);
+        let room = move |bytes| {
+            asked.lock().expect("no panic").push(bytes);
+            bytes <= most
+        };
+        stream.records_within(&iterator, 10, Arc::new(room)).await
+    };
+    let refused = within(399_999).await.expect_err("no room");
+    assert_eq!(refused.kind, Kind::NoRoom, "{refused}");
+    let read = within(1_000_000).await.expect("room");
+    assert_eq!(read.records[0].data.len(), 300_000);
+    let asked = asked.lock().expect("no panic").clone();
+    // In Base64, and something around it.
+    assert!(
+        asked.len() == 2 && asked.iter().all(|bytes| (400_000..410_000).contains(bytes)),
+        "{asked:?}"
+    );
+}
+
+#[tokio::test]
 async fn a_connection_knows_the_time_of_who_answers() {
     let kinesis = embedded(1).await;
     let connection = connection().await;

@@ -132,9 +132,11 @@ impl Output {
         self.room.available_permits() == self.budget as usize
     }
 
-    /// The bytes of a page to ask for.
+    /// The bytes of a page to ask for: of many shards one that is behind still reads as fast as it
+    /// may, with five pages a second.
     fn page_bytes(&self) -> usize {
-        (self.budget as usize).min(self.share.bytes() / 2)
+        let fair = LEAST_PAGE.max(self.share.bytes() / 2);
+        fair.min(self.budget as usize)
     }
 
     /// Waits until what is fetched and not processed takes no more than the shard's share.
@@ -174,6 +176,7 @@ impl Output {
     }
 }
 
+const LEAST_PAGE: usize = 512 << 10;
 /// The next answer is expected to have so many bytes at the least.
 const LEAST_EXPECTED: usize = 16 << 10;
 
