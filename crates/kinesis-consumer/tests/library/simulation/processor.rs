@@ -15,6 +15,8 @@ pub(crate) struct Recording {
     /// The user records before this one are processed or covered by the checkpoint that it started
     /// at.
     next: usize,
+    /// It said of those before this one that they are done, also where writing that down failed.
+    acknowledged: usize,
     /// The last call failed: records come again.
     failed: bool,
 }
@@ -25,6 +27,7 @@ impl Recording {
             life,
             shard,
             next: 0,
+            acknowledged: 0,
             failed: false,
         }
     }
@@ -74,9 +77,14 @@ impl Recording {
         if ordinals.iter().zip(first..).any(|(got, want)| *got != want) {
             self.broke(&format!("out of order: {ordinals:?}"));
         }
-        if first > self.next.max(self.covered()) || (first < self.next && !self.failed) {
+        if first > self.done() || (first < self.next && !self.failed) {
             self.broke(&format!("wants record {}, got {ordinals:?}", self.next));
         }
+    }
+
+    /// Of how many user records the library knows that they are done, at most.
+    fn done(&self) -> usize {
+        self.next.max(self.acknowledged).max(self.covered())
     }
 
     /// How many user records the stored checkpoint covers: it may have been written although its
@@ -95,6 +103,10 @@ impl Recording {
     /// Fails in one of the ways user code does.
     fn fail(&self) -> Result<(), ProcessorError> {
         if self.life.happens(30) {
+            // Nobody is told who panicked: another processor takes its place.
+            let mut ledger = self.life.ledger.lock();
+            ledger.stopped(&self.shard, &self.life.name);
+            drop(ledger);
             // Unlike panic!, this does not print.
             std::panic::resume_unwind(Box::new("by chance"));
         }
@@ -161,8 +173,10 @@ impl RecordProcessor for Recording {
         self.failed = true;
         // The rest is acknowledged later.
         if self.life.happens(40) {
+            self.acknowledged = last + 1;
             checkpointer.checkpoint().await?;
         } else if self.life.happens(50) {
+            self.acknowledged = last + 1;
             checkpointer.acknowledge().await?;
         }
         self.failed = false;
@@ -207,7 +221,7 @@ impl RecordProcessor for Recording {
             return self.fail();
         }
         let users = self.life.ledger.lock().stream.users(&self.shard);
-        if self.next.max(self.covered()) != users {
+        if self.done() != users {
             self.broke(&format!("ended at record {} of {users}", self.next));
         }
         if self.life.happens(30) {
