@@ -127,7 +127,7 @@ impl<'a> Admission<'a> {
                     let is_listed = shards.iter().any(|shard| shard.id == lease.key.shard);
                     gone = gone.or((!is_listed).then_some(lease));
                 }
-                (_, Proof::Nothing) => {}
+                (lease, Proof::Nothing) => context.ownership.saw_empty(&lease.key),
                 (_, Proof::Foreign(why)) => return Err(context.other_stream(why)),
             }
         }

@@ -28,6 +28,8 @@ pub(crate) struct Ownership {
 struct State {
     shards: HashMap<ShardId, (SequenceNumber, String)>,
     proven: HashSet<LeaseKey>,
+    /// Nothing was left in these shards when their position was to be proven.
+    empty: HashSet<LeaseKey>,
     table_is_ours: bool,
 }
 
@@ -100,6 +102,15 @@ impl Ownership {
         let mut state = self.state();
         state.proven.insert(key.clone());
         state.table_is_ours = true;
+    }
+
+    pub(crate) fn saw_empty(&self, key: &LeaseKey) {
+        self.state().empty.insert(key.clone());
+    }
+
+    /// Whatever its shard has, came after it was seen to be empty. Told once.
+    pub(crate) fn take_empty(&self, key: &LeaseKey) -> bool {
+        self.state().empty.remove(key)
     }
 
     pub(crate) fn table_is_ours(&self) -> bool {

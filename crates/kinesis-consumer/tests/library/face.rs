@@ -1,9 +1,10 @@
 //! What a user holds: closures, rejects, the token of a lease, and log lines that come unasked.
 
 use std::{
+    cell::RefCell,
     io,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, Once,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -22,13 +23,16 @@ fn config(worker: &str) -> Config {
     config
 }
 
-/// What is logged on this thread from now on.
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
+thread_local! {
+    static LINES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// What is logged on this thread.
+struct Lines;
 
 impl io::Write for Lines {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
+        LINES.with_borrow_mut(|lines| lines.extend_from_slice(bytes));
         Ok(bytes.len())
     }
 
@@ -38,18 +42,25 @@ impl io::Write for Lines {
 }
 
 impl Lines {
-    /// At the level that a program has that sets none.
-    fn capture(&self) -> tracing::subscriber::DefaultGuard {
-        let lines = self.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .with_ansi(false)
-            .with_writer(move || lines.clone())
-            .finish();
-        tracing::subscriber::set_default(subscriber)
+    /// At the level that a program has that sets none. One subscriber for all threads: tracing may
+    /// pass by those of single threads while others come and go.
+    fn capture() -> Self {
+        static SUBSCRIBER: Once = Once::new();
+        SUBSCRIBER.call_once(|| {
+            tracing_subscriber::fmt()
+                .with_ansi(false)
+                .with_writer(|| Self)
+                .init();
+        });
+        Self
+    }
+
+    fn text(&self) -> String {
+        LINES.with_borrow(|lines| String::from_utf8_lossy(lines).into_owned())
     }
 
     fn of(&self, level: &str) -> Vec<String> {
-        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        let text = self.text();
         let lines = text.lines().filter(|line| line.contains(level));
         lines.map(str::to_owned).collect()
     }
@@ -57,8 +68,7 @@ impl Lines {
 
 #[tokio::test(start_paused = true)]
 async fn a_processor_that_always_fails_is_logged_by_a_worker_without_a_sink() {
-    let lines = Lines::default();
-    let _guard = lines.capture();
+    let lines = Lines::capture();
     let kinesis = MemoryKinesis::new(1);
     kinesis.put("a", "data of mine");
     let failing = each_batch(|_, _| async { Err("the database is away".into()) });
@@ -80,13 +90,12 @@ async fn a_processor_that_always_fails_is_logged_by_a_worker_without_a_sink() {
         "{:#?}",
         lines.of("ERROR")
     );
-    assert!(!String::from_utf8_lossy(&lines.0.lock().unwrap()).contains("data of mine"));
+    assert!(!lines.text().contains("data of mine"));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_lost_lease_and_a_rejected_record_are_logged_too() {
-    let lines = Lines::default();
-    let _guard = lines.capture();
+    let lines = Lines::capture();
     let (kinesis, table) = (MemoryKinesis::new(1), MemoryTable::new());
     kinesis.put("a", "");
     let thief = table.clone();

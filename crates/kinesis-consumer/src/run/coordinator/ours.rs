@@ -47,7 +47,10 @@ impl Coordinator {
         let context = &self.context;
         match proof {
             Ok(Proof::Foreign(why)) => return Err(context.other_stream(why)),
-            Ok(Proof::Nothing) => drop(self.empty.insert(key)),
+            Ok(Proof::Nothing) => {
+                context.ownership.saw_empty(&key);
+                self.empty.insert(key);
+            }
             Ok(Proof::Over) if !context.ownership.table_is_ours() => drop(self.empty.insert(key)),
             Ok(Proof::Ours | Proof::Over) => {
                 self.empty.remove(&key);

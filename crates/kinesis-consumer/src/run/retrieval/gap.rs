@@ -89,6 +89,9 @@ impl Polling {
     }
 
     fn tell_gap(&self, done: Position, oldest: Option<&Record>) {
+        if self.context.ownership.take_empty(&self.key) {
+            return;
+        }
         let arrival = oldest.and_then(|oldest| oldest.arrival);
         self.context.report(Event::CheckpointExpired {
             shard: self.key.clone(),

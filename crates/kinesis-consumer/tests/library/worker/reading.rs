@@ -219,7 +219,7 @@ async fn a_checkpoint_that_is_another_streams_drops_no_record() {
     world.refuse_positions(0);
     let worker = world.start(config("a"), checkpointing());
     let error = worker.error().await;
-    assert!(matches!(error, Error::StreamRecreated { .. }), "{error}");
+    assert!(matches!(error, Error::OtherStream { .. }), "{error}");
     assert_eq!(world.delivered(0), Vec::<u64>::new());
     assert_eq!(told_gaps(&world), []);
 }
