@@ -86,7 +86,6 @@ fn dollars(amount: f64) -> String {
 }
 
 #[tokio::test]
-#[expect(clippy::print_stdout, reason = "what the command is for")]
 async fn a_month_of_scans_costs_what_the_documentation_says() {
     let (small, large) = (units(100).await, units(5000).await);
     let mut table = format!(

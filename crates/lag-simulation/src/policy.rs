@@ -1,6 +1,9 @@
 //! What could be told to KEDA instead, and the oracle.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    ops::Range,
+};
 
 use right_sizing::{Observation, Settings, ShardObservation, State};
 
@@ -11,6 +14,9 @@ use crate::{cluster::Cluster, workload::Load};
 pub enum Policy {
     /// Knows every shard's load for four minutes ahead, and what a pod carries.
     Oracle,
+    /// Knows every shard's load of the last half minute, and what a pod carries; takes pods away
+    /// when fewer would have done for ten minutes.
+    NoForesight,
     /// Right-sizing by progress.
     Lag,
     /// Right-sizing with the pods' busy fractions.
@@ -28,6 +34,7 @@ impl Policy {
     pub fn name(self) -> &'static str {
         match self {
             Self::Oracle => "oracle",
+            Self::NoForesight => "the oracle, without foresight",
             Self::Lag => "`lag`",
             Self::Busy => "`lag`, pods say how busy they are",
             Self::OpenShards => "`openShards`, 1 a pod",
@@ -77,6 +84,8 @@ pub struct Scaler {
     ages: VecDeque<u64>,
     rng: fastrand::Rng,
     oracle: u32,
+    /// The pods needed in the last ten minutes, and when.
+    needed: VecDeque<(u64, u32)>,
     /// The last decision, of the policies that are right-sizing's.
     pub decision: Option<right_sizing::Decision>,
 }
@@ -96,6 +105,7 @@ impl Scaler {
             ages: VecDeque::new(),
             rng: fastrand::Rng::with_seed(seed ^ 0x5ca1e),
             oracle: 1,
+            needed: VecDeque::new(),
             decision: None,
         }
     }
@@ -113,10 +123,28 @@ impl Scaler {
             Policy::Oracle => {
                 let waits = |(from, to): (u64, u64)| (from..to).contains(&second);
                 if !self.eyes.patience.is_some_and(waits) {
-                    self.oracle = oracle(second, cluster, load);
+                    self.oracle = oracle(
+                        [second..second + 120, second + 120..second + 240],
+                        cluster,
+                        load,
+                    );
                 }
                 Answer {
                     value: target * f64::from(self.oracle),
+                    target,
+                    active,
+                }
+            }
+            Policy::NoForesight => {
+                let lately = second.saturating_sub(30)..second;
+                self.needed
+                    .push_back((second, oracle([lately], cluster, load)));
+                while self.needed.front().is_some_and(|(at, _)| at + 600 < second) {
+                    self.needed.pop_front();
+                }
+                let most = self.needed.iter().map(|(_, pods)| *pods).max();
+                Answer {
+                    value: target * f64::from(most.unwrap_or(1)),
                     target,
                     active,
                 }
@@ -219,21 +247,22 @@ impl Scaler {
     }
 }
 
-/// The fewest pods that carry what the next four minutes bring, two by two, and what is left over
-/// in five; shards dealt by count. A shard too big for any pod is nobody's fault.
-fn oracle(second: u64, cluster: &Cluster, load: &Load) -> u32 {
-    let needs: Vec<[f64; 2]> = cluster
+/// The fewest pods that carry what each of these spans brings, and what is left over in five
+/// minutes; shards dealt by count. A shard too big for any pod is nobody's fault.
+fn oracle<const N: usize>(spans: [Range<u64>; N], cluster: &Cluster, load: &Load) -> u32 {
+    let needs: Vec<[f64; N]> = cluster
         .readable_shards()
         .iter()
         .map(|index| {
             let shard = &cluster.shards[*index];
-            [0, 120].map(|ahead| {
-                let seconds = (second + ahead..second + ahead + 120).step_by(10);
+            spans.clone().map(|span| {
+                let seconds = span.step_by(10);
+                let count = seconds.clone().count().max(1) as f64;
                 let coming = if shard.is_open() {
                     seconds
                         .map(|at| load.at(at, *index, shard.keys))
                         .sum::<f64>()
-                        / 12.0
+                        / count
                 } else {
                     0.0
                 };
@@ -246,7 +275,7 @@ fn oracle(second: u64, cluster: &Cluster, load: &Load) -> u32 {
         (0..pods).all(|pod| {
             let mine = || needs.iter().skip(pod).step_by(pods);
             mine().count() == 1
-                || (0..2).all(|part| mine().map(|need| need[part]).sum::<f64>() <= 1000.0)
+                || (0..N).all(|part| mine().map(|need| need[part]).sum::<f64>() <= 1000.0)
         })
     };
     let least = all.div_ceil(cluster.lease_limit().unwrap_or(u32::MAX) as usize);

@@ -87,6 +87,11 @@ pub fn by_chance(scores: &mut Scores) -> String {
             Policy::Busy,
             1001..=1040,
         ),
+        (
+            "1001 to 1040, the oracle without foresight",
+            Policy::NoForesight,
+            1001..=1040,
+        ),
     ] {
         let cells = CONSUMERS.map(|consumer| {
             let each: Vec<_> = seeds

@@ -44,6 +44,8 @@ pub(crate) struct Measured {
     pub(crate) progress_milli: u64,
     /// Whether that one fell back no further in the last refresh: a pause is over, then.
     pub(crate) recovers: bool,
+    /// Whether that one has fallen back for longer than a pause.
+    falls_back: bool,
     /// Shards that the pod has.
     pub(crate) holds: u32,
     /// Shards that it can carry, in thousandths.
@@ -53,7 +55,7 @@ pub(crate) struct Measured {
 impl Measured {
     /// How far behind it will be, in ms, when pods that are wished now have taken shards from it.
     pub(crate) fn will_be_ms(&self) -> u64 {
-        if self.recovers {
+        if self.recovers || !self.falls_back {
             return self.lag_ms;
         }
         self.lag_ms + AHEAD_MS * 1000_u64.saturating_sub(self.progress_milli) / 1000
@@ -155,9 +157,11 @@ impl Pod {
         let &(lag_ms, progress_milli, worst) = behind.iter().max()?;
         let by_the_slow = (n * sum / slow).max(n * 250);
         let by_all = sum + (n - slow) * 1000;
+        let of_worst = shards.get(worst);
         Some(Measured {
             worst: worst.clone(),
-            recovers: shards.get(worst).is_some_and(ShardMemory::recovers),
+            recovers: of_worst.is_some_and(ShardMemory::recovers),
+            falls_back: of_worst.is_some_and(ShardMemory::falls_back),
             lag_ms,
             progress_milli,
             holds: self.shards.len() as u32,

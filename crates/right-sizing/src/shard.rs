@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use crate::observation::ShardObservation;
+use crate::{observation::ShardObservation, pod::FALLING_BACK_MILLI};
 
 /// A new owner's shards say something about it from its first checkpoint on, at the latest after
 /// this.
@@ -16,6 +16,9 @@ const OWNERS_MS: u64 = 120_000;
 const HOLDS: usize = 6;
 /// Nobody checkpoints more rarely than this on purpose.
 const HOLD_MOST_MS: u64 = 600_000;
+/// A shard that gains less than this in two refreshes does not pause, in thousandths of a second per
+/// second.
+const PAUSED_MILLI: u64 = 250;
 /// The positions that are kept.
 const SAMPLES: usize = 64;
 
@@ -280,6 +283,21 @@ impl ShardMemory {
             return false;
         };
         to.saturating_sub(*from) >= end - start
+    }
+
+    /// Whether it has fallen back for longer than a pause of 20 s makes it, a garbage collection's:
+    /// that spoils two refreshes at the most, and leaves a third of both.
+    pub(crate) fn falls_back(&self) -> bool {
+        let latest: Vec<_> = self.samples.iter().rev().take(4).collect();
+        let gains_less = |(pair, milli): (&[&(u64, u64)], u64)| {
+            let ((end, to), (start, from)) = (pair[0], pair[1]);
+            to.saturating_sub(*from) * 1000 < (end - start) * milli
+        };
+        let all = |most: usize, milli: u64| {
+            let mut pairs = latest.windows(2).take(most);
+            pairs.all(|pair| gains_less((pair, milli)))
+        };
+        all(3, FALLING_BACK_MILLI) || (latest.len() > 2 && all(2, PAUSED_MILLI))
     }
 
     /// Position gained in thousandths of a second per second, over at least `span` ms, not from

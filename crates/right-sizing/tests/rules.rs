@@ -465,3 +465,30 @@ fn the_first_pods_after_zero_need_not_settle() {
     let waited = application.at_ms - START_MS;
     assert!(waited < 120_000, "only after {waited} ms");
 }
+
+#[test]
+fn pauses_that_end_are_no_want_of_pods() {
+    let mut application = Application::new(12, 3, settings());
+    for _ in 0..4 {
+        application.look(1.0);
+    }
+    // Of 20 s, over one look or two, and read up after each.
+    for pause in [&[0.1, 0.6][..], &[0.4, 0.3], &[0.05, 0.7]] {
+        for _ in 0..10 {
+            for gain in pause.iter().chain(&[2.0, 1.5, 1.2, 1.0, 1.0, 1.0]) {
+                let decision =
+                    application.look_each(|shard| if shard % 3 == 0 { *gain } else { 1.0 });
+                assert_ne!(
+                    decision.step,
+                    Step::Out,
+                    "{pause:?} {gain}: {}",
+                    decision.reason
+                );
+            }
+        }
+    }
+    // What goes on is one, before it is late.
+    let decision = application.until_a_step(0.6, 6);
+    assert!(decision.replicas > 3, "{}", decision.reason);
+    assert!(application.lags_ms[0] <= 30_000);
+}

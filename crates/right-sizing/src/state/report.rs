@@ -1,5 +1,7 @@
 //! What a decision shows besides the wish: whether there is work, notes, and the shards.
 
+use std::collections::BTreeMap;
+
 use super::{Digest, State};
 use crate::{
     decision::ShardView,
@@ -61,10 +63,9 @@ impl State {
     }
 
     pub(super) fn views(&self, digest: &Digest) -> Vec<ShardView> {
-        let progress = |id: &str| {
-            let pod = digest.measured.iter().find(|pod| pod.worst == id)?;
-            Some(pod.progress_milli as f64 / 1000.0)
-        };
+        let measured = digest.measured.iter();
+        let measured: BTreeMap<_, _> = measured.map(|pod| (&pod.worst, pod)).collect();
+        let progress = |id: &String| Some(measured.get(id)?.progress_milli as f64 / 1000.0);
         self.shards
             .iter()
             .map(|(id, shard)| ShardView {
