@@ -98,8 +98,8 @@ pub trait Kinesis: fmt::Debug + Send + Sync {
     /// The next page: at most `limit` records and 10 MiB.
     async fn records(&self, iterator: &str, limit: u32) -> Result<Page, KinesisError>;
 
-    /// The same, if there is room for its bytes on the wire. Where those cannot be known before they
-    /// are read, `limit` has to do.
+    /// The same, if there is room for its bytes on the wire. Where those cannot be known before
+    /// they are read, `limit` has to do.
     async fn records_within(
         &self,
         iterator: &str,
