@@ -104,8 +104,8 @@ pub trait Kinesis: fmt::Debug + Send + Sync {
         None
     }
 
-    /// The same, if there is room for its bytes on the wire. Where those cannot be known before they
-    /// are read, `limit` has to do.
+    /// The same, if there is room for its bytes on the wire. Where those cannot be known before
+    /// they are read, `limit` has to do.
     async fn records_within(
         &self,
         iterator: &str,

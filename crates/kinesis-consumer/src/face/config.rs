@@ -67,9 +67,10 @@ pub struct Config {
     pub min_read_interval: Duration,
     /// Bytes read of one shard per second, at most. Default 2 MiB: the quota.
     pub read_bytes_per_second: u64,
-    /// Memory for all that is fetched and not processed, of all shards, in bytes: answers while they
-    /// are read, records, and what aggregates are taken apart into. Default 64 MiB. The largest
-    /// page may take half of it for a moment; what your processor makes of records is not in it.
+    /// Memory for all that is fetched and not processed, of all shards, in bytes: answers while
+    /// they are read, records, and what aggregates are taken apart into. Default 64 MiB. The
+    /// largest page may take two thirds of it for a moment; what your processor makes of records is not
+    /// in it.
     pub memory_bytes: usize,
     /// Of it, memory of one shard's fetched records, in bytes, about. Default 4 MiB: 10,000 small
     /// records. While they are processed one more page is fetched, however large.

@@ -72,9 +72,10 @@ pub enum Event {
         /// The shards of the same stream that go on.
         children: Vec<ShardId>,
     },
-    /// User records were read, and taken out of aggregates. Each of them is settled by one other event: as covered here, or by
-    /// [`Processed`](Self::Processed), [`AggregateRejected`](Self::AggregateRejected) or
-    /// [`GivenBack`](Self::GivenBack). An aggregate whose user records are not known counts as one.
+    /// User records were read, and taken out of aggregates. Each of them is settled by one other
+    /// event: as covered here, or by [`Processed`](Self::Processed),
+    /// [`AggregateRejected`](Self::AggregateRejected) or [`GivenBack`](Self::GivenBack). An
+    /// aggregate whose user records are not known counts as one.
     #[cfg_attr(not(feature = "test-util"), non_exhaustive)]
     Fetched {
         /// The lease.

@@ -62,8 +62,8 @@ pub trait RecordProcessor: Send {
         async { Ok(()) }
     }
 
-    /// Another worker has the lease. Checkpoints are refused from now on. The call that was under way
-    /// is dropped.
+    /// Another worker has the lease. Checkpoints are refused from now on. The call that was under
+    /// way is dropped.
     fn lease_lost(&mut self) -> impl Future<Output = ()> + Send {
         async {}
     }

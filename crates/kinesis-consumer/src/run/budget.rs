@@ -1,11 +1,11 @@
 //! The memory for what is fetched and not processed: one for all shards of a worker, shared first
 //! come, first served.
 //!
-//! A page takes room before it is asked for, as much as the last one; more when its length is known,
-//! before its body is read; and what its records take until they are processed. A shard that waits
-//! for its processor holds its share at the most, and one page: however many do, the others go on.
-//! What aggregates are taken apart into has room of its own: who waits for that holds a page, and
-//! pages must not wait for each other.
+//! A page takes room before it is asked for, as much as the last one; more when its length is
+//! known, before its body is read; and what its records take until they are processed. A shard that
+//! waits for its processor holds its share at the most, and one page: however many do, the others
+//! go on. What aggregates are taken apart into has room of its own: who waits for that holds a
+//! page, and pages must not wait for each other.
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,

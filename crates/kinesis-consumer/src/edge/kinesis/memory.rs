@@ -28,8 +28,8 @@ const FIRST: u128 = 49_600_000_000_000_000_000_000_000_000_000_000_000;
 
 /// A stream in memory that workers can read. Clones share the stream.
 ///
-/// Nothing is forgotten by itself, throttled or out of order; an empty page at the tip says so. Give it
-/// with a [`MemoryTable`](crate::test_util::MemoryTable) to
+/// Nothing is forgotten by itself, throttled or out of order; an empty page at the tip says so.
+/// Give it with a [`MemoryTable`](crate::test_util::MemoryTable) to
 /// [`Worker::over`](crate::Worker::over).
 #[derive(Clone)]
 pub struct MemoryKinesis(Arc<Mutex<MemoryStream>>);

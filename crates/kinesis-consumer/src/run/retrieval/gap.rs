@@ -1,5 +1,5 @@
-//! What the stream's retention took: is the checkpointed record still there, and if not, what is the
-//! oldest one that is left?
+//! What the stream's retention took: is the checkpointed record still there, and if not, what is
+//! the oldest one that is left?
 //!
 //! AWS answers for a record that is gone in either of two ways: it refuses the number, or reads on
 //! at the oldest record.

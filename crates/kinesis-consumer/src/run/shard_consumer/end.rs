@@ -54,8 +54,8 @@ impl ShardConsumer {
         Ok(leases)
     }
 
-    /// Calls `shard_ended` until everything that was delivered is acknowledged: SHARD_END covers all
-    /// of it.
+    /// Calls `shard_ended` until everything that was delivered is acknowledged: SHARD_END covers
+    /// all of it.
     async fn until_settled(&mut self) -> Result<(), Leave> {
         let mut waits = self.processor_failures();
         loop {
