@@ -1,6 +1,6 @@
 """Checks the width of prose: Markdown within 120 columns, comments of other files within 100.
 
-Tables, code and links may be longer. prose.py FILE…
+Tables, code, drawings and links may be longer. prose.py FILE…
 """
 
 import pathlib
@@ -24,9 +24,22 @@ def comments(text):
             yield number
 
 
+def rust(text):
+    code = False
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.lstrip().startswith("//"):
+            code = False
+            continue
+        if "```" in line:
+            code = not code
+        drawn = re.search("[│┌└→]", line)
+        if not code and not drawn and len(line) > 100 and "http" not in line:
+            yield number
+
+
 found = [
     f"{file}:{number}"
     for file in map(pathlib.Path, sys.argv[1:])
-    for number in (markdown if file.suffix == ".md" else comments)(file.read_text())
+    for number in {".md": markdown, ".rs": rust}.get(file.suffix, comments)(file.read_text())
 ]
 sys.exit("\n".join([*found, f"{len(found)} lines are too long"]) if found else 0)

@@ -338,8 +338,8 @@ impl LeaseTable {
         self.arn.as_deref().unwrap_or(&self.name)
     }
 
-    /// What tells the table from others of its name, in metrics and file names: the ARN, or the name
-    /// with its region and its role's account where those are not the stream's.
+    /// What tells the table from others of its name, in metrics and file names: the ARN, or the
+    /// name with its region and its role's account where those are not the stream's.
     pub fn label(&self, stream: &StreamSource) -> String {
         let mut label = self.as_asked().to_owned();
         if self.arn.is_none() && self.region != stream.region {

@@ -1,8 +1,8 @@
 //! `/explain`: for every ScaledObject that asked lately, what it asked, what AWS said, and why KEDA
 //! gets the answer that it gets.
 //!
-//! [`index`] and [`object`] gather values, [`page`] draws them for a browser, and as JSON they are for
-//! tools. Both only read: no watcher starts, and nothing is decided that is remembered.
+//! [`index`] and [`object`] gather values, [`page`] draws them for a browser, and as JSON they are
+//! for tools. Both only read: no watcher starts, and nothing is decided that is remembered.
 
 mod chart;
 mod html;

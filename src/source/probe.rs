@@ -1,9 +1,10 @@
 //! Is there a record after a shard's checkpoint, and since when? Pure: says what to ask next, and
 //! concludes from the answers.
 //!
-//! A checkpoint is the pair of a sequence number and a sub-sequence number: what is after the number
-//! is not all that is after the checkpoint, which may be within a KPL aggregate. Workers resume at
-//! its number; where nobody holds the lease, the checkpointed record itself is looked at, once.
+//! A checkpoint is the pair of a sequence number and a sub-sequence number: what is after the
+//! number is not all that is after the checkpoint, which may be within a KPL aggregate. Workers
+//! resume at its number; where nobody holds the lease, the checkpointed record itself is looked at,
+//! once.
 //!
 //! A record that is there decides, never MillisBehindLatest alone: it is 0 too when the one record
 //! of a page is the last, and stays high for ever where an old checkpoint meets an idle stream.
@@ -145,7 +146,8 @@ impl Probe {
         is_a_record && !self.held && !self.no_remainder
     }
 
-    /// The page has the checkpointed record: is it all processed? Then the next page is what counts.
+    /// The page has the checkpointed record: is it all processed? Then the next page is what
+    /// counts.
     pub fn pass(&mut self, peek: &mut Peek) -> Option<Next> {
         let (number, _) = peek.record.as_ref()?;
         let Checkpoint::At(done) = &self.position.checkpoint else {

@@ -28,8 +28,8 @@ impl Policy {
     /// May this namespace have such a trigger?
     ///
     /// # Errors
-    /// [`Error::Refused`], one line for each refused value: the value, the rule that decided, and the
-    /// configuration that would allow it. What else a rule allows stays unsaid.
+    /// [`Error::Refused`], one line for each refused value: the value, the rule that decided, and
+    /// the configuration that would allow it. What else a rule allows stays unsaid.
     pub fn check(&self, namespace: &str, trigger: &Trigger) -> Result<(), Error> {
         let source = &trigger.stream;
         let matching = self

@@ -130,7 +130,8 @@ fn a_lease_table_is_where_the_stream_is_unless_the_trigger_says_more() {
     let own = [("awsRoleArn", a), ("leaseTableRoleArn", "none")];
     assert_eq!(label(&own), "billing@own");
 
-    // By ARN the account is known: a role of another is not for this table, unless it is said to be.
+    // By ARN the account is known: a role of another is not for this table, unless it is said to
+    // be.
     let of = |account: &str| format!("arn:aws:dynamodb:us-east-1:{account}:table/leases");
     let role_for = |account: &str, more: &[(&str, &str)]| {
         let arn = of(account);

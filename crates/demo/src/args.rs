@@ -1,11 +1,13 @@
-//! The command line. The hidden subcommands are how the demo starts itself as the scaler and as consumer pods.
+//! The command line. The hidden subcommands are how the demo starts itself as the scaler and as
+//! consumer pods.
 
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-/// KEDA scales Kinesis consumers, start to end, on this machine: Kinesis and DynamoDB are embedded, the scaler and the consumers are
-/// real processes. At the end every user that was sent is in the table.
+/// KEDA scales Kinesis consumers, start to end, on this machine: Kinesis and DynamoDB are embedded,
+/// the scaler and the consumers are real processes. At the end every user that was sent is in the
+/// table.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "demo", args_conflicts_with_subcommands = true)]
 pub struct Args {
@@ -16,7 +18,8 @@ pub struct Args {
     #[arg(long, default_value = "shards")]
     pub scene: Scene,
 
-    /// How fast the story is told: slow, normal, fast, or a factor such as 1.5. About 2 minutes, 1 minute, half a minute
+    /// How fast the story is told: slow, normal, fast, or a factor such as 1.5. About 2 minutes, 1
+    /// minute, half a minute
     #[arg(long, value_name = "PACE", default_value = "normal", value_parser = Pace::parse)]
     pub pace: Pace,
 
@@ -28,7 +31,8 @@ pub struct Args {
     #[arg(long)]
     pub keep: bool,
 
-    /// Where the picture and the logs go [default: demo/ in cargo's target directory, else in the system's temporary one]
+    /// Where the picture and the logs go [default: demo/ in cargo's target directory, else in the
+    /// system's temporary one]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
 }
@@ -38,7 +42,8 @@ pub struct Args {
 pub enum Scene {
     /// A pod for each shard: the stream is resharded 2 → 3 → 2, and a pod is killed
     Shards,
-    /// As many pods as keep records young: a burst wakes them from zero, one step makes them enough, and they go when all is read
+    /// As many pods as keep records young: a burst wakes them from zero, one step makes them
+    /// enough, and they go when all is read
     Lag,
 }
 

@@ -1,5 +1,5 @@
-//! KEDA and the HPA, for one ScaledObject: each tick asks the scaler over gRPC what KEDA asks, in its order, decides as the HPA does, and
-//! scales the deployment.
+//! KEDA and the HPA, for one ScaledObject: each tick asks the scaler over gRPC what KEDA asks, in
+//! its order, decides as the HPA does, and scales the deployment.
 
 mod push;
 

@@ -29,7 +29,8 @@ pub(crate) fn environment(stage: &Stage, times: &Times) -> Vec<(&'static str, St
 /// What a pod can do, in records a second; unset: all that the machine can.
 pub(crate) const LIMIT: &str = "DEMO_RECORDS_PER_SECOND";
 
-/// In the pod's process: says on standard output where its admin port is, and consumes until told to stop.
+/// In the pod's process: says on standard output where its admin port is, and consumes until told
+/// to stop.
 #[expect(clippy::print_stdout, reason = "its admin address, for the demo")]
 pub(crate) async fn main() -> Result<()> {
     tracing_subscriber::fmt()

@@ -1,4 +1,5 @@
-//! What the scaler decides, and why: it logs each decision that changes something, and this reads along.
+//! What the scaler decides, and why: it logs each decision that changes something, and this reads
+//! along.
 
 use serde_json::Value;
 

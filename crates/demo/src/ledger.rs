@@ -1,4 +1,5 @@
-//! What was sent, and what of it is in the table: as it goes along, which gives the lag; and at the end, every user, content and all.
+//! What was sent, and what of it is in the table: as it goes along, which gives the lag; and at the
+//! end, every user, content and all.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -79,8 +80,8 @@ impl Ledger {
         }
     }
 
-    /// Looks for the users that were missing the last time, the oldest first. Returns how many are stored in all, and the age of the oldest that
-    /// is not.
+    /// Looks for the users that were missing the last time, the oldest first. Returns how many are
+    /// stored in all, and the age of the oldest that is not.
     pub async fn look(&self, dynamodb: &aws_sdk_dynamodb::Client) -> Result<(u64, Duration)> {
         let missing: Vec<(usize, String)> = {
             let sent = self.lock();

@@ -1,5 +1,6 @@
-//! The whole story on one machine in one command: embedded Kinesis and DynamoDB, the real scaler and real consumers as processes, and an
-//! autoscaler that asks as KEDA does and decides as the HPA does.
+//! The whole story on one machine in one command: embedded Kinesis and DynamoDB, the real scaler
+//! and real consumers as processes, and an autoscaler that asks as KEDA does and decides as the HPA
+//! does.
 //!
 //! `story` acts, `observer` looks, both write to `state`; `view` and `picture` show it.
 
@@ -29,7 +30,8 @@ use clap::Parser as _;
 
 use crate::args::{Args, Part};
 
-/// Does what the command line says. The exit code is 0 if every user that was sent is in the table, 130 after Ctrl-C, else 1.
+/// Does what the command line says. The exit code is 0 if every user that was sent is in the table,
+/// 130 after Ctrl-C, else 1.
 #[expect(clippy::print_stderr, reason = "the last word of a failed program")]
 pub fn run() -> ExitCode {
     let args = Args::parse();

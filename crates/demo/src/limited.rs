@@ -1,5 +1,5 @@
-//! A consumer pod whose capacity is limited: so many records a second, shared by its shards. It is `kinesis-to-dynamodb` whose processors
-//! wait for their turn before they store.
+//! A consumer pod whose capacity is limited: so many records a second, shared by its shards. It is
+//! `kinesis-to-dynamodb` whose processors wait for their turn before they store.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,7 +12,8 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-/// What a timer was late by is made up for, up to this: a busy machine must not make the pod smaller.
+/// What a timer was late by is made up for, up to this: a busy machine must not make the pod
+/// smaller.
 const SLACK: Duration = Duration::from_millis(300);
 /// Small, so that the shards take turns, checkpoints come often and a hand-over waits for little.
 const BATCH: u32 = 5;

@@ -1,4 +1,5 @@
-//! Looks at the world as an operator would, through the AWS APIs: shards, leases, and what has reached the table.
+//! Looks at the world as an operator would, through the AWS APIs: shards, leases, and what has
+//! reached the table.
 
 use std::{collections::VecDeque, time::Duration};
 

@@ -1,4 +1,5 @@
-//! The story as one picture: shards and pods, who read what, throughput and lag over time, with the steps marked. SVG, written by hand.
+//! The story as one picture: shards and pods, who read what, throughput and lag over time, with the
+//! steps marked. SVG, written by hand.
 
 use std::{
     fmt::Write as _,
@@ -112,8 +113,8 @@ impl Picture {
         self.y += GAP;
     }
 
-    /// One lane for each shard, in the colour of the pod that holds its lease; pale once the shard is closed; grey while the holder is
-    /// nobody, or dead.
+    /// One lane for each shard, in the colour of the pod that holds its lease; pale once the shard
+    /// is closed; grey while the holder is nobody, or dead.
     fn shards(&mut self, state: &State, end: Duration) {
         self.heading(
             "Shards, in the colour of the pod that reads them; pale: closed, being read to its end; grey: nobody reads",

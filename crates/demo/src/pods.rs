@@ -1,4 +1,5 @@
-//! The consumer's Deployment: as many consumer processes as wanted, started, stopped and replaced as Kubernetes would pods.
+//! The consumer's Deployment: as many consumer processes as wanted, started, stopped and replaced
+//! as Kubernetes would pods.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -60,8 +61,8 @@ struct Ended {
 const MAX_FALSE_STARTS: u32 = 4;
 
 impl Deployment {
-    /// A deployment without pods, and its controller: a future that ends when `stop` is cancelled and the last pod is gone, or with an error
-    /// when pods cannot be started.
+    /// A deployment without pods, and its controller: a future that ends when `stop` is cancelled
+    /// and the last pod is gone, or with an error when pods cannot be started.
     pub fn new(
         template: Template,
         board: Board,
@@ -323,5 +324,6 @@ async fn watch_over(name: &str, mut output: Output, board: &Board, every: Durati
 
 /// The consumer's counter of records, by what became of them.
 const RECORDS: &str = "kinesis_consumer_settled_records_total";
-/// Its counter of records that the table had already. No two users share a key, so each of them is a repeated delivery.
+/// Its counter of records that the table had already. No two users share a key, so each of them is
+/// a repeated delivery.
 const REPEATED: &str = "kinesis_consumer_stale_writes_total";

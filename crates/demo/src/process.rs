@@ -1,7 +1,8 @@
 //! A part of the demo in a process of its own: this program again, with another subcommand.
 //!
-//! The child's standard input is a pipe that this process holds: a child that reads its end stops by itself, so nothing is left behind
-//! when the demo is killed. It has a process group of its own, so that Ctrl-C reaches the demo alone, which then ends it in order.
+//! The child's standard input is a pipe that this process holds: a child that reads its end stops
+//! by itself, so nothing is left behind when the demo is killed. It has a process group of its own,
+//! so that Ctrl-C reaches the demo alone, which then ends it in order.
 
 use std::{
     fs::File,
@@ -34,7 +35,8 @@ pub struct Process {
 pub type Output = Lines<BufReader<ChildStdout>>;
 
 impl Process {
-    /// Starts this program as `part` with `environment`, and nothing else of ours but `PATH` and `RUST_LOG`. Its standard error goes to `log`.
+    /// Starts this program as `part` with `environment`, and nothing else of ours but `PATH` and
+    /// `RUST_LOG`. Its standard error goes to `log`.
     pub fn start(
         name: &str,
         part: &[&str],

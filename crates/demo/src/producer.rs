@@ -1,4 +1,5 @@
-//! Sends users to the stream at the rate that is set, through the AWS SDK: the partition key is the e-mail, the data a JSON object.
+//! Sends users to the stream at the rate that is set, through the AWS SDK: the partition key is the
+//! e-mail, the data a JSON object.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! Puts the parts together: stage, deployment, autoscaler, producer, observer, view; tells the story; clears up, whatever happened.
+//! Puts the parts together: stage, deployment, autoscaler, producer, observer, view; tells the
+//! story; clears up, whatever happened.
 
 use std::{
     io::{self, IsTerminal as _},
@@ -266,7 +267,8 @@ fn signals(interrupted: CancellationToken) -> Result<impl Future<Output = ()> + 
     })
 }
 
-/// `demo/` in cargo's target directory, which cargo marks with a CACHEDIR.TAG; elsewhere in the system's temporary directory.
+/// `demo/` in cargo's target directory, which cargo marks with a CACHEDIR.TAG; elsewhere in the
+/// system's temporary directory.
 fn default_out() -> PathBuf {
     let target = std::env::current_exe()
         .ok()

@@ -1,5 +1,5 @@
-//! What the story plays on: Kinesis and DynamoDB, embedded, each behind its real API on loopback; the stream, the table, and the scaler as a
-//! process of its own.
+//! What the story plays on: Kinesis and DynamoDB, embedded, each behind its real API on loopback;
+//! the stream, the table, and the scaler as a process of its own.
 
 use std::{
     collections::HashMap,
@@ -131,7 +131,8 @@ impl Stage {
         })
     }
 
-    /// The same for `scaleOn: lag`: as many pods as keep each record younger than `threshold`, down to one shard a pod.
+    /// The same for `scaleOn: lag`: as many pods as keep each record younger than `threshold`, down
+    /// to one shard a pod.
     pub fn lag_metadata(&self, threshold: Duration) -> HashMap<String, String> {
         let mut metadata = self.trigger_metadata(1);
         let of_lag = [
@@ -168,7 +169,8 @@ impl Stage {
     }
 }
 
-/// An empty place for logs: pods of earlier runs have other names, so nothing else would write over theirs.
+/// An empty place for logs: pods of earlier runs have other names, so nothing else would write over
+/// theirs.
 fn clear_logs(logs: &Path) -> std::io::Result<()> {
     fs::create_dir_all(logs)?;
     for entry in fs::read_dir(logs)? {
@@ -247,7 +249,8 @@ async fn start_scaler(
     out: &Path,
     times: &Times,
 ) -> Result<(Process, SocketAddr, SocketAddr, Output)> {
-    // The policy is what lets a trigger name an endpoint of its own: without it the scaler refuses `awsEndpoint`.
+    // The policy is what lets a trigger name an endpoint of its own: without it the scaler refuses
+    // `awsEndpoint`.
     let config = out.join(CONFIG);
     fs::write(
         &config,
@@ -282,7 +285,8 @@ async fn start_scaler(
     ))
 }
 
-/// In the scaler's process: serves on free ports until told to stop. Says on standard output which, and then what it decides on lag.
+/// In the scaler's process: serves on free ports until told to stop. Says on standard output which,
+/// and then what it decides on lag.
 #[expect(clippy::print_stdout, reason = "its addresses, for the demo")]
 pub async fn scaler_main() -> Result<()> {
     let log = fmt::layer().with_ansi(false).with_writer(std::io::stderr);

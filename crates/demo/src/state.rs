@@ -1,4 +1,5 @@
-//! What is going on, in one value: every part of the demo writes here, both views and the picture read.
+//! What is going on, in one value: every part of the demo writes here, both views and the picture
+//! read.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},

@@ -1,4 +1,5 @@
-//! The stories, step by step: each does one thing an operator would do, and waits for what should come of it.
+//! The stories, step by step: each does one thing an operator would do, and waits for what should
+//! come of it.
 
 pub mod lag;
 pub mod shards;
@@ -42,7 +43,8 @@ pub struct Story<'a> {
 }
 
 impl Story<'_> {
-    /// Tells one, and returns what the table holds at the end. An error: a step's goal was not reached, or AWS refused.
+    /// Tells one, and returns what the table holds at the end. An error: a step's goal was not
+    /// reached, or AWS refused.
     pub async fn tell(&self, scene: Scene) -> Result<Verdict> {
         match scene {
             Scene::Shards => shards::tell(self).await,
@@ -133,7 +135,8 @@ impl Story<'_> {
     }
 }
 
-/// Are there exactly so many open shards and ready pods, with every unfinished shard held by one of them, and fairly?
+/// Are there exactly so many open shards and ready pods, with every unfinished shard held by one of
+/// them, and fairly?
 fn settled(state: &State, open_shards: usize, pods: usize) -> bool {
     let existing: HashSet<&str> = state
         .pods

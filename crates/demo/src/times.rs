@@ -1,4 +1,5 @@
-//! Every time of the story, beside the one that a real cluster has. Shortened, and the screen says so.
+//! Every time of the story, beside the one that a real cluster has. Shortened, and the screen says
+//! so.
 
 use std::time::Duration;
 

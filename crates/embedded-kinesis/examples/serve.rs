@@ -1,4 +1,5 @@
-//! A server on a port of its own, for the AWS CLI: `cargo run -p embedded-kinesis --example serve [ADDRESS]`.
+//! A server on a port of its own, for the AWS CLI: `cargo run -p embedded-kinesis --example serve
+//! [ADDRESS]`.
 
 use embedded_kinesis::{Config, EmbeddedKinesis};
 

@@ -4,18 +4,21 @@ use std::time::Duration;
 
 /// Settings; every field has a default (`..Default::default()`).
 ///
-/// They can be changed while the server runs: [`EmbeddedKinesis::configure`](crate::EmbeddedKinesis::configure).
+/// They can be changed while the server runs:
+/// [`EmbeddedKinesis::configure`](crate::EmbeddedKinesis::configure).
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Region of calls that are not signed, and the one the server calls its own. `us-east-1`.
     pub region: String,
-    /// Account of every access key that no session or [`access_keys`](Self::access_keys) tells otherwise. `111122223333`.
+    /// Account of every access key that no session or [`access_keys`](Self::access_keys) tells
+    /// otherwise. `111122223333`.
     pub account: String,
     /// Long-term access keys of other accounts: (access key ID, account).
     pub access_keys: Vec<(String, String)>,
     /// How long a new stream stays CREATING. 0.
     pub creating: Duration,
-    /// How long a stream stays UPDATING after a change; the steps of a reshard are spread over it. 0.
+    /// How long a stream stays UPDATING after a change; the steps of a reshard are spread over it.
+    /// 0.
     pub updating: Duration,
     /// How long a stream stays DELETING. 0.
     pub deleting: Duration,

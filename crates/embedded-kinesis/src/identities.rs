@@ -107,8 +107,8 @@ impl Identities {
         lock(&self.known).web_identity_token = Some(token.to_owned());
     }
 
-    /// Opens the credentials endpoint of EKS Pod Identity (`GET /v1/credentials`): whoever sends `token` as its
-    /// `Authorization` header gets a session of the role.
+    /// Opens the credentials endpoint of EKS Pod Identity (`GET /v1/credentials`): whoever sends
+    /// `token` as its `Authorization` header gets a session of the role.
     pub fn serve_container_credentials(&self, token: &str, role_arn: &str) {
         lock(&self.known).container = Some((token.to_owned(), role_arn.to_owned()));
     }

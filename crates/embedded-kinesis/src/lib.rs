@@ -1,8 +1,9 @@
 //! A Kinesis that runs in-process behind the real wire protocol, for tests and demos.
 //!
-//! [`EmbeddedKinesis::start`] listens on a loopback port; the unmodified AWS SDKs and the AWS CLI use
-//! it through their endpoint setting. Kinesis, STS and the credentials endpoint of EKS Pod Identity
-//! are on the same port. Faults can be set, calls are recorded, and the server's clock can be moved.
+//! [`EmbeddedKinesis::start`] listens on a loopback port; the unmodified AWS SDKs and the AWS CLI
+//! use it through their endpoint setting. Kinesis, STS and the credentials endpoint of EKS Pod
+//! Identity are on the same port. Faults can be set, calls are recorded, and the server's clock can
+//! be moved.
 //!
 //! One lock guards one stream, and nothing runs in the background: what has become due is done by
 //! the next call that looks.
@@ -83,7 +84,8 @@ impl EmbeddedKinesis {
         format!("http://{}", self.address)
     }
 
-    /// What `AWS_CONTAINER_CREDENTIALS_FULL_URI` should say; see [`Identities::serve_container_credentials`].
+    /// What `AWS_CONTAINER_CREDENTIALS_FULL_URI` should say; see
+    /// [`Identities::serve_container_credentials`].
     pub fn container_credentials_uri(&self) -> String {
         format!("{}{}", self.endpoint(), exchange::CONTAINER_CREDENTIALS)
     }
@@ -122,8 +124,8 @@ impl EmbeddedKinesis {
         self.world.clock.advance(by);
     }
 
-    /// Stops the server's clock: from now on only [`advance`](Self::advance) moves it, so that rates
-    /// and lags come out exact however slow the machine is.
+    /// Stops the server's clock: from now on only [`advance`](Self::advance) moves it, so that
+    /// rates and lags come out exact however slow the machine is.
     pub fn stop_clock(&self) {
         self.world.clock.stop();
     }

@@ -29,7 +29,8 @@ impl Bucket {
         self.at = now.max(self.at);
     }
 
-    /// Takes `amount` where it is there; more than a second's worth needs a full bucket and leaves a debt.
+    /// Takes `amount` where it is there; more than a second's worth needs a full bucket and leaves
+    /// a debt.
     pub(crate) fn take(&mut self, amount: f64, now: u64) -> bool {
         self.refill(now);
         let enough = self.level >= amount.min(self.per_second);

@@ -1,8 +1,9 @@
 //! Sequence numbers in the layout AWS uses today: 186 bits, written as 56 decimal digits.
 //!
-//! From the top, in hex digits: version `2`, second of the shard's creation (9), shard (1), number in the shard
-//! (16), zeros (2), second of the record (9), shard (8), version `2`. A child is created at least a
-//! second (of this field) after its parents, so all its numbers are greater than theirs.
+//! From the top, in hex digits: version `2`, second of the shard's creation (9), shard (1), number
+//! in the shard (16), zeros (2), second of the record (9), shard (8), version `2`. A child is
+//! created at least a second (of this field) after its parents, so all its numbers are greater than
+//! theirs.
 
 use std::fmt;
 
@@ -29,7 +30,8 @@ type Limbs = [u64; 3];
 impl Sequence {
     fn limbs(self) -> Limbs {
         let second = self.second & 0xf_ffff_ffff;
-        // 60 bits of the top limb: version, creation, shard's last hex digit, top 2 digits of index.
+        // 60 bits of the top limb: version, creation, shard's last hex digit, top 2 digits of
+        // index.
         let top = (2 << 56)
             | ((self.created & 0xf_ffff_ffff) << 20)
             | (u64::from(self.shard & 0xf) << 16);

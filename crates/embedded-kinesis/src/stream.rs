@@ -230,7 +230,8 @@ impl Stream {
     }
 
     fn add(&mut self, range: HashRange, parents: Parents, created_second: u64, now: u64) {
-        // Numbers are never used twice, even when the latest shards are past retention: the open ones are later still.
+        // Numbers are never used twice, even when the latest shards are past retention: the open
+        // ones are later still.
         let number = self.shards.last_key_value().map_or(0, |(last, _)| last + 1);
         let at = self
             .open

@@ -1,4 +1,5 @@
-//! STS: the query protocol (a form in, XML out), and the credentials endpoint of EKS Pod Identity (JSON out).
+//! STS: the query protocol (a form in, XML out), and the credentials endpoint of EKS Pod Identity
+//! (JSON out).
 
 use std::time::Duration;
 

@@ -153,7 +153,8 @@ impl World {
         Ok(stream)
     }
 
-    /// Adds a stream unless one of its name is there. `check` sees the open shards of its account and region.
+    /// Adds a stream unless one of its name is there. `check` sees the open shards of its account
+    /// and region.
     pub(crate) fn add(
         &self,
         stream: Stream,

@@ -28,14 +28,16 @@ const CODES: [(Kind, &str); 14] = [
          IDPRejectedClaim SignatureDoesNotMatch InvalidSignatureException IncompleteSignature \
          IncompleteSignatureException MissingAuthenticationToken MissingAuthenticationTokenException",
     ),
-    // For all calls made here LimitExceeded is a rate. (Hard limits, of consumers and reshards, are other calls'.)
+    // For all calls made here LimitExceeded is a rate. (Hard limits, of consumers and reshards, are
+    // other calls'.)
     (
         Kind::Throttled,
         "LimitExceededException ProvisionedThroughputExceededException RequestLimitExceeded RequestThrottled \
          RequestThrottledException SlowDown Throttling ThrottlingException ThrottledException TooManyRequestsException \
          KMSThrottlingException Http429",
     ),
-    // Two writers of one item at a time: in a transaction, or in two regions of a global table. Nothing was written.
+    // Two writers of one item at a time: in a transaction, or in two regions of a global table.
+    // Nothing was written.
     (
         Kind::Throttled,
         "TransactionConflictException ReplicatedWriteConflictException",
@@ -100,7 +102,8 @@ mod tests {
     // Throttling to the scaler alone.
     #[case("SlowDown", 503, Kind::Throttled)]
     #[case("Http429", 429, Kind::Throttled)]
-    // Throttling to the consumer, an outage to the library: nothing was written, so it is no outage.
+    // Throttling to the consumer, an outage to the library: nothing was written, so it is no
+    // outage.
     #[case("TransactionConflictException", 400, Kind::Throttled)]
     #[case("ReplicatedWriteConflictException", 400, Kind::Throttled)]
     // A denial to the scaler and the library's lease table, an outage to its stream.

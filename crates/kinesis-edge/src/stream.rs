@@ -36,7 +36,8 @@ impl Stream {
         }
     }
 
-    /// The same, whose reads can heed their [`Room`](crate::Room): [`records_within`](Self::records_within).
+    /// The same, whose reads can heed their [`Room`](crate::Room):
+    /// [`records_within`](Self::records_within).
     #[must_use]
     pub fn heeding_room(mut self) -> Self {
         self.client = heed_room(&self.client);

@@ -117,8 +117,8 @@ impl Table {
     /// none: all.
     ///
     /// # Errors
-    /// Whenever they are not known to be all; [`Kind::TooLarge`] when `most_pages` (of 1 MB) are not
-    /// enough.
+    /// Whenever they are not known to be all; [`Kind::TooLarge`] when `most_pages` (of 1 MB) are
+    /// not enough.
     pub async fn scan(
         &self,
         attributes: &[&str],

@@ -8,7 +8,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{Settings, log};
 
-/// Runs the consumer until SIGTERM or SIGINT. Code 0: ended in order; 1: an error, told on standard error; 2: wrong settings.
+/// Runs the consumer until SIGTERM or SIGINT. Code 0: ended in order; 1: an error, told on standard
+/// error; 2: wrong settings.
 pub fn run() -> ExitCode {
     let settings = Settings::try_parse().unwrap_or_else(|error| named(error).exit());
     if let Err(error) = log::start(&settings) {

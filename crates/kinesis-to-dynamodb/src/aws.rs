@@ -8,7 +8,8 @@ use kinesis_edge::{
 
 use crate::{Error, Settings};
 
-/// The SDK has no time limits of its own but for connecting, and would wait for a silent peer for ever.
+/// The SDK has no time limits of its own but for connecting, and would wait for a silent peer for
+/// ever.
 const CALLS: ClientSettings = ClientSettings {
     connect_timeout: Some(Duration::from_secs(3)),
     read_timeout: None,

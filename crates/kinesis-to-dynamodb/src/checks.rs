@@ -1,4 +1,5 @@
-//! What would fail later, asked at the start: the stream, the table and its key, the rejects table and its key.
+//! What would fail later, asked at the start: the stream, the table and its key, the rejects table
+//! and its key.
 
 use kinesis_edge::{Failure, Key, Kind};
 
@@ -18,7 +19,8 @@ const OURS: [&str; 4] = [
     PROCESSED_BY,
 ];
 
-/// Checks everything and tells all that is wrong at once. Returns the name of the table's key attribute.
+/// Checks everything and tells all that is wrong at once. Returns the name of the table's key
+/// attribute.
 pub(crate) async fn all(settings: &Settings, clients: &Clients) -> Result<String, Error> {
     let (stream, key, rejects) = tokio::join!(
         stream(&settings.stream_name, clients),

@@ -72,8 +72,8 @@ pub(crate) fn allow(actions: &[&str], resource: &str) -> String {
     ))
 }
 
-/// What mends a failure that is a matter of identity or permission, as a sentence; `None`: it is none.
-/// `actions`: all that are needed on `resource`.
+/// What mends a failure that is a matter of identity or permission, as a sentence; `None`: it is
+/// none. `actions`: all that are needed on `resource`.
 pub(crate) fn of_failure(failure: &Failure, actions: &[&str], resource: &str) -> Option<String> {
     if let Some(remedy) = failure.remedy(resource) {
         let Some(Statement { action, resource }) = remedy.statement else {

@@ -147,7 +147,8 @@ impl Rejected {
     }
 }
 
-/// A position as text that sorts as the stream does: both numbers zero-padded, as DynamoDB's own numbers are too short for them.
+/// A position as text that sorts as the stream does: both numbers zero-padded, as DynamoDB's own
+/// numbers are too short for them.
 pub fn kinesis_position(position: &Position) -> Result<String, Rejected> {
     let Position {
         sequence_number,
@@ -188,7 +189,8 @@ fn name_size(name: &str) -> Result<usize, Rejected> {
     }
 }
 
-/// The value as DynamoDB's, its bytes added to `size`. `depth`: how many lists and maps are around it.
+/// The value as DynamoDB's, its bytes added to `size`. `depth`: how many lists and maps are around
+/// it.
 fn attribute(value: Value, depth: usize, size: &mut usize) -> Result<AttributeValue, Rejected> {
     if depth >= MAX_DEPTH {
         return Err(Rejected::TooDeep);

@@ -1,9 +1,11 @@
-//! Every record of a Kinesis stream becomes an item of a DynamoDB table: the worked example of `kinesis-consumer`.
+//! Every record of a Kinesis stream becomes an item of a DynamoDB table: the worked example of
+//! `kinesis-consumer`.
 //!
-//! `item` (pure) makes a record an item, or says why it cannot be one; `order` (pure) says which of two versions is newer, and
-//! `lineage` which shards descend from which; `writer` puts items so that newer data always wins;
-//! `rejects` keeps what cannot be stored; `processor` ties them to the library's batches and checkpoints. `checks` asks at
-//! start what would fail later; `metrics` and `admin` tell what happens meanwhile.
+//! `item` (pure) makes a record an item, or says why it cannot be one; `order` (pure) says which of
+//! two versions is newer, and `lineage` which shards descend from which; `writer` puts items so
+//! that newer data always wins; `rejects` keeps what cannot be stored; `processor` ties them to the
+//! library's batches and checkpoints. `checks` asks at start what would fail later; `metrics` and
+//! `admin` tell what happens meanwhile.
 
 use std::{future::Future, sync::Arc};
 
@@ -32,10 +34,12 @@ pub use error::Error;
 pub use processor::{Processors, ShardProcessor};
 pub use settings::Settings;
 
-/// Consumes until `shutdown` resolves, then ends the batches in work, checkpoints, gives the leases up and returns.
+/// Consumes until `shutdown` resolves, then ends the batches in work, checkpoints, gives the leases
+/// up and returns.
 ///
 /// # Errors
-/// What is missing or denied at the start, and what the worker cannot go on without; each with the command that mends it.
+/// What is missing or denied at the start, and what the worker cannot go on without; each with the
+/// command that mends it.
 pub async fn run(
     settings: Settings,
     shutdown: impl Future<Output = ()> + Send,

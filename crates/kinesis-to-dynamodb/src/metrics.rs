@@ -1,7 +1,7 @@
 //! What is counted: the library's events and the writer's outcomes, for Prometheus and as JSON.
 //!
-//! Where KCL has a metric of the same meaning, its name is KCL's in Prometheus form (MillisBehindLatest →
-//! `millis_behind_latest`).
+//! Where KCL has a metric of the same meaning, its name is KCL's in Prometheus form
+//! (MillisBehindLatest → `millis_behind_latest`).
 
 use std::{
     collections::BTreeMap,
@@ -466,7 +466,8 @@ impl Held {
         self.told = Instant::now();
     }
 
-    /// What was told last; and while nothing is told, because a batch does not end, it grows with time.
+    /// What was told last; and while nothing is told, because a batch does not end, it grows with
+    /// time.
     fn lag_millis(&self, now: Instant) -> Option<i64> {
         let silence = now.saturating_duration_since(self.told);
         let since = if silence > SILENCE {

@@ -1,4 +1,5 @@
-//! JSON numbers as DynamoDB's: exact, or refused. DynamoDB holds 38 significant digits, from 1E-130 to 9.99…E+125.
+//! JSON numbers as DynamoDB's: exact, or refused. DynamoDB holds 38 significant digits, from 1E-130
+//! to 9.99…E+125.
 
 use crate::item::Rejected;
 
@@ -143,7 +144,8 @@ pub(crate) mod tests {
     }
 
     proptest! {
-        /// The emulator's rules were measured against DynamoDB; ours agree on value, size and refusal.
+        /// The emulator's rules were measured against DynamoDB; ours agree on value, size and
+        /// refusal.
         #[test]
         fn numbers_are_exact_or_refused(json in "-?(0|[1-9][0-9]{0,45})(\\.[0-9]{1,45})?([eE][+-]?[0-9]{1,3})?") {
             match exact(&json) {

@@ -1,8 +1,10 @@
-//! The record processor: a batch is stored, what cannot be is kept aside, then the checkpoint moves.
+//! The record processor: a batch is stored, what cannot be is kept aside, then the checkpoint
+//! moves.
 //!
-//! The writes of a batch run side by side, in order per key: of several records of one key only the newest that can be stored
-//! is written. Each would replace the one before it whole, so the table ends the same, a hot key costs one write per
-//! batch instead of throttling its partition, and no order needs to be kept between requests in flight.
+//! The writes of a batch run side by side, in order per key: of several records of one key only the
+//! newest that can be stored is written. Each would replace the one before it whole, so the table
+//! ends the same, a hot key costs one write per batch instead of throttling its partition, and no
+//! order needs to be kept between requests in flight.
 
 use std::{
     collections::{HashMap, hash_map::Entry},

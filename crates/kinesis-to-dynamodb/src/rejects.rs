@@ -1,8 +1,11 @@
-//! Keeps records that cannot be stored: whole, in the rejects table, or by their position, in the log.
+//! Keeps records that cannot be stored: whole, in the rejects table, or by their position, in the
+//! log.
 //!
-//! A record in the rejects table is one item, or numbered parts where it is larger than an item may be: `record`
-//! (`<stream>/<shard>/<position>`), `part` from 1, `parts`, `data` (binary: joined in order they are the record's data), `partition_key`,
-//! `reason`, `stream`, `shard`, `sequence_number`, `sub_sequence_number`, `arrived`, `rejected_by`. Written again, it is the same.
+//! A record in the rejects table is one item, or numbered parts where it is larger than an item may
+//! be: `record` (`<stream>/<shard>/<position>`), `part` from 1, `parts`, `data` (binary: joined in
+//! order they are the record's data), `partition_key`, `reason`, `stream`, `shard`,
+//! `sequence_number`, `sub_sequence_number`, `arrived`, `rejected_by`. Written again, it is the
+//! same.
 
 use std::sync::Arc;
 

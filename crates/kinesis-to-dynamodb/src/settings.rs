@@ -1,4 +1,5 @@
-//! The settings: flags, and environment variables of the same meaning. The names are the tutorial's.
+//! The settings: flags, and environment variables of the same meaning. The names are the
+//! tutorial's.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -32,7 +33,8 @@ pub struct Settings {
     #[arg(long, env)]
     pub aws_region: Option<String>,
 
-    /// This consumer's name, unique in the application: lease owner and `processed_by`. Unset: the host's name, a pod's own
+    /// This consumer's name, unique in the application: lease owner and `processed_by`. Unset: the
+    /// host's name, a pod's own
     #[arg(long, env)]
     pub instance_name: Option<String>,
 
@@ -40,24 +42,28 @@ pub struct Settings {
     #[arg(long, env, default_value = "TRIM_HORIZON", value_parser = initial_position)]
     pub initial_position: InitialPosition,
 
-    /// Whose lease is not renewed for so long loses it to others; the same for all consumers of an application
+    /// Whose lease is not renewed for so long loses it to others; the same for all consumers of an
+    /// application
     #[arg(long, env, default_value = "10s", value_parser = humantime::parse_duration)]
     pub failover_time: Duration,
 
-    /// How long what waiting does not mend is tried, such as a withdrawn permission; then the process ends with code 1
+    /// How long what waiting does not mend is tried, such as a withdrawn permission; then the
+    /// process ends with code 1
     #[arg(long, env, default_value = "5m", value_parser = humantime::parse_duration)]
     pub give_up_after: Duration,
 
-    /// What to do with a record that cannot be stored: go on (it is kept in the rejects table, or logged), or stop that shard
+    /// What to do with a record that cannot be stored: go on (it is kept in the rejects table, or
+    /// logged), or stop that shard
     #[arg(long, env, default_value = "skip")]
     pub on_reject: OnReject,
 
-    /// The table that keeps records that cannot be stored, whole. Unset: the log tells their positions
+    /// The table that keeps records that cannot be stored, whole. Unset: the log tells their
+    /// positions
     #[arg(long, env)]
     pub rejects_table: Option<String>,
 
-    /// What to do with a KPL aggregate of which a user record belongs to another shard, or that cannot be taken apart:
-    /// reject it whole, or deliver what is in it
+    /// What to do with a KPL aggregate of which a user record belongs to another shard, or that
+    /// cannot be taken apart: reject it whole, or deliver what is in it
     #[arg(long, env, default_value = "reject")]
     pub unfit_aggregates: UnfitAggregates,
 
@@ -69,7 +75,8 @@ pub struct Settings {
     #[arg(long, env, default_value = "text")]
     pub log_format: LogFormat,
 
-    /// What is logged: error, warn, info, debug or trace, also by module (`info,kinesis_consumer=debug`)
+    /// What is logged: error, warn, info, debug or trace, also by module
+    /// (`info,kinesis_consumer=debug`)
     #[arg(long, env, default_value = "info", value_parser = log_level)]
     pub log_level: String,
 }
@@ -88,7 +95,8 @@ pub enum OnReject {
 pub enum UnfitAggregates {
     /// It is a record that cannot be stored.
     Reject,
-    /// Its user records are stored, whatever shard they belong to; one that cannot be taken apart is a record like others.
+    /// Its user records are stored, whatever shard they belong to; one that cannot be taken apart
+    /// is a record like others.
     Deliver,
 }
 

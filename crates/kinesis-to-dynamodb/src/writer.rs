@@ -136,7 +136,8 @@ impl Writer {
         failed(self.table.name(), failure, region, &create)
     }
 
-    /// The item's own fault, such as a field that is an index's key and of another type? Or is the table another one by now?
+    /// The item's own fault, such as a field that is an index's key and of another type? Or is the
+    /// table another one by now?
     async fn refused(&self, failure: Failure) -> Result<Put, Error> {
         // Locked while it is asked for: many items may be refused at a time.
         let mut looked_at = self.looked_at.lock().await;
@@ -165,7 +166,8 @@ impl Writer {
     }
 }
 
-/// Calls until the answer is one that waiting does not change. Ends with the lease or the process: its caller is dropped then.
+/// Calls until the answer is one that waiting does not change. Ends with the lease or the process:
+/// its caller is dropped then.
 pub(crate) async fn patiently<T, F>(
     metrics: &Metrics,
     call: impl FnMut() -> F,

@@ -16,8 +16,8 @@ const OWNERS_MS: u64 = 120_000;
 const HOLDS: usize = 6;
 /// Nobody checkpoints more rarely than this on purpose.
 const HOLD_MOST_MS: u64 = 600_000;
-/// A shard that gains less than this in two refreshes does not pause, in thousandths of a second per
-/// second.
+/// A shard that gains less than this in two refreshes does not pause, in thousandths of a second
+/// per second.
 const PAUSED_MILLI: u64 = 250;
 /// The positions that are kept.
 const SAMPLES: usize = 64;

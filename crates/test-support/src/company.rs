@@ -95,7 +95,8 @@ impl Company {
         path.to_str().unwrap().to_owned()
     }
 
-    /// Every one of these hosts was asked for, and no other; the proxy alone was shown its password.
+    /// Every one of these hosts was asked for, and no other; the proxy alone was shown its
+    /// password.
     ///
     /// # Panics
     /// It is not so.

@@ -2,8 +2,8 @@
 
 use crate::{Program, skip};
 
-/// Ends with the program's code after SIGTERM, once it was asked for a path and, by a command of its
-/// own, for whatever the variable `ALSO` says.
+/// Ends with the program's code after SIGTERM, once it was asked for a path and, by a command of
+/// its own, for whatever the variable `ALSO` says.
 const SCRIPT: &str = r#"
 ip address del 127.0.0.1/8 dev lo
 "${@:3}" & program=$!

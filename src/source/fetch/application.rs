@@ -1,9 +1,9 @@
 //! Fetches the work of one application: its shards, its leases, and whether a record is there after
 //! each checkpoint.
 //!
-//! Kind to the application: at most one GetRecords for each shard and refresh, with a limit of 1, and
-//! one more for a checkpoint whose lease nobody holds. A shard with an unread record is asked again
-//! only when its checkpoint has moved.
+//! Kind to the application: at most one GetRecords for each shard and refresh, with a limit of 1,
+//! and one more for a checkpoint whose lease nobody holds. A shard with an unread record is asked
+//! again only when its checkpoint has moved.
 
 use std::{
     collections::{HashMap, HashSet},

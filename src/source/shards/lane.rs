@@ -1,5 +1,5 @@
-//! One application's calls under way, so that one whose calls do not end keeps few of the turns that
-//! all applications of an identity share.
+//! One application's calls under way, so that one whose calls do not end keeps few of the turns
+//! that all applications of an identity share.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

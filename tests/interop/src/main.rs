@@ -32,8 +32,8 @@ use tokio::{
 };
 use world::Outcome;
 
-/// When a scenario gives up: the timers are seconds, but a JVM on a starved machine takes minutes to
-/// start.
+/// When a scenario gives up: the timers are seconds, but a JVM on a starved machine takes minutes
+/// to start.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(600);
 
 /// A scenario with a version of the KCL, such as `2.7.2/java-first`.

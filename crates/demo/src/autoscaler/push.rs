@@ -1,4 +1,5 @@
-//! What KEDA does for a trigger of type `external-push`: it keeps StreamIsActive open, and hears of activity at once.
+//! What KEDA does for a trigger of type `external-push`: it keeps StreamIsActive open, and hears of
+//! activity at once.
 
 use std::{collections::HashMap, time::Duration};
 

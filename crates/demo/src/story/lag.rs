@@ -1,4 +1,5 @@
-//! As many pods as keep records young: a burst wakes them from zero, one step makes them enough, and they go when all is read.
+//! As many pods as keep records young: a burst wakes them from zero, one step makes them enough,
+//! and they go when all is read.
 
 use anyhow::{Context as _, Result, bail};
 use keda_rules::Limits;
@@ -25,7 +26,8 @@ const fn enough_for(rate: u32) -> u32 {
     SHARDS.div_ceil(CAPACITY * SHARDS / rate)
 }
 
-/// Tells it, and returns what the table holds at the end. An error: a step's goal was not reached, or AWS refused.
+/// Tells it, and returns what the table holds at the end. An error: a step's goal was not reached,
+/// or AWS refused.
 pub(super) async fn tell(story: &Story<'_>) -> Result<Verdict> {
     let enough = enough_for(RATE);
     let times = story.times;

@@ -35,7 +35,8 @@ pub fn limits(times: &Times) -> Limits {
     }
 }
 
-/// Tells it, and returns what the table holds at the end. An error: a step's goal was not reached, or AWS refused.
+/// Tells it, and returns what the table holds at the end. An error: a step's goal was not reached,
+/// or AWS refused.
 pub(super) async fn tell(story: &Story<'_>) -> Result<Verdict> {
     story.plan(&STEPS.map(|(title, goal)| (title.to_owned(), goal.to_owned())));
 

@@ -1,4 +1,5 @@
-//! The live view: story, pods and their shards, what KEDA asked and was told, throughput and lag, the latest lines.
+//! The live view: story, pods and their shards, what KEDA asked and was told, throughput and lag,
+//! the latest lines.
 
 #[cfg(test)]
 mod tests;

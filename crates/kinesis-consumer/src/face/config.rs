@@ -69,8 +69,8 @@ pub struct Config {
     pub read_bytes_per_second: u64,
     /// Memory for all that is fetched and not processed, of all shards, in bytes: answers while
     /// they are read, records, and what aggregates are taken apart into. Default 64 MiB. The
-    /// largest page may take two thirds of it for a moment; what your processor makes of records is not
-    /// in it.
+    /// largest page may take two thirds of it for a moment; what your processor makes of records is
+    /// not in it.
     pub memory_bytes: usize,
     /// Of it, memory of one shard's fetched records, in bytes, about. Default 4 MiB: 10,000 small
     /// records. While they are processed one more page is fetched, however large.
@@ -93,8 +93,8 @@ pub struct Config {
     /// At shutdown, how long a batch in work may take before it is abandoned without a checkpoint.
     /// Default 20 s.
     pub shutdown_deadline: Duration,
-    /// How long what waiting does not mend is tried: a permission that was withdrawn, a key that was
-    /// disabled, a lease table that cannot be made anew. Then the worker ends with the error.
+    /// How long what waiting does not mend is tried: a permission that was withdrawn, a key that
+    /// was disabled, a lease table that cannot be made anew. Then the worker ends with the error.
     /// Default 5 min.
     pub give_up_after: Duration,
     /// Room in `latestSince`, which is AWS's time to a second. Default 5 s.
@@ -167,6 +167,11 @@ impl Config {
             ("min_read_interval", self.min_read_interval, Duration::ZERO),
             ("shutdown_deadline", self.shutdown_deadline, Duration::ZERO),
             ("give_up_after", self.give_up_after, Duration::ZERO),
+            (
+                "checkpoint_interval",
+                self.checkpoint_interval,
+                Duration::ZERO,
+            ),
             ("clock_skew", self.clock_skew, Duration::ZERO),
         ];
         for (name, got, least) in times {
@@ -179,6 +184,8 @@ impl Config {
         let positive = [
             ("parallelism", self.parallelism as u64),
             ("max_leases", self.max_leases as u64),
+            ("memory_bytes", self.memory_bytes as u64),
+            ("prefetch_bytes", self.prefetch_bytes as u64),
             ("read_bytes_per_second", self.read_bytes_per_second),
         ];
         if let Some((name, _)) = positive.iter().find(|(_, value)| *value == 0) {

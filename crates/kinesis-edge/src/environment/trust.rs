@@ -35,8 +35,8 @@ pub(super) fn bundle(environment: &Environment) -> Option<Vec<u8>> {
     read(usual).ok()
 }
 
-/// The certificates of a file that can be an authority's. Bundles of companies and distributions have
-/// others, too, which TLS would stumble over.
+/// The certificates of a file that can be an authority's. Bundles of companies and distributions
+/// have others, too, which TLS would stumble over.
 pub(super) fn read(path: &str) -> Result<Vec<u8>, String> {
     const END: &str = "-----END CERTIFICATE-----";
     let bytes = fs::read(path).map_err(|error| error.to_string())?;

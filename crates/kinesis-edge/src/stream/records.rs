@@ -133,7 +133,8 @@ impl Stream {
             .limit(i32::try_from(limit).unwrap_or(i32::MAX));
         let answer = self.calls.call(OPERATION, request.send()).await?;
         let senseless = |message: &str| self.calls.senseless(OPERATION, message);
-        // Without it the answer is none of Kinesis's; its missing iterator would look like the shard's end.
+        // Without it the answer is none of Kinesis's; its missing iterator would look like the
+        // shard's end.
         let behind = answer.millis_behind_latest;
         let millis_behind_latest =
             behind.ok_or_else(|| senseless("the answer has no MillisBehindLatest"))?;

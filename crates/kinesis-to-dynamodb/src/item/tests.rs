@@ -1,4 +1,5 @@
-//! What becomes of each kind of JSON, and properties over all of it, judged by the emulator's rules, which were measured against DynamoDB.
+//! What becomes of each kind of JSON, and properties over all of it, judged by the emulator's
+//! rules, which were measured against DynamoDB.
 
 use bytes::Bytes;
 use dynoxide::types::{AttributeValue as Peer, item_size};
