@@ -29,8 +29,8 @@ pub async fn serve(
                 )
             }),
         )
-        // Answers while the runtime turns: the worker ends by itself where a restart may help. A shard
-        // that stands still is for an alert on its lag: a restart would not help it.
+        // Answers while the runtime turns: the worker ends by itself where a restart may help. A
+        // shard that stands still is for an alert on its lag: a restart would not help it.
         .route(
             "/livez",
             get(async |State(metrics): State<Arc<Metrics>>| metrics.liveness()),

@@ -84,8 +84,8 @@ pub(crate) fn plan(
 
 /// Which of our leases to hand over now, and to whom: those asked for (`handoverTo`) by a worker
 /// that has at least two less than we. A worker that has shown no life yet, by taking a lease that
-/// it was handed, gets one first: it may be gone. `leases`: the last scan, with the newest known copies of
-/// those we hold. `leaving`: being handed over already, to whom.
+/// it was handed, gets one first: it may be gone. `leases`: the last scan, with the newest known
+/// copies of those we hold. `leaving`: being handed over already, to whom.
 pub(crate) fn grants(
     leases: &[Lease],
     observations: &Observations,

@@ -77,8 +77,8 @@ pub struct Config {
     /// At shutdown, how long a batch in work may take before it is abandoned without a checkpoint.
     /// Default 20 s.
     pub shutdown_deadline: Duration,
-    /// How long what waiting does not mend is tried: a permission that was withdrawn, a key that was
-    /// disabled, a lease table that cannot be made anew. Then the worker ends with the error.
+    /// How long what waiting does not mend is tried: a permission that was withdrawn, a key that
+    /// was disabled, a lease table that cannot be made anew. Then the worker ends with the error.
     /// Default 5 min.
     pub give_up_after: Duration,
     /// Room in `latestSince`, which is AWS's time to a second. Default 5 s.

@@ -46,8 +46,8 @@ pub struct Lease {
     /// reads next starts there. Only read together with LATEST: a Java checkpoint leaves it
     /// standing.
     pub latest_since: Option<Timestamp>,
-    /// `nativeStream`, ours: which stream, and which shard of that id, the checkpoint is of. `None`:
-    /// a lease of Java's, or of an earlier version's.
+    /// `nativeStream`, ours: which stream, and which shard of that id, the checkpoint is of.
+    /// `None`: a lease of Java's, or of an earlier version's.
     pub stream_identity: Option<String>,
     /// `busy`, ours, in thousandths: as the holder's last renewal wrote it, the same in all its
     /// leases. A Java take leaves it standing: ask [`Lease::busy`].

@@ -64,8 +64,8 @@ impl Known {
         self.seen = Instant::now();
     }
 
-    /// Unfinished leases that `scan` lacks, as they are to be put back. One that is there but cannot
-    /// be read is not lost.
+    /// Unfinished leases that `scan` lacks, as they are to be put back. One that is there but
+    /// cannot be read is not lost.
     pub(crate) fn lost(&self, scan: &Scan) -> Vec<Lease> {
         let there: BTreeSet<_> = scan.leases.iter().map(|lease| &lease.key.shard).collect();
         let broken: BTreeSet<_> = scan.broken.iter().map(|(key, _)| key.as_str()).collect();

@@ -55,8 +55,8 @@ impl Worker {
 
     /// A worker over clients of your own. Time-outs that they leave unset get the library's: 2 s to
     /// connect to Kinesis, 5 s for an answer of ListShards and 15 s with retries, 30 s for each
-    /// read; 1 s to connect to DynamoDB, 2 s for an answer and 5 s with retries. Calls for one lease
-    /// get these whatever the client has, and three attempts: renewals depend on them.
+    /// read; 1 s to connect to DynamoDB, 2 s for an answer and 5 s with retries. Calls for one
+    /// lease get these whatever the client has, and three attempts: renewals depend on them.
     pub fn new<P: RecordProcessor + 'static>(
         config: Config,
         kinesis: KinesisClient,

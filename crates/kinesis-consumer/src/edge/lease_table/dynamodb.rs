@@ -27,7 +27,8 @@ mod kcl3;
 use item::{Item, Parsed, new_item, number, parse, string, strings};
 use kcl3::SideTable;
 
-/// What scans, and questions about tables, get where the client handed in has no setting of its own.
+/// What scans, and questions about tables, get where the client handed in has no setting of its
+/// own.
 pub(crate) const CALLS: ClientSettings = ClientSettings {
     connect_timeout: Some(Duration::from_secs(1)),
     read_timeout: None,
