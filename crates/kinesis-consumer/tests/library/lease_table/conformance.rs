@@ -580,3 +580,38 @@ async fn one_of_many_takes(#[values(Memory, Dynamo)] kind: Kind) {
     }
     assert_eq!(winners, [opened.lease("0").await]);
 }
+
+/// Which stream a lease is of is written when it is made, when it is taken, and once for one that
+/// lacks it.
+#[rstest]
+#[tokio::test]
+async fn remembers_the_stream(#[values(Memory, Dynamo)] kind: Kind) {
+    let (opened, new) = kind.with_lease().await;
+    let table = &opened.table;
+    table.set_stream(&new.key, "a/1/2").await.expect("written");
+    let named = opened.lease("0").await;
+    assert_eq!(named.stream_identity.as_deref(), Some("a/1/2"));
+    assert_eq!(named.counter, new.counter);
+    opened
+        .assert_conflict(table.set_stream(&new.key, "b/1/2").await)
+        .await;
+    let other = Lease {
+        stream_identity: Some("b/1/2".to_owned()),
+        ..named
+    };
+    let taken = table.take(&other, "me").await.expect("taken");
+    assert_eq!(taken.stream_identity.as_deref(), Some("b/1/2"));
+    let renewed = table.renew(&taken).await.expect("renewed");
+    table.release(&renewed).await.expect("released");
+    let left = opened.lease("0").await;
+    assert_eq!(left.stream_identity.as_deref(), Some("b/1/2"));
+    let born = Lease {
+        stream_identity: Some("c/1/2".to_owned()),
+        ..Lease::new("1", Checkpoint::Latest)
+    };
+    assert!(table.create(&born).await.expect("created"));
+    assert_eq!(
+        opened.lease("1").await.stream_identity,
+        born.stream_identity
+    );
+}

@@ -143,3 +143,45 @@ async fn a_call_for_a_lease_is_tried_again_whatever_the_client_has() {
     let renewed = renewed.expect("not for the client's ten minutes");
     assert_eq!(renewed.expect("renewed").counter, lease.counter + 1);
 }
+
+#[tokio::test]
+async fn a_scan_tells_what_is_no_lease_of_ours() {
+    let db = DynamoDb::with_table().await;
+    let item = |more: serde_json::Value| {
+        let mut item = serde_json::json!({
+            "leaseCounter": { "N": "3" }, "checkpoint": { "S": "TRIM_HORIZON" }
+        });
+        let fields = more.as_object().expect("an object").clone();
+        item.as_object_mut().expect("an object").extend(fields);
+        from_json(&item)
+    };
+    for more in [
+        serde_json::json!({ "leaseKey": { "S": "good" }, "leaseOwner": { "S": "java" } }),
+        serde_json::json!({ "leaseKey": { "S": "null" }, "checkpoint": { "N": "0" } }),
+        serde_json::json!({ "leaseKey": { "S": "text" }, "leaseCounter": { "S": "3" } }),
+        serde_json::json!({
+            "leaseKey": { "S": "1:orders:2:shardId-0" },
+            "streamName": { "S": "1:orders:2" },
+            "shardId": { "S": "shardId-0" }
+        }),
+        serde_json::json!({ "leaseKey": { "S": "Leader" }, "entityType": { "S": "LEADER" } }),
+    ] {
+        db.put(TABLE, &item(more)).await;
+    }
+    let mut scan = db.table().scan().await.expect("scanned");
+    scan.broken.sort();
+    let keys: Vec<_> = scan.broken.iter().map(|(key, _)| key.as_str()).collect();
+    assert_eq!(keys, ["null", "text"], "{scan:?}");
+    assert_eq!(scan.leases.len(), 1, "{scan:?}");
+    assert_eq!(scan.foreign[0].0, "1:orders:2:shardId-0");
+    assert!(scan.has_others && !scan.shows_kcl3);
+    let kcl3 = serde_json::json!({
+        "leaseKey": { "S": "good" }, "leaseOwner": { "S": "java" }, "throughputKBps": { "N": "1" }
+    });
+    db.put(TABLE, &item(kcl3)).await;
+    assert!(db.table().scan().await.expect("scanned").shows_kcl3);
+    db.table()
+        .read(&"null".into())
+        .await
+        .expect_err("not taken for absent");
+}
