@@ -58,12 +58,12 @@ struct Serve {
     #[arg(long, env = "SCALER_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
 
-    /// Where gRPC is served [default: the file's `listen`, else [::]:6000, which is IPv4, too].
+    /// Where gRPC is served [default: the file's `listen`, else `[::]:6000`, which is IPv4, too].
     #[arg(long, env = "SCALER_LISTEN", value_name = "ADDR")]
     listen: Option<SocketAddr>,
 
     /// Where metrics and health are served over HTTP [default: the file's `admin`, else
-    /// [::]:9090].
+    /// `[::]:9090`].
     #[arg(long, env = "SCALER_ADMIN", value_name = "ADDR")]
     admin: Option<SocketAddr>,
 

@@ -67,7 +67,7 @@ pub struct Settings {
     #[arg(long, env, default_value = "reject")]
     pub unfit_aggregates: UnfitAggregates,
 
-    /// Where /metrics, /livez, /readyz and /state are served; [::] is IPv4, too
+    /// Where /metrics, /livez, /readyz and /state are served; `[::]` is IPv4, too
     #[arg(long, env, default_value = "[::]:9090")]
     pub admin: SocketAddr,
 
