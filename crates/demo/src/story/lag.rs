@@ -107,12 +107,10 @@ fn apply(story: &Story<'_>) {
     story.applied.send_replace(Some(ScaledObject {
         metadata: story.stage.lag_metadata(times.threshold),
         limits: Limits {
-            min: 0,
-            max: 10,
-            tolerance: 0.1,
             stabilisation: times.stabilisation,
             cooldown: times.cooldown,
             scale_up_period: times.poll,
+            ..Limits::defaults(0, 10)
         },
         push: true,
         polling_interval: times.polling_interval,

@@ -26,12 +26,10 @@ const STEPS: [(&str, &str); 7] = [
 /// The ScaledObject's replicas and times.
 pub fn limits(times: &Times) -> Limits {
     Limits {
-        min: 1,
-        max: 10,
-        tolerance: 0.1,
         stabilisation: times.stabilisation,
         cooldown: times.cooldown,
         scale_up_period: times.poll,
+        ..Limits::defaults(1, 10)
     }
 }
 
