@@ -1,7 +1,7 @@
 //! The files that `check` reads, by the real binary: what it finds in them, what it says of it, and
 //! its exit code.
 
-use std::{collections::HashMap, fs};
+use std::{collections::HashMap, fs, os::unix::net::UnixListener};
 
 use serde_json::{Value, json};
 
@@ -88,6 +88,7 @@ async fn directories_are_read_whole() {
     write("below/b.json", &object);
     write("note.txt", "no: [");
     write(".hidden/c.yaml", "no: [");
+    let _no_file = UnixListener::bind(folder.path().join("socket.yaml")).unwrap();
     let folder = folder.path().to_str().unwrap();
     let kinesis = stack.kinesis.endpoint();
     let checked = run(&kinesis, CONFIG, "", &["-f", folder]).await;

@@ -24,6 +24,12 @@ use crate::{Environment, proxies::Unreached};
 /// How long the SDK waits for credentials: whoever is at fault is named before.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Variables that give credentials together.
+const PAIRS: [[&str; 2]; 2] = [
+    ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"],
+    ["AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_ROLE_ARN"],
+];
+
 /// Keys of a profile that is meant to give credentials.
 const PROFILE_GIVES: [&str; 6] = [
     "role_arn",
@@ -67,6 +73,8 @@ impl StdError for Silent {}
 /// Nobody has credentials; what the last one that was asked said of it.
 #[derive(Debug, Default)]
 pub(crate) struct Nobody {
+    /// Of variables that belong together one is missing.
+    pub(crate) half: Option<String>,
     pub(crate) instance: Option<String>,
 }
 
@@ -76,9 +84,11 @@ impl fmt::Display for Nobody {
             "no credentials found in the environment, a profile, a web identity token (IRSA), a container (EKS Pod \
              Identity) or the instance",
         )?;
-        match &self.instance {
-            Some(why) => write!(f, " ({why})"),
-            None => Ok(()),
+        let whys: Vec<_> = [&self.half, &self.instance].into_iter().flatten().collect();
+        match whys.as_slice() {
+            [] => Ok(()),
+            [why] => write!(f, " ({why})"),
+            [first, second, ..] => write!(f, " ({first}; {second})"),
         }
     }
 }
@@ -187,6 +197,18 @@ impl Chain {
         keys.set_session_token(of("AWS_SESSION_TOKEN"));
         keys.set_account_id(of("AWS_ACCOUNT_ID").map(Into::into));
         Some(keys.build())
+    }
+
+    fn half(&self) -> Option<String> {
+        let is_set = |name| self.environment.get(name).is_some();
+        PAIRS.iter().find_map(|[one, other]| {
+            let (set, unset) = match (is_set(one), is_set(other)) {
+                (true, false) => (one, other),
+                (false, true) => (other, one),
+                _ => return None,
+            };
+            Some(format!("{set} is set and {unset} is not"))
+        })
     }
 
     fn provider_config(&self) -> ProviderConfig {
@@ -314,7 +336,8 @@ impl Chain {
         };
         let disabled = self.environment.get("AWS_EC2_METADATA_DISABLED");
         if disabled.is_some_and(|disabled| disabled.eq_ignore_ascii_case("true")) {
-            return Err(CredentialsError::not_loaded(Nobody { instance: None }));
+            let (half, instance) = (self.half(), None);
+            return Err(CredentialsError::not_loaded(Nobody { half, instance }));
         }
         let instance = if is_of::<Silent>(&error) || is_of::<Unreached>(&error) {
             let in_a_pod = self.environment.get("KUBERNETES_SERVICE_HOST").is_some();
@@ -326,8 +349,8 @@ impl Chain {
         } else {
             format!("{who} gave none")
         };
-        let instance = Some(instance);
-        Err(CredentialsError::not_loaded(Nobody { instance }))
+        let (half, instance) = (self.half(), Some(instance));
+        Err(CredentialsError::not_loaded(Nobody { half, instance }))
     }
 }
 

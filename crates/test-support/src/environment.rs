@@ -18,7 +18,7 @@ enum Says {
 
 use Says::{Text, Wrong};
 
-const VARIABLES: [(&str, Says); 43] = [
+const VARIABLES: [(&str, Says); 44] = [
     ("AWS_REGION", Wrong),
     ("AWS_DEFAULT_REGION", Wrong),
     ("AWS_ENDPOINT_URL", Wrong),
@@ -54,6 +54,7 @@ const VARIABLES: [(&str, Says); 43] = [
     ("AWS_ACCOUNT_ID_ENDPOINT_MODE", Wrong),
     ("AWS_CA_BUNDLE", Wrong),
     ("SSL_CERT_FILE", Wrong),
+    ("SSL_CERT_DIR", Wrong),
     ("HTTPS_PROXY", Wrong),
     ("https_proxy", Wrong),
     ("HTTP_PROXY", Wrong),

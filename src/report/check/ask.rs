@@ -71,12 +71,8 @@ pub(super) async fn ask(written: Written, config: &Config) -> TriggerReport {
 /// What is wrong whatever the unknown keys hold: a key that is there.
 fn wrong_anyway(written: &Written, config: &Config) -> Option<Told> {
     // It decides on which keys may stand beside it.
-    let key = format!("scaleOn{FROM_ENV}");
-    if written
-        .unknown
-        .iter()
-        .any(|unknown| unknown.starts_with(&key))
-    {
+    let mut unknown = written.unknown.iter();
+    if unknown.any(|unknown| unknown.starts_with("scaleOn")) {
         return None;
     }
     let error = Trigger::parse(&written.metadata, config.aws.region.as_deref()).err()?;

@@ -147,11 +147,15 @@ fn manifests(directory: &Path) -> io::Result<Vec<PathBuf>> {
         // A link to a directory may lead back here.
         if entry.file_type()?.is_dir() {
             files.extend(manifests(&path)?);
-        } else if path.extension().is_some_and(|extension| {
+            continue;
+        }
+        let is_manifest = path.extension().is_some_and(|extension| {
             ["yaml", "yml", "json"]
                 .iter()
                 .any(|it| extension.eq_ignore_ascii_case(it))
-        }) {
+        });
+        // A pipe may never end. What is not there is to be told.
+        if is_manifest && fs::metadata(&path).map_or(true, |it| it.is_file()) {
             files.push(path);
         }
     }

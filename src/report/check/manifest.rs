@@ -124,8 +124,18 @@ fn is_ours(trigger: &Value) -> bool {
     if kind == "aws-kinesis-stream" {
         return true;
     }
-    let external = kind.is_empty() || nearest(kind, TYPES).is_some();
-    external && places(trigger).any(|(_, key)| right_key(key).is_some())
+    let external = kind.is_empty() || is_template(kind) || nearest(kind, TYPES).is_some();
+    let mut keys = places(trigger).filter_map(|(_, key)| right_key(key));
+    // No other scaler has this one.
+    keys.any(|key| external || key == KEDAS_KEYS[0])
+}
+
+fn is_template(text: &str) -> bool {
+    text.contains("{{")
+}
+
+fn unrendered(key: &str) -> String {
+    format!("{key} is a template with {{{{ }}}}: want it rendered, as `helm template` does")
 }
 
 /// Where keys of ours may stand, right or wrong, each with the key.
@@ -156,7 +166,10 @@ fn metadata(trigger: &Value) -> (&str, &Value) {
 /// How a key is written right: one of ours, or one that KEDA reads to reach the scaler.
 fn right_key(written: &str) -> Option<String> {
     let ours = KEYS.iter().map(|key| key.name);
-    nearest(written, ours.chain(KEDAS_KEYS)).map(|(_, right)| right)
+    let (key, right) = nearest(written, ours.chain(KEDAS_KEYS))?;
+    // KEDA takes its own from no variable.
+    let is_kedas = KEDAS_KEYS.contains(&key);
+    Some(if is_kedas { key.to_owned() } else { right })
 }
 
 fn of_trigger(
@@ -178,7 +191,9 @@ fn of_trigger(
         scaling: Some(scaling),
         ..Written::default()
     };
-    if !TYPES.contains(&kind) {
+    if is_template(kind) {
+        written.unknown.push(unrendered("type"));
+    } else if !TYPES.contains(&kind) {
         let right = nearest(kind, TYPES).map_or(TYPES[0].to_owned(), |(_, right)| right);
         written.refused.push(format!("type {kind:?}: want {right}"));
     }
@@ -220,10 +235,9 @@ impl Written {
     fn take(&mut self, key: &str, value: &Value) {
         match value {
             Value::String(text) => {
-                if text.contains("{{") && right_key(key).is_some() {
-                    self.unknown.push(format!(
-                        "{key} is a template with {{{{ }}}}: want it rendered, as `helm template` does"
-                    ));
+                if is_template(text) && right_key(key).is_some() {
+                    self.unknown.push(unrendered(key));
+                    return;
                 }
                 self.metadata.insert(key.to_owned(), text.clone());
             }

@@ -54,6 +54,10 @@ impl Scaling {
         let (min, max) = (count("minReplicaCount"), count("maxReplicaCount"));
         let idle = count("idleReplicaCount");
         let highest = max.unwrap_or(DEFAULT_MAX);
+        let job = object["kind"] == "ScaledJob";
+        if highest == 0 && !job {
+            wrong.push("maxReplicaCount is 0: want at least 1, as every HPA has".to_owned());
+        }
         if min.is_some_and(|min| min > highest) {
             wrong.push(format!(
                 "minReplicaCount is {}: want at most maxReplicaCount, {highest}",
@@ -77,7 +81,7 @@ impl Scaling {
         let fallback = &spec["fallback"];
         let formula = spec["advanced"]["scalingModifiers"]["formula"].as_str();
         let scaling = Self {
-            job: object["kind"] == "ScaledJob",
+            job,
             min,
             max,
             idle,
@@ -186,8 +190,9 @@ impl Scaling {
 
 /// The annotation that holds the number of replicas, with its value.
 fn paused(annotations: &Value) -> Option<String> {
+    const REPLICAS: &str = "autoscaling.keda.sh/paused-replicas";
     let names = [
-        "autoscaling.keda.sh/paused-replicas",
+        REPLICAS,
         "autoscaling.keda.sh/paused",
         "autoscaling.keda.sh/paused-scale-in",
         "autoscaling.keda.sh/paused-scale-out",
@@ -197,7 +202,9 @@ fn paused(annotations: &Value) -> Option<String> {
         let text = value
             .as_str()
             .map_or_else(|| value.to_string(), str::to_owned);
-        let off = value.is_null() || text.eq_ignore_ascii_case("false");
+        // As Go reads it.
+        let says_false = ["0", "f", "F", "false", "False", "FALSE"].contains(&text.as_str());
+        let off = value.is_null() || (says_false && *name != REPLICAS);
         (!off).then(|| format!("{name}: {text}"))
     })
 }
@@ -247,6 +254,7 @@ mod tests {
     fn what_keda_refuses_is_named() {
         for (spec, says) in [
             (json!({"maxReplicaCount": "3"}), "maxReplicaCount is \"3\""),
+            (json!({"maxReplicaCount": 0}), "maxReplicaCount is 0"),
             (
                 json!({"minReplicaCount": 5, "maxReplicaCount": 3}),
                 "at most maxReplicaCount, 3",

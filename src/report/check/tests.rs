@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use rstest::rstest;
 
-use super::{manifest::Written, *};
+use super::{ask::ask, manifest::Written, *};
 
 /// Everything that is found in a file.
 fn read(file: &str) -> (Vec<Written>, Files) {
@@ -226,6 +226,10 @@ spec:
     "stream_name_from_env: not read: want streamNameFromEnv"
 )]
 #[case(
+    "scalerAddressFromEnv: X, streamName: orders",
+    "scalerAddressFromEnv: not read: want scalerAddress"
+)]
+#[case(
     "streamName: orders}\n    shardCount: '3'\n    name: {",
     "shardCount: not read beside metadata: want shardCount under metadata"
 )]
@@ -269,15 +273,33 @@ fn what_kubernetes_refuses_is_said(#[case] metadata: &str, #[case] says: &str) {
         read(&kind).0[0].refused,
         ["type \"Exteral\": want external"]
     );
+    let kind = object("orders", "scalerAddress: x").replace("type: external", "type: kinesis");
+    assert_eq!(
+        read(&kind).0[0].refused,
+        ["type \"kinesis\": want external"]
+    );
+    let kind = orders().replace("type: external", "type: '{{ .Values.type }}'");
+    assert!(read(&kind).0[0].unknown[0].starts_with("type is a template"));
 }
 
-#[test]
-fn values_that_are_templates_cannot_be_judged() {
-    let (found, _) = read(&object("orders", "streamName: '{{ .Values.stream }}'"));
-    assert!(
-        found[0].unknown[0].contains("streamName is a template"),
-        "{:?}",
-        found[0].unknown
+#[rstest]
+#[case("streamName", "shardCount: '3'")]
+#[case("shardCount", "streamName: orders")]
+#[case("scaleOn", "streamName: orders, lagThreshold: 30s")]
+#[tokio::test]
+async fn values_that_are_templates_cannot_be_judged(#[case] key: &str, #[case] beside: &str) {
+    let metadata = format!("{beside}, {key}: '{{{{ .Values.it }}}}'");
+    let (mut found, _) = read(&object("orders", &metadata));
+    let config = Config::parse("{}", "test").unwrap();
+    let report = ask(found.remove(0), &config).await;
+    let Told::Unknown { unknown } = report.told else {
+        panic!("{:?}", report.told)
+    };
+    assert_eq!(
+        unknown,
+        [format!(
+            "{key} is a template with {{{{ }}}}: want it rendered, as `helm template` does"
+        )]
     );
 }
 
@@ -361,7 +383,9 @@ fn jobs_pauses_and_fallbacks_are_said() {
         assert_eq!(outcome.replicas, None);
         assert!(outcome.left_out[0].starts_with("paused by"), "{outcome:?}");
     }
-    assert_eq!(annotated("paused: 'false'").replicas, Some(5));
+    for off in ["paused: 'false'", "paused: '0'"] {
+        assert_eq!(annotated(off).replicas, Some(5));
+    }
 
     let file = orders() + "  fallback: {failureThreshold: 3, replicas: 6}\n";
     let scaling = read(&file).0.remove(0).scaling.unwrap();

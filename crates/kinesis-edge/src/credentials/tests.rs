@@ -140,6 +140,25 @@ async fn a_profile_that_was_meant_to_give_some_is_the_cause() {
 }
 
 #[tokio::test]
+async fn half_of_a_pair_is_named() {
+    let sts = sts().await;
+    let one = why(&sts, &[("AWS_ACCESS_KEY_ID", "KEYS")]).await;
+    assert!(
+        one.contains("(AWS_ACCESS_KEY_ID is set and AWS_SECRET_ACCESS_KEY is not)"),
+        "{one}"
+    );
+    let blank = [
+        ("AWS_ROLE_ARN", ""),
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", "/dev/null"),
+    ];
+    let blank = why(&sts, &blank).await;
+    assert!(
+        blank.contains("AWS_WEB_IDENTITY_TOKEN_FILE is set and AWS_ROLE_ARN is not"),
+        "{blank}"
+    );
+}
+
+#[tokio::test]
 async fn sts_that_refuses_ends_the_search() {
     let sts = sts().await;
     sts.identities().deny_role(ROLE);

@@ -1,8 +1,8 @@
 //! The one table of variables, and what each may say.
 
-use std::fs;
+use std::{env, fs};
 
-use http::Uri;
+use http::{Uri, uri::Authority};
 
 use super::trust;
 use crate::regions::is_region;
@@ -31,11 +31,13 @@ pub(super) enum Rule {
     File,
     /// A file with certificates in PEM.
     Certificates,
+    /// Directories, separated as those of `PATH` are.
+    Directories,
 }
 
 use Rule::{
-    AnyProxy, AtLeast, Certificates, File, Flag, OneOf, Proxy, Region, RoleArn, Secret, Text, Url,
-    UrlPath,
+    AnyProxy, AtLeast, Certificates, Directories, File, Flag, OneOf, Proxy, Region, RoleArn,
+    Secret, Text, Url, UrlPath,
 };
 
 const CHECKSUMS: Rule = OneOf(&["when_supported", "when_required"]);
@@ -99,7 +101,7 @@ pub(super) const RULES: &[(&str, Rule)] = &[
     ("AWS_RESPONSE_CHECKSUM_VALIDATION", CHECKSUMS),
     ("AWS_CA_BUNDLE", Certificates),
     ("SSL_CERT_FILE", Certificates),
-    ("SSL_CERT_DIR", Text),
+    ("SSL_CERT_DIR", Directories),
     ("HTTPS_PROXY", Proxy),
     ("https_proxy", Proxy),
     ("HTTP_PROXY", Proxy),
@@ -135,6 +137,8 @@ impl Rule {
     /// Else what is wanted.
     pub(super) fn check(self, value: &str) -> Result<(), String> {
         let want = |fits: bool, want: &str| if fits { Ok(()) } else { Err(want.to_owned()) };
+        // It would become a header of a request, which has none.
+        want(!value.contains(char::is_control), "one line of text")?;
         match self {
             Text | Secret => Ok(()),
             AnyProxy if is_socks(value) => Ok(()),
@@ -175,6 +179,10 @@ impl Rule {
             Certificates => trust::read(value)
                 .map(drop)
                 .map_err(|why| format!("a file with certificates in PEM: {why}")),
+            Directories => env::split_paths(value)
+                .filter(|path| !path.as_os_str().is_empty())
+                .try_for_each(|path| fs::read_dir(path).map(drop))
+                .map_err(|error| format!("directories that can be read: {error}")),
         }
     }
 }
@@ -185,6 +193,14 @@ fn is_url(text: &str) -> bool {
     };
     matches!(uri.scheme_str(), Some("http" | "https"))
         && uri.host().is_some_and(|host| !host.is_empty())
+        && uri.authority().is_some_and(has_usable_port)
+}
+
+/// One that is no port, such as 99999, would count as none.
+fn has_usable_port(authority: &Authority) -> bool {
+    let text = authority.as_str();
+    let place = text.rsplit_once('@').map_or(text, |(_, place)| place);
+    place.strip_prefix(authority.host()) == Some("") || authority.port_u16().is_some()
 }
 
 /// A bare word is more likely a mistake than a proxy at port 80.
@@ -192,7 +208,7 @@ fn is_proxy(text: &str) -> bool {
     if text.contains("://") {
         return is_url(text);
     }
-    let authority = text.parse::<http::uri::Authority>();
+    let authority = text.parse::<Authority>();
     authority.is_ok_and(|it| !it.host().is_empty() && it.port().is_some())
 }
 
@@ -209,7 +225,7 @@ mod tests {
     use super::*;
 
     #[rstest]
-    #[case(Url, &["http://localhost:4566", "https://kinesis.eu-west-1.amazonaws.com/"], &["x", "http://", "localhost:4566", "ftp://x", "/a"])]
+    #[case(Url, &["http://localhost:4566", "https://kinesis.eu-west-1.amazonaws.com/", "http://u:p@[::1]/a", "http://[::1]:1"], &["x", "http://", "localhost:4566", "ftp://x", "/a", "http://x:99999", "http://u@x:"])]
     #[case(Proxy, &["http://u:p@proxy:3128", "proxy.internal:3128", "https://proxy"], &["x", "http://", "socks5://proxy:1"])]
     #[case(Region, &["eu-west-1", "us-gov-west-1", "eusc-de-east-1", "us-isob-east-1"], &["x", "http://", "EU-WEST-1", "-"])]
     #[case(Flag, &["true", "False"], &["x", "1", "yes"])]
@@ -219,6 +235,8 @@ mod tests {
     #[case(RoleArn, &["arn:aws-cn:iam::111122223333:role/x"], &["x", "http://", "arn:aws:iam::1:user/x"])]
     #[case(UrlPath, &["/v2/credentials"], &["x", "http://"])]
     #[case(File, &["/dev/null"], &["/nonexistent", "x"])]
+    #[case(Secret, &["a b", "é"], &["a\nb", "a\0"])]
+    #[case(Directories, &["/", "/:/tmp", "/:"], &["x", "/:/nonexistent", "/dev/null"])]
     #[case(Certificates, &[], &["/nonexistent", "/dev/null", "x"])]
     fn what_a_variable_may_say(#[case] rule: Rule, #[case] right: &[&str], #[case] wrong: &[&str]) {
         for value in right {

@@ -26,13 +26,15 @@ pub(super) fn bundle(environment: &Environment) -> Option<Vec<u8>> {
     // TLS would look for a file without a name.
     let is_blank = |name| environment.is_blank(name) || environment.is_wrong(name);
     if !is_blank("SSL_CERT_FILE") && !is_blank("SSL_CERT_DIR") {
-        return None;
+        // A machine without any is one that trusts nobody: the SDK would panic.
+        let of_the_system = rustls_native_certs::load_native_certs().certs;
+        return of_the_system.is_empty().then(Vec::new);
     }
     if let Some(path) = environment.get("SSL_CERT_FILE") {
         return read(path).ok();
     }
-    let usual = OF_THE_SYSTEM.iter().find(|path| Path::new(path).exists())?;
-    read(usual).ok()
+    let usual = OF_THE_SYSTEM.iter().find(|path| Path::new(path).exists());
+    Some(usual.and_then(|path| read(path).ok()).unwrap_or_default())
 }
 
 /// The certificates of a file that can be an authority's. Bundles of companies and distributions
