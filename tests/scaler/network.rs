@@ -273,7 +273,7 @@ async fn a_proxy_that_refuses_is_named_by_its_variable() {
     let company = Company::with(refused).await;
     let (code, log) = company.program(check("us-east-1", &[])).run().await;
     assert_eq!(code, 1, "{log}");
-    let wanted = "kinesis.us-east-1.amazonaws.com by way of HTTPS_PROXY: ";
+    let wanted = "kinesis.us-east-1.amazonaws.com (HTTPS_PROXY is set): ";
     assert!(log.contains(wanted), "{log}");
 }
 

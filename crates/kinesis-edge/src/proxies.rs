@@ -167,7 +167,7 @@ impl HttpConnector for Chosen {
         };
         let by_proxy = by_proxy.filter(|_| !self.direct.contains(&host));
         let (host, connector) = match by_proxy {
-            Some((variable, connector)) => (format!("{host} by way of {variable}"), connector),
+            Some((variable, connector)) => (format!("{host} ({variable} is set)"), connector),
             None => (host, &self.straight),
         };
         let called = connector.call(request);
