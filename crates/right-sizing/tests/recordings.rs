@@ -155,6 +155,35 @@ fn a_single_shard_that_stands_is_left_out_and_no_outage() {
 }
 
 #[test]
+fn shards_that_stand_on_pods_that_read_the_rest_are_no_outage() {
+    let mut stands = recording("outage")[..40].to_vec();
+    let last = stands[39].clone();
+    for line in 1..=60_u64 {
+        let mut next = last.clone();
+        next.observation.at_ms += line * 30_000;
+        // Two on different pods stand; the others get a record now and then, and read it.
+        for shard in next.observation.shards.iter_mut().skip(2) {
+            shard.checkpoint = format!("{}", 1_000 + line / 2);
+            shard.unread_since_ms = None;
+        }
+        stands.push(next);
+    }
+    stands[40..].iter_mut().for_each(|line| {
+        // Two of twelve.
+        let shards = &mut line.observation.shards;
+        let others = shards[2..].to_vec();
+        for (number, mut shard) in others.into_iter().chain(shards[2..4].to_vec()).enumerate() {
+            shard.id = format!("shardId-{:012}", 100 + number);
+            shards.push(shard);
+        }
+    });
+    for decision in &decide(&stands)[45..] {
+        assert_eq!(decision.outage, None, "{}", decision.reason);
+        assert_eq!(decision.shards.iter().filter(|it| it.left_out).count(), 2);
+    }
+}
+
+#[test]
 fn the_backlog_of_an_outage_is_met_in_one_step_and_then_what_ran_is_enough() {
     let plain = recording("outage");
     for (mut recording, ran) in [(plain.clone(), 3), (renamed(&plain), 3)] {
@@ -290,5 +319,22 @@ fn ages_are_taken_against_awss_time() {
             assert!(decision.replicas <= 2, "{}", decision.reason);
             assert!(decision.shards.iter().all(|it| it.age_ms < Some(5_000)));
         }
+    }
+}
+
+#[test]
+fn a_clock_that_is_set_back_makes_nothing_late() {
+    let mut state = State::default();
+    for mut recorded in recording("outage").into_iter().take(40) {
+        let Observation { at_ms, aws_ms, .. } = &mut recorded.observation;
+        *aws_ms = Some(*at_ms);
+        if *at_ms >= START_MS + 600_000 {
+            *at_ms -= 300_000;
+        }
+        let told_ms = *at_ms;
+        let decision = state.decide(&recorded.observation, &recorded.settings);
+        assert_eq!(decision.at_ms, told_ms);
+        assert!(decision.shards.iter().all(|it| it.age_ms < Some(5_000)));
+        assert_eq!(decision.replicas, 3, "{}", decision.reason);
     }
 }

@@ -15,6 +15,7 @@ use crate::{
     decision::{Outage, Step},
     observation::Settings,
     reason::Reason,
+    shard::ShardMemory,
 };
 
 /// What is remembered of an outage until its backlog is read.
@@ -36,12 +37,15 @@ impl State {
         if standing.is_empty() {
             return None;
         }
-        // Of each pod: shards with something unread, and those of them that stand.
+        let stands_since = |id| self.shards.get(id).map(ShardMemory::standing_since_ms);
+        let last_stood_ms = standing.iter().filter_map(stands_since).max()?;
+        // Of each pod: shards with something unread, or read since the last one stopped; and those
+        // of them that stand.
         let mut pods: BTreeMap<&str, (u32, u32)> = BTreeMap::new();
         let known_until = digest.at.saturating_sub(digest.threshold_ms);
         for (id, shard) in &self.shards {
             if let Some(owner) = &shard.owner
-                && shard.age_ms.is_some()
+                && (shard.age_ms.is_some() || shard.moved_after(last_stood_ms))
                 && (standing.contains(id) || shard.is_seen_since(known_until))
             {
                 let (unread, still) = pods.entry(owner).or_default();
@@ -61,11 +65,7 @@ impl State {
             1 => !self.is_poisoned(standing.first()?),
             _ => is_whole_pod || still * 3 >= unread,
         };
-        let since_ms = standing
-            .iter()
-            .filter_map(|id| self.shards.get(id))
-            .map(|shard| shard.standing_since_ms())
-            .min()?;
+        let since_ms = standing.iter().filter_map(stands_since).min()?;
         is_outage.then(|| Outage {
             since_ms,
             standing: still,
