@@ -215,6 +215,69 @@ fn the_backlog_of_an_outage_is_met_in_one_step_and_then_what_ran_is_enough() {
     }
 }
 
+/// Continues with shards that owners hold and read, but for the standing one.
+fn goes_on(
+    state: &mut State,
+    last: &Recorded,
+    minutes: std::ops::Range<u64>,
+    owner: impl Fn(usize) -> Option<String>,
+    stands: impl Fn(usize) -> bool,
+    falls_back_from_ms: Option<u64>,
+) -> Vec<Decision> {
+    let mut next = last.clone();
+    let from_ms = last.observation.at_ms;
+    let refreshes = minutes.start * 4 + 1..=minutes.end * 4;
+    let decide = |refresh: u64| {
+        let at_ms = from_ms + refresh * 15_000;
+        next.observation.at_ms = at_ms;
+        for (number, shard) in next.observation.shards.iter_mut().enumerate() {
+            shard.owner = owner(number);
+            if stands(number) || shard.owner.is_none() {
+                continue;
+            }
+            shard.checkpoint = at_ms.to_string();
+            let lag_ms = falls_back_from_ms.map_or(0, |from_ms| (at_ms - from_ms) / 2);
+            shard.unread_since_ms = Some(at_ms - 1_000 - lag_ms);
+        }
+        state.decide(&next.observation, &next.settings)
+    };
+    refreshes.map(decide).collect()
+}
+
+#[test]
+fn the_load_that_grew_in_an_outage_is_not_forgotten_after_it() {
+    let recording = recording("one-pod-stands");
+    let mut state = State::default();
+    for line in &recording[..60] {
+        state.decide(&line.observation, &line.settings);
+    }
+    let (last, from_ms) = (&recording[59], recording[59].observation.at_ms);
+    let dealt = |number: usize| Some(format!("pod-{}", number % 3));
+    let falls_back = Some(from_ms);
+    let decisions = goes_on(&mut state, last, 0..3, dealt, |it| it % 3 == 0, falls_back);
+    assert_eq!(decisions.last().unwrap().replicas, 6);
+    // The pod that hangs has one shard left: that one is left out, and the load is what it is.
+    let one_each = |number: usize| Some(format!("pod-{number}"));
+    for decision in goes_on(&mut state, last, 3..18, one_each, |it| it == 0, None) {
+        assert_eq!(decision.replicas, 6, "{}", decision.reason);
+    }
+}
+
+#[test]
+fn after_an_outage_no_pod_gets_more_leases_than_it_takes() {
+    let full = &recording("pod-takes-five-of-twelve")[0];
+    let mut state = State::default();
+    let one = |number: usize| (number < 5).then(|| "pod-0".to_owned());
+    let stood = goes_on(&mut state, full, 0..5, one, |_| true, None);
+    assert!(stood.last().unwrap().outage.is_some());
+    let reads = goes_on(&mut state, full, 5..6, one, |_| false, None);
+    assert_eq!(reads.last().unwrap().replicas, 3);
+    let three = |number: usize| Some(format!("pod-{}", number / 5));
+    for decision in goes_on(&mut state, full, 6..40, three, |_| false, None) {
+        assert_eq!(decision.replicas, 3, "{}", decision.reason);
+    }
+}
+
 #[test]
 fn pods_that_are_full_get_company_in_one_step() {
     let decisions = decide(&recording("pod-takes-five-of-twelve"));

@@ -14,6 +14,7 @@ use super::{Digest, State, per_replica};
 use crate::{
     decision::{Outage, Step},
     observation::Settings,
+    pod::FALLING_BACK_MILLI,
     reason::Reason,
     shard::ShardMemory,
 };
@@ -117,6 +118,12 @@ impl State {
         } else if digest.is_late()
             && let (Step::Out, reason) = self.relieve_late(digest, settings, wish)
         {
+            // Pods that fall back while others stand meet more load than before, not a backlog.
+            let falls_back = matches!(&reason, Reason::LateBeyondCarry { progress_milli, .. }
+                if *progress_milli < FALLING_BACK_MILLI);
+            if let (true, Some(memory), Some(wish)) = (falls_back, &mut self.outage, self.wish) {
+                memory.before = memory.before.max(wish);
+            }
             return (Step::Out, reason);
         }
         let reason = Reason::Outage {
@@ -137,6 +144,8 @@ impl State {
         wish: u32,
     ) -> Option<(Step, Reason)> {
         let OutageMemory { before, .. } = self.outage.take_if(|memory| memory.over)?;
+        let limit = self.orphans.limit();
+        let before = before.max(limit.map_or(1, |most| digest.shards.div_ceil(most.max(1))));
         if before >= wish {
             return None;
         }
