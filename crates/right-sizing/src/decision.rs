@@ -62,7 +62,7 @@ pub struct Outage {
     pub since_ms: u64,
     /// Shards whose checkpoint stands.
     pub standing: u32,
-    /// Shards that have an owner and something unread.
+    /// Shards that have an owner, and something unread or read since the last of those stopped.
     pub unread: u32,
     /// The pods of which nothing moves, by name.
     pub pods: Vec<String>,

@@ -133,6 +133,15 @@ pub enum Unknown {
 }
 
 impl Observation {
+    /// The same by a clock that is ahead by so much. AWS's own times stay.
+    pub(crate) fn later(mut self, by_ms: u64) -> Self {
+        self.at_ms += by_ms;
+        for shard in &mut self.shards {
+            shard.as_of_ms = shard.as_of_ms.map(|as_of_ms| as_of_ms + by_ms);
+        }
+        self
+    }
+
     /// Whether a decision can be made of it. Verdicts older than `max_stale_ms` are too old, and
     /// may be at most half of all.
     pub fn certainty(&self, max_stale_ms: u64) -> Certainty {

@@ -33,7 +33,7 @@ pub enum Reason {
         pods: u32,
         /// Shards whose checkpoint stands.
         standing: u32,
-        /// Shards that have an owner and something unread.
+        /// Shards that have an owner, and something unread or read since the last of those stopped.
         unread: u32,
         /// Since the first of them was last seen to move, in ms.
         stands_ms: u64,

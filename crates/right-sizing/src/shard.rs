@@ -104,7 +104,12 @@ impl ShardMemory {
         }
         let is_first = self.undecided && !seen.undecided;
         if is_first {
-            self.checkpoint.clone_from(&seen.checkpoint);
+            if self.checkpoint != seen.checkpoint {
+                // It moved while nobody looked: since when it is as it is, nobody knows.
+                self.checkpoint.clone_from(&seen.checkpoint);
+                self.unmoved_since_ms = None;
+                self.unread_first_ms = None;
+            }
             self.moved_ms = at;
         }
         let moved = !seen.undecided && self.checkpoint != seen.checkpoint;

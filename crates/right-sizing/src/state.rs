@@ -82,7 +82,15 @@ pub struct State {
 impl State {
     /// One refresh. Depends on nothing but its arguments and the refreshes before.
     pub fn decide(&mut self, seen: &Observation, settings: &Settings) -> Decision {
-        let at = seen.at_ms.max(self.last_ms);
+        let told_ms = seen.at_ms;
+        let moved;
+        let seen = if seen.at_ms < self.last_ms {
+            moved = seen.clone().later(self.last_ms - seen.at_ms);
+            &moved
+        } else {
+            seen
+        };
+        let at = seen.at_ms;
         self.observe(seen, at);
         let digest = self.digest(settings, at);
         let outage = self.find_outage(&digest);
@@ -95,7 +103,7 @@ impl State {
         let wish = self.wish.unwrap_or(1).max(1);
         let replicas = digest.at_least(wish);
         Decision {
-            at_ms: seen.at_ms,
+            at_ms: told_ms,
             replicas,
             value: f64::from(settings.shard_count.max(1)) * f64::from(replicas),
             active: self.is_active(&digest, settings),
@@ -275,6 +283,7 @@ impl State {
             let pods = wish;
             return hold(match self.trial_from {
                 Some(_) => Reason::Trying { pods, left_ms },
+                None if pods == 1 => Reason::OnTime { pods },
                 None => Reason::Quiet { pods, left_ms },
             });
         }

@@ -155,11 +155,51 @@ fn a_single_shard_that_stands_is_left_out_and_no_outage() {
 }
 
 #[test]
+fn shards_that_stand_on_pods_that_read_the_rest_are_no_outage() {
+    let mut stands = recording("outage")[..40].to_vec();
+    let last = stands[39].clone();
+    for line in 1..=60_u64 {
+        let mut next = last.clone();
+        next.observation.at_ms += line * 30_000;
+        // Two on different pods stand; the others get a record now and then, and read it.
+        for shard in next.observation.shards.iter_mut().skip(2) {
+            shard.checkpoint = format!("{}", 1_000 + line / 2);
+            shard.unread_since_ms = None;
+        }
+        stands.push(next);
+    }
+    stands[40..].iter_mut().for_each(|line| {
+        // Two of twelve.
+        let shards = &mut line.observation.shards;
+        let others = shards[2..].to_vec();
+        for (number, mut shard) in others.into_iter().chain(shards[2..4].to_vec()).enumerate() {
+            shard.id = format!("shardId-{:012}", 100 + number);
+            shards.push(shard);
+        }
+    });
+    for decision in &decide(&stands)[45..] {
+        assert_eq!(decision.outage, None, "{}", decision.reason);
+        assert_eq!(decision.shards.iter().filter(|it| it.left_out).count(), 2);
+    }
+}
+
+#[test]
 fn the_backlog_of_an_outage_is_met_in_one_step_and_then_what_ran_is_enough() {
     let plain = recording("outage");
-    for (mut recording, ran) in [(plain.clone(), 3), (renamed(&plain), 3)] {
+    // The pods that read again are often new ones.
+    for (mut recording, ran, new_pods) in [
+        (plain.clone(), 3, false),
+        (renamed(&plain), 3, false),
+        (plain.clone(), 3, true),
+    ] {
         let lines = recording.len();
         then_recovers(&mut recording, 3.0, 150);
+        if new_pods {
+            recording = with_owners(&recording, |_, owner, line| {
+                let is_new = line >= lines;
+                format!("{owner}{}", if is_new { "-new" } else { "" })
+            });
+        }
         let decisions = decide(&recording);
         let steps = decisions[lines..].iter().filter(|it| it.step == Step::Out);
         let steps: Vec<_> = steps.map(|it| (it.at_ms, it.replicas)).collect();
@@ -172,6 +212,69 @@ fn the_backlog_of_an_outage_is_met_in_one_step_and_then_what_ran_is_enough() {
             .iter()
             .take_while(|it| it.at_ms < recovered_ms + 3_600_000);
         assert!(hour.into_iter().all(|it| it.replicas >= ran));
+    }
+}
+
+/// Continues with shards that owners hold and read, but for the standing one.
+fn goes_on(
+    state: &mut State,
+    last: &Recorded,
+    minutes: std::ops::Range<u64>,
+    owner: impl Fn(usize) -> Option<String>,
+    stands: impl Fn(usize) -> bool,
+    falls_back_from_ms: Option<u64>,
+) -> Vec<Decision> {
+    let mut next = last.clone();
+    let from_ms = last.observation.at_ms;
+    let refreshes = minutes.start * 4 + 1..=minutes.end * 4;
+    let decide = |refresh: u64| {
+        let at_ms = from_ms + refresh * 15_000;
+        next.observation.at_ms = at_ms;
+        for (number, shard) in next.observation.shards.iter_mut().enumerate() {
+            shard.owner = owner(number);
+            if stands(number) || shard.owner.is_none() {
+                continue;
+            }
+            shard.checkpoint = at_ms.to_string();
+            let lag_ms = falls_back_from_ms.map_or(0, |from_ms| (at_ms - from_ms) / 2);
+            shard.unread_since_ms = Some(at_ms - 1_000 - lag_ms);
+        }
+        state.decide(&next.observation, &next.settings)
+    };
+    refreshes.map(decide).collect()
+}
+
+#[test]
+fn the_load_that_grew_in_an_outage_is_not_forgotten_after_it() {
+    let recording = recording("one-pod-stands");
+    let mut state = State::default();
+    for line in &recording[..60] {
+        state.decide(&line.observation, &line.settings);
+    }
+    let (last, from_ms) = (&recording[59], recording[59].observation.at_ms);
+    let dealt = |number: usize| Some(format!("pod-{}", number % 3));
+    let falls_back = Some(from_ms);
+    let decisions = goes_on(&mut state, last, 0..3, dealt, |it| it % 3 == 0, falls_back);
+    assert_eq!(decisions.last().unwrap().replicas, 6);
+    // The pod that hangs has one shard left: that one is left out, and the load is what it is.
+    let one_each = |number: usize| Some(format!("pod-{number}"));
+    for decision in goes_on(&mut state, last, 3..18, one_each, |it| it == 0, None) {
+        assert_eq!(decision.replicas, 6, "{}", decision.reason);
+    }
+}
+
+#[test]
+fn after_an_outage_no_pod_gets_more_leases_than_it_takes() {
+    let full = &recording("pod-takes-five-of-twelve")[0];
+    let mut state = State::default();
+    let one = |number: usize| (number < 5).then(|| "pod-0".to_owned());
+    let stood = goes_on(&mut state, full, 0..5, one, |_| true, None);
+    assert!(stood.last().unwrap().outage.is_some());
+    let reads = goes_on(&mut state, full, 5..6, one, |_| false, None);
+    assert_eq!(reads.last().unwrap().replicas, 3);
+    let three = |number: usize| Some(format!("pod-{}", number / 5));
+    for decision in goes_on(&mut state, full, 6..40, three, |_| false, None) {
+        assert_eq!(decision.replicas, 3, "{}", decision.reason);
     }
 }
 
@@ -290,5 +393,22 @@ fn ages_are_taken_against_awss_time() {
             assert!(decision.replicas <= 2, "{}", decision.reason);
             assert!(decision.shards.iter().all(|it| it.age_ms < Some(5_000)));
         }
+    }
+}
+
+#[test]
+fn a_clock_that_is_set_back_makes_nothing_late() {
+    let mut state = State::default();
+    for mut recorded in recording("outage").into_iter().take(40) {
+        let Observation { at_ms, aws_ms, .. } = &mut recorded.observation;
+        *aws_ms = Some(*at_ms);
+        if *at_ms >= START_MS + 600_000 {
+            *at_ms -= 300_000;
+        }
+        let told_ms = *at_ms;
+        let decision = state.decide(&recorded.observation, &recorded.settings);
+        assert_eq!(decision.at_ms, told_ms);
+        assert!(decision.shards.iter().all(|it| it.age_ms < Some(5_000)));
+        assert_eq!(decision.replicas, 3, "{}", decision.reason);
     }
 }

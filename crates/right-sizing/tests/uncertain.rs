@@ -146,6 +146,21 @@ fn a_verdict_that_comes_is_no_checkpoint_that_moves() {
 }
 
 #[test]
+fn what_moved_while_nobody_looked_did_not_stand() {
+    let settings = Settings::new(30_000, 1);
+    let mut state = State::default();
+    for after_s in (0..1800).step_by(15) {
+        let mut seen = observation(after_s, 3);
+        if (600..1200).contains(&after_s) {
+            seen = undecided(seen, 6);
+        }
+        let decision = state.decide(&seen, &settings);
+        assert_eq!(decision.outage, None, "{}", decision.reason);
+        assert_eq!(decision.checkpoint_interval_ms, 0);
+    }
+}
+
+#[test]
 fn owners_that_were_dead_at_the_start_are_dismissed() {
     let settings = Settings {
         activation_lag_threshold_ms: 20_000,

@@ -44,7 +44,7 @@ pub(super) struct Digest {
     pub(super) left_out: BTreeSet<String>,
     /// At least a third of the shards is behind by more than a backlog that is gone in five
     /// minutes.
-    broad_backlog: bool,
+    pub(super) broad_backlog: bool,
     /// Pods whose shards are behind.
     pub(super) measured: Vec<Measured>,
     /// The busiest pod with more than one shard: its shards, and how busy it is, in thousandths,

@@ -14,7 +14,9 @@ use super::{Digest, State, per_replica};
 use crate::{
     decision::{Outage, Step},
     observation::Settings,
+    pod::FALLING_BACK_MILLI,
     reason::Reason,
+    shard::ShardMemory,
 };
 
 /// What is remembered of an outage until its backlog is read.
@@ -36,12 +38,15 @@ impl State {
         if standing.is_empty() {
             return None;
         }
-        // Of each pod: shards with something unread, and those of them that stand.
+        let stands_since = |id| self.shards.get(id).map(ShardMemory::standing_since_ms);
+        let last_stood_ms = standing.iter().filter_map(stands_since).max()?;
+        // Of each pod: shards with something unread, or read since the last one stopped; and those
+        // of them that stand.
         let mut pods: BTreeMap<&str, (u32, u32)> = BTreeMap::new();
         let known_until = digest.at.saturating_sub(digest.threshold_ms);
         for (id, shard) in &self.shards {
             if let Some(owner) = &shard.owner
-                && shard.age_ms.is_some()
+                && (shard.age_ms.is_some() || shard.moved_after(last_stood_ms))
                 && (standing.contains(id) || shard.is_seen_since(known_until))
             {
                 let (unread, still) = pods.entry(owner).or_default();
@@ -61,11 +66,7 @@ impl State {
             1 => !self.is_poisoned(standing.first()?),
             _ => is_whole_pod || still * 3 >= unread,
         };
-        let since_ms = standing
-            .iter()
-            .filter_map(|id| self.shards.get(id))
-            .map(|shard| shard.standing_since_ms())
-            .min()?;
+        let since_ms = standing.iter().filter_map(stands_since).min()?;
         is_outage.then(|| Outage {
             since_ms,
             standing: still,
@@ -117,6 +118,12 @@ impl State {
         } else if digest.is_late()
             && let (Step::Out, reason) = self.relieve_late(digest, settings, wish)
         {
+            // Pods that fall back while others stand meet more load than before, not a backlog.
+            let falls_back = matches!(&reason, Reason::LateBeyondCarry { progress_milli, .. }
+                if *progress_milli < FALLING_BACK_MILLI);
+            if let (true, Some(memory), Some(wish)) = (falls_back, &mut self.outage, self.wish) {
+                memory.before = memory.before.max(wish);
+            }
             return (Step::Out, reason);
         }
         let reason = Reason::Outage {
@@ -137,6 +144,8 @@ impl State {
         wish: u32,
     ) -> Option<(Step, Reason)> {
         let OutageMemory { before, .. } = self.outage.take_if(|memory| memory.over)?;
+        let limit = self.orphans.limit();
+        let before = before.max(limit.map_or(1, |most| digest.shards.div_ceil(most.max(1))));
         if before >= wish {
             return None;
         }
