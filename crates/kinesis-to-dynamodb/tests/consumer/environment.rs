@@ -2,6 +2,8 @@
 
 use test_support::{Company, Program, Signal, environment, ipv6};
 
+use crate::support;
+
 fn consumer() -> Program {
     [
         ("STREAM_NAME", "orders"),
@@ -11,10 +13,9 @@ fn consumer() -> Program {
         ("ADMIN", "127.0.0.1:0"),
     ]
     .into_iter()
-    .fold(
-        Program::new(env!("CARGO_BIN_EXE_kinesis-to-dynamodb")),
-        |program, (name, value)| program.env(name, value),
-    )
+    .fold(support::binary(), |program, (name, value)| {
+        program.env(name, value)
+    })
 }
 
 #[tokio::test]

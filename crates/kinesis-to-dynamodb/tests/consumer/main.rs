@@ -10,6 +10,7 @@
 )]
 
 mod campaign;
+mod cases;
 mod clocks;
 mod crash;
 mod environment;

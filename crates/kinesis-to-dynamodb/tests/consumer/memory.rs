@@ -5,10 +5,10 @@ use aws_sdk_dynamodb::types::{KeyType, ScalarAttributeType};
 use aws_sdk_kinesis::{primitives::Blob, types::PutRecordsRequestEntry};
 use md5::{Digest, Md5};
 use rstest::rstest;
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 use tokio::time::sleep;
 
-use crate::support::{STREAM, TABLE, World};
+use crate::support::{APPLICATION, Item, STREAM, TABLE, World, text, until};
 
 /// The chart's limit is 256 MiB.
 const MOST_MIB: f64 = 160.0;
@@ -35,15 +35,18 @@ fn tiny(users: usize) -> Vec<u8> {
     [b"\xf3\x89\x9a\xc2", &message[..], &digest].concat()
 }
 
-async fn put(world: &World, backlog: &Backlog) {
+/// Returns the last record of each shard.
+async fn put(world: &World, backlog: &Backlog) -> BTreeMap<String, String> {
     let shards = (0..backlog.shards).map(|shard| put_into(world, backlog, shard));
-    futures::future::join_all(shards).await;
+    let last = futures::future::join_all(shards).await;
+    last.into_iter().flatten().collect()
 }
 
-async fn put_into(world: &World, backlog: &Backlog, shard: usize) {
+async fn put_into(world: &World, backlog: &Backlog, shard: usize) -> Option<(String, String)> {
     let width = u128::MAX / backlog.shards as u128;
     let at_a_time = ((1 << 20) / backlog.data.len()).clamp(1, 500);
     let mut left = backlog.records;
+    let mut last = None;
     while left > 0 {
         let count = left.min(at_a_time);
         let entry = |n: usize| {
@@ -59,11 +62,15 @@ async fn put_into(world: &World, backlog: &Backlog, shard: usize) {
         let answer = put.set_records(Some(entries)).send().await.unwrap();
         let refused = answer.failed_record_count.unwrap_or_default() as usize;
         left -= count - refused;
+        let put = answer.records.into_iter().rev();
+        let mut put = put.filter_map(|record| record.shard_id.zip(record.sequence_number));
+        last = put.next().or(last);
         if refused > 0 {
             // A shard takes 1 MiB a second.
             sleep(Duration::from_millis(250)).await;
         }
     }
+    last
 }
 
 #[rstest]
@@ -79,7 +86,7 @@ async fn a_backlog_drains_in_what_a_pod_has(#[case] backlog: Backlog) {
     let stream = stream.shard_count(backlog.shards as i32);
     let stream = stream.max_record_size_in_kib(10_240);
     stream.send().await.unwrap();
-    put(&world, &backlog).await;
+    let last = put(&world, &backlog).await;
     let consumer = world
         .consumer("pod-1")
         .with(
@@ -87,10 +94,20 @@ async fn a_backlog_drains_in_what_a_pod_has(#[case] backlog: Backlog) {
             "info,kinesis_to_dynamodb=error,kinesis_to_dynamodb::admin=info",
         )
         .start();
-    let all = (backlog.shards * backlog.records * backlog.users) as f64;
     consumer
-        .metric_when("settled_records_total", "", |count| count == all)
+        .metric_when("current_leases", "", |count| count == backlog.shards as f64)
         .await;
+    let last_user = (backlog.users - 1).to_string();
+    until("the last checkpoints", async || {
+        let leases = world.items(APPLICATION).await;
+        let is_last = |lease: &Item| {
+            last.get(&text(lease, "leaseKey")) == Some(&text(lease, "checkpoint"))
+                && text(lease, "checkpointSubSequenceNumber") == last_user
+        };
+        let done = leases.iter().filter(|lease| is_last(lease)).count();
+        (done == backlog.shards).then_some(())
+    })
+    .await;
     let most = consumer.most_rss_mib();
     consumer.stop().await;
     assert!(most <= MOST_MIB, "{most} MiB");

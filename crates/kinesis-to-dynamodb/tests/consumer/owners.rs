@@ -1,9 +1,13 @@
 //! Lease tables of others, and rows that nobody can read.
 
+use std::time::Duration;
+
 use aws_sdk_dynamodb::types::{AttributeValue, KeyType, ScalarAttributeType};
+use aws_sdk_kinesis::primitives::Blob;
+use rstest::rstest;
 use serde_json::Value;
 
-use crate::support::{APPLICATION, Item, STREAM, World, text};
+use crate::support::{APPLICATION, Item, STREAM, TABLE, World, text};
 
 /// All of the lease table, by key, without what renewals move.
 async fn leases(world: &World) -> Vec<(String, String)> {
@@ -67,6 +71,57 @@ async fn a_copied_deployment_of_another_stream_stops_and_harms_nobody() {
     first.stop().await;
 }
 
+/// The newer stream's positions lie beyond all of the older one's, whose records would be dropped
+/// as covered.
+#[rstest]
+#[tokio::test]
+async fn an_older_stream_stops_at_the_leases_of_a_newer_one(
+    #[values(true, false)] leases_name_their_stream: bool,
+) {
+    const OLDER: &str = "orders-older";
+    let world = World::empty().await;
+    let create = world.kinesis.create_stream().stream_name(OLDER);
+    create.shard_count(1).send().await.unwrap();
+    for user in 0..10 {
+        let put = world.kinesis.put_record().stream_name(OLDER);
+        let put = put.partition_key(format!("older-{user}"));
+        put.data(Blob::new("{}")).send().await.unwrap();
+    }
+    // Streams of one second have the same numbers.
+    world.embedded.advance(Duration::from_secs(60));
+    world.stream(1).await;
+    let key = ("email", KeyType::Hash, ScalarAttributeType::S);
+    world.table(TABLE, &[key]).await;
+    let newer = world.consumer("pod-1");
+    let first = newer.start();
+    world.put("before", "{}").await;
+    world.user_when("before", |_| true).await;
+    first.stop().await;
+    if !leases_name_their_stream {
+        // As the Java KCL writes them.
+        for mut lease in world.items(APPLICATION).await {
+            lease.retain(|name, _| !name.starts_with("native"));
+            let put = world.dynamodb.client.put_item().table_name(APPLICATION);
+            put.set_item(Some(lease)).send().await.unwrap();
+        }
+    }
+
+    let before = leases(&world).await;
+    let older = world.consumer("pod-2").with("STREAM_NAME", OLDER);
+    let (code, log) = older.run().await;
+    assert_eq!(code, 1, "{log}");
+    assert!(
+        log.contains(&format!("is of another stream than {OLDER}")),
+        "{log}"
+    );
+    assert!(!log.contains("elete the table"), "{log}");
+    assert_eq!(leases(&world).await, before, "untouched");
+    let second = newer.start();
+    world.put("after", "{}").await;
+    world.user_when("after", |_| true).await;
+    second.stop().await;
+}
+
 #[tokio::test]
 async fn the_table_of_a_multi_stream_application_is_refused() {
     let world = World::tutorial(1).await;
@@ -94,25 +149,31 @@ async fn the_table_of_a_multi_stream_application_is_refused() {
     );
 }
 
+/// As other libraries leave them.
+#[rstest]
+#[case::checkpoint("checkpoint", AttributeValue::Null(true))]
+#[case::counter("leaseCounter", s("3"))]
 #[tokio::test]
-async fn a_row_that_nobody_can_read_is_loud() {
+async fn a_row_that_nobody_can_read_is_loud(
+    #[case] attribute: &str,
+    #[case] value: AttributeValue,
+) {
     let world = World::tutorial(2).await;
     let first = world.consumer("pod-1").start();
     first
         .metric_when("current_leases", "", |count| count == 2.0)
         .await;
     first.stop().await;
-    // As another library leaves it.
     let key = "shardId-000000000001";
-    put(
-        &world,
-        &[
-            ("leaseKey", s(key)),
-            ("leaseCounter", n("3")),
-            ("checkpoint", AttributeValue::Null(true)),
-        ],
-    )
-    .await;
+    let lease = [
+        ("leaseKey", s(key)),
+        ("leaseCounter", n("4")),
+        ("checkpoint", s("TRIM_HORIZON")),
+    ];
+    let mut odd = lease.clone();
+    let is_odd = |(name, _): &&mut (_, _)| *name == attribute;
+    odd.iter_mut().find(is_odd).unwrap().1 = value;
+    put(&world, &odd).await;
     let consumer = world.consumer("pod-1").start();
     consumer
         .metric_when("unreadable_leases", "", |count| count == 1.0)
@@ -120,15 +181,10 @@ async fn a_row_that_nobody_can_read_is_loud() {
     consumer.logged("nobody can read this lease").await;
     let (status, body) = consumer.get("/readyz").await;
     assert_eq!(status, 200, "a rollout must be able to mend it");
-    assert!(body.contains(key) && body.contains("checkpoint"), "{body}");
+    assert!(body.contains(key) && body.contains(attribute), "{body}");
     let state: Value = serde_json::from_str(&consumer.get("/state").await.1).unwrap();
     assert_eq!(state["unreadable"][0]["lease"], key, "{state}");
     consumer.logged("no lease covers hash keys").await;
-    let lease = [
-        ("leaseKey", s(key)),
-        ("leaseCounter", n("4")),
-        ("checkpoint", s("TRIM_HORIZON")),
-    ];
     put(&world, &lease).await;
     consumer
         .metric_when("unreadable_leases", "", |count| count == 0.0)

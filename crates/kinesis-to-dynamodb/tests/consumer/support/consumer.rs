@@ -1,9 +1,18 @@
 //! A consumer in a process of its own, as Kubernetes runs it.
 
-use std::ops::{Deref, DerefMut};
+use std::{
+    env,
+    ops::{Deref, DerefMut},
+};
 
 use serde_json::Value;
 use test_support::{Process, Program, Signal, http, until};
+
+/// The consumer's binary: this build's, or the one that `CONSUMER` names.
+pub fn binary() -> Program {
+    let built = env!("CARGO_BIN_EXE_kinesis-to-dynamodb");
+    Program::new(env::var_os("CONSUMER").unwrap_or_else(|| built.into()))
+}
 
 /// The consumer's binary and its settings.
 #[derive(Clone, Debug)]
@@ -11,9 +20,8 @@ pub struct Setup(Program);
 
 impl Setup {
     pub fn new<'a>(environment: impl IntoIterator<Item = (&'a str, String)>) -> Self {
-        let binary = Program::new(env!("CARGO_BIN_EXE_kinesis-to-dynamodb"));
         let set = |program: Program, (name, value): (&str, String)| program.env(name, value);
-        Self(environment.into_iter().fold(binary, set))
+        Self(environment.into_iter().fold(binary(), set))
     }
 
     pub fn with(self, name: &str, value: &str) -> Self {

@@ -7,7 +7,7 @@ use aws_sdk_kinesis::{primitives::Blob, types::PutRecordsRequestEntry};
 use embedded_kinesis::{Config, EmbeddedKinesis};
 use test_support::aws::REGION;
 
-pub use consumer::{Consumer, Setup};
+pub use consumer::{Consumer, Setup, binary};
 pub use test_support::{DynamoDb, Item, text, until};
 
 /// The stream of most tests.
