@@ -86,7 +86,7 @@ impl Display for Reason {
                 pods,
             } => write!(
                 f,
-                "{} took none of {} without owner: back to {}",
+                "{} were wished, and none of {} without owner was taken: back to {}",
                 count(*tried, "pod"),
                 count(*shards, "shard"),
                 count(*pods, "pod")
@@ -309,7 +309,7 @@ impl Display for Note {
                     n => write!(f, " and {n} more have")?,
                 }
                 let pods = count(*pods, "pod");
-                write!(f, " no owner, and {pods} took none: not for want of pods")
+                write!(f, " no owner; {pods} were wished for that, and none was taken")
             }
             Self::TooBig { shard: id } => {
                 write!(f, "{} is too big for one pod: split it", shard(id))

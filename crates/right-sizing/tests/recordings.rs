@@ -297,14 +297,14 @@ fn pods_that_are_full_get_company_in_one_step() {
         (back.replicas, back.reason.to_string().as_str()),
         (
             1,
-            "3 pods took none of 7 shards without owner: back to 1 pod"
+            "3 pods were wished, and none of 7 shards without owner was taken: back to 1 pod"
         )
     );
     let last = decisions.last().unwrap();
     assert_eq!((last.replicas, last.orphans), (1, 7), "{}", last.reason);
     assert_eq!(
         last.notes.last().unwrap().to_string(),
-        "shard 5 and 6 more have no owner, and 3 pods took none: not for want of pods"
+        "shard 5 and 6 more have no owner; 3 pods were wished for that, and none was taken"
     );
 }
 
