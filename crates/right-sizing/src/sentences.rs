@@ -309,7 +309,10 @@ impl Display for Note {
                     n => write!(f, " and {n} more have")?,
                 }
                 let pods = count(*pods, "pod");
-                write!(f, " no owner; {pods} were wished for that, and none was taken")
+                write!(
+                    f,
+                    " no owner; {pods} were wished for that, and none was taken"
+                )
             }
             Self::TooBig { shard: id } => {
                 write!(f, "{} is too big for one pod: split it", shard(id))

@@ -105,8 +105,8 @@ impl State {
             .max(1);
         let replicas = digest.shards.div_ceil(per_pod);
         let since = digest.at - self.wished_ms;
-        // Leases that moved, because a pod died, are a change as well; what an outage left is not of
-        // them.
+        // Leases that moved, because a pod died, are a change as well; what an outage left is not
+        // of them.
         let since_change = if digest.broad_backlog {
             since
         } else {
