@@ -32,7 +32,7 @@ def rust(text):
             continue
         if "```" in line:
             code = not code
-        drawn = re.search("[│┌└→]", line)
+        drawn = re.search(r"[│┌└→]|//. \|", line)
         if not code and not drawn and len(line) > 100 and "http" not in line:
             yield number
 
