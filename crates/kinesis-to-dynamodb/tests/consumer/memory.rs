@@ -74,7 +74,7 @@ async fn put_into(world: &World, backlog: &Backlog, shard: usize) -> Option<(Str
 }
 
 #[rstest]
-#[case::of_300_kb(Backlog { shards: 16, records: 20, data: json(300_000), users: 1 })]
+#[case::of_300_kb(Backlog { shards: 16, records: 10, data: json(300_000), users: 1 })]
 #[case::one_of_10_mb(Backlog { shards: 12, records: 1, data: json(9_900_000), users: 1 })]
 #[case::tiny_in_aggregates(Backlog { shards: 1, records: 4, data: tiny(90_000), users: 90_000 })]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
