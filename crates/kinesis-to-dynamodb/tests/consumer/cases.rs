@@ -3,10 +3,10 @@
 //!
 //! | row | what happens | test |
 //! |---|---|---|
-//! | L1 | an aggregate has a user record of another shard | `rejects::an_aggregate_of_two_shards_…`, `rejects::a_setting_stores_…` |
+//! | L1 | an aggregate straddles two shards | `rejects::an_aggregate_of_two_shards_…` |
 //! | L2 | what is read at the tip yields nothing | here |
-//! | L3 | the lease table is another stream's | `owners::a_copied_deployment_…`, `owners::an_older_stream_stops_…` |
-//! | L4 | the lease table is a multi-stream application's | `owners::the_table_of_a_multi_stream_…` |
+//! | L3 | the leases are another stream's | `owners::a_copied_…`, `owners::an_older_…` |
+//! | L4 | the leases are of several streams | `owners::the_table_of_a_multi_stream_…` |
 //! | L5 | nobody can read a lease | `owners::a_row_that_nobody_can_read_…` |
 //! | L6 | one key comes by several shards | `items::of_one_key_in_several_shards_…` |
 //! | L7 | a backlog is larger than the memory | `memory::a_backlog_drains_…` |
