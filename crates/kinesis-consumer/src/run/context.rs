@@ -239,9 +239,7 @@ impl Context {
         let now = self.kinesis.now()?;
         Some(now.checked_sub(self.config.clock_skew).unwrap_or(now))
     }
-}
 
-impl Context {
     /// How long ago that was, by AWS's clock.
     pub(crate) fn age(&self, time: Timestamp) -> Option<Duration> {
         let age = self.kinesis.now()?.duration_since(time);

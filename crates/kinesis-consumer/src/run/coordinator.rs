@@ -54,8 +54,6 @@ pub(crate) struct Coordinator {
     next_scan: Instant,
     /// Leases that we asked for, or that are in our name although we do not hold them.
     coming: BTreeSet<LeaseKey>,
-    /// Leases without an identity whose shards hold no record that could prove them.
-    empty: BTreeSet<LeaseKey>,
     /// What was told last.
     unreadable: BTreeMap<String, String>,
 }
@@ -77,7 +75,6 @@ impl Coordinator {
             moves: Moves::default(),
             next_scan: Instant::now(),
             coming: BTreeSet::new(),
-            empty: BTreeSet::new(),
             unreadable: BTreeMap::new(),
         }
     }

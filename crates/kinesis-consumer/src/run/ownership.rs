@@ -108,6 +108,10 @@ impl Ownership {
         self.state().empty.insert(key.clone());
     }
 
+    pub(crate) fn was_empty(&self, key: &LeaseKey) -> bool {
+        self.state().empty.contains(key)
+    }
+
     /// Whatever its shard has, came after it was seen to be empty. Told once.
     pub(crate) fn take_empty(&self, key: &LeaseKey) -> bool {
         self.state().empty.remove(key)

@@ -38,7 +38,9 @@ impl Coordinator {
             }
         }
         leases.retain(|lease| !unproven.contains(&lease.key));
-        let waits = unproven.iter().filter(|key| self.empty.contains(*key));
+        let waits = unproven
+            .iter()
+            .filter(|key| context.ownership.was_empty(key));
         let why = "no record of its shard shows yet that its checkpoint is of this stream";
         Ok(waits.map(|key| (key.to_string(), why.to_owned())).collect())
     }
@@ -47,13 +49,11 @@ impl Coordinator {
         let context = &self.context;
         match proof {
             Ok(Proof::Foreign(why)) => return Err(context.other_stream(why)),
-            Ok(Proof::Nothing) => {
+            Ok(Proof::Nothing) => context.ownership.saw_empty(&key),
+            Ok(Proof::Over) if !context.ownership.table_is_ours() => {
                 context.ownership.saw_empty(&key);
-                self.empty.insert(key);
             }
-            Ok(Proof::Over) if !context.ownership.table_is_ours() => drop(self.empty.insert(key)),
             Ok(Proof::Ours | Proof::Over) => {
-                self.empty.remove(&key);
                 context.ownership.proved(&key);
                 self.next_scan = Instant::now();
             }
