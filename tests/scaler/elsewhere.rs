@@ -5,13 +5,12 @@
 use std::collections::BTreeSet;
 
 use crate::check::{file, run};
-use crate::support::world::Application;
+use crate::support::world::{Application, SCALER_KEY};
 use crate::support::*;
 use keda_kinesis_scaler::proto::ScaledObjectRef;
 use test_support::TableAsked;
 use tonic::Code;
 
-const KEY: &str = "AKIDSCALER";
 const TABLE: &str = "arn:aws:dynamodb:eu-central-1:444455556666:table/billing";
 const STREAM_ROLE: &str = "arn:aws:iam::111122223333:role/keda-orders";
 const TABLE_ROLE: &str = "arn:aws:iam::444455556666:role/keda-leases";
@@ -24,18 +23,6 @@ const CONFIG: &str = "
         roles: ['arn:aws:iam::111122223333:role/keda-*', 'arn:aws:iam::444455556666:role/keda-*']
         tables: ['*', 'arn:aws:dynamodb:*:444455556666:table/*']
 ";
-
-/// The real binary, with an identity of its own.
-async fn scaler(application: &Application) -> Process {
-    let sts = application.stack.kinesis.endpoint();
-    let env = [
-        ("AWS_ACCESS_KEY_ID", KEY),
-        ("AWS_SECRET_ACCESS_KEY", "secret"),
-        ("AWS_REGION", REGION),
-        ("AWS_ENDPOINT_URL_STS", &sts),
-    ];
-    Process::start(CONFIG, &env).await
-}
 
 /// An application with the leases of its two shards.
 async fn with_leases() -> Application {
@@ -68,7 +55,7 @@ async fn a_table_by_arn_is_asked_for_in_its_region_and_account_as_its_role() {
     let identities = application.stack.kinesis.identities();
     identities.require_external_id(STREAM_ROLE, "orders-1");
     identities.require_external_id(TABLE_ROLE, "leases-1");
-    let scaler = scaler(&application).await;
+    let scaler = application.scaler(CONFIG).await;
     let object = application.trigger(
         "readableShards",
         &[
@@ -115,7 +102,7 @@ async fn a_table_by_arn_is_asked_for_in_its_region_and_account_as_its_role() {
 #[tokio::test]
 async fn tables_of_one_name_in_two_places_are_two_sources() {
     let application = with_leases().await;
-    let scaler = scaler(&application).await;
+    let scaler = application.scaler(CONFIG).await;
     let mut client = scaler.client().await;
     // In the scaler's own account, beside a stream of another; and where the stream is.
     let role = ("awsRoleArn", STREAM_ROLE);
@@ -132,7 +119,7 @@ async fn tables_of_one_name_in_two_places_are_two_sources() {
     assert_eq!(asked.len(), 2, "{asked:?}");
     let of = |region: &str| asked.iter().find(|it| it.region == region).unwrap();
     let (own, beside) = (of("eu-north-1"), of(REGION));
-    assert_eq!((&*own.table, &*own.access_key), ("billing", KEY));
+    assert_eq!((&*own.table, &*own.access_key), ("billing", SCALER_KEY));
     assert_eq!(beside.table, "billing");
     assert!(beside.access_key.starts_with("ASIA"), "{beside:?}");
 }
@@ -150,7 +137,7 @@ async fn refusal(scaler: &Process, object: &ScaledObjectRef, wanted: &[&str]) {
 #[tokio::test]
 async fn a_missing_table_is_an_error_where_a_role_or_a_region_is_in_play() {
     let application = Application::start(2).await;
-    let scaler = scaler(&application).await;
+    let scaler = application.scaler(CONFIG).await;
     let role = ("awsRoleArn", STREAM_ROLE);
     let region = ("leaseTableRegion", "eu-central-1");
     let cases: [(Keys<'_>, &[&str]); 4] = [

@@ -3,15 +3,12 @@
 
 use std::{collections::BTreeSet, fs, path::Path};
 
-use crate::support::world::Application;
+use crate::support::world::{Application, SCALER_KEY};
 use crate::support::*;
 use embedded_kinesis::{FOREVER, Fault};
 use rstest::rstest;
 use serde_json::Value;
 use test_support::policy;
-
-/// The scaler's, so that its calls are told from those of the test and of the application.
-const KEY: &str = "AKIDSCALER";
 
 const NAMES: &[(&str, &str)] = &[
     ("kinesis-keda-demo", "orders"),
@@ -24,21 +21,9 @@ const CONFIG: &str = "
     policy: [{namespaces: ['*'], endpoints: ['http://127.0.0.1:*'], roles: ['arn:aws:iam::111122223333:role/keda-*']}]
 ";
 
-/// The real binary, with an identity of its own.
-async fn scaler(application: &Application) -> Process {
-    let sts = application.stack.kinesis.endpoint();
-    let env = [
-        ("AWS_ACCESS_KEY_ID", KEY),
-        ("AWS_SECRET_ACCESS_KEY", "secret"),
-        ("AWS_REGION", REGION),
-        ("AWS_ENDPOINT_URL_STS", &sts),
-    ];
-    Process::start(CONFIG, &env).await
-}
-
 fn needed(application: &Application) -> BTreeSet<policy::Permission> {
-    let tables = application.dynamodb.called_by(KEY);
-    policy::needed(&application.stack.kinesis.calls(), tables, KEY)
+    let tables = application.dynamodb.called_by(SCALER_KEY);
+    policy::needed(&application.stack.kinesis.calls(), tables, SCALER_KEY)
 }
 
 #[rstest]
@@ -57,7 +42,7 @@ async fn a_policy_is_what_the_scaler_calls(#[case] file: &str, #[case] scale_ons
         .wait_for_calls("GetRecords", 2)
         .await;
     worker.stop().await;
-    let scaler = scaler(&application).await;
+    let scaler = application.scaler(CONFIG).await;
     let mut client = scaler.client().await;
 
     for scale_on in scale_ons {
@@ -80,7 +65,7 @@ async fn a_policy_is_what_the_scaler_calls(#[case] file: &str, #[case] scale_ons
 #[tokio::test]
 async fn a_role_needs_the_policy_to_assume_it_and_nothing_else() {
     let application = Application::start(2).await;
-    let scaler = scaler(&application).await;
+    let scaler = application.scaler(CONFIG).await;
     let role = ("awsRoleArn", "arn:aws:iam::111122223333:role/keda-orders");
     let object = application.stack.object("orders", &[role]);
     let asked = async {
@@ -101,7 +86,7 @@ async fn a_role_needs_the_policy_to_assume_it_and_nothing_else() {
 #[tokio::test]
 async fn the_role_of_a_lease_table_reads_it_and_nothing_else() {
     let application = Application::start(2).await;
-    let scaler = scaler(&application).await;
+    let scaler = application.scaler(CONFIG).await;
     let role = (
         "leaseTableRoleArn",
         "arn:aws:iam::111122223333:role/keda-orders",

@@ -12,8 +12,12 @@ use serde_json::Value;
 use tokio::{sync::Semaphore, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use super::{DynamoDb, Stack, object};
+use super::{DynamoDb, Process, REGION, Stack, object};
 use keda_kinesis_scaler::proto::ScaledObjectRef;
+
+/// The key of the scaler's own process, so that its calls are told from those of the test and of
+/// the application.
+pub const SCALER_KEY: &str = "AKIDSCALER";
 
 /// A stream, a lease table and a scaler that may be asked about them.
 pub struct Application {
@@ -110,6 +114,18 @@ impl Application {
         let object = application.trigger("readableShards", &[]);
         super::wait_for_value(&mut client, &object, 2.0).await;
         (application, worker)
+    }
+
+    /// The real binary beside it, with an identity of its own.
+    pub async fn scaler(&self, config: &str) -> Process {
+        let sts = self.stack.kinesis.endpoint();
+        let env = [
+            ("AWS_ACCESS_KEY_ID", SCALER_KEY),
+            ("AWS_SECRET_ACCESS_KEY", "secret"),
+            ("AWS_REGION", REGION),
+            ("AWS_ENDPOINT_URL_STS", &sts),
+        ];
+        Process::start(config, &env).await
     }
 
     /// Waits until workers hold so many leases.
