@@ -7,8 +7,6 @@ use jiff::Timestamp;
 
 use crate::{face::error::Error, model::sequence::Checkpoint};
 
-/// Less leaves a renewal no time for a second attempt.
-const LEAST_FAILOVER: Duration = Duration::from_millis(500);
 /// What is done again and again without a pause keeps a core busy.
 const LEAST_PAUSE: Duration = Duration::from_millis(1);
 /// Longer times overflow clocks.
@@ -102,6 +100,9 @@ pub struct Config {
 }
 
 impl Config {
+    /// The shortest `failover_time`: less leaves a renewal no time for a second attempt.
+    pub const LEAST_FAILOVER: Duration = Duration::from_millis(500);
+
     /// The defaults, for a stream (name or ARN), an application and a worker.
     pub fn new(
         stream: impl Into<String>,
@@ -153,7 +154,7 @@ impl Config {
             )));
         }
         let times = [
-            ("failover_time", self.failover_time, LEAST_FAILOVER),
+            ("failover_time", self.failover_time, Self::LEAST_FAILOVER),
             ("peer_scan_interval", self.peer_scan_interval, LEAST_PAUSE),
             ("scan_interval", self.scan_interval, LEAST_PAUSE),
             ("shard_sync_interval", self.shard_sync_interval, LEAST_PAUSE),
