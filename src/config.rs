@@ -40,6 +40,9 @@ pub struct Config {
     /// Shows the age of each shard's oldest unread record in `/metrics`, too. Streams may have
     /// thousands of shards. Default false.
     pub per_shard_metrics: bool,
+    /// How much is kept in memory.
+    #[serde(deserialize_with = "or_default")]
+    pub limits: Limits,
     /// How long calls in flight may take after SIGTERM, up to one hour. Default 20 s.
     #[serde(
         deserialize_with = "duration::within::<0, 3_600_000, _>",
@@ -79,6 +82,20 @@ pub struct AwsConfig {
     /// Default 5.
     #[serde(deserialize_with = "at_least_one")]
     pub calls_per_second: u32,
+}
+
+/// How much is kept in memory. What is over a limit makes room by what was asked for the longest
+/// time ago, of the namespace that has the most.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Limits {
+    /// Sources (streams, and applications on them) that are watched at a time; at least 1. Default
+    /// 5000.
+    #[serde(deserialize_with = "at_least_one")]
+    pub watchers: usize,
+    /// Answers of all ScaledObjects together that `/explain` remembers; at least 1. Default 50000.
+    #[serde(deserialize_with = "at_least_one")]
+    pub journal: usize,
 }
 
 /// PEM files, re-read when they change.
@@ -134,6 +151,7 @@ impl Default for Config {
             tls: None,
             policy: Vec::new(),
             per_shard_metrics: false,
+            limits: Limits::default(),
             grace: Duration::from_secs(20),
         }
     }
@@ -147,6 +165,15 @@ impl Default for AwsConfig {
             max_stale: Duration::from_secs(60),
             timeout: Duration::from_secs(3),
             calls_per_second: 5,
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            watchers: 5_000,
+            journal: 50_000,
         }
     }
 }
@@ -214,10 +241,13 @@ fn region<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, 
     }
 }
 
-fn at_least_one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
-    let number = u32::deserialize(deserializer)
-        .ok()
-        .filter(|number| *number > 0);
+fn at_least_one<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+where
+    T: Deserialize<'de> + Default + PartialOrd,
+    D: Deserializer<'de>,
+{
+    let number = T::deserialize(deserializer).ok();
+    let number = number.filter(|number| *number > T::default());
     number.ok_or_else(|| D::Error::custom("want a whole number of at least 1"))
 }
 

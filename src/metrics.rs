@@ -42,6 +42,8 @@ pub struct Metrics {
     shard_oldest_unread: Family<ApplicationLabels, Gauge<f64, AtomicU64>>,
     /// Push streams that are open.
     pub push_streams: Gauge,
+    /// Streams whose shards may not be listed.
+    pub unlisted_streams: Gauge,
 }
 
 /// Labels with fixed values.
@@ -198,6 +200,11 @@ impl Metrics {
                 Family::default(),
             ),
             push_streams: count(r, "push_streams", "Push streams that are open"),
+            unlisted_streams: count(
+                r,
+                "unlisted_streams",
+                "Streams for which kinesis:ListShards is denied: their answers wait for aws.callsPerSecond",
+            ),
             registry,
         }
     }

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use crate::support::{self, Process, Stack, eventually, value, wait_for_value};
+use crate::support::{self, Process, Stack, eventually, value, wait_for_value, world::Application};
 use embedded_kinesis::{FOREVER, Fault};
 use futures::future::join_all;
 use tonic::Code;
@@ -126,6 +126,41 @@ async fn a_dynamodb_that_does_not_answer_holds_no_kinesis_up() {
     stack.create_stream("orders", 3).await;
     let object = stack.object("orders", &[]);
     wait_for_value(&mut client.clone(), &object, 3.0).await;
+}
+
+#[tokio::test]
+async fn one_application_whose_table_does_not_answer_holds_no_other_up() {
+    let application = Application::start(2).await;
+    let worker = application.run("one", 0);
+    application.leases(2).await;
+    let client = application.stack.client().await;
+    let dynamodb = &application.dynamodb;
+    let hanging = ("applicationName", "hanging");
+    dynamodb
+        .faults()
+        .inject_on("hanging", "Scan", Fault::Hang, FOREVER);
+    // Both kinds of source of one application, asked all along.
+    let hangs = ["readableShards", "lag"].map(|scale_on| application.trigger(scale_on, &[hanging]));
+    for object in &hangs {
+        client.clone().is_active(object.clone()).await.unwrap_err();
+    }
+    let answers = application.trigger("readableShards", &[]);
+    wait_for_value(&mut client.clone(), &answers, 2.0).await;
+    let scans = |table: &str| {
+        let tallies = dynamodb.tallies_on(table);
+        let scans = tallies.iter().find(|(operation, _)| operation == "Scan");
+        scans.map_or(0, |(_, tally)| tally.calls)
+    };
+    let before = scans("billing");
+    let fresh = async {
+        while scans("billing") < before + 20 {
+            assert_eq!(value(&mut client.clone(), &answers).await.unwrap(), 2.0);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    eventually("twenty refreshes", fresh).await;
+    assert!(scans("hanging") > 0);
+    worker.stop().await;
 }
 
 #[tokio::test]

@@ -39,7 +39,7 @@ pub use self::{
     listen::listen,
     regions::{is_region, partition},
     remedy::{Remedy, Statement},
-    room::Room,
+    room::{Room, heed_room},
     settings::{ClientSettings, ConnectionSettings},
     stream::{ChildShard, Page, Record, Shard, ShardFilter, StartFrom, Stream},
     table::{Description, Item, Key, Table, Write, Written},

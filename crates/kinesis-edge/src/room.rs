@@ -41,7 +41,7 @@ pub(crate) fn within<F: Future>(room: Room, call: F) -> impl Future<Output = F::
 }
 
 /// The client, whose calls heed their room. One that has no HTTP client of its own stays as it is.
-pub(crate) fn heed_room(client: &KinesisClient) -> KinesisClient {
+pub fn heed_room(client: &KinesisClient) -> KinesisClient {
     let config = client.config();
     match config.http_client() {
         Some(inner) => {
