@@ -92,8 +92,8 @@ pub struct Config {
     /// Default 20 s.
     pub shutdown_deadline: Duration,
     /// How long what waiting does not mend is tried: a permission that was withdrawn, a key that
-    /// was disabled, a lease table that cannot be made anew. Then the worker ends with the error.
-    /// Default 5 min.
+    /// was disabled, a lease table that cannot be made anew, a processor's
+    /// [`Lasting`](crate::Lasting) error. Then the worker ends with the error. Default 5 min.
     pub give_up_after: Duration,
     /// Room in `latestSince`, which is AWS's time to a second. Default 5 s.
     pub clock_skew: Duration,

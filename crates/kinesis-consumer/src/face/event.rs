@@ -232,7 +232,8 @@ pub enum Event {
     /// [`Retrying`](Self::Retrying)), until the worker gives up.
     #[cfg_attr(not(feature = "test-util"), non_exhaustive)]
     Failing {
-        /// The operation of AWS, such as `GetRecords`, or of the lease table, such as `renew`.
+        /// The operation of AWS, such as `GetRecords`, or of the lease table, such as `renew`;
+        /// `processor`: user code, with a [`Lasting`](crate::Lasting) error.
         operation: &'static str,
         /// The error's text.
         error: String,

@@ -15,6 +15,16 @@ use crate::{
 /// Any error of user code. It is reported as an event; the library decides what follows.
 pub type ProcessorError = Box<dyn std::error::Error + Send + Sync>;
 
+/// An error of user code that waiting does not mend, such as a withdrawn permission or a table that
+/// is gone. As with others what failed comes again; but it is told as
+/// [`Event::Failing`](crate::Event::Failing), and when it has stood for
+/// [`give_up_after`](crate::Config::give_up_after), the worker gives its leases up and ends with
+/// it. Not for a record that cannot be processed: wherever it comes next, it would end the worker
+/// there, too.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Lasting(pub ProcessorError);
+
 /// Works on the records of one shard. Calls come one at a time, in order; other shards go on
 /// beside.
 ///

@@ -34,7 +34,7 @@ use crate::{
     },
     model::{lease::Lease, sequence::Checkpoint, shard::ChildShard},
     run::{
-        context::{Context, backoff, exact_backoff},
+        context::{Context, PROCESSOR, backoff, exact_backoff},
         held_lease::{Given, HeldLease},
         retrieval::{Fetched, Retrieval},
     },
@@ -82,6 +82,8 @@ enum Leave {
 /// The processor's failures in a row.
 struct Trouble {
     attempt: u32,
+    /// One of them was of a kind that waiting does not mend.
+    lasting: bool,
     waits: ExponentialBackoff,
 }
 
@@ -381,6 +383,10 @@ impl ShardConsumer {
             // Its checkpoint was refused; that is not its fault.
             return Err(Leave::Lost);
         }
+        if error.lasting {
+            self.trouble.lasting = true;
+            self.context.processor_failed(self.lease.key(), &error.text);
+        }
         self.trouble.attempt += 1;
         let retry_in = self.trouble.waits.next().unwrap_or_default();
         self.report_failure(self.trouble.attempt, error.text.clone(), retry_in);
@@ -389,6 +395,13 @@ impl ShardConsumer {
             return Err(Leave::Panicked);
         }
         Ok(())
+    }
+
+    /// The processor did what was asked of it.
+    fn succeeded(&mut self) {
+        if std::mem::replace(&mut self.trouble, Trouble::new(&self.context.config)).lasting {
+            self.context.succeeded(PROCESSOR);
+        }
     }
 
     fn report_failure(&self, attempt: u32, error: String, retry_in: Duration) {
@@ -409,6 +422,7 @@ impl Trouble {
     fn new(config: &Config) -> Self {
         Self {
             attempt: 0,
+            lasting: false,
             waits: exact_backoff(config.processor_backoff, Duration::from_secs(60)),
         }
     }

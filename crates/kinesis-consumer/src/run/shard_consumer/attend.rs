@@ -7,7 +7,10 @@ use futures::FutureExt;
 use tokio::{sync::watch, time::sleep_until};
 
 use super::{Leave, Stop};
-use crate::{face::processor::ProcessorError, run::held_lease::HeldLease};
+use crate::{
+    face::processor::{Lasting, ProcessorError},
+    run::held_lease::HeldLease,
+};
 
 /// How user code failed.
 #[derive(Debug, Default)]
@@ -15,6 +18,8 @@ pub(super) struct UserError {
     pub(super) text: String,
     /// Its processor may be in any state.
     pub(super) panicked: bool,
+    /// Waiting does not mend it.
+    pub(super) lasting: bool,
 }
 
 /// Runs user code: a panic is an error, too.
@@ -25,10 +30,12 @@ pub(super) async fn attend<T>(
         Ok(result) => result.map_err(|error| UserError {
             text: error.to_string(),
             panicked: false,
+            lasting: error.is::<Lasting>(),
         }),
         Err(panic) => Err(UserError {
             text: format!("panicked: {}", panic_text(&*panic)),
             panicked: true,
+            lasting: false,
         }),
     }
 }
