@@ -170,6 +170,7 @@ impl Aws {
         let settings = ConnectionSettings {
             region: Some(self.config.region.as_deref().unwrap_or(region).to_owned()),
             credentials: self.credentials.clone(),
+            sources: None,
             instance_metadata_timeout: Some(IMDS_TIMEOUT),
             client: ClientSettings {
                 connect_timeout: Some(timeout.mul_f64(0.5)),

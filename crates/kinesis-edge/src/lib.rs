@@ -33,6 +33,7 @@ pub use self::{
     call::Gate,
     clock::AwsClock,
     connection::Connection,
+    credentials::CredentialsSource,
     denial::{Denial, Policy},
     environment::{Environment, WrongEnvironment, WrongVariable},
     failure::{Failure, Kind, Service},
