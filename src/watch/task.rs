@@ -79,12 +79,11 @@ impl<W: Watched> Watch<W> {
                 Err(error) => {
                     // Nothing less than a whole fetch makes it good again.
                     whole_at = Instant::now();
-                    let may_retry = fetcher.may_retry(&error);
-                    let failures = self.decider.failed(error);
-                    let pause = match may_retry {
-                        true => self.backoff(failures),
-                        false => self.pace.refresh,
-                    };
+                    let failures = self.decider.failed(error.clone());
+                    let mut pause = self.backoff(failures);
+                    if pause < self.pace.refresh && !fetcher.may_retry(&error) {
+                        pause = self.pace.refresh;
+                    }
                     Instant::now() + jittered(pause)
                 }
             };

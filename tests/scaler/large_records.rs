@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::support::*;
 
-const SHARDS: i32 = 16;
+const SHARDS: i32 = 8;
 
 /// The chart's limit, in MiB.
 const LIMIT: f64 = 256.0;

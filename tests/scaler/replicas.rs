@@ -1,5 +1,5 @@
-//! Two replicas behind a Service: what KEDA sees when its connection moves from one to the other, or
-//! when each call goes to the next of them.
+//! Two replicas behind a Service: what KEDA sees when its connection moves from one to the other,
+//! or when each call goes to the next of them.
 
 use std::{
     net::SocketAddr,

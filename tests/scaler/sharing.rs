@@ -3,7 +3,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use crate::support::{self, Process, Stack, eventually, value, wait_for_value, world::Application};
-use embedded_kinesis::{FOREVER, Fault};
+use embedded_kinesis::{EmbeddedKinesis, FOREVER, Fault};
 use futures::future::join_all;
 use tonic::Code;
 
@@ -95,6 +95,42 @@ async fn one_stream_that_may_not_be_listed_leaves_the_way_open_to_others() {
     assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
     let orders = stack.object("orders", &[]);
     assert_eq!(value(&mut client, &orders).await.unwrap(), 4.0);
+}
+
+#[tokio::test]
+async fn the_permission_that_is_missing_is_named_once_with_what_to_grant() {
+    let kinesis = EmbeddedKinesis::start(embedded_kinesis::Config::default());
+    let kinesis = kinesis.await.unwrap();
+    let faults = kinesis.faults();
+    faults.inject("ListShards", Fault::access_denied(), FOREVER);
+    let config = "
+        aws: {callsPerSecond: 1, refresh: 500ms}
+        policy: [{namespaces: ['*'], endpoints: ['http://127.0.0.1:*']}]
+    ";
+    let env = [
+        ("AWS_ACCESS_KEY_ID", "AKIDSCALER"),
+        ("AWS_SECRET_ACCESS_KEY", "secret"),
+        ("AWS_REGION", support::REGION),
+    ];
+    let scaler = Process::start(config, &env).await;
+    let mut client = scaler.client().await;
+    for name in ["a", "b", "c", "d"] {
+        support::create_stream(&support::aws(&kinesis), name, 2).await;
+        let endpoint = kinesis.endpoint();
+        let pairs = [("streamName", name), ("awsEndpoint", &endpoint)];
+        let object = support::object(support::metadata(&pairs));
+        wait_for_value(&mut client, &object, 2.0).await;
+    }
+    // None of them finds a call left at each of its refreshes.
+    let all = |text: &str| text.contains("keda_kinesis_scaler_unlisted_streams 4\n");
+    support::scraped(scaler.admin, "four streams", all).await;
+    let log = scaler.log();
+    let lines = log
+        .lines()
+        .filter(|line| line.contains("kinesis:ListShards"));
+    let lines: Vec<_> = lines.collect();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].contains("arn:aws:kinesis:us-east-1:"), "{lines:?}");
 }
 
 /// More than may be under way for one identity.

@@ -1,8 +1,8 @@
 //! Who may probe a shard next, among all applications of one client.
 //!
 //! A turn lasts for the whole probe, iterator and page, so that none is begun that cannot be
-//! finished soon. Applications take turns: where there are more shards than turns, the rounds of all
-//! become longer alike.
+//! finished soon. Applications take turns: where there are more shards than turns, the rounds of
+//! all become longer alike.
 
 use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
 
@@ -15,8 +15,8 @@ const SUSPECT: usize = 8;
 #[derive(Debug)]
 pub(crate) struct Turns {
     all: Semaphore,
-    /// Held by the one probe that waits of those whose shards have a verdict: whoever has none waits
-    /// for no more than one of them.
+    /// Held by the one probe that waits of those whose shards have a verdict: whoever has none
+    /// waits for no more than one of them.
     decided: Mutex<()>,
     suspect: Semaphore,
 }
