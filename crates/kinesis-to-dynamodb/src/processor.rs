@@ -245,16 +245,14 @@ impl Sink {
         records: &[Record],
         rejected: Vec<(usize, Rejected)>,
     ) -> Result<(), Error> {
-        let rejected = rejected
-            .into_iter()
-            .map(|(index, reason)| (records[index].clone(), reason));
         stream::iter(rejected)
             .map(Ok)
-            .try_for_each_concurrent(IN_FLIGHT, |(record, reason)| async move {
+            .try_for_each_concurrent(IN_FLIGHT, |(index, reason)| async move {
+                let record = &records[index];
                 let shard = checkpointer.lease().shard.as_str();
                 let _room = self.room(record.data.len()).await;
-                self.rejects.keep(shard, &record, &reason).await?;
-                checkpointer.reject(&record, reason.to_string());
+                self.rejects.keep(shard, record, &reason).await?;
+                checkpointer.reject(record, reason.to_string());
                 Ok(())
             })
             .await

@@ -66,9 +66,9 @@ pub struct Config {
     /// Bytes read of one shard per second, at most. Default 2 MiB: the quota.
     pub read_bytes_per_second: u64,
     /// Memory for all that is fetched and not processed, of all shards, in bytes: answers while
-    /// they are read, records, and what aggregates are taken apart into. Default 64 MiB. The
-    /// largest page may take two thirds of it for a moment; what your processor makes of records is
-    /// not in it.
+    /// they are read, records, and what aggregates are taken apart into. Default 96 MiB. The
+    /// largest page may take a third of it for a moment. What your processor makes of records is
+    /// not in it, nor is a record that is only looked at, as a position is judged by it.
     pub memory_bytes: usize,
     /// Of it, memory of one shard's fetched records, in bytes, about. Default 4 MiB: 10,000 small
     /// records. While they are processed one more page is fetched, however large.
@@ -127,7 +127,7 @@ impl Config {
             idle_between_reads: Duration::from_secs(1),
             min_read_interval: Duration::from_millis(200),
             read_bytes_per_second: 2 << 20,
-            memory_bytes: 64 << 20,
+            memory_bytes: 96 << 20,
             prefetch_bytes: 4 << 20,
             deliver_unfit_aggregates: false,
             parent_poll_interval: Duration::from_secs(1),

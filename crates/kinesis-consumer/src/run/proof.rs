@@ -68,10 +68,12 @@ async fn first_record(
         Err(error) => return Err(error),
     };
     loop {
+        let look = context.budget.look().await;
         let page = context.kinesis.records(&iterator, 1).await?;
         if let Some(record) = page.records.into_iter().next() {
             return Ok(First::Record(record.sequence_number));
         }
+        drop(look);
         match page.next_iterator {
             None => return Ok(First::Over),
             Some(_) if page.millis_behind_latest == 0 => return Ok(First::None),

@@ -117,7 +117,10 @@ impl Polling {
                 }
             };
             let answer = match answer {
-                Ok(at) => kinesis.records(&at, 1).await,
+                Ok(at) => {
+                    let _look = self.context.budget.look().await;
+                    kinesis.records(&at, 1).await
+                }
                 Err(error) => Err(error),
             };
             match answer {

@@ -9,7 +9,7 @@
 use std::{sync::Arc, time::Duration};
 
 use backon::ExponentialBackoff;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::{
     decide::shard_sync,
@@ -22,10 +22,14 @@ use crate::{
         shard::{ChildShard, HashRange, Shard},
     },
     run::{
+        budget::{LARGEST_ANSWER, PageRoom},
         context::{Context, backoff, pause},
         retrieval::{Fetched, Gone, LEAST_EXPECTED, Output, limit::Limit},
     },
 };
+
+/// An answer that has not begun by then holds no more room than a small one.
+const PROMPT: Duration = Duration::from_secs(1);
 
 pub(super) struct Polling {
     pub(super) context: Arc<Context>,
@@ -79,7 +83,7 @@ impl Polling {
             },
             refusals: 0,
             limit: Limit::new(context.config.max_records),
-            expected: LEAST_EXPECTED,
+            expected: LARGEST_ANSWER,
             start: start(lease, context.config.initial_position),
             last_fetched: None,
             waits: Waits::new(),
@@ -116,13 +120,7 @@ impl Polling {
             self.out.until_within_share().await?;
             let room = self.out.share.page(self.expected).await;
             let began = Instant::now();
-            let admission = room.admission();
-            match self
-                .context
-                .kinesis
-                .records_within(&at, self.limit.get(), admission)
-                .await
-            {
+            match self.page(&at, &room).await {
                 Ok(mut page) => {
                     self.context.succeeded("GetShardIterator");
                     self.context.succeeded("GetRecords");
@@ -144,10 +142,9 @@ impl Polling {
                     // AWS counts it as read.
                     let bytes = room.refused().unwrap_or(self.expected);
                     next_call = began + self.quota(bytes);
-                    if !self.limit.had_no_room() {
-                        // One record cannot be asked for in parts.
-                        self.expected = bytes;
-                    }
+                    self.limit.had_no_room();
+                    // It may be one record, which cannot be asked for in parts.
+                    self.expected = bytes;
                     iterator = Some(at);
                 }
                 Err(error) => match self.page_failed(error).await? {
@@ -155,6 +152,19 @@ impl Polling {
                     Recovery::NewIterator => {}
                     Recovery::ShardGone => return self.children().await,
                 },
+            }
+        }
+    }
+
+    /// The next page. An answer that does not begin soon keeps no room from other shards.
+    async fn page(&self, iterator: &str, room: &PageRoom) -> Result<Page, KinesisError> {
+        let kinesis = &self.context.kinesis;
+        let mut page = kinesis.records_within(iterator, self.limit.get(), room.admission());
+        match timeout(PROMPT, &mut page).await {
+            Ok(page) => page,
+            Err(_) => {
+                room.keep_until_answered(LEAST_EXPECTED);
+                page.await
             }
         }
     }
@@ -208,6 +218,7 @@ impl Polling {
     async fn page_failed(&mut self, error: KinesisError) -> Result<Recovery, Stop> {
         if let KinesisError::Timeout(_) = error {
             self.limit.timed_out();
+            self.expected = LEAST_EXPECTED;
         }
         self.recover("GetRecords", error).await
     }

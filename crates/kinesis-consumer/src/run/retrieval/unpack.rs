@@ -5,11 +5,11 @@ use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
-    LEAST_EXPECTED, USER_RECORD, footprint,
+    LEAST_EXPECTED, footprint, parts,
     polling::{Polling, Stop},
 };
 use crate::{
-    decide::aggregation::{deaggregate, user_records},
+    decide::aggregation::deaggregate,
     edge::kinesis::Page,
     face::event::Event,
     model::{
@@ -51,10 +51,9 @@ impl Polling {
         room.hold(bytes);
         // In Base64, and a quarter more for what came meanwhile.
         self.expected = LEAST_EXPECTED.max(bytes / 3 * 5);
-        let users: usize = carriers.iter().map(user_records).sum();
+        let in_parts: usize = carriers.iter().map(parts).sum();
         let (records, target) = (carriers.len(), self.out.page_bytes());
-        self.limit
-            .answered(took, records, bytes + users * USER_RECORD, target);
+        self.limit.answered(took, records, bytes + in_parts, target);
 
         let mut page = Unpacking {
             room,
@@ -65,7 +64,7 @@ impl Polling {
             parts: None,
             parts_bytes: 0,
         };
-        if users == 0 {
+        if in_parts == 0 {
             page.records = carriers;
         } else {
             self.take_apart(carriers, &mut page).await?;
@@ -88,7 +87,7 @@ impl Polling {
         page: &mut Unpacking,
     ) -> Result<(), Stop> {
         for carrier in carriers {
-            let bytes = user_records(&carrier) * USER_RECORD;
+            let bytes = parts(&carrier);
             if bytes > 0 {
                 if page.parts_bytes + bytes > PIECE {
                     self.pass_on(page).await?;
