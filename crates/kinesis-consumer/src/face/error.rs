@@ -42,8 +42,8 @@ pub enum Error {
     },
     /// The leases are of an older stream of the same name.
     #[error(
-        "lease table {table} is of an older stream named {stream}: shard {shard} starts after its \
-         checkpoint. To start over, give this application another name"
+        "lease table {table} is of an older stream named {stream}: {shard} is another shard than the \
+         one that its lease is of. To start over, give this application another name"
     )]
     #[non_exhaustive]
     StreamRecreated {

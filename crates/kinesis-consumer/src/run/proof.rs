@@ -48,15 +48,17 @@ pub(crate) async fn prove(context: &Context, lease: &Lease) -> Result<Proof, Kin
     )
 }
 
+/// What comes first from a position on.
 #[derive(Debug, Eq, PartialEq)]
-enum First {
+pub(crate) enum First {
     Record(SequenceNumber),
+    /// Nothing, up to the tip.
     None,
     /// The shard is gone, or at its end.
     Over,
 }
 
-async fn first_record(
+pub(crate) async fn first_record(
     context: &Context,
     shard: &ShardId,
     from: StartFrom,

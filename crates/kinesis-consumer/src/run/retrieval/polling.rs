@@ -4,12 +4,14 @@
 //! An iterator that expired is replaced by one after the last fetched record. Resuming at a
 //! checkpoint reads that very record again (AT_SEQUENCE_NUMBER, as KCL: an aggregate may be half
 //! processed) and drops what the checkpoint covers. A record that does not come back was taken by
-//! the stream's retention, and so may others have been: [`gap`](super::gap).
+//! the stream's retention, and so may others have been: [`gap`](super::gap). So may what comes after
+//! a record that was fetched long ago.
 
 use std::{sync::Arc, time::Duration};
 
 use backon::ExponentialBackoff;
-use tokio::time::{Instant, sleep_until, timeout};
+use jiff::Timestamp;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::{
     decide::shard_sync,
@@ -41,6 +43,10 @@ pub(super) struct Polling {
     pub(super) unconfirmed: Option<Position>,
     pub(super) start: StartFrom,
     pub(super) last_fetched: Option<SequenceNumber>,
+    /// Nothing that arrived before is left to read, as AWS's clock has it.
+    pub(super) read_until: Option<Timestamp>,
+    /// When it was last looked whether the retention is behind what was fetched.
+    pub(super) looked: Option<Instant>,
     /// How often Kinesis refused the position, in a row.
     pub(super) refusals: u32,
     pub(super) limit: Limit,
@@ -86,6 +92,8 @@ impl Polling {
             expected: LARGEST_ANSWER,
             start: start(lease, context.config.initial_position),
             last_fetched: None,
+            read_until: None,
+            looked: None,
             waits: Waits::new(),
             out,
             context,
@@ -111,7 +119,10 @@ impl Polling {
                 Some(at) => at,
                 None => match self.iterator().await? {
                     Some(at) => at,
-                    None => return self.children().await,
+                    None => match self.children().await? {
+                        Some(children) => return Ok(children),
+                        None => continue,
+                    },
                 },
             };
             if next_call > Instant::now() {
@@ -130,12 +141,13 @@ impl Polling {
                     iterator = page.next_iterator.take();
                     next_call = began + self.pace(&page);
                     self.deliver(page, room, began.elapsed()).await?;
-                    if iterator.is_none() {
-                        return if children.is_empty() {
-                            self.children().await
-                        } else {
-                            Ok(children)
-                        };
+                    if !children.is_empty() && iterator.is_none() {
+                        return Ok(children);
+                    }
+                    if iterator.is_none()
+                        && let Some(children) = self.children().await?
+                    {
+                        return Ok(children);
                     }
                 }
                 Err(KinesisError::NoRoom(_)) => {
@@ -150,7 +162,11 @@ impl Polling {
                 Err(error) => match self.page_failed(error).await? {
                     Recovery::SameIterator => iterator = Some(at),
                     Recovery::NewIterator => {}
-                    Recovery::ShardGone => return self.children().await,
+                    Recovery::ShardGone => {
+                        if let Some(children) = self.children().await? {
+                            return Ok(children);
+                        }
+                    }
                 },
             }
         }
@@ -259,14 +275,28 @@ impl Polling {
             .all(|shard| shard.id != self.key.shard))
     }
 
-    /// The children by `ListShards`. None only if the shard itself is gone: a closed shard has
-    /// children.
-    async fn children(&mut self) -> Result<Vec<ChildShard>, Stop> {
+    /// The children by `ListShards`, where reading came to an end: empty only if the shard itself
+    /// is gone, as a closed shard has children. `None`: it is open, so there is more to read.
+    async fn children(&mut self) -> Result<Option<Vec<ChildShard>>, Stop> {
         loop {
             let shards = self.shards().await?;
             let children = shard_sync::child_shards(&self.key.shard, &shards);
-            if !children.is_empty() || shards.iter().all(|shard| shard.id != self.key.shard) {
-                return Ok(children);
+            let listed = shards.iter().find(|shard| shard.id == self.key.shard);
+            let Some(listed) = listed.filter(|_| children.is_empty()) else {
+                return Ok(Some(children));
+            };
+            let is = if listed.closed {
+                "closed without children"
+            } else {
+                "open"
+            };
+            let text = format!("the shard is read to its end, but ListShards has it {is}");
+            let error = KinesisError::Unavailable(text.into());
+            self.context
+                .kinesis_failed(Some(&self.key), "ListShards", &error);
+            if !listed.closed {
+                sleep(self.context.config.idle_between_reads).await;
+                return Ok(None);
             }
             pause(&mut self.waits.failed).await;
         }

@@ -44,8 +44,13 @@ impl Polling {
         took: Duration,
     ) -> Result<(), Stop> {
         let carriers = page.records;
-        if let Some(last) = carriers.last() {
+        if let (Some(first), Some(last)) = (carriers.first(), carriers.last()) {
+            self.doubt_old(first);
             self.last_fetched = Some(last.sequence_number.clone());
+            self.read_until = last.arrival;
+        }
+        if page.millis_behind_latest == 0 {
+            self.read_until = self.context.kinesis.now();
         }
         let bytes: usize = carriers.iter().map(footprint).sum();
         room.hold(bytes);

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -83,6 +83,28 @@ async fn a_table_deleted_while_workers_run_is_made_anew_from_what_they_know(
     assert!(told.iter().any(put_back), "{told:#?}");
     a.stop().await.unwrap();
     b.stop().await.unwrap();
+}
+
+/// DynamoDB says that the table is ACTIVE, and for a moment that it knows none of that name.
+#[tokio::test(start_paused = true)]
+async fn a_table_that_was_just_created_is_waited_for() {
+    let world = World::new(1);
+    world.put(0, 2);
+    let (table, left) = (
+        world.table().clone(),
+        Mutex::new(vec!["create", "scan", "scan"]),
+    );
+    let view = world.table().with_faults(move |call| {
+        let mut left = left.lock().unwrap();
+        if left.pop_if(|next| *next == call.operation).is_some() {
+            table.delete_table();
+        }
+        Fault::default()
+    });
+    let worker = world.start_on(config("a"), view, checkpointing());
+    sleep(seconds(30)).await;
+    assert_eq!(world.delivered(0), [0, 1]);
+    worker.stop().await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
