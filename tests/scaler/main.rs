@@ -41,6 +41,7 @@ mod rpcs;
 mod sharing;
 mod shutdown;
 mod streams;
+mod supply_chain;
 mod support;
 mod tls;
 mod trigger_docs;
