@@ -33,13 +33,26 @@ pub struct Config {
     pub aws: AwsConfig,
     /// TLS of the gRPC port; `None`: plain text.
     pub tls: Option<TlsConfig>,
-    /// Who may ask for what: the first rule whose namespaces match decides. Where none matches, a
-    /// trigger may name any stream, but no role and no endpoint.
+    /// Who may ask for what: the first rule whose namespaces match decides. What no rule speaks of,
+    /// `policy_default` decides.
     #[serde(deserialize_with = "or_default")]
     pub policy: Vec<Rule>,
+    /// What is so where no rule matches, or where the one that does leaves a list out. Default
+    /// `allow`: any stream and lease table, but no role and no endpoint.
+    #[serde(deserialize_with = "policy_default")]
+    pub policy_default: PolicyDefault,
+    /// Who may see `/explain` on the admin port. Default `all`.
+    #[serde(deserialize_with = "explain")]
+    pub explain: Explain,
+    /// What clients may hold open.
+    #[serde(deserialize_with = "or_default")]
+    pub limits: Limits,
     /// Shows the age of each shard's oldest unread record in `/metrics`, too. Streams may have
     /// thousands of shards. Default false.
     pub per_shard_metrics: bool,
+    /// What is logged: error, warn, info, debug or trace, or directives; a flag or the environment
+    /// wins. Default info.
+    pub log_level: String,
     /// How long calls in flight may take after SIGTERM, up to one hour. Default 20 s.
     #[serde(
         deserialize_with = "duration::within::<0, 3_600_000, _>",
@@ -93,13 +106,52 @@ pub struct TlsConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_ca: Option<PathBuf>,
     /// Serve only clients whose certificate has such a DNS name or URI among its subject
-    /// alternative names; `*` stands for any text. `None`: every client that `client_ca` signed.
+    /// alternative names; `*` stands for any text. Needed with `client_ca`: an authority signs for
+    /// more than one client.
     #[serde(
         default,
         deserialize_with = "some_names",
         skip_serializing_if = "Option::is_none"
     )]
     pub client_allowed_sans: Option<Vec<String>>,
+}
+
+/// What is so where no rule speaks.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PolicyDefault {
+    /// Any stream and lease table with the scaler's own identity; no role, no endpoint.
+    #[default]
+    Allow,
+    /// Nothing.
+    Deny,
+}
+
+/// Who may see `/explain`: it names streams, tables, roles and pods.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Explain {
+    /// Whoever reaches the admin port.
+    #[default]
+    All,
+    /// Whoever asks from the scaler's own address, as `kubectl port-forward` does.
+    Loopback,
+    /// Nobody.
+    None,
+}
+
+/// What clients may hold open. Where all is taken, the largest holder makes room for whoever holds
+/// less than a fair share.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Limits {
+    /// Connections of the gRPC port; at least 1. Default 1,000.
+    #[serde(deserialize_with = "at_least_one")]
+    pub connections: u32,
+    /// Push streams, and streams of one connection; at least 1. KEDA has two for each ScaledObject
+    /// of type external-push, all on one connection. Default 20,000.
+    #[serde(deserialize_with = "at_least_one")]
+    pub streams: u32,
 }
 
 /// What some namespaces may ask for. In every pattern `*` stands for any text. A list left out
@@ -133,8 +185,21 @@ impl Default for Config {
             aws: AwsConfig::default(),
             tls: None,
             policy: Vec::new(),
+            policy_default: PolicyDefault::Allow,
+            explain: Explain::All,
+            limits: Limits::default(),
             per_shard_metrics: false,
+            log_level: "info".to_owned(),
             grace: Duration::from_secs(20),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 1_000,
+            streams: 20_000,
         }
     }
 }
@@ -221,11 +286,19 @@ fn at_least_one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Er
     number.ok_or_else(|| D::Error::custom("want a whole number of at least 1"))
 }
 
+fn policy_default<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PolicyDefault, D::Error> {
+    PolicyDefault::deserialize(deserializer).map_err(|_| D::Error::custom("want allow or deny"))
+}
+
+fn explain<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Explain, D::Error> {
+    Explain::deserialize(deserializer).map_err(|_| D::Error::custom("want all, loopback or none"))
+}
+
 fn some_names<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
     let names = Option::<Vec<String>>::deserialize(deserializer)?;
     if names.as_ref().is_some_and(Vec::is_empty) {
         return Err(D::Error::custom(
-            "want at least one name or pattern; left out, every client that clientCa signed is served",
+            "want at least one name or pattern, such as keda-operator.keda.svc",
         ));
     }
     Ok(names)
