@@ -2,7 +2,7 @@
 #   docker build -t keda-kinesis-scaler .
 #   docker build -t kinesis-to-dynamodb --target kinesis-to-dynamodb .
 
-FROM rust:1.95-bookworm AS build
+FROM rust:1.95-bookworm@sha256:6258907abe69656e41cd992e0b705cdcfabcbbe3db374f92ed2d47121282d4a1 AS build
 WORKDIR /src
 COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
@@ -11,7 +11,7 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     && cp target/dist/keda-kinesis-scaler target/dist/kinesis-to-dynamodb /usr/local/bin/
 
 # The base image has glibc, CA certificates and a user that is not root; it has no shell.
-FROM gcr.io/distroless/cc-debian12:nonroot AS kinesis-to-dynamodb
+FROM gcr.io/distroless/cc-debian12:nonroot@sha256:9dac0a79194e45a7da0158a9c6da57b217585af0786db3845d1f0ec1a0dd182f AS kinesis-to-dynamodb
 LABEL org.opencontainers.image.title="kinesis-to-dynamodb" \
     org.opencontainers.image.description="Every record of an AWS Kinesis stream becomes an item of a DynamoDB table" \
     org.opencontainers.image.licenses="Apache-2.0"
@@ -19,7 +19,7 @@ COPY --from=build /usr/local/bin/kinesis-to-dynamodb /usr/local/bin/
 EXPOSE 9090
 ENTRYPOINT ["/usr/local/bin/kinesis-to-dynamodb"]
 
-FROM gcr.io/distroless/cc-debian12:nonroot AS keda-kinesis-scaler
+FROM gcr.io/distroless/cc-debian12:nonroot@sha256:9dac0a79194e45a7da0158a9c6da57b217585af0786db3845d1f0ec1a0dd182f AS keda-kinesis-scaler
 LABEL org.opencontainers.image.title="keda-kinesis-scaler" \
     org.opencontainers.image.description="KEDA external scaler for AWS Kinesis" \
     org.opencontainers.image.licenses="Apache-2.0"

@@ -1,6 +1,8 @@
 //! The command line: flags, then the configuration they change, then sockets, signals and the
 //! server.
 
+mod reload;
+
 use std::{
     io::{self, Write as _},
     net::SocketAddr,
@@ -8,7 +10,7 @@ use std::{
     process::{self, ExitCode},
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use clap::{Parser, Subcommand};
 use kinesis_edge::Environment;
 use tokio::{
@@ -20,7 +22,7 @@ use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    config::Config,
+    config::{Config, PolicyDefault},
     decision::replay::Replay,
     report::check::Check,
     server::{self, Tuning, health::Health},
@@ -78,9 +80,9 @@ struct Serve {
     log_format: LogFormat,
 
     /// What is logged: error, warn, info, debug or trace, for the scaler alone; or directives, such
-    /// as info,h2=debug.
-    #[arg(long, env = "RUST_LOG", value_name = "LEVEL", value_parser = telemetry::filter, default_value = "info")]
-    log_level: EnvFilter,
+    /// as info,h2=debug [default: the file's `logLevel`, else info].
+    #[arg(long, env = "RUST_LOG", value_name = "LEVEL", value_parser = telemetry::filter)]
+    log_level: Option<EnvFilter>,
 
     /// Record what decisions about lag are made from, in a file for each application: see `replay`.
     /// They grow until they are deleted.
@@ -112,13 +114,13 @@ pub async fn run() -> anyhow::Result<ExitCode> {
 
 impl Serve {
     async fn run(self) -> anyhow::Result<()> {
-        let config = self.effective_config().await?;
+        let config = self.flags().config().await?;
         if self.print_config {
             return io::stdout()
                 .write_all(config.to_yaml()?.as_bytes())
                 .context("cannot print the configuration");
         }
-        telemetry::init(self.log_format, self.log_level)?;
+        let filter = telemetry::init(self.log_format, self.flags().filter(&config)?)?;
         let listener = listen(config.listen, "listen")?;
         let admin = listen(config.admin, "admin")?;
         let shutdown = first_signal()?;
@@ -129,13 +131,8 @@ impl Serve {
             policy_rules = config.policy.len(),
             "starting"
         );
-        if !config.policy.is_empty()
-            && config
-                .tls
-                .as_ref()
-                .is_none_or(|tls| tls.client_ca.is_none())
-        {
-            warn!("policy without tls.clientCa: whoever reaches the port may claim any namespace");
+        if let Some(warning) = trusting(&config) {
+            warn!("{warning}");
         }
         let proxies = Environment::load().await.proxies();
         if !proxies.is_empty() {
@@ -145,6 +142,7 @@ impl Serve {
             );
         }
         let tuning = Tuning {
+            reloads: Some(reload::watch(self.flags(), filter)?),
             record: self.record,
             ..Tuning::default()
         };
@@ -152,11 +150,60 @@ impl Serve {
         server::serve_tuned(config, tuning, listener, admin, shutdown).await
     }
 
-    async fn effective_config(&self) -> anyhow::Result<Config> {
+    fn flags(&self) -> Flags {
+        Flags {
+            config: self.config.clone(),
+            listen: self.listen,
+            admin: self.admin,
+            log_level: self.log_level.clone(),
+        }
+    }
+}
+
+/// What wins over the configuration file, each time that it is read.
+#[derive(Clone, Debug)]
+struct Flags {
+    config: Option<PathBuf>,
+    listen: Option<SocketAddr>,
+    admin: Option<SocketAddr>,
+    log_level: Option<EnvFilter>,
+}
+
+impl Flags {
+    /// The configuration in force.
+    async fn config(&self) -> anyhow::Result<Config> {
         let mut config = load(self.config.as_ref()).await?;
         config.listen = self.listen.unwrap_or(config.listen);
         config.admin = self.admin.unwrap_or(config.admin);
+        self.filter(&config)?;
         Ok(config)
+    }
+
+    /// What is logged.
+    fn filter(&self, config: &Config) -> anyhow::Result<EnvFilter> {
+        match &self.log_level {
+            Some(filter) => Ok(filter.clone()),
+            None => telemetry::filter(&config.log_level)
+                .map_err(|why| anyhow!("logLevel {:?}: {why}", config.log_level)),
+        }
+    }
+}
+
+/// What whoever reaches the port may do without having shown who it is.
+fn trusting(config: &Config) -> Option<&'static str> {
+    let tls = config.tls.as_ref();
+    if tls.is_some_and(|tls| tls.client_ca.is_some()) {
+        return None;
+    }
+    match (config.policy.is_empty(), config.policy_default) {
+        (false, _) => {
+            Some("policy without tls.clientCa: whoever reaches the port may claim any namespace")
+        }
+        (true, PolicyDefault::Allow) => Some(
+            "no policy and no tls.clientCa: whoever reaches the port may learn of any stream that the scaler's \
+             identity may read. Give a policy, or policyDefault: deny, and TLS client certificates: see SECURITY.md",
+        ),
+        (true, PolicyDefault::Deny) => None,
     }
 }
 

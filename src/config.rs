@@ -33,16 +33,26 @@ pub struct Config {
     pub aws: AwsConfig,
     /// TLS of the gRPC port; `None`: plain text.
     pub tls: Option<TlsConfig>,
-    /// Who may ask for what: the first rule whose namespaces match decides. Where none matches, a
-    /// trigger may name any stream, but no role and no endpoint.
+    /// Who may ask for what: the first rule whose namespaces match decides. What no rule speaks of,
+    /// `policy_default` decides.
     #[serde(deserialize_with = "or_default")]
     pub policy: Vec<Rule>,
+    /// What is so where no rule matches, or where the one that does leaves a list out. Default
+    /// `allow`: any stream and lease table, but no role and no endpoint.
+    #[serde(deserialize_with = "policy_default")]
+    pub policy_default: PolicyDefault,
+    /// Who may see `/explain` on the admin port. Default `all`.
+    #[serde(deserialize_with = "explain")]
+    pub explain: Explain,
+    /// What clients may hold open, and how much is kept of what they asked.
+    #[serde(deserialize_with = "or_default")]
+    pub limits: Limits,
     /// Shows the age of each shard's oldest unread record in `/metrics`, too. Streams may have
     /// thousands of shards. Default false.
     pub per_shard_metrics: bool,
-    /// How much is kept in memory.
-    #[serde(deserialize_with = "or_default")]
-    pub limits: Limits,
+    /// What is logged: error, warn, info, debug or trace, or directives; a flag or the environment
+    /// wins. Default info.
+    pub log_level: String,
     /// How long calls in flight may take after SIGTERM, up to one hour. Default 20 s.
     #[serde(
         deserialize_with = "duration::within::<0, 3_600_000, _>",
@@ -84,20 +94,6 @@ pub struct AwsConfig {
     pub calls_per_second: u32,
 }
 
-/// How much is kept in memory. What is over a limit makes room by what was asked for the longest
-/// time ago, of the namespace that has the most.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct Limits {
-    /// Sources (streams, and applications on them) that are watched at a time; at least 1. Default
-    /// 5000.
-    #[serde(deserialize_with = "at_least_one")]
-    pub watchers: usize,
-    /// Answers of all ScaledObjects together that `/explain` remembers; at least 1. Default 50000.
-    #[serde(deserialize_with = "at_least_one")]
-    pub journal: usize,
-}
-
 /// PEM files, re-read when they change.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -110,13 +106,59 @@ pub struct TlsConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_ca: Option<PathBuf>,
     /// Serve only clients whose certificate has such a DNS name or URI among its subject
-    /// alternative names; `*` stands for any text. `None`: every client that `client_ca` signed.
+    /// alternative names; `*` stands for any text. Needed with `client_ca`: an authority signs for
+    /// more than one client.
     #[serde(
         default,
         deserialize_with = "some_names",
         skip_serializing_if = "Option::is_none"
     )]
     pub client_allowed_sans: Option<Vec<String>>,
+}
+
+/// What is so where no rule speaks.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PolicyDefault {
+    /// Any stream and lease table with the scaler's own identity; no role, no endpoint.
+    #[default]
+    Allow,
+    /// Nothing.
+    Deny,
+}
+
+/// Who may see `/explain`: it names streams, tables, roles and pods.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Explain {
+    /// Whoever reaches the admin port.
+    #[default]
+    All,
+    /// Whoever asks from the scaler's own address, as `kubectl port-forward` does.
+    Loopback,
+    /// Nobody.
+    None,
+}
+
+/// What clients may hold open, and how much is kept of what they asked. Where all is taken, the
+/// largest holder makes room for whoever holds less than a fair share.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Limits {
+    /// Connections of the gRPC port; at least 1. Default 1,000.
+    #[serde(deserialize_with = "at_least_one")]
+    pub connections: u32,
+    /// Push streams, and streams of one connection; at least 1. KEDA has two for each ScaledObject
+    /// of type external-push, all on one connection. Default 20,000.
+    #[serde(deserialize_with = "at_least_one")]
+    pub streams: u32,
+    /// Sources (streams, and applications on them) that are watched at a time; at least 1. Default
+    /// 5,000.
+    #[serde(deserialize_with = "at_least_one")]
+    pub watchers: usize,
+    /// Answers of all ScaledObjects together that `/explain` remembers; at least 1. Default 50,000.
+    #[serde(deserialize_with = "at_least_one")]
+    pub journal: usize,
 }
 
 /// What some namespaces may ask for. In every pattern `*` stands for any text. A list left out
@@ -150,9 +192,23 @@ impl Default for Config {
             aws: AwsConfig::default(),
             tls: None,
             policy: Vec::new(),
-            per_shard_metrics: false,
+            policy_default: PolicyDefault::Allow,
+            explain: Explain::All,
             limits: Limits::default(),
+            per_shard_metrics: false,
+            log_level: "info".to_owned(),
             grace: Duration::from_secs(20),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 1_000,
+            streams: 20_000,
+            watchers: 5_000,
+            journal: 50_000,
         }
     }
 }
@@ -165,15 +221,6 @@ impl Default for AwsConfig {
             max_stale: Duration::from_secs(60),
             timeout: Duration::from_secs(3),
             calls_per_second: 5,
-        }
-    }
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            watchers: 5_000,
-            journal: 50_000,
         }
     }
 }
@@ -251,11 +298,19 @@ where
     number.ok_or_else(|| D::Error::custom("want a whole number of at least 1"))
 }
 
+fn policy_default<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PolicyDefault, D::Error> {
+    PolicyDefault::deserialize(deserializer).map_err(|_| D::Error::custom("want allow or deny"))
+}
+
+fn explain<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Explain, D::Error> {
+    Explain::deserialize(deserializer).map_err(|_| D::Error::custom("want all, loopback or none"))
+}
+
 fn some_names<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
     let names = Option::<Vec<String>>::deserialize(deserializer)?;
     if names.as_ref().is_some_and(Vec::is_empty) {
         return Err(D::Error::custom(
-            "want at least one name or pattern; left out, every client that clientCa signed is served",
+            "want at least one name or pattern, such as keda-operator.keda.svc",
         ));
     }
     Ok(names)

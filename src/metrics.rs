@@ -1,10 +1,11 @@
-//! Prometheus metrics: a plain struct that owns its registry. Labels come from small fixed sets or
-//! from watched sources, never straight from clients.
+//! Prometheus metrics: a plain struct that owns its registry for what is counted as it happens, and
+//! tables for what a scrape reads. Labels come from small fixed sets or from watched sources, never
+//! straight from clients; names of ScaledObjects are bounded.
 
-use std::{
-    sync::{Mutex, PoisonError, atomic::AtomicU64},
-    time::Duration,
-};
+pub mod process;
+pub mod scrape;
+
+use std::{fmt, time::Duration};
 
 use prometheus_client::{
     encoding::text,
@@ -18,28 +19,37 @@ use prometheus_client::{
 };
 use tonic::Code;
 
+use self::process::Process;
+pub use self::scrape::{ApplicationGauges, FailingObject, Scrape, Unread, WatcherCounts};
 use crate::error::{SourceErrorKind, code_name};
 
-/// All metrics of one server.
+/// The bounds by which clients are refused, or lose, something.
+const LIMITS: [&str; 6] = [
+    "connections",
+    "admin_connections",
+    "streams",
+    "silence",
+    "handshake",
+    "policy",
+];
+
+/// How reloads of the configuration end.
+const RELOADS: [&str; 2] = ["good", "bad"];
+
+/// Of every metric but the process' own.
+const PREFIX: &str = "keda_kinesis_scaler";
+
+/// What is counted as it happens.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    scrape: Mutex<()>,
     rpcs: Family<Labels<2>, Counter>,
     rpc_seconds: Family<Labels<1>, Histogram, Buckets>,
     aws_calls: Family<Labels<2>, Counter>,
     aws_seconds: Family<Labels<1>, Histogram, Buckets>,
-    watchers: Family<Labels<1>, Gauge>,
-    oldest_snapshot: Gauge<f64, AtomicU64>,
-    probes: Family<ApplicationLabels, Counter>,
-    readable_shards: Family<ApplicationLabels, Gauge>,
-    unread_shards: Family<ApplicationLabels, Gauge>,
-    oldest_unread: Family<ApplicationLabels, Gauge<f64, AtomicU64>>,
-    undecided_shards: Family<ApplicationLabels, Gauge>,
-    oldest_verdict: Family<ApplicationLabels, Gauge<f64, AtomicU64>>,
-    standing_shards: Family<ApplicationLabels, Gauge>,
-    orphaned_shards: Family<ApplicationLabels, Gauge>,
-    shard_oldest_unread: Family<ApplicationLabels, Gauge<f64, AtomicU64>>,
+    limited: Family<Labels<1>, Counter>,
+    reloads: Family<Labels<1>, Counter>,
+    last_reload_good: Gauge,
     /// Push streams that are open.
     pub push_streams: Gauge,
     /// Streams whose shards may not be listed.
@@ -48,47 +58,6 @@ pub struct Metrics {
 
 /// Labels with fixed values.
 type Labels<const N: usize> = [(&'static str, &'static str); N];
-
-/// The stream, region and lease table of an application, and more.
-type ApplicationLabels = Vec<(&'static str, String)>;
-
-/// One application, as a scrape shows it.
-#[derive(Clone, Debug, Default)]
-pub struct ApplicationGauges {
-    /// The stream, as the trigger names it.
-    pub stream: String,
-    /// Its region.
-    pub region: String,
-    /// The lease table.
-    pub lease_table: String,
-    /// Shards that it can work on now.
-    pub readable: usize,
-    /// What is known of unread records; `None`: nobody asked for lag.
-    pub unread: Option<Unread>,
-}
-
-/// What is known of an application's unread records.
-#[derive(Clone, Debug, Default)]
-pub struct Unread {
-    /// Shards with unread records; `None`: not known of each.
-    pub shards: Option<usize>,
-    /// The age of the oldest record known to be unread, zero where all is read; `None`: of no shard
-    /// is anything known.
-    pub oldest: Option<Duration>,
-    /// Shards of which it is not known whether they have unread records.
-    pub undecided: usize,
-    /// The age of the oldest verdict that stands in because probes fail, zero where none does.
-    pub oldest_verdict: Duration,
-    /// Shards whose checkpoints stand still in an outage.
-    pub standing: usize,
-    /// Shards with work that nobody takes although pods run.
-    pub orphans: usize,
-    /// How often a probe of a shard brought what.
-    pub probes: [(&'static str, u64); 5],
-    /// The age of each shard's oldest unread record, where it has one; empty unless shards are
-    /// shown one by one.
-    pub by_shard: Vec<(String, Duration)>,
-}
 
 /// Upper bounds of a histogram, in seconds.
 #[derive(Clone, Copy, Debug)]
@@ -100,21 +69,6 @@ impl MetricConstructor<Histogram> for Buckets {
     }
 }
 
-/// The watchers at one moment, by how they can answer.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct WatcherCounts {
-    /// Answer from a snapshot of the last refresh.
-    pub fresh: usize,
-    /// Answer from the last good snapshot: the refresh failed.
-    pub stale: usize,
-    /// Answer with an error.
-    pub failing: usize,
-    /// Have no answer yet.
-    pub pending: usize,
-    /// Age of the oldest snapshot that is answered from.
-    pub oldest: Duration,
-}
-
 impl Metrics {
     /// All at zero.
     pub fn new() -> Self {
@@ -122,10 +76,9 @@ impl Metrics {
             0.0001, 0.00025, 0.001, 0.0025, 0.01, 0.05, 0.25, 1.0, 2.0, 2.5,
         ]);
         let remote = Buckets(&[0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0]);
-        let mut registry = Registry::with_prefix("keda_kinesis_scaler");
+        let mut registry = Registry::with_prefix(PREFIX);
         let r = &mut registry;
-        Self {
-            scrape: Mutex::default(),
+        let metrics = Self {
             rpcs: count(
                 r,
                 "rpcs",
@@ -144,60 +97,16 @@ impl Metrics {
                 "Time of an AWS call",
                 Family::new_with_constructor(remote),
             ),
-            watchers: count(r, "watchers", "Watched sources, by how they can answer now"),
-            oldest_snapshot: seconds(
+            limited: count(
                 r,
-                "oldest_snapshot_age",
-                "Age of the oldest snapshot that is answered from",
-                Gauge::default(),
+                "limited",
+                "What clients were refused or lost by a bound, by the bound",
             ),
-            probes: count(
+            reloads: count(r, "config_reloads", "Reloads of the configuration file"),
+            last_reload_good: count(
                 r,
-                "probes",
-                "Shards looked into for an unread record, by application and what came of it",
-            ),
-            readable_shards: count(
-                r,
-                "readable_shards",
-                "Shards that an application can work on now",
-            ),
-            unread_shards: count(
-                r,
-                "unread_shards",
-                "Readable shards with a record after the checkpoint",
-            ),
-            oldest_unread: seconds(
-                r,
-                "oldest_unread_age",
-                "Age of an application's oldest unread record; 0 where all is read",
-                Family::default(),
-            ),
-            undecided_shards: count(
-                r,
-                "undecided_shards",
-                "Readable shards of which it is not known whether they have unread records",
-            ),
-            oldest_verdict: seconds(
-                r,
-                "oldest_verdict_age",
-                "Age of the oldest verdict on a shard that stands in because probes fail; 0 where none does",
-                Family::default(),
-            ),
-            standing_shards: count(
-                r,
-                "outage_shards",
-                "Shards whose checkpoints stand still in an outage; 0 where there is none",
-            ),
-            orphaned_shards: count(
-                r,
-                "orphaned_shards",
-                "Shards with unread records that nobody takes although pods run",
-            ),
-            shard_oldest_unread: seconds(
-                r,
-                "shard_oldest_unread_age",
-                "Age of a shard's oldest unread record; only with perShardMetrics",
-                Family::default(),
+                "config_last_reload_successful",
+                "1 where the configuration in force is the file's, 0 where the file is wrong",
             ),
             push_streams: count(r, "push_streams", "Push streams that are open"),
             unlisted_streams: count(
@@ -206,7 +115,16 @@ impl Metrics {
                 "Streams for which kinesis:ListShards is denied: their answers wait for aws.callsPerSecond",
             ),
             registry,
+        };
+        metrics.last_reload_good.set(1);
+        // A rate from zero needs a zero.
+        for limit in LIMITS {
+            drop(metrics.limited.get_or_create(&[("limit", limit)]));
         }
+        for outcome in RELOADS {
+            drop(metrics.reloads.get_or_create(&[("outcome", outcome)]));
+        }
+        metrics
     }
 
     /// Counts one answered RPC.
@@ -233,96 +151,34 @@ impl Metrics {
         seconds.observe(took.as_secs_f64());
     }
 
-    /// Sets the gauges of the applications as they are now, and removes those of earlier scrapes.
-    fn applications(&self, applications: Vec<ApplicationGauges>) {
-        self.readable_shards.clear();
-        self.unread_shards.clear();
-        self.oldest_unread.clear();
-        self.undecided_shards.clear();
-        self.oldest_verdict.clear();
-        self.standing_shards.clear();
-        self.orphaned_shards.clear();
-        self.shard_oldest_unread.clear();
-        self.probes.clear();
-        for application in applications {
-            let ApplicationGauges {
-                stream,
-                region,
-                lease_table,
-                readable,
-                unread,
-            } = application;
-            let labels: ApplicationLabels = vec![
-                ("stream", stream),
-                ("region", region),
-                ("lease_table", lease_table),
-            ];
-            let with = |name, value: &str| {
-                let more = [(name, value.to_owned())];
-                [labels.clone(), more.to_vec()].concat()
-            };
-            self.readable_shards
-                .get_or_create(&labels)
-                .set(number(readable));
-            let Some(unread) = unread else { continue };
-            let shards = [
-                (&self.unread_shards, unread.shards),
-                (&self.undecided_shards, Some(unread.undecided)),
-                (&self.standing_shards, Some(unread.standing)),
-                (&self.orphaned_shards, Some(unread.orphans)),
-            ];
-            for (gauge, count) in shards {
-                if let Some(count) = count {
-                    gauge.get_or_create(&labels).set(number(count));
-                }
-            }
-            let ages = [
-                (&self.oldest_unread, unread.oldest),
-                (&self.oldest_verdict, Some(unread.oldest_verdict)),
-            ];
-            for (gauge, age) in ages {
-                if let Some(age) = age {
-                    gauge.get_or_create(&labels).set(age.as_secs_f64());
-                }
-            }
-            for (outcome, count) in unread.probes {
-                self.probes
-                    .get_or_create(&with("outcome", outcome))
-                    .inc_by(count);
-            }
-            for (shard, age) in unread.by_shard {
-                self.shard_oldest_unread
-                    .get_or_create(&with("shard", &shard))
-                    .set(age.as_secs_f64());
-            }
-        }
+    /// Counts that a client was refused, or lost, something by a bound.
+    pub fn limited(&self, limit: &'static str) {
+        self.limited.get_or_create(&[("limit", limit)]).inc();
+    }
+
+    /// Counts a reload of the configuration.
+    pub fn reloaded(&self, good: bool) {
+        let [well, badly] = RELOADS;
+        let outcome = if good { well } else { badly };
+        self.reloads.get_or_create(&[("outcome", outcome)]).inc();
+        self.last_reload_good.set(good.into());
     }
 
     /// The text of a scrape.
-    pub fn encode(&self, counts: WatcherCounts, applications: Vec<ApplicationGauges>) -> String {
-        // Two scrapes at once would remove each other's gauges.
-        let _one = self.scrape.lock().unwrap_or_else(PoisonError::into_inner);
-        self.applications(applications);
-        let WatcherCounts {
-            fresh,
-            stale,
-            failing,
-            pending,
-            oldest,
-        } = counts;
-        for (state, count) in [
-            ("fresh", fresh),
-            ("stale", stale),
-            ("failing", failing),
-            ("pending", pending),
-        ] {
-            let watchers = self.watchers.get_or_create(&[("state", state)]);
-            watchers.set(number(count));
-        }
-        self.oldest_snapshot.set(oldest.as_secs_f64());
+    pub fn encode(&self, scrape: Scrape) -> String {
+        let mut scraped = Registry::with_prefix(PREFIX);
+        scraped.register_collector(Box::new(scrape));
+        let mut own = Registry::default();
+        own.register_collector(Box::new(Process::read()));
         let mut text = String::new();
-        text::encode(&mut text, &self.registry).expect("writing to a String does not fail");
-        text
+        let encoded = [&self.registry, &scraped, &own]
+            .into_iter()
+            .try_for_each(|registry| text::encode_registry(&mut text, registry))
+            .and_then(|()| text::encode_eof(&mut text));
+        match encoded {
+            Ok(()) => text,
+            Err(fmt::Error) => unreachable!("writing to a String does not fail"),
+        }
     }
 }
 
@@ -330,10 +186,6 @@ impl Default for Metrics {
     fn default() -> Self {
         Self::new()
     }
-}
-
-fn number(count: usize) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 fn count<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {

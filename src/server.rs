@@ -1,13 +1,16 @@
 //! The gRPC server: what it serves, the limits that keep one client from hurting the others, and
 //! how it shuts down.
 //!
-//! Streams on a connection are not limited: KEDA puts every poll and every push stream of the
-//! operator on one.
+//! KEDA puts every poll and every push stream of the operator on one connection: streams are
+//! bounded, but far above what a cluster has.
 
 mod accept;
 pub mod admin;
+mod connection;
 pub(crate) mod health;
 mod limits;
+pub mod live;
+mod places;
 pub mod rpcs;
 pub mod tls;
 
@@ -18,24 +21,30 @@ use futures::{FutureExt as _, future::BoxFuture};
 use kinesis_edge::SharedCredentialsProvider;
 use tokio::{
     net::TcpListener,
+    sync::watch,
     time::{sleep, timeout},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tonic::{server::NamedService as _, transport::Server};
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tonic_reflection::pb;
 use tracing::{info, warn};
 
-use self::limits::Bounded;
+use self::{
+    accept::Listener,
+    connection::Patience,
+    limits::Bounded,
+    live::{Live, Reloads},
+    places::Places,
+};
 use crate::{
-    config::Config,
+    config::{Config, Limits},
     decision::record::Recorder,
     metrics::Metrics,
     proto::{FILE_DESCRIPTOR_SET, external_scaler_server::ExternalScalerServer},
     report::journal::Journal,
     server::{admin::Admin, rpcs::Scaler, tls::Tls},
     source::aws::Aws,
-    trigger::policy::Policy,
     watch::{Pace, Watchers},
 };
 
@@ -50,6 +59,17 @@ const CALLS_IN_FLIGHT: usize = 1_024;
 
 /// No call takes that long, unless the client is slow to send it.
 const SLOWEST_CALL: Duration = Duration::from_secs(10);
+
+/// A client that connects speaks within this time.
+const FIRST_WORD: Duration = Duration::from_secs(10);
+
+/// Connections of the admin port: some Prometheus, and the probes of the node.
+const ADMIN_CONNECTIONS: usize = 100;
+
+/// On the admin port requests are short and answers are read at once: between two of them on one
+/// connection, and in all.
+const ADMIN_SILENCE: Duration = Duration::from_secs(120);
+const ADMIN_LIFE: Duration = Duration::from_secs(600);
 
 /// Between "not serving" and the end of listening, for load balancers to notice.
 const LAME_DUCK: Duration = Duration::from_millis(300);
@@ -67,10 +87,14 @@ pub struct Tuning {
     pub keepalive_interval: Duration,
     /// How long an answer to a ping may take.
     pub keepalive_timeout: Duration,
+    /// How long a client may take to say its first word.
+    pub first_word: Duration,
     /// How often StreamIsActive repeats `true` while it holds.
     pub repeat: Duration,
     /// A directory for recordings of what decisions about lag are made from.
     pub record: Option<PathBuf>,
+    /// Configurations that come later; `None`: none.
+    pub reloads: Option<Reloads>,
 }
 
 impl Default for Tuning {
@@ -80,8 +104,10 @@ impl Default for Tuning {
             pace: None,
             keepalive_interval: Duration::from_secs(30),
             keepalive_timeout: Duration::from_secs(10),
+            first_word: FIRST_WORD,
             repeat: Duration::from_secs(30),
             record: None,
+            reloads: None,
         }
     }
 }
@@ -111,15 +137,14 @@ pub async fn serve_tuned(
     admin: TcpListener,
     shutdown: impl Future<Output = ()> + Send,
 ) -> anyhow::Result<()> {
+    let started = config.clone();
+    let (live_sender, live) = watch::channel(Arc::new(Live::from(&config)));
     let Config {
-        listen: _,
-        admin: _,
         aws,
         tls,
-        policy,
-        per_shard_metrics,
         limits,
         grace,
+        ..
     } = config;
     let tls = tls.map(Tls::load).transpose()?;
 
@@ -138,19 +163,37 @@ pub async fn serve_tuned(
     let journal = Arc::new(Journal::new(limits.journal));
     let scaler = Scaler {
         default_region,
-        policy: Policy::new(policy),
+        live: live.clone(),
         watchers: Arc::clone(&watchers),
         journal: Arc::clone(&journal),
         metrics: Arc::clone(&metrics),
         draining: draining.clone(),
+        streams: Places::new("streams", limits.streams as usize, Arc::clone(&metrics)),
         repeat: tuning.repeat,
     };
+    let reloading = tuning.reloads.clone().map(|reloads| {
+        let (watchers, metrics) = (Arc::clone(&watchers), Arc::clone(&metrics));
+        let following = live::follow(reloads, started, live_sender.clone(), watchers, metrics);
+        AbortOnDropHandle::new(tokio::spawn(following))
+    });
     let admin_address = admin.local_addr()?;
+    let patience = Patience {
+        first: tuning.first_word,
+        silence: ADMIN_SILENCE,
+        life: Some(ADMIN_LIFE),
+    };
+    let places = Places::new("admin_connections", ADMIN_CONNECTIONS, Arc::clone(&metrics));
+    let admin = Listener::new(admin, places, patience);
+    let places = Places::new(
+        "connections",
+        limits.connections as usize,
+        Arc::clone(&metrics),
+    );
     let admin_state = Admin {
         metrics,
         watchers,
         journal,
-        per_shard: per_shard_metrics,
+        live,
         draining: draining.clone(),
     };
     let end = closing.clone().cancelled_owned();
@@ -160,7 +203,23 @@ pub async fn serve_tuned(
     let with_tls = tls.is_some();
     let health = HealthReporter::new();
     health.set_serving::<Service>().await;
-    let grpc = grpc(scaler, health.clone(), &tuning, listener, tls, &closing)?;
+    // A live client answers a ping within this time.
+    let silence = (tuning.keepalive_interval + tuning.keepalive_timeout) * 2;
+    let patience = Patience {
+        first: tuning.first_word,
+        silence,
+        life: None,
+    };
+    let listener = Listener::new(listener, places, patience);
+    let grpc = grpc(
+        scaler,
+        health.clone(),
+        &tuning,
+        limits,
+        listener,
+        tls,
+        &closing,
+    )?;
     let mut grpc = std::pin::pin!(grpc.fuse());
     info!(grpc = %address, admin = %admin_address, tls = with_tls, "serving");
 
@@ -187,6 +246,7 @@ pub async fn serve_tuned(
         ended = &mut grpc => return ended.context("the gRPC server ended"),
         ended = &mut admin => return ended.context("the admin server ended"),
     }
+    drop(reloading);
     match timeout(grace.saturating_sub(lame_duck), grpc).await {
         Ok(ended) => {
             ended?;
@@ -204,7 +264,8 @@ fn grpc(
     scaler: Scaler,
     health: HealthReporter,
     tuning: &Tuning,
-    listener: TcpListener,
+    limits: Limits,
+    listener: Listener,
     tls: Option<Tls>,
     closing: &CancellationToken,
 ) -> anyhow::Result<BoxFuture<'static, Result<(), tonic::transport::Error>>> {
@@ -220,7 +281,7 @@ fn grpc(
             .include_reflection_service(false)
     };
     let router = Server::builder()
-        .max_concurrent_streams(None)
+        .max_concurrent_streams(limits.streams)
         .concurrency_limit_per_connection(CALLS_IN_FLIGHT)
         .load_shed(true)
         .timeout(SLOWEST_CALL)

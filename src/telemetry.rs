@@ -1,6 +1,9 @@
 //! Logs, to standard error: text for people, JSON for collectors.
 
-use std::io::{self, IsTerminal as _};
+use std::{
+    fmt,
+    io::{self, IsTerminal as _},
+};
 
 use tracing::Level;
 use tracing_subscriber::EnvFilter;
@@ -15,19 +18,47 @@ pub enum LogFormat {
     Json,
 }
 
+/// Changes what is logged.
+pub struct Filter(Box<dyn Fn(EnvFilter) -> bool + Send + Sync>);
+
+impl Filter {
+    /// Says whether it is in force.
+    pub fn set(&self, filter: EnvFilter) -> bool {
+        (self.0)(filter)
+    }
+}
+
+impl fmt::Debug for Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Filter").finish_non_exhaustive()
+    }
+}
+
 /// Starts logging. Once per process: a second call fails.
 ///
 /// # Errors
 /// Something else has started logging already.
-pub fn init(format: LogFormat, filter: EnvFilter) -> anyhow::Result<()> {
+pub fn init(format: LogFormat, filter: EnvFilter) -> anyhow::Result<Filter> {
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr);
-    let started = match format {
-        LogFormat::Text => logs.with_ansi(io::stderr().is_terminal()).try_init(),
-        LogFormat::Json => logs.json().flatten_event(true).try_init(),
+    let (started, filter) = match format {
+        LogFormat::Text => {
+            let logs = logs.with_ansi(io::stderr().is_terminal());
+            let logs = logs.with_filter_reloading();
+            let handle = logs.reload_handle();
+            let filter = Filter(Box::new(move |filter| handle.reload(filter).is_ok()));
+            (logs.try_init(), filter)
+        }
+        LogFormat::Json => {
+            let logs = logs.json().flatten_event(true).with_filter_reloading();
+            let handle = logs.reload_handle();
+            let filter = Filter(Box::new(move |filter| handle.reload(filter).is_ok()));
+            (logs.try_init(), filter)
+        }
     };
-    started.map_err(|error| anyhow::anyhow!("cannot start logging: {error}"))
+    started.map_err(|error| anyhow::anyhow!("cannot start logging: {error}"))?;
+    Ok(filter)
 }
 
 /// Reads a level, which is ours alone (libraries warn only, and `aws_config` not of a refused role,

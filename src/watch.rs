@@ -11,6 +11,7 @@
 
 mod decider;
 mod demand;
+mod share;
 mod state;
 mod table;
 mod task;
@@ -33,6 +34,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use self::{decider::Decider, demand::Demand, verdict::not_yet};
 pub use self::{
+    share::{NoRoom, Shares, Tenant},
     state::{Facts, Snapshot, State},
     table::{Table, Watched, Watcher},
 };
@@ -83,9 +85,19 @@ impl From<&AwsConfig> for Pace {
     }
 }
 
+/// The pace in force, which a reload of the configuration changes.
+#[derive(Clone, Debug)]
+struct LivePace(Arc<Mutex<Pace>>);
+
+impl LivePace {
+    fn get(&self) -> Pace {
+        *lock(&self.0)
+    }
+}
+
 /// All watchers. Dropping it ends them.
 pub struct Watchers {
-    pace: Pace,
+    pace: LivePace,
     fetchers: Box<dyn Fetchers>,
     recorder: Option<Arc<Recorder>>,
     table: Arc<Mutex<Table>>,
@@ -107,7 +119,7 @@ impl Watchers {
         recorder: Option<Arc<Recorder>>,
     ) -> Self {
         Self {
-            pace,
+            pace: LivePace(Arc::new(Mutex::new(pace))),
             fetchers: Box::new(fetchers),
             recorder,
             table: Arc::default(),
@@ -119,9 +131,13 @@ impl Watchers {
     /// # Errors
     /// [`Error::NotYet`] while there is no answer, [`Error::Source`] when AWS fails for too long,
     /// [`Error::NoLeases`], [`Error::Exhausted`].
-    pub async fn answer(&self, namespace: &str, trigger: &Trigger) -> Result<Answer, Error> {
-        let (mut changes, _) = self.ask(namespace, trigger)?;
-        let give_up = Instant::now() + self.pace.first_answer;
+    pub async fn answer(
+        &self,
+        tenant: impl Into<Tenant> + Send,
+        trigger: &Trigger,
+    ) -> Result<Answer, Error> {
+        let (mut changes, _) = self.ask(&tenant.into(), trigger)?;
+        let give_up = Instant::now() + self.pace().first_answer;
         loop {
             changes.mark_unchanged();
             match self.known_answer(trigger, true) {
@@ -143,18 +159,19 @@ impl Watchers {
 
     /// The same; `newest`: not while something newer is being fetched because somebody asked.
     fn known_answer(&self, trigger: &Trigger, newest: bool) -> Option<Result<Answer, Error>> {
+        let pace = self.pace();
         let stream = &trigger.stream;
         let work = match &trigger.scale_on {
             ScaleOn::OpenShards { activation } => {
                 let state = self.known(stream)?;
-                let snapshot = state.verdict(stream, &self.pace, newest)?;
+                let snapshot = state.verdict(stream, &pace, newest)?;
                 return Some(snapshot.map(|seen| answer_open_shards(seen, *activation)));
             }
             ScaleOn::Application(work) => work,
         };
         let application = work.application(stream);
         let state = self.known(&application)?;
-        let snapshot = match state.verdict(&application, &self.pace, newest)? {
+        let snapshot = match state.verdict(&application, &pace, newest)? {
             Ok(snapshot) => snapshot,
             Err(error) => return Some(Err(error)),
         };
@@ -166,7 +183,7 @@ impl Watchers {
             stream,
             work,
             shard_count: trigger.shard_count,
-            max_stale: self.pace.max_stale,
+            max_stale: pace.max_stale,
         };
         Some(answer_application(&question, snapshot, &state.decisions))
     }
@@ -175,8 +192,12 @@ impl Watchers {
     ///
     /// # Errors
     /// [`Error::Exhausted`].
-    pub fn subscribe(&self, namespace: &str, trigger: &Trigger) -> Result<Subscription, Error> {
-        let (changes, demand) = self.ask(namespace, trigger)?;
+    pub fn subscribe(
+        &self,
+        tenant: impl Into<Tenant>,
+        trigger: &Trigger,
+    ) -> Result<Subscription, Error> {
+        let (changes, demand) = self.ask(&tenant.into(), trigger)?;
         let settings = demand.follow(settings(trigger));
         Ok(Subscription {
             changes,
@@ -195,29 +216,45 @@ impl Watchers {
 
     /// What is known of every application now, and decided.
     pub fn applications(&self) -> Vec<(ApplicationSource, Arc<ApplicationSnapshot>, Decisions)> {
+        let pace = self.pace();
         let table = lock(&self.table);
         let known = table.applications.iter().filter_map(|(source, watcher)| {
             let state = lock(&watcher.state);
-            let snapshot = Arc::clone(state.standing(&self.pace)?);
+            let snapshot = Arc::clone(state.standing(&pace)?);
             Some((source.clone(), snapshot, state.decisions.clone()))
         });
         known.collect()
     }
 
     /// How often, how long, how many.
-    pub fn pace(&self) -> &Pace {
-        &self.pace
+    pub fn pace(&self) -> Pace {
+        self.pace.get()
+    }
+
+    /// Changes the pace. Watchers that wait longer than the new one has it fetch now.
+    pub fn set_pace(&self, pace: Pace) {
+        let before = std::mem::replace(&mut *lock(&self.pace.0), pace);
+        if pace.refresh >= before.refresh {
+            return;
+        }
+        let table = lock(&self.table);
+        let streams = table.streams.values().map(|watcher| &watcher.demand);
+        let applications = table.applications.values().map(|watcher| &watcher.demand);
+        for demand in streams.chain(applications) {
+            demand.more.notify_one();
+        }
     }
 
     /// How the watchers could answer now.
     pub fn counts(&self) -> WatcherCounts {
         let mut counts = WatcherCounts::default();
+        let pace = self.pace();
         let table = lock(&self.table);
         for watcher in table.streams.values() {
-            lock(&watcher.state).count(&self.pace, &mut counts);
+            lock(&watcher.state).count(&pace, &mut counts);
         }
         for watcher in table.applications.values() {
-            lock(&watcher.state).count(&self.pace, &mut counts);
+            lock(&watcher.state).count(&pace, &mut counts);
         }
         counts
     }
@@ -225,14 +262,14 @@ impl Watchers {
     /// Asks about a trigger's source: where its watcher says that something changed.
     fn ask(
         &self,
-        namespace: &str,
+        tenant: &Tenant,
         trigger: &Trigger,
     ) -> Result<(Receiver<()>, Arc<Demand>), Error> {
         match &trigger.scale_on {
-            ScaleOn::OpenShards { .. } => self.ask_about(namespace, &trigger.stream, None),
+            ScaleOn::OpenShards { .. } => self.ask_about(tenant, &trigger.stream, None),
             ScaleOn::Application(work) => {
                 let application = work.application(&trigger.stream);
-                self.ask_about(namespace, &application, settings(trigger))
+                self.ask_about(tenant, &application, settings(trigger))
             }
         }
     }
@@ -240,28 +277,29 @@ impl Watchers {
     /// The same; starts a watcher if there is none.
     fn ask_about<W: Watched>(
         &self,
-        namespace: &str,
+        tenant: &Tenant,
         source: &W,
         settings: Option<Settings>,
     ) -> Result<(Receiver<()>, Arc<Demand>), Error> {
+        let pace = self.pace();
         let mut table = lock(&self.table);
         let known = W::watchers(&mut table).get_mut(source);
         if let Some(watcher) = known {
             watcher.demand.ask(settings);
-            if lock(&watcher.state).ask(&self.pace) {
+            if lock(&watcher.state).ask(&pace) {
                 watcher.demand.more.notify_one();
             }
             if watcher.task.is_finished() {
                 // It panicked: an ended one is not in the table. What it learned still holds.
                 let state = Arc::clone(&watcher.state);
-                *watcher = self.start(&watcher.namespace, source, &watcher.demand, state, true);
+                *watcher = self.start(&watcher.tenant, source, &watcher.demand, state, true);
             }
             return Ok((watcher.changes.clone(), Arc::clone(&watcher.demand)));
         }
-        table.make_room(namespace, self.pace.sources)?;
-        let demand = Arc::new(Demand::new(self.pace.idle));
+        table.make_room(tenant, pace.sources)?;
+        let demand = Arc::new(Demand::new(pace.idle));
         demand.ask(settings);
-        let watcher = self.start(namespace, source, &demand, Arc::default(), false);
+        let watcher = self.start(tenant, source, &demand, Arc::default(), false);
         let changes = watcher.changes.clone();
         table.insert(source.clone(), watcher);
         Ok((changes, demand))
@@ -270,7 +308,7 @@ impl Watchers {
     /// `pause`: not at once.
     fn start<W: Watched>(
         &self,
-        namespace: &str,
+        tenant: &Tenant,
         source: &W,
         demand: &Arc<Demand>,
         state: Arc<Mutex<State<W::Snapshot>>>,
@@ -283,16 +321,16 @@ impl Watchers {
                 demand: Arc::clone(demand),
                 memories: Memories::default(),
                 recorder: self.recorder.clone(),
-                max_stale: self.pace.max_stale,
+                pace: self.pace.clone(),
                 state: Arc::clone(&state),
                 changes: sender,
             },
-            pace: self.pace,
+            pace: self.pace.clone(),
             table: Arc::downgrade(&self.table),
         };
-        let fetcher = source.fetcher(&*self.fetchers, namespace);
+        let fetcher = source.fetcher(&*self.fetchers, &tenant.namespace);
         Watcher {
-            namespace: namespace.to_owned(),
+            tenant: tenant.clone(),
             demand: Arc::clone(demand),
             state,
             changes,
@@ -320,7 +358,7 @@ impl Drop for Subscription {
 impl fmt::Debug for Watchers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Watchers")
-            .field("pace", &self.pace)
+            .field("pace", &self.pace())
             .finish_non_exhaustive()
     }
 }

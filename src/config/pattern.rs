@@ -26,11 +26,11 @@ pub fn matches(pattern: &str, text: &str) -> bool {
     rest.ends_with(last)
 }
 
-/// Endpoints: `http://127.0.0.1:*`, `https://*.example.com`. Scheme, host and port are compared,
-/// never the text.
+/// Endpoints: `http://127.0.0.1:*`, `https://*.example.com/kinesis`. Scheme, host, port and path
+/// are compared, never the text.
 ///
-/// `*` may stand for the port or for any part of the host. Without a port the scheme's own is
-/// meant. Paths do not matter.
+/// `*` may stand for the port or for any part of host and path. Without a port the scheme's own is
+/// meant, without a path the root. A query is no part of an endpoint.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct EndpointPattern {
@@ -38,13 +38,22 @@ pub struct EndpointPattern {
     host: String,
     /// `None`: any.
     port: Option<u16>,
+    /// Without a slash at its end.
+    path: String,
 }
 
 impl EndpointPattern {
     /// Does the pattern allow this endpoint?
     pub fn matches(&self, endpoint: &Url) -> bool {
-        let Self { scheme, host, port } = self;
-        scheme == endpoint.scheme()
+        let Self {
+            scheme,
+            host,
+            port,
+            path,
+        } = self;
+        let bare = endpoint.query().is_none() && endpoint.fragment().is_none();
+        bare && matches(path, endpoint.path().trim_end_matches('/'))
+            && scheme == endpoint.scheme()
             && endpoint
                 .host_str()
                 .is_some_and(|asked| matches(host, asked))
@@ -58,17 +67,21 @@ impl FromStr for EndpointPattern {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let wanted = || {
             format!(
-                "{text:?}: want scheme://host or scheme://host:port, http or https, * for any port or part of the host"
+                "{text:?}: want scheme://host or scheme://host:port, http or https, with or without a path, * for any port or part of host or path"
             )
         };
-        let (any_port, pattern) = match text.strip_suffix(":*") {
-            Some(pattern) => (true, pattern),
-            None => (false, text),
+        let (scheme, rest) = text.split_once("://").ok_or_else(wanted)?;
+        let (authority, path) = match rest.find('/') {
+            Some(slash) => rest.split_at(slash),
+            None => (rest, ""),
+        };
+        let (any_port, authority) = match authority.strip_suffix(":*") {
+            Some(authority) => (true, authority),
+            None => (false, authority),
         };
         // Parsed as endpoints are, so that 127.1 equals 127.0.0.1, and case makes no difference.
-        let url = crate::names::endpoint(pattern)
-            .filter(|url| url.path() == "/")
-            .ok_or_else(wanted)?;
+        let pattern = format!("{scheme}://{authority}{path}");
+        let url = crate::names::endpoint(&pattern).ok_or_else(wanted)?;
         if any_port && url.port().is_some() {
             return Err(wanted());
         }
@@ -80,16 +93,22 @@ impl FromStr for EndpointPattern {
             } else {
                 url.port_or_known_default()
             },
+            path: url.path().trim_end_matches('/').to_owned(),
         })
     }
 }
 
 impl fmt::Display for EndpointPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { scheme, host, port } = self;
+        let Self {
+            scheme,
+            host,
+            port,
+            path,
+        } = self;
         match port {
-            Some(port) => write!(f, "{scheme}://{host}:{port}"),
-            None => write!(f, "{scheme}://{host}:*"),
+            Some(port) => write!(f, "{scheme}://{host}:{port}{path}"),
+            None => write!(f, "{scheme}://{host}:*{path}"),
         }
     }
 }
@@ -165,8 +184,32 @@ mod tests {
     #[case(
         "https://kinesis.example.com",
         "https://kinesis.example.com:443/path",
+        false
+    )]
+    #[case("https://h.example.com", "https://h.example.com/", true)]
+    #[case(
+        "https://h.example.com/kinesis",
+        "https://h.example.com/kinesis/",
         true
     )]
+    #[case(
+        "https://h.example.com/kinesis",
+        "https://h.example.com/dynamodb",
+        false
+    )]
+    #[case(
+        "https://h.example.com/kinesis",
+        "https://h.example.com/kinesis/../admin",
+        false
+    )]
+    #[case(
+        "https://h.example.com/kinesis/*",
+        "https://h.example.com/kinesis/%2e%2e/admin",
+        false
+    )]
+    #[case("https://h.example.com/a/*", "https://h.example.com/a/b", true)]
+    #[case("http://127.0.0.1:*/a", "http://127.0.0.1:4566/a", true)]
+    #[case("http://127.0.0.1:*", "http://127.0.0.1:4566/?x=1", false)]
     #[case("https://Kinesis.Example.com", "https://KINESIS.example.com", true)]
     #[case("https://*.example.com", "https://a.b.example.com", true)]
     #[case("https://*.example.com", "https://example.com", false)]
@@ -192,8 +235,8 @@ mod tests {
             "http://:*",
             "http://u@host",
             "http://*@host",
-            "http://host/path",
             "http://host?x",
+            "http://host/path?x",
             "http://host:1:*",
             "http://host:4*",
             "http://host:99999",
@@ -211,6 +254,7 @@ mod tests {
             "http://127.0.0.1:*",
             "https://*.example.com",
             "http://[::1]:1",
+            "https://*:*/a/*",
             "https://*:*"
         )]
         text: EndpointPattern,

@@ -71,7 +71,7 @@ pub fn object(journal: &Journal, watchers: &Watchers, asker: &Asker) -> Option<O
 }
 
 fn trigger(now: &Now, watchers: &Watchers, entry: &Entry) -> TriggerView {
-    let pace = watchers.pace();
+    let pace = &watchers.pace();
     let Trigger {
         stream,
         scale_on,

@@ -46,6 +46,12 @@ pub fn gauges(
         stream: source.stream.stream.to_string(),
         region: source.stream.region.clone(),
         lease_table: source.table.label(&source.stream),
+        role: source
+            .stream
+            .role
+            .as_ref()
+            .map(|role| role.arn.clone())
+            .unwrap_or_default(),
         readable: application.readable().count(),
         unread,
     }

@@ -10,6 +10,7 @@ use std::{
 use jiff::Timestamp;
 use right_sizing::Decision;
 use tokio::time::Instant;
+use tonic::Code;
 
 use crate::{decision::answer::Answer, error::Error, trigger::Trigger};
 
@@ -19,6 +20,9 @@ const MOST_TRIGGERS: usize = 20;
 
 /// How long answers are remembered.
 const REMEMBERED: Duration = Duration::from_secs(3600);
+
+/// Whoever did not ask for this long does not fail any more: it is gone, or asks another replica.
+const ASKS: Duration = Duration::from_secs(300);
 
 /// While something is unread, a decision's sentence changes with every refresh: one is remembered
 /// so often.
@@ -134,6 +138,29 @@ impl Journal {
             .collect();
         all.sort_by(|(one, _), (other, _)| one.cmp(other));
         all
+    }
+
+    /// How many ScaledObjects asked lately and got an error for their last answer, and the first
+    /// `most` of them by namespace and name, each with the error's code.
+    pub fn failing(&self, most: usize) -> (usize, Vec<(Asker, Code)>) {
+        let kept = self.kept();
+        let code = |entry: &Entry| {
+            let last = entry.answers.back()?.answer.as_ref();
+            (entry.asked.elapsed() < ASKS).then(|| last.err().map(Error::code))?
+        };
+        let failing = kept.entries.iter().filter_map(|(asker, its)| {
+            let code = its.iter().find_map(code)?;
+            Some((asker, code))
+        });
+        let mut failing: Vec<_> = failing.collect();
+        let count = failing.len();
+        failing.sort_by_key(|(asker, _)| *asker);
+        failing.truncate(most);
+        let failing = failing.into_iter();
+        (
+            count,
+            failing.map(|(asker, code)| (asker.clone(), code)).collect(),
+        )
     }
 
     /// The triggers of one ScaledObject with all their answers. Empty: it did not ask lately.

@@ -2,11 +2,11 @@
 //!
 //! Ready means: KEDA gets answers, errors included. So readiness does not depend on AWS.
 
-use std::{future::Future, io, sync::Arc};
+use std::{future::Future, io, net::IpAddr, sync::Arc};
 
 use axum::{
     Router,
-    extract::{Path, RawQuery, State},
+    extract::{ConnectInfo, Path, RawQuery, Request, State, connect_info::Connected},
     http::{
         StatusCode,
         header::{
@@ -14,16 +14,20 @@ use axum::{
             X_CONTENT_TYPE_OPTIONS,
         },
     },
+    middleware::{self, Next},
     response::{Html, IntoResponse, Response},
     routing::get,
+    serve::IncomingStream,
 };
 use jiff::Timestamp;
 use serde::Serialize;
-use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::{accept::Listener, connection::is_loopback, live::Live};
 use crate::{
-    metrics::Metrics,
+    config::Explain,
+    metrics::{FailingObject, Metrics, Scrape},
     report::{
         explain,
         gauges::gauges,
@@ -34,6 +38,9 @@ use crate::{
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
+/// ScaledObjects that fail, by name: each is a time series. All are counted.
+const MOST_LISTED: usize = 100;
+
 /// What the admin port shows.
 #[derive(Clone, Debug)]
 pub struct Admin {
@@ -43,8 +50,8 @@ pub struct Admin {
     pub watchers: Arc<Watchers>,
     /// For `/explain`.
     pub journal: Arc<Journal>,
-    /// Shows the age of each shard's oldest unread record in `/metrics`, too.
-    pub per_shard: bool,
+    /// Who may see what.
+    pub live: watch::Receiver<Arc<Live>>,
     /// When cancelled, no longer ready.
     pub draining: CancellationToken,
 }
@@ -53,30 +60,80 @@ pub struct Admin {
 ///
 /// # Errors
 /// The listener fails.
-pub async fn serve(
-    listener: TcpListener,
+pub(super) async fn serve(
+    listener: Listener,
     admin: Admin,
     end: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
+    let explain = Router::new()
+        .route("/explain", get(all_explained))
+        .route("/explain/{namespace}/{name}", get(explained))
+        .route_layer(middleware::from_fn_with_state(admin.clone(), may_see));
     let router = Router::new()
         .route("/metrics", get(metrics))
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
-        .route("/explain", get(all_explained))
-        .route("/explain/{namespace}/{name}", get(explained))
-        .with_state(admin);
+        .merge(explain)
+        .with_state(admin)
+        .into_make_service_with_connect_info::<Client>();
     axum::serve(listener, router)
         .with_graceful_shutdown(end)
         .await
 }
 
+/// Where a request comes from.
+#[derive(Clone, Copy, Debug)]
+struct Client(IpAddr);
+
+impl Connected<IncomingStream<'_, Listener>> for Client {
+    fn connect_info(stream: IncomingStream<'_, Listener>) -> Self {
+        Self(stream.remote_addr().ip())
+    }
+}
+
+/// Answers for `/explain` to those who may see it, and says to others which setting decides.
+async fn may_see(
+    State(admin): State<Admin>,
+    ConnectInfo(Client(address)): ConnectInfo<Client>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let explain = admin.live.borrow().explain;
+    let refused = match explain {
+        Explain::All => None,
+        Explain::Loopback if is_loopback(address) => None,
+        Explain::Loopback => Some(
+            "/explain is for the scaler's own address only (explain: loopback): use kubectl port-forward\n",
+        ),
+        Explain::None => Some("/explain is off (explain: none)\n"),
+    };
+    match refused {
+        None => next.run(request).await,
+        Some(why) => (StatusCode::FORBIDDEN, why).into_response(),
+    }
+}
+
 async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
     let now = Timestamp::now();
+    let per_shard = admin.live.borrow().per_shard;
     let applications = admin.watchers.applications();
     let all = applications.iter().map(|(source, application, decisions)| {
-        gauges(source, application, decisions, now, admin.per_shard)
+        gauges(source, application, decisions, now, per_shard)
     });
-    let text = admin.metrics.encode(admin.watchers.counts(), all.collect());
+    let (failing, listed) = admin.journal.failing(MOST_LISTED);
+    let text = admin.metrics.encode(Scrape {
+        watchers: admin.watchers.counts(),
+        applications: all.collect(),
+        failing,
+        failing_objects: listed
+            .into_iter()
+            .map(|(Asker { namespace, name }, code)| FailingObject {
+                namespace,
+                name,
+                code,
+            })
+            .collect(),
+    });
     ([(CONTENT_TYPE, OPENMETRICS)], text)
 }
 

@@ -9,11 +9,12 @@ mod push;
 use std::{collections::HashMap, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use futures::{Stream, StreamExt as _, stream};
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status};
 
 use self::push::{Activity, OpenStream};
+use super::{connection::Peer, live::Live, places::Places};
 use crate::{
     decision::answer::Answer,
     error::{Error, Wrong, shortened},
@@ -23,8 +24,8 @@ use crate::{
         MetricValue, ScaledObjectRef, external_scaler_server::ExternalScaler,
     },
     report::journal::{Asker, Journal},
-    trigger::{Trigger, policy::Policy},
-    watch::Watchers,
+    trigger::Trigger,
+    watch::{Tenant, Watchers},
 };
 
 /// Metadata keys of one trigger. A ScaledObject has a handful.
@@ -38,8 +39,8 @@ const LONGEST_NAMESPACE: usize = 253;
 pub struct Scaler {
     /// The region for triggers that name none.
     pub default_region: Option<String>,
-    /// Who may ask for what.
-    pub policy: Policy,
+    /// Who may ask for what, now.
+    pub live: watch::Receiver<Arc<Live>>,
     /// What is known of the sources.
     pub watchers: Arc<Watchers>,
     /// What each ScaledObject was answered, for `/explain`.
@@ -48,8 +49,17 @@ pub struct Scaler {
     pub metrics: Arc<Metrics>,
     /// When cancelled, push streams end with OK.
     pub draining: CancellationToken,
+    /// The open push streams.
+    pub(super) streams: Arc<Places>,
     /// How often StreamIsActive repeats `true` while it holds.
     pub repeat: Duration,
+}
+
+/// Who asks, on whose behalf, for which ScaledObject.
+struct Caller {
+    tenant: Tenant,
+    /// Of the ScaledObject, shortened.
+    name: String,
 }
 
 type Responses<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -60,10 +70,10 @@ impl ExternalScaler for Scaler {
         &self,
         request: Request<ScaledObjectRef>,
     ) -> Result<Response<IsActiveResponse>, Status> {
-        let object = request.into_inner();
+        let (peer, object) = asked(request);
         let answer = async {
-            let (asker, trigger) = self.trigger(object)?;
-            let answer = self.answer(&asker, &trigger).await?;
+            let (caller, trigger) = self.trigger(peer, object)?;
+            let answer = self.answer(&caller, &trigger).await?;
             Ok(IsActiveResponse {
                 result: answer.active,
             })
@@ -75,8 +85,8 @@ impl ExternalScaler for Scaler {
         &self,
         request: Request<ScaledObjectRef>,
     ) -> Result<Response<GetMetricSpecResponse>, Status> {
-        let object = request.into_inner();
-        let answer = async { Ok(metric_spec(&self.trigger(object)?.1)) };
+        let (peer, object) = asked(request);
+        let answer = async { Ok(metric_spec(&self.trigger(peer, object)?.1)) };
         self.timed("GetMetricSpec", answer).await
     }
 
@@ -84,13 +94,14 @@ impl ExternalScaler for Scaler {
         &self,
         request: Request<GetMetricsRequest>,
     ) -> Result<Response<GetMetricsResponse>, Status> {
+        let (peer, request) = asked(request);
         let GetMetricsRequest {
             scaled_object_ref,
             metric_name,
-        } = request.into_inner();
+        } = request;
         let answer = async {
             let object = scaled_object_ref.unwrap_or_default();
-            let (asker, trigger) = self.trigger(object)?;
+            let (caller, trigger) = self.trigger(peer, object)?;
             let own = trigger.metric_name();
             if metric_name != own {
                 return Err(Error::InvalidMetadata(vec![Wrong {
@@ -99,7 +110,7 @@ impl ExternalScaler for Scaler {
                     want: want_name(&own, &metric_name),
                 }]));
             }
-            let answer = self.answer(&asker, &trigger).await?;
+            let answer = self.answer(&caller, &trigger).await?;
             Ok(metric_value(own, answer.value))
         };
         self.timed("GetMetrics", answer).await
@@ -111,13 +122,17 @@ impl ExternalScaler for Scaler {
         &self,
         request: Request<ScaledObjectRef>,
     ) -> Result<Response<Self::StreamIsActiveStream>, Status> {
-        let object = request.into_inner();
+        let (peer, object) = asked(request);
         let answer = async {
-            let (asker, trigger) = self.trigger(object)?;
-            let activity = Activity::open(self, asker.namespace, trigger)?;
-            let states = stream::unfold(activity, |mut activity| async {
-                let active = activity.next().await?;
-                Some((Ok(IsActiveResponse { result: active }), activity))
+            let (caller, trigger) = self.trigger(peer, object)?;
+            let activity = Activity::open(self, caller.tenant, trigger)?;
+            let states = stream::unfold(Some(activity), |activity| async {
+                let mut activity = activity?;
+                match activity.next().await? {
+                    Ok(result) => Some((Ok(IsActiveResponse { result }), Some(activity))),
+                    // The last.
+                    Err(status) => Some((Err(status), None)),
+                }
             });
             Ok(states.boxed())
         };
@@ -130,19 +145,18 @@ impl ExternalScaler for Scaler {
         &self,
         request: Request<ScaledObjectRef>,
     ) -> Result<Response<Self::StreamMetricSpecStream>, Status> {
-        let object = request.into_inner();
+        let (peer, object) = asked(request);
         let answer = async {
-            let spec = metric_spec(&self.trigger(object)?.1);
+            let (caller, trigger) = self.trigger(peer, object)?;
+            let spec = metric_spec(&trigger);
             // The spec follows from the metadata, which KEDA sends anew when they change: there is
             // never a second one.
-            let open = OpenStream::new(&self.metrics);
-            let draining = self.draining.clone();
-            let end = stream::once(async move {
-                let _open = open;
-                draining.cancelled().await;
-            });
+            let mut open = OpenStream::new(self, caller.tenant, Arc::new(trigger))?;
+            let end = stream::once(async move { open.ended().await.err() });
             let specs = stream::once(async { Ok(spec) });
-            Ok(specs.chain(end.filter_map(|()| async { None })).boxed())
+            Ok(specs
+                .chain(end.filter_map(|end| async { end.map(Err) }))
+                .boxed())
         };
         self.timed("StreamMetricSpec", answer).await
     }
@@ -151,7 +165,7 @@ impl ExternalScaler for Scaler {
 impl Scaler {
     /// Who asks and the trigger, if the trigger is right and the namespace may have it. Pure.
     /// Nothing else of the request is kept while it waits.
-    fn trigger(&self, object: ScaledObjectRef) -> Result<(Asker, Trigger), Error> {
+    fn trigger(&self, peer: Arc<str>, object: ScaledObjectRef) -> Result<(Caller, Trigger), Error> {
         let metadata: &HashMap<_, _> = &object.scaler_metadata;
         if metadata.len() > MOST_KEYS {
             return Err(Error::InvalidMetadata(vec![Wrong {
@@ -169,18 +183,27 @@ impl Scaler {
             }]));
         }
         let trigger = Trigger::parse(metadata, self.default_region.as_deref())?;
-        self.policy.check(&object.namespace, &trigger)?;
-        let asker = Asker {
-            namespace: object.namespace,
+        let live = Arc::clone(&self.live.borrow());
+        live.policy.check(&object.namespace, &trigger)?;
+        let caller = Caller {
             name: shortened(&object.name).into_owned(),
+            tenant: Tenant {
+                peer,
+                namespace: object.namespace,
+            },
         };
-        Ok((asker, trigger))
+        Ok((caller, trigger))
     }
 
     /// Value and activity, and a note of them for `/explain`.
-    async fn answer(&self, asker: &Asker, trigger: &Trigger) -> Result<Answer, Error> {
-        let answer = self.watchers.answer(&asker.namespace, trigger).await;
-        self.journal.note(asker, trigger, &answer);
+    async fn answer(&self, caller: &Caller, trigger: &Trigger) -> Result<Answer, Error> {
+        let Caller { tenant, name } = caller;
+        let answer = self.watchers.answer(tenant.clone(), trigger).await;
+        let asker = Asker {
+            namespace: tenant.namespace.clone(),
+            name: name.clone(),
+        };
+        self.journal.note(&asker, trigger, &answer);
         answer
     }
 
@@ -198,6 +221,13 @@ impl Scaler {
         self.metrics.rpc(method, code, started.elapsed());
         Ok(Response::new(answer?))
     }
+}
+
+/// Who asks, and what.
+fn asked<T>(request: Request<T>) -> (Arc<str>, T) {
+    let peer = request.extensions().get::<Peer>();
+    let peer = peer.map_or_else(|| "".into(), |Peer(name)| Arc::clone(name));
+    (peer, request.into_inner())
 }
 
 /// What GetMetrics should have asked for. KEDA takes its own `s0-` off the name.

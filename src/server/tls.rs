@@ -22,7 +22,7 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tracing::{info, warn};
 
 use self::allowed_sans::AllowedSans;
-use crate::config::TlsConfig;
+use crate::{config::TlsConfig, error::shortened};
 
 /// Turns connections into TLS connections.
 #[derive(Debug)]
@@ -53,8 +53,23 @@ impl Tls {
         })
     }
 
-    pub(crate) async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
-        TlsAcceptor::from(self.current()).accept(stream).await
+    /// The connection, and the name that admitted its client, where clients show certificates.
+    pub(crate) async fn accept(
+        &self,
+        stream: TcpStream,
+    ) -> io::Result<(TlsStream<TcpStream>, Option<Arc<str>>)> {
+        let acceptor = TlsAcceptor::from(self.current());
+        let stream = acceptor.accept(stream).await?;
+        let patterns = self.config.client_allowed_sans.as_deref();
+        let certificate = stream.get_ref().1.peer_certificates();
+        let certificate = certificate.and_then(<[_]>::first);
+        let name = certificate
+            .zip(patterns)
+            .and_then(|(certificate, patterns)| {
+                let name = allowed_sans::allowed_name(certificate, patterns).ok()?;
+                Some(shortened(&name).into())
+            });
+        Ok((stream, name))
     }
 
     fn current(&self) -> Arc<ServerConfig> {
@@ -101,6 +116,12 @@ impl Pem {
         anyhow::ensure!(
             files.client_ca.is_some() || files.client_allowed_sans.is_none(),
             "tls.clientAllowedSans: want tls.clientCa with it: without one no client shows a certificate"
+        );
+        anyhow::ensure!(
+            files.client_ca.is_none() || files.client_allowed_sans.is_some(),
+            "tls.clientCa: want tls.clientAllowedSans with it, the names (DNS, URI) of the clients to serve, such as \
+             [keda-operator.keda.svc]: else whoever has a certificate of that authority is served; [\"*\"] serves \
+             each that has a name"
         );
         let builder = match (&self.client_ca, &files.client_ca) {
             (Some(pem), Some(path)) => {

@@ -7,8 +7,10 @@
 
 use std::fmt;
 
+use url::{Host, Url};
+
 use crate::{
-    config::{Rule, pattern},
+    config::{PolicyDefault, Rule, pattern},
     error::{Error, shortened},
     trigger::{Stream, Trigger},
 };
@@ -17,28 +19,27 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
     rules: Vec<Rule>,
+    default: PolicyDefault,
 }
 
 impl Policy {
-    /// The first rule whose namespaces match decides.
-    pub fn new(rules: Vec<Rule>) -> Self {
-        Self { rules }
+    /// The first rule whose namespaces match decides; of what it leaves out, the default.
+    pub fn new(rules: Vec<Rule>, default: PolicyDefault) -> Self {
+        Self { rules, default }
     }
 
     /// May this namespace have such a trigger?
     ///
     /// # Errors
-    /// [`Error::Refused`], one line for each refused value: the value, the rule that decided, and
-    /// the configuration that would allow it. What else a rule allows stays unsaid.
+    /// [`Error::Refused`], one line for each refused value: the value, the number of the rule that
+    /// decided, and the configuration that would allow it. What a rule allows else, and to whom,
+    /// stays unsaid.
     pub fn check(&self, namespace: &str, trigger: &Trigger) -> Result<(), Error> {
         let source = &trigger.stream;
-        let matching = self
-            .rules
-            .iter()
-            .enumerate()
-            .find(|(_, rule)| any(&rule.namespaces, namespace));
-        let rule = matching.map(|(_, rule)| rule);
-        let mut refused = Vec::new();
+        let mut rules = self.rules.iter();
+        let matching = rules.position(|rule| any(&rule.namespaces, namespace));
+        let rule = matching.map(|index| &self.rules[index]);
+        let (mut refused, mut guarded) = (Vec::new(), Vec::new());
         let mut refuse = |key, value: &str, list| {
             refused.push(
                 Refusal {
@@ -52,14 +53,16 @@ impl Policy {
             );
         };
 
-        if let Some(patterns) = rule.and_then(|rule| rule.streams.as_ref()) {
-            let (key, text) = match &source.stream {
-                Stream::Name(name) => ("streamName", name),
-                Stream::Arn(arn) => ("streamArn", arn),
-            };
-            if !any_of_its_kind(patterns, text) {
-                refuse(key, text, "streams");
-            }
+        let may_have = |patterns: Option<&Vec<String>>, text| match patterns {
+            Some(patterns) => any_of_its_kind(patterns, text),
+            None => self.default == PolicyDefault::Allow,
+        };
+        let (key, text) = match &source.stream {
+            Stream::Name(name) => ("streamName", name),
+            Stream::Arn(arn) => ("streamArn", arn),
+        };
+        if !may_have(rule.and_then(|rule| rule.streams.as_ref()), text) {
+            refuse(key, text, "streams");
         }
         let table = trigger.lease_table();
         let table_role = table.and_then(|table| table.role.as_ref());
@@ -79,8 +82,7 @@ impl Policy {
             }
         }
         if let Some(table) = table
-            && let Some(patterns) = rule.and_then(|rule| rule.tables.as_ref())
-            && !any_of_its_kind(patterns, table.as_asked())
+            && !may_have(rule.and_then(|rule| rule.tables.as_ref()), table.as_asked())
         {
             refuse("leaseTable", table.as_asked(), "tables");
         }
@@ -90,19 +92,38 @@ impl Policy {
             ("leaseTableEndpoint", table_endpoint),
         ] {
             let Some(endpoint) = endpoint else { continue };
+            if names_guarded_address(endpoint) {
+                guarded.push(format!(
+                    "{key} {:?} is refused: link-local and metadata addresses are never asked",
+                    endpoint.as_str()
+                ));
+                continue;
+            }
             let allowed = rule.and_then(|rule| rule.endpoints.as_ref());
             if !allowed
                 .is_some_and(|patterns| patterns.iter().any(|pattern| pattern.matches(endpoint)))
             {
-                // As a pattern that would allow it: those have no path.
-                refuse(key, &endpoint.origin().ascii_serialization(), "endpoints");
+                // As a pattern that would allow it.
+                refuse(key, endpoint.as_str().trim_end_matches('/'), "endpoints");
             }
         }
+        refused.append(&mut guarded);
         if refused.is_empty() {
             Ok(())
         } else {
             Err(Error::Refused(refused.join("\n")))
         }
+    }
+}
+
+/// Is the host an address that no rule can allow? What a name means is seen when it is connected
+/// to.
+fn names_guarded_address(endpoint: &Url) -> bool {
+    // The URL's parser has read decimal, octal and hexadecimal forms already.
+    match endpoint.host() {
+        Some(Host::Ipv4(address)) => kinesis_edge::is_guarded(address.into()),
+        Some(Host::Ipv6(address)) => kinesis_edge::is_guarded(address.into()),
+        Some(Host::Domain(_)) | None => false,
     }
 }
 
@@ -122,7 +143,8 @@ fn any<'a>(patterns: impl IntoIterator<Item = &'a String>, text: &str) -> bool {
 
 struct Refusal<'a> {
     namespace: &'a str,
-    matching: Option<(usize, &'a Rule)>,
+    /// The number of the rule that decides.
+    matching: Option<usize>,
     key: &'static str,
     value: &'a str,
     list: &'static str,
@@ -144,9 +166,9 @@ impl fmt::Display for Refusal<'_> {
             "{key} {value:?} is refused for namespace {namespace:?}: "
         )?;
         match matching {
-            Some((index, Rule { namespaces, .. })) => write!(
+            Some(index) => write!(
                 f,
-                "policy[{index}] (namespaces {namespaces:?}) does not allow it; \
+                "policy[{index}] does not allow it; \
                  to allow it, add {value:?} to policy[{index}].{list} in the scaler's config"
             ),
             None => write!(

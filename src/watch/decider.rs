@@ -4,7 +4,6 @@ use std::{
     future::Future,
     pin::pin,
     sync::{Arc, Mutex},
-    time::Duration,
 };
 
 use right_sizing::{Decision, Observation, Settings, Step};
@@ -12,6 +11,7 @@ use tokio::sync::watch;
 use tracing::info;
 
 use super::{
+    LivePace,
     demand::Demand,
     lock,
     state::{Snapshot, State},
@@ -32,8 +32,7 @@ pub(super) struct Decider<W: Watched> {
     pub(super) demand: Arc<Demand>,
     pub(super) memories: Memories,
     pub(super) recorder: Option<Arc<Recorder>>,
-    /// How long verdicts on shards may stand in.
-    pub(super) max_stale: Duration,
+    pub(super) pace: LivePace,
     pub(super) state: Arc<Mutex<State<W::Snapshot>>>,
     /// Says that the state changed.
     pub(super) changes: watch::Sender<()>,
@@ -69,7 +68,7 @@ impl<W: Watched> Decider<W> {
         anew: bool,
     ) -> Decisions {
         let application = snapshot.facts().application;
-        let observation = match application.and_then(|it| observe(it, self.max_stale)) {
+        let observation = match application.and_then(|it| observe(it, self.pace.get().max_stale)) {
             Some(Ok(observation)) => observation,
             Some(Err(unknown)) => return before.while_unknown(unknown),
             None => return before.clone(),

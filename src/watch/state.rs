@@ -137,14 +137,37 @@ impl<S: Snapshot> State<S> {
         }
         match (self.standing(pace), &self.failure) {
             (Some(snapshot), failure) => {
-                counts.oldest = counts.oldest.max(snapshot.facts().at.elapsed());
-                match failure {
-                    None => counts.fresh += 1,
-                    Some(_) => counts.stale += 1,
+                let Facts {
+                    at, application, ..
+                } = snapshot.facts();
+                counts.oldest = counts.oldest.max(at.elapsed());
+                match (probes_fail(application), failure) {
+                    (Some(Probing::Blind), _) => counts.failing += 1,
+                    (None, None) => counts.fresh += 1,
+                    _ => counts.stale += 1,
                 }
             }
             (None, None) if self.last_good.is_none() => counts.pending += 1,
             (None, _) => counts.failing += 1,
         }
     }
+}
+
+/// How far probes that fail leave an application in the dark.
+enum Probing {
+    /// Of some shards nothing new is known.
+    Partly,
+    /// Of no shard is anything known.
+    Blind,
+}
+
+/// Denied and broken probes, throttled ones aside: shards and leases may be read all the same.
+fn probes_fail(application: Option<&ApplicationSnapshot>) -> Option<Probing> {
+    let application = application?;
+    let lag = application.lag.as_ref()?;
+    lag.failure.as_ref()?;
+    Some(match lag.undecided < application.readable().count() {
+        true => Probing::Partly,
+        false => Probing::Blind,
+    })
 }

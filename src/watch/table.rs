@@ -1,6 +1,6 @@
 //! The watched sources. The table is bounded: when it is full, whoever holds more than a fair share
 //! gets no more, and whoever holds less takes the place of the largest holder's longest unasked
-//! source.
+//! source. See `share`.
 
 use std::{
     collections::HashMap,
@@ -14,6 +14,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     demand::Demand,
+    share::{NoRoom, Shares, Tenant},
     state::{Snapshot, State},
 };
 use crate::{
@@ -88,7 +89,7 @@ impl Watched for ApplicationSource {
 #[derive(Debug)]
 pub struct Watcher<S> {
     /// Who asked first.
-    pub(super) namespace: String,
+    pub(super) tenant: Tenant,
     pub(super) demand: Arc<Demand>,
     pub(super) state: Arc<Mutex<State<S>>>,
     /// Says when the state changed; closed when the task is gone.
@@ -101,34 +102,31 @@ pub struct Watcher<S> {
 pub struct Table {
     pub(super) streams: HashMap<StreamSource, Watcher<StreamSnapshot>>,
     pub(super) applications: HashMap<ApplicationSource, Watcher<Arc<ApplicationSnapshot>>>,
-    /// Sources by the namespace that asked first.
-    shares: HashMap<String, usize>,
+    /// Sources by who asked first.
+    shares: Shares,
 }
 
 impl Table {
-    /// Lets `namespace` have one source more.
-    pub(super) fn make_room(&mut self, namespace: &str, most: usize) -> Result<(), Error> {
+    /// Lets `tenant` have one source more.
+    pub(super) fn make_room(&mut self, tenant: &Tenant, most: usize) -> Result<(), Error> {
         if self.streams.len() + self.applications.len() < most {
             return Ok(());
         }
-        let held = self.shares.get(namespace).copied().unwrap_or(0);
-        let namespaces = self.shares.len() + usize::from(held == 0);
-        let fair = most / namespaces.max(1);
-        let largest = self.shares.iter().max_by_key(|(_, count)| **count);
-        if let Some((largest, _)) = largest.filter(|_| held < fair) {
-            let largest = largest.clone();
-            self.remove_longest_unasked(&largest);
-            return Ok(());
+        match self.shares.yields_to(tenant, most) {
+            Ok(largest) => {
+                self.remove_longest_unasked(&largest);
+                Ok(())
+            }
+            Err(NoRoom { held, fair }) => Err(Error::Exhausted(format!(
+                "this scaler watches {most} sources already (limits.watchers), {held} of them for namespace {:?}, whose fair share is {fair}: delete ScaledObjects that are not needed, raise limits.watchers, or run another scaler",
+                shortened(&tenant.namespace)
+            ))),
         }
-        Err(Error::Exhausted(format!(
-            "this scaler watches {most} sources already (limits.watchers), {held} of them for namespace {:?}, whose fair share is {fair}: delete ScaledObjects that are not needed, raise limits.watchers, or run another scaler",
-            shortened(namespace)
-        )))
     }
 
-    fn remove_longest_unasked(&mut self, namespace: &str) {
-        let stream = longest_unasked(&self.streams, namespace);
-        let application = longest_unasked(&self.applications, namespace);
+    fn remove_longest_unasked(&mut self, tenant: &Tenant) {
+        let stream = longest_unasked(&self.streams, tenant);
+        let application = longest_unasked(&self.applications, tenant);
         let is_stream = match (&stream, &application) {
             (Some((at, _)), Some((other, _))) => at <= other,
             (stream, _) => stream.is_some(),
@@ -141,7 +139,7 @@ impl Table {
     }
 
     pub(super) fn insert<W: Watched>(&mut self, source: W, watcher: Watcher<W::Snapshot>) {
-        *self.shares.entry(watcher.namespace.clone()).or_default() += 1;
+        self.shares.add(&watcher.tenant);
         W::watchers(self).insert(source, watcher);
     }
 
@@ -149,22 +147,17 @@ impl Table {
         let Some(watcher) = W::watchers(self).remove(source) else {
             return;
         };
-        if let Some(share) = self.shares.get_mut(&watcher.namespace) {
-            *share -= 1;
-            if *share == 0 {
-                self.shares.remove(&watcher.namespace);
-            }
-        }
+        self.shares.remove(&watcher.tenant);
     }
 }
 
 fn longest_unasked<W: Watched>(
     watchers: &HashMap<W, Watcher<W::Snapshot>>,
-    namespace: &str,
+    tenant: &Tenant,
 ) -> Option<(Instant, W)> {
     let its = watchers
         .iter()
-        .filter(|(_, watcher)| watcher.namespace == namespace);
+        .filter(|(_, watcher)| watcher.tenant == *tenant);
     let last = its.map(|(source, watcher)| (watcher.demand.last(), source));
     last.min_by_key(|(last, _)| *last)
         .map(|(last, source)| (last, source.clone()))

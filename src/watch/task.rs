@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{info, warn};
 
 use super::{
-    Pace,
+    LivePace,
     decider::Decider,
     lock,
     state::{Facts, Fetching, Snapshot},
@@ -38,7 +38,7 @@ const IS_WANTED: Duration = Duration::from_secs(60);
 /// A watcher's task.
 pub(super) struct Watch<W: Watched> {
     pub(super) decider: Decider<W>,
-    pub(super) pace: Pace,
+    pub(super) pace: LivePace,
     pub(super) table: Weak<Mutex<Table>>,
 }
 
@@ -54,7 +54,13 @@ impl<W: Watched> Watch<W> {
         }
         let demand = Arc::clone(&self.decider.demand);
         let mut whole_at = Instant::now();
+        let mut refresh = self.pace.get().refresh;
         loop {
+            let before = std::mem::replace(&mut refresh, self.pace.get().refresh);
+            if refresh < before {
+                // By the old pace it would come too late.
+                whole_at = Instant::now();
+            }
             // Whatever was asked for until now is in this request.
             demand.more.notified().now_or_never();
             let request = FetchRequest {
@@ -81,8 +87,8 @@ impl<W: Watched> Watch<W> {
                     whole_at = Instant::now();
                     let failures = self.decider.failed(error.clone());
                     let mut pause = self.backoff(failures);
-                    if pause < self.pace.refresh && !fetcher.may_retry(&error) {
-                        pause = self.pace.refresh;
+                    if pause < refresh && !fetcher.may_retry(&error) {
+                        pause = refresh;
                     }
                     Instant::now() + jittered(pause)
                 }
@@ -107,7 +113,7 @@ impl<W: Watched> Watch<W> {
     async fn is_wanted_again(&mut self) -> bool {
         let demand = Arc::clone(&self.decider.demand);
         loop {
-            let asked = timeout(IS_WANTED.min(self.pace.idle), demand.more.notified());
+            let asked = timeout(IS_WANTED.min(self.pace.get().idle), demand.more.notified());
             if self.decider.meanwhile(asked).await.is_ok() {
                 return true;
             }
@@ -121,8 +127,8 @@ impl<W: Watched> Watch<W> {
     fn pause_before_whole(&self, snapshot: &W::Snapshot) -> Duration {
         let application = snapshot.facts().application;
         match application.is_some_and(|it| it.is_first_look) {
-            true => self.pace.second_look,
-            false => self.pace.refresh,
+            true => self.pace.get().second_look,
+            false => self.pace.get().refresh,
         }
     }
 
@@ -137,7 +143,7 @@ impl<W: Watched> Watch<W> {
         } else if lag.undecided > 0 {
             Some(UNDECIDED_PAUSE)
         } else if self.decider.demand.has_lag_followers() && application.is_idle() {
-            Some(self.pace.idle_refresh)
+            Some(self.pace.get().idle_refresh)
         } else {
             None
         }
@@ -145,9 +151,9 @@ impl<W: Watched> Watch<W> {
 
     /// The pause after so many failures in a row: doubling, at most a refresh.
     fn backoff(&self, failures: u32) -> Duration {
-        let first = FIRST_BACKOFF.min(self.pace.refresh / 4);
+        let first = FIRST_BACKOFF.min(self.pace.get().refresh / 4);
         let doubled = first.saturating_mul(1 << failures.saturating_sub(1).min(16));
-        doubled.min(self.pace.refresh)
+        doubled.min(self.pace.get().refresh)
     }
 
     /// Leaves the table, if nobody asked for long. Whoever asks takes the same lock, so nobody is

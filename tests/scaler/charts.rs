@@ -27,8 +27,8 @@ fn the_values_show_the_defaults_and_every_key() {
     assert_eq!(Config::parse(&config, "values.yaml").unwrap(), defaults);
     let keys = |yaml: &str| {
         let mut all: Value = serde_yaml::from_str(yaml).unwrap();
-        // Where it listens, and TLS, are the chart's business.
-        for key in ["listen", "admin", "tls"] {
+        // Where it listens, TLS, and what is logged are values of the chart's own.
+        for key in ["listen", "admin", "tls", "logLevel"] {
             all.as_object_mut().unwrap().remove(key);
         }
         let aws: Vec<_> = all["aws"].as_object().unwrap().keys().cloned().collect();
@@ -81,8 +81,14 @@ async fn dashboard_and_rules_name_what_is_exported() {
         .await;
     wait_for_value(&mut client, &application.trigger("lag", &[]), 1.0).await;
     let age = "keda_kinesis_scaler_shard_oldest_unread_age_seconds";
-    let has_age = |text: &str| queries::exported(text).contains(age);
-    let scrape = scraped(application.stack.admin, age, has_age).await;
+    let missing = application.stack.object("not-there", &[]);
+    wait_for_code(&mut client, &missing, tonic::Code::NotFound).await;
+    let wanted = [age, "keda_kinesis_scaler_failing_object"];
+    let has_all = |text: &str| {
+        let exported = queries::exported(text);
+        wanted.iter().all(|name| exported.contains(name))
+    };
+    let scrape = scraped(application.stack.admin, age, has_all).await;
     worker.stop().await;
 
     let exported = queries::exported(&scrape);

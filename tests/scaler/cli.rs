@@ -351,3 +351,12 @@ async fn health_says_whether_a_scaler_serves() {
     let error = refused(&mut scaler(&["health", "--address", "no port"]), 1);
     assert!(error.contains("want HOST:PORT"), "{error}");
 }
+
+#[tokio::test]
+async fn whoever_reaches_the_port_is_warned_of_where_nothing_limits_them() {
+    let warning = "no policy and no tls.clientCa";
+    for (config, warned) in [("", true), ("policyDefault: deny", false)] {
+        let scaler = Process::start(config, &[]).await;
+        assert_eq!(scaler.log().contains(warning), warned, "{config:?}");
+    }
+}

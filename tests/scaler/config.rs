@@ -96,6 +96,11 @@ fn the_default_prints_every_key_and_is_read_again() {
         "journal: 50000",
         "tls: ",
         "policy: ",
+        "policyDefault: allow",
+        "explain: all",
+        "connections: 1000",
+        "streams: 20000",
+        "logLevel: info",
         "grace: 20s",
     ] {
         assert!(printed.contains(key), "{key:?} is not in\n{printed}");
@@ -143,6 +148,9 @@ fn the_default_prints_every_key_and_is_read_again() {
 #[case::no_namespaces("policy:\n  - streams: [a]\n", "2:5", "namespaces")]
 #[case::empty_namespaces("policy:\n  - namespaces: []\n", "2:17", "at least one namespace")]
 #[case::rule_key("policy:\n  - namespaces: [a]\n    role: [b]\n", "3:5", "role")]
+#[case::policy_default("policyDefault: refuse\n", "1:16", "want allow or deny")]
+#[case::explain("explain: on\n", "1:10", "want all, loopback or none")]
+#[case::no_streams("limits: {streams: 0}\n", "1:19", "at least 1")]
 #[case::not_a_map("- listen\n", "1:1", "")]
 #[case::not_yaml("listen: [\n", "", "")]
 #[case::two_documents("grace: 1s\n---\ngrace: 2s\n", "", "")]

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, fs, path::Path};
 
 use keda_kinesis_scaler::{
-    config::Config,
+    config::{Config, PolicyDefault},
     trigger::{Trigger, policy::Policy},
 };
 use rstest::rstest;
@@ -48,7 +48,7 @@ fn the_configs_commented_tls_line_is_right() {
 
 #[test]
 fn every_scaled_object_is_accepted() {
-    let policy = Policy::new(config().policy);
+    let policy = Policy::new(config().policy, PolicyDefault::Allow);
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/scaledobjects");
     let mut seen = Vec::new();
     for file in fs::read_dir(folder).unwrap() {

@@ -1,7 +1,7 @@
 //! What a namespace may ask for, and what it is told when it may not.
 
 use keda_kinesis_scaler::{
-    config::{Config, Rule},
+    config::{Config, PolicyDefault, Rule},
     error::Error,
     trigger::{Trigger, policy::Policy},
 };
@@ -27,7 +27,10 @@ policy:
 "#;
 
 fn policy() -> Policy {
-    Policy::new(Config::parse(RULES, "test").unwrap().policy)
+    Policy::new(
+        Config::parse(RULES, "test").unwrap().policy,
+        PolicyDefault::Allow,
+    )
 }
 
 fn trigger(pairs: &[(&str, &str)]) -> Trigger {
@@ -79,12 +82,13 @@ fn a_name_is_matched_by_name_patterns_and_an_arn_by_arn_patterns(
     #[values("*", "arn:*")] pattern: &str,
 ) {
     let only = Some(vec![pattern.to_owned()]);
-    let policy = Policy::new(vec![Rule {
+    let rule = Rule {
         namespaces: vec!["*".to_owned()],
         streams: only.clone(),
         tables: only,
         ..Rule::default()
-    }]);
+    };
+    let policy = Policy::new(vec![rule], PolicyDefault::Allow);
     // Beside a stream that the pattern allows, so that the table decides.
     let table = |table: &str| {
         let stream = match pattern {
@@ -109,6 +113,69 @@ fn a_name_is_matched_by_name_patterns_and_an_arn_by_arn_patterns(
     );
 }
 
+/// What the file says of `namespace` with `policyDefault: deny`.
+#[rstest]
+#[case::no_rule("elsewhere", &[("streamName", "payments")], false)]
+#[case::no_rule_an_arn("elsewhere", &[("streamArn", ARN)], false)]
+#[case::a_rule_that_names_it("team-a", &[("streamName", "orders-eu")], true)]
+#[case::a_rule_that_names_another("team-a", &[("streamName", "payments")], false)]
+#[case::a_rule_with_tables("team-a", &[("streamName", "orders-eu"), ("scaleOn", "lag"), ("applicationName", "orders-app")], true)]
+#[case::a_rule_without_streams("team-b", &[("streamName", "payments")], false)]
+fn denied_by_default_is_what_no_list_names(
+    #[case] namespace: &str,
+    #[case] pairs: &[(&str, &str)],
+    #[case] allowed: bool,
+) {
+    let config = Config::parse(&format!("{RULES}policyDefault: deny\n"), "test").unwrap();
+    let policy = Policy::new(config.policy, config.policy_default);
+    let verdict = policy.check(namespace, &trigger(pairs));
+    assert_eq!(verdict.is_ok(), allowed, "{verdict:?}");
+}
+
+/// However an address is written, and whatever a rule says.
+#[rstest]
+fn metadata_addresses_are_refused_by_any_policy(
+    #[values(
+        "http://169.254.169.254",
+        "http://169.254.169.254.",
+        "http://2852039166",
+        "http://0xa9fea9fe",
+        "http://0xa9.0xfe.0xa9.0xfe:8080",
+        "http://0251.0376.0251.0376/latest",
+        "http://169.254.43518",
+        "http://169.254.170.23",
+        "http://[fd00:ec2::254]",
+        "http://[::ffff:169.254.169.254]",
+        "http://[::ffff:a9fe:a9fe]",
+        "http://[64:ff9b::a9fe:a9fe]",
+        "http://[fe80::1]"
+    )]
+    endpoint: &str,
+) {
+    let config = "policy: [{namespaces: ['*'], endpoints: ['http://*:*/*', 'http://*:*', 'http://[fe80::1]']}]";
+    let policy = Policy::new(
+        Config::parse(config, "test").unwrap().policy,
+        PolicyDefault::Allow,
+    );
+    for key in ["awsEndpoint", "leaseTableEndpoint"] {
+        let lag = [("scaleOn", "lag"), ("applicationName", "orders-app")];
+        let keys = [&[("streamName", "orders"), (key, endpoint)][..], &lag].concat();
+        let error = policy
+            .check("team-a", &trigger(&keys))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.starts_with(key) && error.contains("never asked"),
+            "{error}"
+        );
+    }
+    let elsewhere = trigger(&[
+        ("streamName", "orders"),
+        ("awsEndpoint", "http://10.0.0.1/a"),
+    ]);
+    policy.check("team-a", &elsewhere).unwrap();
+}
+
 fn refusal(namespace: &str, pairs: &[(&str, &str)]) -> String {
     let error = policy().check(namespace, &trigger(pairs)).unwrap_err();
     assert!(matches!(error, Error::Refused(_)) && error.code() == Code::PermissionDenied);
@@ -119,7 +186,7 @@ fn refusal(namespace: &str, pairs: &[(&str, &str)]) -> String {
 fn a_refusal_names_the_rule_and_what_would_allow_it() {
     assert_eq!(
         refusal("ci-7", &[("streamName", "payments")]),
-        "streamName \"payments\" is refused for namespace \"ci-7\": policy[0] (namespaces [\"team-a\", \"ci-*\"]) does not allow it; \
+        "streamName \"payments\" is refused for namespace \"ci-7\": policy[0] does not allow it; \
          to allow it, add \"payments\" to policy[0].streams in the scaler's config"
     );
 }
@@ -147,7 +214,8 @@ fn without_a_rule_the_refusal_gives_one_that_works() {
             "{line}"
         );
         let (_, yaml) = line.split_once("scaler's config: ").unwrap();
-        let policy = Policy::new(Config::parse(yaml, "advice").unwrap().policy);
+        let config = Config::parse(yaml, "advice").unwrap();
+        let policy = Policy::new(config.policy, PolicyDefault::Allow);
         policy.check("elsewhere", &trigger(&pairs)).unwrap();
     }
 }
@@ -189,6 +257,8 @@ fn a_refusal_tells_nothing_else_that_the_rule_allows() {
         !text.contains("role/keda-") && !text.contains("127.0.0.1") && !text.contains("orders-*"),
         "{text}"
     );
+    // Nor who else it is for.
+    assert!(!text.contains("ci-*"), "{text}");
 }
 
 #[test]

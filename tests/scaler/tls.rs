@@ -46,7 +46,7 @@ impl Files {
 }
 
 async fn start(authority: &Authority, client_ca: Option<&Authority>) -> (Stack, Files) {
-    start_for(authority, client_ca, None).await
+    start_for(authority, client_ca, client_ca.map(|_| &["keda"][..])).await
 }
 
 async fn start_for(
@@ -313,13 +313,26 @@ async fn files_that_make_no_sense_stop_the_start() {
             keda_kinesis_scaler::server::serve(config, listener, admin, std::future::pending());
         format!("{:#}", eventually("an error", served).await.unwrap_err())
     };
-    let missing = TlsConfig {
+    let missing = || TlsConfig {
         client_ca: Some(files.path("ca.crt")),
+        client_allowed_sans: Some(vec!["keda".to_owned()]),
         ..tls()
     };
-    let error = start(missing).await;
+    let error = start(missing()).await;
     assert!(
         error.contains("tls.clientCa") && error.contains("ca.crt"),
+        "{error}"
+    );
+    // An authority signs for others, too: it does not say who is KEDA.
+    fs::write(files.path("ca.crt"), ours.pem()).unwrap();
+    let whoever = TlsConfig {
+        client_allowed_sans: None,
+        ..missing()
+    };
+    let error = start(whoever).await;
+    assert!(
+        error.contains("tls.clientCa: want tls.clientAllowedSans with it")
+            && error.contains("[keda-operator.keda.svc]"),
         "{error}"
     );
     let names_of_nobody = TlsConfig {

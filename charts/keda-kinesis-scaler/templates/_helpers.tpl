@@ -85,6 +85,8 @@ labels:
 {{- toYaml .Values.tls.clientAuth.allowedSans }}
 {{- else if include "scaler.makesClientCertificate" . }}
 {{- toYaml (list (printf "keda-operator.%s.svc" .Values.keda.namespace)) }}
+{{- else }}
+{{- fail "tls.clientAuth: want tls.clientAuth.allowedSans, the names (DNS, URI) in KEDA's certificate, such as [keda-operator.keda.svc]: an authority of your own signs for others, too" }}
 {{- end }}
 {{- end }}
 
@@ -106,6 +108,15 @@ labels:
 {{- end }}
 {{- $_ := set $config "tls" $tls }}
 {{- end }}
+{{- $_ := set $config "logLevel" .Values.logLevel }}
+{{- toYaml $config }}
+{{- end }}
+
+{{/* Of the configuration what needs a restart; the scaler takes the rest over when the file changes. */}}
+{{- define "scaler.configOfStart" -}}
+{{- $config := include "scaler.config" . | fromYaml }}
+{{- $config = omit $config "policy" "policyDefault" "explain" "perShardMetrics" "logLevel" }}
+{{- $_ := set $config "aws" (omit $config.aws "refresh" "maxStale") }}
 {{- toYaml $config }}
 {{- end }}
 

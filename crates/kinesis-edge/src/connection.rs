@@ -16,7 +16,7 @@ use crate::{
     Service, SharedCredentialsProvider,
     call::Calls,
     credentials::{Chain, InTime},
-    proxies::http_client,
+    proxies::{guarded_http_client, http_client},
 };
 
 /// An identity in a region: what its clients have in common. Clones are the same identity, and
@@ -28,6 +28,8 @@ pub struct Connection {
     /// reaches, whatever the stream's is.
     home: Option<Region>,
     clock: AwsClock,
+    /// For endpoints that are given to a client.
+    guarded: SharedHttpClient,
 }
 
 impl Connection {
@@ -38,6 +40,7 @@ impl Connection {
         let environment = Environment::load().await;
         // One for all clients: each would load the root certificates anew.
         let http = http_client(&environment);
+        let guarded = guarded_http_client(&environment);
         let instance = instance(&environment, &http, settings.instance_metadata_timeout);
         let region = match settings.region.or_else(|| named_region(&environment)) {
             Some(region) => Some(Region::new(region)),
@@ -94,6 +97,7 @@ impl Connection {
             config,
             home: region,
             clock: AwsClock::default(),
+            guarded,
         }
     }
 
@@ -121,6 +125,7 @@ impl Connection {
             config,
             home: self.home.clone(),
             clock: AwsClock::default(),
+            guarded: self.guarded.clone(),
         }
     }
 
@@ -150,25 +155,29 @@ impl Connection {
             config: config.build(),
             home: self.home.clone(),
             clock: self.clock.clone(),
+            guarded: self.guarded.clone(),
         }
     }
 
-    /// A Kinesis client, at AWS's own endpoint (or the environment's) or at that one.
+    /// A Kinesis client, at AWS's own endpoint (or the environment's) or at that one, which may be
+    /// anywhere but at [guarded](crate::is_guarded) addresses.
     pub fn kinesis(&self, endpoint: Option<&str>) -> KinesisClient {
         let config = aws_sdk_kinesis::config::Builder::from(&self.config);
         let mut config = config.interceptor(self.clock.clone());
         if let Some(endpoint) = endpoint {
             config.set_endpoint_url(Some(endpoint.to_owned()));
+            config.set_http_client(Some(self.guarded.clone()));
         }
         KinesisClient::from_conf(config.build())
     }
 
-    /// A DynamoDB client, at AWS's own endpoint (or the environment's) or at that one.
+    /// A DynamoDB client, in the same way.
     pub fn dynamodb(&self, endpoint: Option<&str>) -> DynamoDbClient {
         let config = aws_sdk_dynamodb::config::Builder::from(&self.config);
         let mut config = config.interceptor(self.clock.clone());
         if let Some(endpoint) = endpoint {
             config.set_endpoint_url(Some(endpoint.to_owned()));
+            config.set_http_client(Some(self.guarded.clone()));
         }
         DynamoDbClient::from_conf(config.build())
     }

@@ -16,6 +16,7 @@ mod credentials;
 mod denial;
 mod environment;
 mod failure;
+mod guard;
 mod listen;
 mod proxies;
 mod regions;
@@ -37,6 +38,7 @@ pub use self::{
     denial::{Denial, Policy},
     environment::{Environment, WrongEnvironment, WrongVariable},
     failure::{Failure, Kind, Service},
+    guard::is_guarded,
     listen::listen,
     regions::{is_region, partition},
     remedy::{Remedy, Statement},

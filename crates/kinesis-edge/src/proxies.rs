@@ -1,6 +1,6 @@
 //! The way of a request: by a proxy, or straight; and who was not reached, by name.
 
-use std::{error::Error as StdError, fmt, io};
+use std::{error::Error as StdError, fmt, io, net::IpAddr};
 
 use aws_smithy_http_client::{
     Builder, ConnectorBuilder,
@@ -18,7 +18,11 @@ use aws_smithy_runtime_api::client::{
 };
 use http::Uri;
 
-use crate::{Environment, environment::is_socks};
+use crate::{
+    Environment,
+    environment::is_socks,
+    guard::{self, GuardedResolver},
+};
 
 /// The credentials' endpoints of an instance and of a pod: a proxy would answer for itself.
 const NEVER_PROXIED: [&str; 5] = [
@@ -85,6 +89,16 @@ impl Proxies {
 
 /// A client for all calls: the SDK's own, but for the way and for what its errors say.
 pub(crate) fn http_client(environment: &Environment) -> SharedHttpClient {
+    client_of(environment, false)
+}
+
+/// The same for endpoints that others name, which must not be guarded addresses. Sources of
+/// credentials are at such addresses, and have the other.
+pub(crate) fn guarded_http_client(environment: &Environment) -> SharedHttpClient {
+    client_of(environment, true)
+}
+
+fn client_of(environment: &Environment, guarded: bool) -> SharedHttpClient {
     let proxies = Proxies::new(environment);
     let trust = match environment.trusted() {
         None => TrustStore::default(),
@@ -94,17 +108,19 @@ pub(crate) fn http_client(environment: &Environment) -> SharedHttpClient {
     let by = |proxy: Option<&(&'static str, String)>, make: fn(&str) -> Option<ProxyConfig>| {
         let (variable, url) = proxy?;
         let config = make(url)?.no_proxy(&exempt);
-        Some((*variable, client(trust.clone(), config)))
+        // The proxy's own name is ours, and it looks up the others.
+        Some((*variable, client(trust.clone(), config, false)))
     };
     SharedHttpClient::new(Ways {
         http: by(proxies.http.as_ref(), |url| ProxyConfig::http(url).ok()),
         https: by(proxies.https.as_ref(), |url| ProxyConfig::https(url).ok()),
-        straight: client(trust.clone(), ProxyConfig::disabled()),
+        straight: client(trust.clone(), ProxyConfig::disabled(), guarded),
+        guarded,
         direct: proxies.direct,
     })
 }
 
-fn client(trust: TrustStore, proxy: ProxyConfig) -> SharedHttpClient {
+fn client(trust: TrustStore, proxy: ProxyConfig, guarded: bool) -> SharedHttpClient {
     let tls = TlsContext::builder().with_trust_store(trust).build();
     let tls = tls.unwrap_or_default();
     Builder::new().build_with_connector_fn(move |settings, components| {
@@ -114,7 +130,10 @@ fn client(trust: TrustStore, proxy: ProxyConfig) -> SharedHttpClient {
         connector.set_connector_settings(settings.cloned());
         connector.set_sleep_impl(components.and_then(|components| components.sleep_impl()));
         connector.set_proxy_config(Some(proxy.clone()));
-        connector.build()
+        match guarded {
+            true => connector.build_with_resolver(GuardedResolver),
+            false => connector.build(),
+        }
     })
 }
 
@@ -124,6 +143,7 @@ struct Ways {
     http: Option<(&'static str, SharedHttpClient)>,
     https: Option<(&'static str, SharedHttpClient)>,
     straight: SharedHttpClient,
+    guarded: bool,
     direct: Vec<String>,
 }
 
@@ -144,6 +164,7 @@ impl HttpClient for Ways {
                 .as_ref()
                 .map(|(by, client)| (*by, connector(client))),
             straight: connector(&self.straight),
+            guarded: self.guarded,
             direct: self.direct.clone(),
         })
     }
@@ -154,6 +175,7 @@ struct Chosen {
     http: Option<(&'static str, SharedHttpConnector)>,
     https: Option<(&'static str, SharedHttpConnector)>,
     straight: SharedHttpConnector,
+    guarded: bool,
     direct: Vec<String>,
 }
 
@@ -161,6 +183,13 @@ impl HttpConnector for Chosen {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let uri: Option<Uri> = request.uri().parse().ok();
         let host = uri.as_ref().and_then(host).unwrap_or_default();
+        // An address is not looked up.
+        if let Some(address) = host.parse::<IpAddr>().ok().filter(|_| self.guarded)
+            && let Err(error) = guard::check(&host, &[address])
+        {
+            let error = ConnectorError::user(Box::new(error));
+            return HttpConnectorFuture::new(async move { Err(named(error, host)) });
+        }
         let by_proxy = match uri.as_ref().and_then(Uri::scheme_str) {
             Some("https") => self.https.as_ref(),
             _ => self.http.as_ref(),

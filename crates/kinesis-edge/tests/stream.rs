@@ -257,3 +257,15 @@ async fn a_connection_knows_the_time_of_who_answers() {
 async fn stream_without_server() -> Stream {
     stream("http://127.0.0.1:1").await
 }
+
+/// Whoever names the endpoint does not get at the credentials of the machine.
+#[tokio::test]
+async fn an_endpoint_that_is_given_is_never_a_metadata_address() {
+    let connection = connection().await;
+    for endpoint in ["http://169.254.169.254", "http://[::ffff:169.254.170.2]"] {
+        let stream = Stream::new(connection.kinesis(Some(endpoint)), "orders");
+        let failure = stream.open_shard_count().await.unwrap_err();
+        let told = format!("{failure:?}");
+        assert!(told.contains("never asked"), "{told}");
+    }
+}

@@ -110,7 +110,8 @@ async fn find_answer(written: &Written, config: &Config, seen: &mut Seen) -> Res
         .collect();
     seen.metric_name = Some(trigger.metric_name());
     seen.target = Some(trigger.shard_count);
-    Policy::new(config.policy.clone()).check(&written.namespace, &trigger)?;
+    Policy::new(config.policy.clone(), config.policy_default)
+        .check(&written.namespace, &trigger)?;
 
     let aws = Aws::new(config.aws.clone(), None, Arc::new(Metrics::new()));
     let stream = &trigger.stream;

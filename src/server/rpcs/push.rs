@@ -6,68 +6,82 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, sleep_until},
+};
 use tokio_util::sync::CancellationToken;
+use tonic::Status;
 
 use super::Scaler;
 use crate::{
-    error::Error,
+    error::{Error, shortened},
     metrics::Metrics,
+    server::{live::Live, places::Place},
     trigger::Trigger,
-    watch::{Subscription, Watchers},
+    watch::{NoRoom, Subscription, Tenant, Watchers},
 };
 
 /// The pause before subscribing again after a watcher ended.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// The states of a trigger, for as long as its stream is open.
 pub(super) struct Activity {
+    states: States,
+    open: OpenStream,
+}
+
+struct States {
     watchers: Arc<Watchers>,
-    namespace: String,
-    trigger: Trigger,
+    tenant: Tenant,
+    trigger: Arc<Trigger>,
     subscription: Subscription,
-    draining: CancellationToken,
     sent: Option<bool>,
     repeat: Duration,
     repeat_at: Instant,
-    _open: OpenStream,
 }
 
-/// Counts as an open push stream while it lives.
-pub(super) struct OpenStream(Arc<Metrics>);
+/// Holds a place, and counts as an open push stream, while it lives.
+pub(super) struct OpenStream {
+    namespace: String,
+    trigger: Arc<Trigger>,
+    live: watch::Receiver<Arc<Live>>,
+    draining: CancellationToken,
+    place: Place,
+    metrics: Arc<Metrics>,
+}
 
 impl Activity {
-    pub(super) fn open(
-        scaler: &Scaler,
-        namespace: String,
-        trigger: Trigger,
-    ) -> Result<Self, Error> {
-        let subscription = scaler.watchers.subscribe(&namespace, &trigger)?;
+    pub(super) fn open(scaler: &Scaler, tenant: Tenant, trigger: Trigger) -> Result<Self, Error> {
+        let trigger = Arc::new(trigger);
+        let open = OpenStream::new(scaler, tenant.clone(), Arc::clone(&trigger))?;
+        let subscription = scaler.watchers.subscribe(tenant.clone(), &trigger)?;
         // ± 10 %, drawn once per stream, so that streams opened together do not repeat together.
         let repeat = scaler.repeat.mul_f64(0.9 + 0.2 * fastrand::f64());
-        Ok(Self {
+        let states = States {
             watchers: Arc::clone(&scaler.watchers),
-            namespace,
+            tenant,
             trigger,
             subscription,
-            draining: scaler.draining.clone(),
             sent: None,
             repeat,
             repeat_at: Instant::now() + repeat,
-            _open: OpenStream::new(&scaler.metrics),
-        })
+        };
+        Ok(Self { states, open })
     }
 
-    /// The next state to send; `None`: the scaler shuts down.
-    pub(super) async fn next(&mut self) -> Option<bool> {
-        let draining = self.draining.clone();
+    /// The next state to send, or why the stream ends; `None`: the scaler shuts down.
+    pub(super) async fn next(&mut self) -> Option<Result<bool, Status>> {
         tokio::select! {
             biased;
-            () = draining.cancelled() => None,
-            active = self.next_state() => Some(active),
+            ended = self.open.ended() => ended.err().map(Err),
+            active = self.states.next() => Some(Ok(active)),
         }
     }
+}
 
-    async fn next_state(&mut self) -> bool {
+impl States {
+    async fn next(&mut self) -> bool {
         loop {
             let answer = self.watchers.current(&self.trigger);
             let active = answer.and_then(|answer| Some(answer.ok()?.active));
@@ -96,7 +110,8 @@ impl Activity {
     async fn subscribe_again(&mut self) {
         loop {
             sleep(PAUSE).await;
-            if let Ok(subscription) = self.watchers.subscribe(&self.namespace, &self.trigger) {
+            let tenant = self.tenant.clone();
+            if let Ok(subscription) = self.watchers.subscribe(tenant, &self.trigger) {
                 self.subscription = subscription;
                 return;
             }
@@ -105,14 +120,57 @@ impl Activity {
 }
 
 impl OpenStream {
-    pub(super) fn new(metrics: &Arc<Metrics>) -> Self {
-        metrics.push_streams.inc();
-        Self(Arc::clone(metrics))
+    pub(super) fn new(
+        scaler: &Scaler,
+        tenant: Tenant,
+        trigger: Arc<Trigger>,
+    ) -> Result<Self, Error> {
+        let namespace = tenant.namespace.clone();
+        let place = scaler.streams.take(tenant).map_err(|no_room| {
+            let NoRoom { held, fair } = no_room;
+            let namespace = shortened(&namespace);
+            Error::Exhausted(format!(
+                "this scaler has as many push streams open as limits.streams allows, {held} of them for namespace {namespace:?}, whose fair share is {fair}: raise limits.streams, or use triggers of type external"
+            ))
+        })?;
+        scaler.metrics.push_streams.inc();
+        Ok(Self {
+            namespace,
+            trigger,
+            live: scaler.live.clone(),
+            draining: scaler.draining.clone(),
+            place,
+            metrics: Arc::clone(&scaler.metrics),
+        })
+    }
+
+    /// Waits for the stream's end: a clean one when the scaler shuts down.
+    ///
+    /// # Errors
+    /// The policy no longer allows it, or its place was needed more elsewhere.
+    pub(super) async fn ended(&mut self) -> Result<(), Status> {
+        loop {
+            tokio::select! {
+                biased;
+                () = self.draining.cancelled() => return Ok(()),
+                () = self.place.taken.cancelled() => return Err(Status::resource_exhausted(
+                    "all push streams that limits.streams allows are taken, and whoever holds most makes room for others",
+                )),
+                // Never without a sender: it goes with the server.
+                Ok(()) = self.live.changed() => {
+                    let live = Arc::clone(&self.live.borrow_and_update());
+                    if let Err(refused) = live.policy.check(&self.namespace, &self.trigger) {
+                        self.metrics.limited("policy");
+                        return Err(refused.into());
+                    }
+                }
+            }
+        }
     }
 }
 
 impl Drop for OpenStream {
     fn drop(&mut self) {
-        self.0.push_streams.dec();
+        self.metrics.push_streams.dec();
     }
 }

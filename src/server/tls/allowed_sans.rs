@@ -22,28 +22,41 @@ pub(super) struct AllowedSans {
     pub(super) patterns: Vec<String>,
 }
 
+/// The first name of the certificate that one of the patterns allows; else all its names.
+pub(super) fn allowed_name(
+    certificate: &CertificateDer<'_>,
+    patterns: &[String],
+) -> Result<String, Vec<String>> {
+    let Ok(certificate) = EndEntityCert::try_from(certificate) else {
+        return Err(Vec::new());
+    };
+    let dns = certificate.valid_dns_names();
+    let mut names = dns.chain(certificate.valid_uri_names());
+    let allowed = |name: &&str| {
+        // DNS names are compared without case.
+        let name = name.to_ascii_lowercase();
+        let mut patterns = patterns.iter();
+        patterns.any(|pattern| pattern::matches(&pattern.to_ascii_lowercase(), &name))
+    };
+    let all = || {
+        certificate
+            .valid_dns_names()
+            .chain(certificate.valid_uri_names())
+    };
+    match names.find(allowed) {
+        Some(name) => Ok(name.to_owned()),
+        None => Err(all().map(str::to_owned).collect()),
+    }
+}
+
 impl AllowedSans {
     fn check(&self, certificate: &CertificateDer<'_>) -> Result<(), Error> {
-        let certificate = EndEntityCert::try_from(certificate)
-            .map_err(|_| Error::InvalidCertificate(CertificateError::BadEncoding))?;
-        let names = || {
-            certificate
-                .valid_dns_names()
-                .chain(certificate.valid_uri_names())
-        };
-        let allowed = |name: &str| {
-            // DNS names are compared without case.
-            let name = name.to_ascii_lowercase();
-            let mut patterns = self.patterns.iter();
-            patterns.any(|pattern| pattern::matches(&pattern.to_ascii_lowercase(), &name))
-        };
-        if names().any(allowed) {
+        let Err(names) = allowed_name(certificate, &self.patterns) else {
             return Ok(());
-        }
-        let names = names().collect::<Vec<_>>().join(", ");
+        };
         warn!(
             "a client was refused: none of its certificate's names ({}) is in tls.clientAllowedSans",
-            shortened(&names)
+            shortened(&names.join(", "))
         );
         Err(Error::InvalidCertificate(
             CertificateError::ApplicationVerificationFailure,

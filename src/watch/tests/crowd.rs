@@ -163,7 +163,7 @@ fn ask_all_along(watchers: &Arc<Watchers>, name: &str, applications: usize) {
     tokio::spawn(async move {
         loop {
             for trigger in &triggers {
-                watchers.ask("a", trigger).unwrap();
+                watchers.ask(&"a".into(), trigger).unwrap();
             }
             sleep(Duration::from_secs(30)).await;
         }

@@ -1,6 +1,11 @@
 //! The scaler's binary, serving.
 
-use std::{net::SocketAddr, ops::Deref, process::ExitStatus};
+use std::{
+    net::SocketAddr,
+    ops::Deref,
+    path::{Path, PathBuf},
+    process::ExitStatus,
+};
 
 use test_support::Program;
 
@@ -12,7 +17,8 @@ pub struct Process {
     process: test_support::Process,
     pub address: SocketAddr,
     pub admin: SocketAddr,
-    _config: tempfile::NamedTempFile,
+    config: PathBuf,
+    _file: Option<tempfile::NamedTempFile>,
 }
 
 impl Deref for Process {
@@ -29,10 +35,17 @@ impl Process {
     pub async fn start(config: &str, env: &[(&str, &str)]) -> Self {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), config).unwrap();
+        let mut process = Self::start_from(file.path(), env).await;
+        process._file = Some(file);
+        process
+    }
+
+    /// The same, with the configuration in a file that somebody else keeps.
+    pub async fn start_from(config: &Path, env: &[(&str, &str)]) -> Self {
         let program = Program::new(env!("CARGO_BIN_EXE_keda-kinesis-scaler"))
             .args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
             .args(["--log-format", "json", "--config"])
-            .args([file.path()])
+            .args([config])
             // No profile of the machine, and no question to its metadata service.
             .env("AWS_EC2_METADATA_DISABLED", "true")
             .env("HOME", "/nonexistent");
@@ -50,8 +63,14 @@ impl Process {
             process,
             address,
             admin,
-            _config: file,
+            config: config.to_owned(),
+            _file: None,
         }
+    }
+
+    /// Replaces its configuration.
+    pub fn configure(&self, config: &str) {
+        std::fs::write(&self.config, config).unwrap();
     }
 
     pub async fn client(&self) -> Client {
