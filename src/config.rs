@@ -44,7 +44,7 @@ pub struct Config {
     /// Who may see `/explain` on the admin port. Default `all`.
     #[serde(deserialize_with = "explain")]
     pub explain: Explain,
-    /// What clients may hold open.
+    /// What clients may hold open, and how much is kept in memory.
     #[serde(deserialize_with = "or_default")]
     pub limits: Limits,
     /// Shows the age of each shard's oldest unread record in `/metrics`, too. Streams may have
@@ -140,8 +140,8 @@ pub enum Explain {
     None,
 }
 
-/// What clients may hold open. Where all is taken, the largest holder makes room for whoever holds
-/// less than a fair share.
+/// What clients may hold open, and how much is kept in memory. What is over a limit makes room by
+/// what whoever has the most opened last, or asked for the longest time ago.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Limits {
@@ -152,6 +152,13 @@ pub struct Limits {
     /// of type external-push, all on one connection. Default 20,000.
     #[serde(deserialize_with = "at_least_one")]
     pub streams: u32,
+    /// Sources (streams, and applications on them) that are watched at a time; at least 1. Default
+    /// 5000.
+    #[serde(deserialize_with = "at_least_one")]
+    pub watchers: usize,
+    /// Answers of all ScaledObjects together that `/explain` remembers; at least 1. Default 50000.
+    #[serde(deserialize_with = "at_least_one")]
+    pub journal: usize,
 }
 
 /// What some namespaces may ask for. In every pattern `*` stands for any text. A list left out
@@ -200,6 +207,8 @@ impl Default for Limits {
         Self {
             connections: 1_000,
             streams: 20_000,
+            watchers: 5_000,
+            journal: 50_000,
         }
     }
 }
@@ -279,10 +288,13 @@ fn region<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, 
     }
 }
 
-fn at_least_one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
-    let number = u32::deserialize(deserializer)
-        .ok()
-        .filter(|number| *number > 0);
+fn at_least_one<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+where
+    T: Deserialize<'de> + Default + PartialOrd,
+    D: Deserializer<'de>,
+{
+    let number = T::deserialize(deserializer).ok();
+    let number = number.filter(|number| *number > T::default());
     number.ok_or_else(|| D::Error::custom("want a whole number of at least 1"))
 }
 

@@ -52,6 +52,8 @@ pub struct Metrics {
     last_reload_good: Gauge,
     /// Push streams that are open.
     pub push_streams: Gauge,
+    /// Streams whose shards may not be listed.
+    pub unlisted_streams: Gauge,
 }
 
 /// Labels with fixed values.
@@ -107,6 +109,11 @@ impl Metrics {
                 "1 where the configuration in force is the file's, 0 where the file is wrong",
             ),
             push_streams: count(r, "push_streams", "Push streams that are open"),
+            unlisted_streams: count(
+                r,
+                "unlisted_streams",
+                "Streams for which kinesis:ListShards is denied: their answers wait for aws.callsPerSecond",
+            ),
             registry,
         };
         metrics.last_reload_good.set(1);

@@ -151,13 +151,16 @@ pub async fn serve_tuned(
     let draining = CancellationToken::new();
     let closing = CancellationToken::new();
     let metrics = Arc::new(Metrics::new());
-    let pace = tuning.pace.unwrap_or_else(|| Pace::from(&aws));
+    let pace = tuning.pace.unwrap_or_else(|| Pace {
+        sources: limits.watchers,
+        ..Pace::from(&aws)
+    });
     let default_region = aws.region.clone();
     let aws = Aws::new(aws, tuning.credentials.clone(), Arc::clone(&metrics));
     let recorder = tuning.record.clone().map(Recorder::new).transpose()?;
     let recorder = recorder.map(Arc::new);
     let watchers = Arc::new(Watchers::new(pace, aws, recorder));
-    let journal = Arc::new(Journal::default());
+    let journal = Arc::new(Journal::new(limits.journal));
     let scaler = Scaler {
         default_region,
         live: live.clone(),

@@ -39,7 +39,7 @@ pub use self::{
     table::{Table, Watched, Watcher},
 };
 use crate::{
-    config::AwsConfig,
+    config::{AwsConfig, Limits},
     decision::{
         answer::{Answer, Question, answer_application, answer_open_shards},
         memories::{Decisions, Memories, settings},
@@ -80,7 +80,7 @@ impl From<&AwsConfig> for Pace {
             max_stale: config.max_stale,
             first_answer: Duration::from_secs(2),
             idle: Duration::from_secs(600),
-            sources: 5_000,
+            sources: Limits::default().watchers,
         }
     }
 }
@@ -328,7 +328,7 @@ impl Watchers {
             pace: self.pace.clone(),
             table: Arc::downgrade(&self.table),
         };
-        let fetcher = source.fetcher(&*self.fetchers);
+        let fetcher = source.fetcher(&*self.fetchers, &tenant.namespace);
         Watcher {
             tenant: tenant.clone(),
             demand: Arc::clone(demand),

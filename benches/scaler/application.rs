@@ -40,7 +40,7 @@ pub(crate) async fn run() {
         let mut client = ExternalScalerClient::new(scaler.channel.clone());
         sleep(Duration::from_secs(1)).await;
         let at_rest = scaler.rss_mib();
-        let object = object(&kinesis, &dynamodb, scale_on);
+        let object = object(&kinesis, &dynamodb, "billing", scale_on);
         let begin = Instant::now();
         while client.is_active(object.clone()).await.is_err() {
             sleep(Duration::from_millis(50)).await;
@@ -96,26 +96,31 @@ async fn fill(kinesis: &EmbeddedKinesis) {
 /// Half of the leases are of shards that the stream has forgotten.
 async fn lease_table() -> String {
     let database = dynoxide::Database::memory().unwrap();
-    let request = |value: serde_json::Value| serde_json::from_value(value).unwrap();
-    database
-        .create_table(
-            serde_json::from_value(json!({
-                "TableName": "billing",
-                "KeySchema": [{"AttributeName": "leaseKey", "KeyType": "HASH"}],
-                "AttributeDefinitions": [{"AttributeName": "leaseKey", "AttributeType": "S"}],
-                "BillingMode": "PAY_PER_REQUEST",
-            }))
-            .unwrap(),
-        )
-        .unwrap();
-    for lease in 0..LEASES {
-        let key = if lease < SHARDS as usize {
-            lease
-        } else {
-            lease + 1_000_000
-        };
-        let item = json!({"TableName": "billing", "Item": {
-            "leaseKey": {"S": format!("shardId-{key:012}")},
+    let shards = (0..LEASES).map(|lease| match lease < SHARDS as usize {
+        true => lease,
+        false => lease + 1_000_000,
+    });
+    create_lease_table(&database, "billing", shards);
+    serve(database).await
+}
+
+/// A table with a lease for each of these shards.
+pub(super) fn create_lease_table(
+    database: &dynoxide::Database,
+    name: &str,
+    shards: impl Iterator<Item = usize>,
+) {
+    let create = json!({
+        "TableName": name,
+        "KeySchema": [{"AttributeName": "leaseKey", "KeyType": "HASH"}],
+        "AttributeDefinitions": [{"AttributeName": "leaseKey", "AttributeType": "S"}],
+        "BillingMode": "PAY_PER_REQUEST",
+    });
+    let create = serde_json::from_value(create).unwrap();
+    database.create_table(create).unwrap();
+    for (lease, shard) in shards.enumerate() {
+        let item = json!({"TableName": name, "Item": {
+            "leaseKey": {"S": format!("shardId-{shard:012}")},
             "leaseOwner": {"S": format!("pod-{}", lease % 50)},
             "leaseCounter": {"N": "7"},
             "checkpoint": {"S": "TRIM_HORIZON"},
@@ -124,25 +129,36 @@ async fn lease_table() -> String {
             "startingHashKey": {"S": "0"},
             "endingHashKey": {"S": "340282366920938463463374607431768211455"},
         }});
-        database.put_item(request(item)).unwrap();
+        database
+            .put_item(serde_json::from_value(item).unwrap())
+            .unwrap();
     }
+}
+
+/// Its endpoint.
+pub(super) async fn serve(database: dynoxide::Database) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(dynoxide::server::serve_on(listener, database));
     endpoint
 }
 
-fn object(kinesis: &EmbeddedKinesis, dynamodb: &str, scale_on: &str) -> ScaledObjectRef {
+pub(super) fn object(
+    kinesis: &EmbeddedKinesis,
+    dynamodb: &str,
+    application: &str,
+    scale_on: &str,
+) -> ScaledObjectRef {
     let metadata = [
         ("streamName", "large".to_owned()),
         ("awsRegion", "us-east-1".to_owned()),
         ("awsEndpoint", kinesis.endpoint()),
         ("leaseTableEndpoint", dynamodb.to_owned()),
-        ("applicationName", "billing".to_owned()),
+        ("applicationName", application.to_owned()),
         ("scaleOn", scale_on.to_owned()),
     ];
     ScaledObjectRef {
-        name: "large".to_owned(),
+        name: application.to_owned(),
         namespace: "bench".to_owned(),
         scaler_metadata: metadata
             .map(|(key, value)| (key.to_owned(), value))

@@ -1,8 +1,9 @@
 //! The answers that each ScaledObject got in the last hour, and why: the memory of `/explain`.
 
 use std::{
+    cmp::Reverse,
     collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -12,9 +13,6 @@ use tokio::time::Instant;
 use tonic::Code;
 
 use crate::{decision::answer::Answer, error::Error, trigger::Trigger};
-
-/// The most ScaledObjects remembered. The one that did not ask for the longest time makes room.
-const MOST: usize = 5_000;
 
 /// The most triggers remembered of one ScaledObject: whoever reaches the port can ask for ever new
 /// ones.
@@ -43,9 +41,17 @@ pub struct Asker {
 }
 
 /// The answers of all ScaledObjects.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Journal {
-    entries: Mutex<HashMap<Asker, Vec<Entry>>>,
+    /// The most answers remembered, of all together.
+    most: usize,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    entries: HashMap<Asker, Vec<Entry>>,
+    answers: usize,
 }
 
 /// One trigger of a ScaledObject.
@@ -73,16 +79,21 @@ pub struct Answered {
 }
 
 impl Journal {
+    /// Empty, for so many answers.
+    pub fn new(answers: usize) -> Self {
+        Self {
+            most: answers,
+            kept: Mutex::default(),
+        }
+    }
+
     /// Notes the answer that a trigger got.
     pub fn note(&self, asker: &Asker, trigger: &Trigger, answer: &Result<Answer, Error>) {
         let now = Instant::now();
-        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        if !entries.contains_key(asker) && entries.len() >= MOST {
-            let longest_unasked = entries.iter().min_by_key(|(_, its)| last_asked(its));
-            let longest_unasked = longest_unasked.map(|(asker, _)| asker.clone());
-            longest_unasked.and_then(|asker| entries.remove(&asker));
-        }
-        let its = entries.entry(asker.clone()).or_default();
+        let mut kept = self.kept();
+        let kept = &mut *kept;
+        let its = kept.entries.entry(asker.clone()).or_default();
+        kept.answers -= answers(its);
         its.retain(Entry::is_of_late);
         let entry = match its.iter_mut().find(|entry| entry.trigger == *trigger) {
             Some(entry) => entry,
@@ -101,18 +112,23 @@ impl Journal {
         };
         entry.asked = now;
         entry.note(now, answer);
+        kept.answers += answers(its);
+        while kept.answers > self.most {
+            kept.make_room();
+        }
     }
 
     /// The triggers of every ScaledObject that asked lately, each with its last answer only, by
     /// namespace and name.
     pub fn latest(&self) -> Vec<(Asker, Vec<Entry>)> {
-        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = self.kept();
         let last = |entry: &Entry| Entry {
             trigger: entry.trigger.clone(),
             asked: entry.asked,
             answers: entry.answers.back().cloned().into_iter().collect(),
         };
-        let mut all: Vec<_> = entries
+        let mut all: Vec<_> = kept
+            .entries
             .iter()
             .map(|(asker, its)| {
                 let lately = its.iter().filter(|entry| entry.is_of_late());
@@ -127,12 +143,12 @@ impl Journal {
     /// How many ScaledObjects asked lately and got an error for their last answer, and the first
     /// `most` of them by namespace and name, each with the error's code.
     pub fn failing(&self, most: usize) -> (usize, Vec<(Asker, Code)>) {
-        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = self.kept();
         let code = |entry: &Entry| {
             let last = entry.answers.back()?.answer.as_ref();
             (entry.asked.elapsed() < ASKS).then(|| last.err().map(Error::code))?
         };
-        let failing = entries.iter().filter_map(|(asker, its)| {
+        let failing = kept.entries.iter().filter_map(|(asker, its)| {
             let code = its.iter().find_map(code)?;
             Some((asker, code))
         });
@@ -149,10 +165,48 @@ impl Journal {
 
     /// The triggers of one ScaledObject with all their answers. Empty: it did not ask lately.
     pub fn entries_of(&self, asker: &Asker) -> Vec<Entry> {
-        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        let its = entries.get(asker).map_or(&[][..], Vec::as_slice);
+        let kept = self.kept();
+        let its = kept.entries.get(asker).map_or(&[][..], Vec::as_slice);
         let lately = its.iter().filter(|entry| entry.is_of_late());
         lately.cloned().collect()
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Kept {
+    /// The namespace with the most answers gives up the older half of those of its ScaledObject
+    /// that has the most; where each has one, the one that did not ask for the longest time goes.
+    fn make_room(&mut self) {
+        let mut namespaces = HashMap::<_, usize>::new();
+        for (asker, its) in &self.entries {
+            *namespaces.entry(&asker.namespace).or_default() += answers(its);
+        }
+        let largest = namespaces.into_iter().max_by_key(|(_, answers)| *answers);
+        let of_largest = |(asker, _): &(&Asker, &Vec<Entry>)| {
+            largest.is_some_and(|(namespace, _)| asker.namespace == *namespace)
+        };
+        let its = self.entries.iter().filter(of_largest);
+        let most = its.max_by_key(|(_, its)| (answers(its), Reverse(last_asked(its))));
+        let Some(asker) = most.map(|(asker, _)| asker.clone()) else {
+            return;
+        };
+        let its = self.entries.get_mut(&asker).map(|its| {
+            let before = answers(its);
+            for entry in its.iter_mut() {
+                entry.answers.drain(..entry.answers.len() / 2);
+            }
+            if answers(its) == before {
+                its.clear();
+            }
+            self.answers -= before - answers(its);
+            its.is_empty()
+        });
+        if its == Some(true) {
+            self.entries.remove(&asker);
+        }
     }
 }
 
@@ -219,6 +273,10 @@ impl Answered {
     }
 }
 
+fn answers(entries: &[Entry]) -> usize {
+    entries.iter().map(|entry| entry.answers.len()).sum()
+}
+
 fn last_asked(entries: &[Entry]) -> Option<Instant> {
     entries.iter().map(|entry| entry.asked).max()
 }
@@ -239,7 +297,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn of_ever_new_triggers_the_latest_are_remembered() {
-        let journal = Journal::default();
+        let journal = Journal::new(50_000);
         let asker = Asker {
             namespace: "shop".to_owned(),
             name: "billing".to_owned(),
@@ -256,8 +314,44 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn the_journal_is_bounded_as_a_whole_and_the_greediest_namespace_makes_room() {
+        const MOST: usize = 100;
+        let journal = Journal::new(MOST);
+        let answer = Err(Error::NotYet("AWS has not been asked yet".to_owned()));
+        let note = |namespace: &str, name: usize, shard_count: usize| {
+            let asker = Asker {
+                namespace: namespace.to_owned(),
+                name: name.to_string(),
+            };
+            journal.note(&asker, &trigger(shard_count), &answer);
+            let total: usize = journal
+                .kept()
+                .entries
+                .values()
+                .map(|its| answers(its))
+                .sum();
+            assert_eq!(journal.kept().answers, total);
+            assert!(total <= MOST, "{total} answers");
+        };
+        note("modest", 0, 1);
+        for name in 0..10 * MOST {
+            note("greedy", name, name % 7 + 1);
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        let latest = journal.latest();
+        assert_eq!(latest.len(), MOST, "as many as there is room for");
+        let kept = |asker: &&Asker| asker.namespace == "modest" || asker.name == "999";
+        let askers = latest.iter().map(|(asker, _)| asker);
+        assert_eq!(
+            askers.filter(kept).count(),
+            2,
+            "the latest, and the modest one"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn what_stays_as_it_is_is_remembered_once_and_what_is_unread_once_a_minute() {
-        let journal = Journal::default();
+        let journal = Journal::new(50_000);
         let asker = Asker {
             namespace: "shop".to_owned(),
             name: "billing".to_owned(),

@@ -6,8 +6,12 @@
 //! identity share it, and the last of them takes it away.
 
 mod budget;
+mod bytes;
 mod failure;
+mod retries;
 mod rows;
+mod share;
+mod turns;
 
 use std::{
     collections::HashMap,
@@ -22,19 +26,20 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use kinesis_edge::{
     ClientSettings, Connection, ConnectionSettings, DynamoDbClient, Failure, Gate, KinesisClient,
-    Service, SharedCredentialsProvider, Table,
+    Service, SharedCredentialsProvider, Table, heed_room,
 };
 use tokio::{
     sync::{OnceCell, Semaphore, SemaphorePermit},
     time::Instant,
 };
-use tracing::warn;
 use url::Url;
 
 pub(crate) use self::{
-    budget::Budget,
+    bytes::Bytes,
     failure::Resource,
     rows::{Known, SharedRows},
+    share::{Share, Unlisted},
+    turns::{Turn, Turns},
 };
 use crate::{
     config::AwsConfig,
@@ -62,6 +67,7 @@ pub struct Aws {
     metrics: Arc<Metrics>,
     own: OnceCell<Connection>,
     clients: Mutex<HashMap<ClientKey, Weak<Client>>>,
+    bytes: Bytes,
 }
 
 /// Calls with equal keys come from one identity, go to one place and share one quota.
@@ -90,11 +96,10 @@ pub(crate) struct Client {
     /// AWS does not accept the cached credentials, whatever they say of their expiry.
     refused: AtomicBool,
     renewed: Mutex<Instant>,
-    /// The share of the DescribeStreamSummary quota.
-    pub(crate) budget: Budget,
+    pub(crate) share: Arc<Share>,
+    pub(crate) probes: Turns,
     in_flight: Semaphore,
     rows: Mutex<HashMap<LeaseTable, Weak<SharedRows>>>,
-    list_shards_denial_logged: AtomicBool,
 }
 
 impl Aws {
@@ -110,6 +115,7 @@ impl Aws {
             metrics,
             own: OnceCell::new(),
             clients: Mutex::default(),
+            bytes: Bytes::default(),
         })
     }
 
@@ -145,10 +151,13 @@ impl Aws {
             sdk: tokio::sync::Mutex::default(),
             refused: AtomicBool::new(false),
             renewed: Mutex::new(Instant::now()),
-            budget: Budget::new(self.config.calls_per_second),
+            share: Arc::new(Share::new(
+                self.config.calls_per_second,
+                Arc::clone(&self.metrics),
+            )),
+            probes: Turns::default(),
             in_flight: Semaphore::new(CALLS_IN_FLIGHT),
             rows: Mutex::default(),
-            list_shards_denial_logged: AtomicBool::new(false),
         });
         clients.insert(key, Arc::downgrade(&client));
         client
@@ -161,6 +170,7 @@ impl Aws {
         let settings = ConnectionSettings {
             region: Some(self.config.region.as_deref().unwrap_or(region).to_owned()),
             credentials: self.credentials.clone(),
+            sources: None,
             instance_metadata_timeout: Some(IMDS_TIMEOUT),
             client: ClientSettings {
                 connect_timeout: Some(timeout.mul_f64(0.5)),
@@ -182,6 +192,11 @@ impl Client {
         let kinesis = self.with(|sdk| sdk.kinesis.clone()).await;
         let (Stream::Name(stream) | Stream::Arn(stream)) = stream;
         kinesis_edge::Stream::new(kinesis, stream).behind(self.gate())
+    }
+
+    /// The memory that answers take together, whoever asked.
+    pub(crate) fn bytes(&self) -> &Bytes {
+        &self.aws.bytes
     }
 
     /// A lease table by way of this client.
@@ -245,7 +260,7 @@ impl Client {
             endpoint.map(Url::as_str)
         };
         Sdk {
-            kinesis: connection.kinesis(endpoint_of(Service::Kinesis)),
+            kinesis: heed_room(&connection.kinesis(endpoint_of(Service::Kinesis))),
             dynamodb: connection.dynamodb(endpoint_of(Service::DynamoDb)),
             connection,
         }
@@ -276,16 +291,6 @@ impl Client {
     pub(crate) fn refresh(&self) -> Duration {
         self.aws.config.refresh
     }
-
-    /// Says in the log that ListShards is denied: once, for however many streams.
-    pub(crate) fn log_list_shards_denied(&self, denied: &SourceError) {
-        if !self.list_shards_denial_logged.swap(true, Ordering::Relaxed) {
-            warn!(
-                "{denied}. Until then its open shards are counted by DescribeStreamSummary alone, within \
-                 aws.callsPerSecond, as are those of other streams that may not be listed"
-            );
-        }
-    }
 }
 
 /// Every attempt is counted and timed. Its time does not run before its turn has come.
@@ -300,6 +305,9 @@ impl Gate for Client {
         // Where a role was refused, STS was asked and Kinesis was not.
         let operation = failure.map_or(operation, |failure| failure.operation);
         self.aws.metrics.aws_call(operation, outcome, took);
+        if outcome.is_none() {
+            self.share.retries.answered();
+        }
         if outcome == Some(SourceErrorKind::Unauthenticated) {
             self.renew();
         }

@@ -35,6 +35,11 @@ pub trait Fetch: fmt::Debug + Send {
     /// # Errors
     /// Whenever it is not known for certain. Never a partial answer, never a made-up zero.
     async fn fetch(&mut self, request: FetchRequest) -> Result<Self::Snapshot, SourceError>;
+
+    /// May it be repeated before the next refresh, after it failed so?
+    fn may_retry(&self, _failed: &SourceError) -> bool {
+        true
+    }
 }
 
 /// How much of a source to fetch.
@@ -54,15 +59,15 @@ pub type ApplicationFetch = Box<dyn Fetch<Snapshot = Arc<ApplicationSnapshot>>>;
 
 /// Makes the fetchers of sources, which ask nothing yet.
 pub trait Fetchers: Send + Sync {
-    /// For the open shards of a stream.
-    fn stream(&self, source: &StreamSource) -> StreamFetch;
+    /// For the open shards of a stream. `namespace`: which has a share of the quota.
+    fn stream(&self, source: &StreamSource, namespace: &str) -> StreamFetch;
     /// For the work of an application.
     fn application(&self, source: &ApplicationSource) -> ApplicationFetch;
 }
 
 impl Fetchers for Arc<Aws> {
-    fn stream(&self, source: &StreamSource) -> StreamFetch {
-        Box::new(shards::open_shards(self, source))
+    fn stream(&self, source: &StreamSource, namespace: &str) -> StreamFetch {
+        Box::new(shards::open_shards(self, source, namespace))
     }
 
     fn application(&self, source: &ApplicationSource) -> ApplicationFetch {
@@ -79,5 +84,9 @@ impl Fetch for OpenShards {
         let open_shards = self.count().await?;
         let at = Instant::now();
         Ok(StreamSnapshot { at, open_shards })
+    }
+
+    fn may_retry(&self, _: &SourceError) -> bool {
+        Self::may_retry(self)
     }
 }

@@ -16,8 +16,10 @@ use kinesis_consumer::{
 };
 use kinesis_edge::{Failure, Kind, Service, ShardFilter};
 
-use self::lane::Lane;
-pub use self::open::OpenShards;
+pub(crate) use self::lane::Lane;
+#[cfg(test)]
+pub(crate) use self::open::Calls;
+pub use self::{lane::Place, open::OpenShards};
 use crate::{
     error::SourceError,
     source::aws::{Aws, Client, Resource, SharedRows},
@@ -53,6 +55,16 @@ pub trait Reads: fmt::Debug + Send + Sync {
 
     /// AWS's own time, by its last answer. `None`: no answer said it.
     async fn time(&self) -> Option<Timestamp>;
+
+    /// Waits until one more shard may be probed. `decided`: it has a verdict; others go first.
+    async fn place(&self, _decided: bool) -> Option<Place<'_>> {
+        None
+    }
+
+    /// May a fetch that failed be repeated before the next refresh?
+    fn may_retry(&self, _failed: &SourceError) -> bool {
+        true
+    }
 }
 
 /// The leases of one stream, and what else is in the table.
@@ -102,9 +114,9 @@ pub enum ReadError {
     Failed(Box<SourceError>),
 }
 
-/// The way to the open shards of a source. Asks nothing yet.
-pub fn open_shards(aws: &Arc<Aws>, source: &StreamSource) -> OpenShards {
-    OpenShards::new(aws.kinesis(source), source.stream.clone())
+/// The way to the open shards of a source, for a namespace. Asks nothing yet.
+pub fn open_shards(aws: &Arc<Aws>, source: &StreamSource, namespace: &str) -> OpenShards {
+    OpenShards::new(aws.kinesis(source), source.stream.clone(), namespace)
 }
 
 /// The way to an application's shards, leases and records. Asks nothing yet.
@@ -117,7 +129,7 @@ pub fn application(aws: &Arc<Aws>, source: &ApplicationSource) -> Arc<dyn Reads>
         tables,
         stream: stream.stream.clone(),
         table: table.clone(),
-        probes: Lane::default(),
+        lane: Lane::default(),
     })
 }
 
@@ -128,7 +140,7 @@ struct Application {
     stream: Stream,
     table: LeaseTable,
     rows: Arc<SharedRows>,
-    probes: Lane,
+    lane: Lane,
 }
 
 impl Application {
@@ -167,15 +179,15 @@ impl Reads for Application {
     }
 
     async fn iterator(&self, shard: &str, from: &StartFrom) -> Result<String, ReadError> {
-        let stream = self.aws_stream().await;
-        let iterator = self.probes.call(stream.iterator(shard, from)).await;
+        let iterator = self.aws_stream().await.iterator(shard, from).await;
         iterator.map_err(|failure| self.read_error(&failure))
     }
 
     async fn peek(&self, iterator: &str) -> Result<Peek, ReadError> {
         // One at the most: the shard's readers share its quota with us.
         let stream = self.aws_stream().await;
-        let page = self.probes.call(stream.records(iterator, 1)).await;
+        let call = |room| stream.records_within(iterator, 1, room);
+        let page = self.kinesis.bytes().within(call).await;
         let peek = page.and_then(|page| {
             let last_sub = |record: &kinesis_edge::Record| last_sub_sequence_number(&record.data);
             let last_sub = page.records.first().map_or(0, last_sub);
@@ -196,6 +208,18 @@ impl Reads for Application {
 
     async fn time(&self) -> Option<Timestamp> {
         self.kinesis.aws_time().await
+    }
+
+    async fn place(&self, decided: bool) -> Option<Place<'_>> {
+        Some(self.lane.enter(&self.kinesis.probes, decided).await)
+    }
+
+    fn may_retry(&self, failed: &SourceError) -> bool {
+        let client = match failed.operation {
+            leases::OPERATION => &self.tables,
+            _ => &self.kinesis,
+        };
+        client.share.retries.take()
     }
 }
 

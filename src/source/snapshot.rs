@@ -126,6 +126,8 @@ pub struct Lag {
     pub undecided: usize,
     /// Is a shard in the middle of empty pages, so that fetching again soon is worth it?
     pub under_way: bool,
+    /// Was there no time to ask every shard that was to be asked?
+    pub cut_short: bool,
     /// Shards at LATEST without a checkpoint, and since when what is unread there is known, at the
     /// latest.
     pub latest: Option<(usize, Timestamp)>,

@@ -59,21 +59,27 @@ const NOT_SHOWN: &str = "given, not shown";
 pub fn understood(trigger: &Trigger) -> Vec<Pair> {
     let mut keys = Vec::new();
     let mut is = |key, value: String| keys.push(Pair { key, value });
+    // Each field is named: one that is forgotten does not compile.
+    let Trigger {
+        stream,
+        scale_on,
+        shard_count,
+    } = trigger;
     let StreamSource {
         stream,
         region,
         endpoint,
         role,
-    } = &trigger.stream;
+    } = stream;
     match stream {
         Stream::Name(name) => is("streamName", name.clone()),
         Stream::Arn(arn) => is("streamArn", arn.clone()),
     }
     is("awsRegion", region.clone());
     is("scaleOn", Mode::from_trigger(trigger).name().to_owned());
-    is("shardCount", trigger.shard_count.to_string());
+    is("shardCount", shard_count.to_string());
     let mut table = None;
-    match &trigger.scale_on {
+    match scale_on {
         ScaleOn::OpenShards { activation } => is("activationShardCount", activation.to_string()),
         ScaleOn::Application(work) => {
             match work.measure {

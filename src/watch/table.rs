@@ -34,8 +34,12 @@ pub trait Watched: Clone + fmt::Debug + Eq + Hash + Send + Sync + 'static {
     /// The stream, and the lease table of an application.
     fn names(&self) -> (&StreamSource, Option<&LeaseTable>);
 
-    /// A fetcher, which asks nothing yet.
-    fn fetcher(&self, fetchers: &dyn Fetchers) -> Box<dyn Fetch<Snapshot = Self::Snapshot>>;
+    /// A fetcher for a namespace, which asks nothing yet.
+    fn fetcher(
+        &self,
+        fetchers: &dyn Fetchers,
+        namespace: &str,
+    ) -> Box<dyn Fetch<Snapshot = Self::Snapshot>>;
 
     /// The watchers of such sources.
     fn watchers(table: &mut Table) -> &mut HashMap<Self, Watcher<Self::Snapshot>>;
@@ -48,8 +52,12 @@ impl Watched for StreamSource {
         (self, None)
     }
 
-    fn fetcher(&self, fetchers: &dyn Fetchers) -> Box<dyn Fetch<Snapshot = Self::Snapshot>> {
-        fetchers.stream(self)
+    fn fetcher(
+        &self,
+        fetchers: &dyn Fetchers,
+        namespace: &str,
+    ) -> Box<dyn Fetch<Snapshot = Self::Snapshot>> {
+        fetchers.stream(self, namespace)
     }
 
     fn watchers(table: &mut Table) -> &mut HashMap<Self, Watcher<Self::Snapshot>> {
@@ -64,7 +72,11 @@ impl Watched for ApplicationSource {
         (&self.stream, Some(&self.table))
     }
 
-    fn fetcher(&self, fetchers: &dyn Fetchers) -> Box<dyn Fetch<Snapshot = Self::Snapshot>> {
+    fn fetcher(
+        &self,
+        fetchers: &dyn Fetchers,
+        _: &str,
+    ) -> Box<dyn Fetch<Snapshot = Self::Snapshot>> {
         fetchers.application(self)
     }
 
@@ -106,7 +118,7 @@ impl Table {
                 Ok(())
             }
             Err(NoRoom { held, fair }) => Err(Error::Exhausted(format!(
-                "this scaler watches {most} sources already, {held} of them for namespace {:?}, whose fair share is {fair}: delete ScaledObjects that are not needed, or run another scaler",
+                "this scaler watches {most} sources already (limits.watchers), {held} of them for namespace {:?}, whose fair share is {fair}: delete ScaledObjects that are not needed, raise limits.watchers, or run another scaler",
                 shortened(&tenant.namespace)
             ))),
         }

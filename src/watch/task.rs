@@ -67,11 +67,15 @@ impl<W: Watched> Watch<W> {
                 lag: demand.wants_lag(),
                 quick: Instant::now() < whole_at,
             };
+            let begun = Instant::now();
             let fetched = self.decider.meanwhile(fetcher.fetch(request)).await;
             let wait = match fetched {
                 Ok(snapshot) => {
                     if !request.quick {
-                        whole_at = Instant::now() + jittered(self.pause_before_whole(&snapshot));
+                        // A fetch that took long leaves a short pause only.
+                        let pause = self.pause_before_whole(&snapshot);
+                        let short = Instant::now() + FIRST_BACKOFF.min(pause / 4);
+                        whole_at = (begun + jittered(pause)).max(short);
                     }
                     let soon = self.pause_before_quick_fetch(&snapshot);
                     let soon = soon.map(|pause| Instant::now() + jittered(pause));
@@ -81,8 +85,12 @@ impl<W: Watched> Watch<W> {
                 Err(error) => {
                     // Nothing less than a whole fetch makes it good again.
                     whole_at = Instant::now();
-                    let failures = self.decider.failed(error);
-                    Instant::now() + jittered(self.backoff(failures))
+                    let failures = self.decider.failed(error.clone());
+                    let mut pause = self.backoff(failures);
+                    if pause < self.pace.get().refresh && !fetcher.may_retry(&error) {
+                        pause = self.pace.get().refresh;
+                    }
+                    Instant::now() + jittered(pause)
                 }
             };
             let wanted = async {
@@ -128,7 +136,9 @@ impl<W: Watched> Watch<W> {
     fn pause_before_quick_fetch(&self, snapshot: &W::Snapshot) -> Option<Duration> {
         let application = snapshot.facts().application?;
         let lag = application.lag.as_ref()?;
-        if lag.under_way {
+        if lag.undecided > 0 && lag.cut_short {
+            Some(Duration::ZERO)
+        } else if lag.under_way {
             Some(FIRST_BACKOFF)
         } else if lag.undecided > 0 {
             Some(UNDECIDED_PAUSE)

@@ -1,7 +1,9 @@
 //! Watchers over one scripted source. Longer than other files, because all of these tell their
 //! story over it.
 
+mod crowd;
 mod lag;
+mod load;
 
 use std::{
     collections::VecDeque,
@@ -85,7 +87,7 @@ impl Fetch for Scripted {
 }
 
 impl Fetchers for Scripted {
-    fn stream(&self, _: &StreamSource) -> StreamFetch {
+    fn stream(&self, _: &StreamSource, _: &str) -> StreamFetch {
         Box::new(self.clone())
     }
 

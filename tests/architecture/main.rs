@@ -76,12 +76,16 @@ fn aws_is_named_in_one_crate() {
         "crates/kinesis-consumer/src",
         "crates/kinesis-to-dynamodb/src",
     ];
-    let files = programs.into_iter().flat_map(sources);
+    // On its wire are names of Java's exceptions, which are no errors of AWS's.
+    let multilang = "crates/kcl-multilang/src";
+    let files = programs.into_iter().chain([multilang]).flat_map(sources);
     let offenders: Vec<_> = files
         .filter(|(name, _)| !name.ends_with("tests.rs"))
         .flat_map(|(name, text)| {
             let code = text.split("#[cfg(test)]").next().unwrap_or_default();
-            let named = |line: &&str| sdks.iter().chain(&errors).any(|word| line.contains(word));
+            let errors = errors.iter().filter(|_| !name.starts_with(multilang));
+            let words: Vec<_> = sdks.iter().chain(errors).collect();
+            let named = |line: &&str| words.iter().any(|word| line.contains(**word));
             let named = code_lines(code).filter(named);
             named
                 .map(|line| format!("{name}: {line}"))
@@ -113,6 +117,7 @@ fn what_ships_does_not_link_the_emulators() {
         "Cargo.toml",
         "crates/kinesis-consumer/Cargo.toml",
         "crates/kinesis-to-dynamodb/Cargo.toml",
+        "crates/kcl-multilang/Cargo.toml",
     ] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(manifest);
         let text = fs::read_to_string(path).unwrap();

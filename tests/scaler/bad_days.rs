@@ -3,7 +3,7 @@
 
 mod worker;
 
-use std::{future::Future, time::Duration};
+use std::{collections::HashMap, future::Future, time::Duration};
 
 use aws_sdk_dynamodb::types::{AttributeValue, KeyType, ScalarAttributeType};
 use aws_sdk_kinesis::primitives::Blob;
@@ -93,6 +93,19 @@ impl World {
         }
     }
 
+    /// Waits until workers hold so many leases.
+    async fn held(&self, leases: usize) {
+        let holds = |item: &HashMap<String, AttributeValue>| item.contains_key("leaseOwner");
+        loop {
+            let scan = self.dynamodb.client.scan().table_name("billing");
+            let scan = scan.send().await;
+            if scan.is_ok_and(|scan| scan.items().iter().filter(|it| holds(it)).count() == leases) {
+                return;
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     /// What KEDA is told: replicas, and why.
     async fn told(&mut self) -> (f64, String) {
         let value = value(&mut self.client, &self.object).await;
@@ -132,6 +145,8 @@ async fn patiently<T>(what: &str, event: impl Future<Output = T>) -> T {
 async fn pods_that_cannot_write_are_an_outage_and_stay() {
     let mut world = World::start(4).await;
     let workers = [world.worker("one", 2), world.worker("two", 2)];
+    // A scaler that looks before that takes the one pod that it sees to be enough.
+    patiently("leases of both", world.held(4)).await;
     world.until(2.0, "on time with 2 pods").await;
     let faults = world.dynamodb.faults();
     faults.inject_on(ITEMS, "PutItem", Fault::internal_error(), FOREVER);

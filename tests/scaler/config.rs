@@ -40,6 +40,7 @@ aws:
   maxStale: 2m
   timeout: 1s
   callsPerSecond: 7
+limits: {watchers: 100, journal: 1000}
 tls: {cert: /tls/tls.crt, key: /tls/tls.key, clientCa: /tls/ca.crt, clientAllowedSans: ["*.keda.svc"]}
 policy:
   - namespaces: ["team-a", "ci-*"]
@@ -57,6 +58,7 @@ policy:
     assert_eq!(config.aws.max_stale, Duration::from_secs(120));
     assert_eq!(config.aws.timeout, Duration::from_secs(1));
     assert_eq!(config.aws.calls_per_second, 7);
+    assert_eq!((config.limits.watchers, config.limits.journal), (100, 1000));
     let path = |name: &str| PathBuf::from("/tls").join(name);
     let tls = TlsConfig {
         cert: path("tls.crt"),
@@ -90,6 +92,8 @@ fn the_default_prints_every_key_and_is_read_again() {
         "maxStale: 1m",
         "timeout: 3s",
         "callsPerSecond: 5",
+        "watchers: 5000",
+        "journal: 50000",
         "tls: ",
         "policy: ",
         "policyDefault: allow",
@@ -120,6 +124,8 @@ fn the_default_prints_every_key_and_is_read_again() {
 #[case::no_time("aws: {timeout: 0s}", "1:16", "from 1ms")]
 #[case::no_calls("aws:\n  callsPerSecond: 0\n", "2:19", "at least 1")]
 #[case::half_a_call("aws:\n  callsPerSecond: 0.5\n", "2:19", "whole number of at least 1")]
+#[case::no_watchers("limits: {watchers: 0}\n", "1:20", "at least 1")]
+#[case::no_journal("limits: {journal: -1}\n", "1:19", "at least 1")]
 #[case::region(
     "aws:\n  region: Ireland\n",
     "2:11",

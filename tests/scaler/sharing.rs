@@ -2,8 +2,8 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use crate::support::{self, Process, Stack, eventually, value, wait_for_value};
-use embedded_kinesis::{FOREVER, Fault};
+use crate::support::{self, Process, Stack, eventually, value, wait_for_value, world::Application};
+use embedded_kinesis::{EmbeddedKinesis, FOREVER, Fault};
 use futures::future::join_all;
 use tonic::Code;
 
@@ -97,6 +97,42 @@ async fn one_stream_that_may_not_be_listed_leaves_the_way_open_to_others() {
     assert_eq!(value(&mut client, &orders).await.unwrap(), 4.0);
 }
 
+#[tokio::test]
+async fn the_permission_that_is_missing_is_named_once_with_what_to_grant() {
+    let kinesis = EmbeddedKinesis::start(embedded_kinesis::Config::default());
+    let kinesis = kinesis.await.unwrap();
+    let faults = kinesis.faults();
+    faults.inject("ListShards", Fault::access_denied(), FOREVER);
+    let config = "
+        aws: {callsPerSecond: 1, refresh: 500ms}
+        policy: [{namespaces: ['*'], endpoints: ['http://127.0.0.1:*']}]
+    ";
+    let env = [
+        ("AWS_ACCESS_KEY_ID", "AKIDSCALER"),
+        ("AWS_SECRET_ACCESS_KEY", "secret"),
+        ("AWS_REGION", support::REGION),
+    ];
+    let scaler = Process::start(config, &env).await;
+    let mut client = scaler.client().await;
+    for name in ["a", "b", "c", "d"] {
+        support::create_stream(&support::aws(&kinesis), name, 2).await;
+        let endpoint = kinesis.endpoint();
+        let pairs = [("streamName", name), ("awsEndpoint", &endpoint)];
+        let object = support::object(support::metadata(&pairs));
+        wait_for_value(&mut client, &object, 2.0).await;
+    }
+    // None of them finds a call left at each of its refreshes.
+    let all = |text: &str| text.contains("keda_kinesis_scaler_unlisted_streams 4\n");
+    support::scraped(scaler.admin, "four streams", all).await;
+    let log = scaler.log();
+    let lines = log
+        .lines()
+        .filter(|line| line.contains("kinesis:ListShards"));
+    let lines: Vec<_> = lines.collect();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].contains("arn:aws:kinesis:us-east-1:"), "{lines:?}");
+}
+
 /// More than may be under way for one identity.
 #[tokio::test]
 async fn a_dynamodb_that_does_not_answer_holds_no_kinesis_up() {
@@ -126,6 +162,41 @@ async fn a_dynamodb_that_does_not_answer_holds_no_kinesis_up() {
     stack.create_stream("orders", 3).await;
     let object = stack.object("orders", &[]);
     wait_for_value(&mut client.clone(), &object, 3.0).await;
+}
+
+#[tokio::test]
+async fn one_application_whose_table_does_not_answer_holds_no_other_up() {
+    let application = Application::start(2).await;
+    let worker = application.run("one", 0);
+    application.leases(2).await;
+    let client = application.stack.client().await;
+    let dynamodb = &application.dynamodb;
+    let hanging = ("applicationName", "hanging");
+    dynamodb
+        .faults()
+        .inject_on("hanging", "Scan", Fault::Hang, FOREVER);
+    // Both kinds of source of one application, asked all along.
+    let hangs = ["readableShards", "lag"].map(|scale_on| application.trigger(scale_on, &[hanging]));
+    for object in &hangs {
+        client.clone().is_active(object.clone()).await.unwrap_err();
+    }
+    let answers = application.trigger("readableShards", &[]);
+    wait_for_value(&mut client.clone(), &answers, 2.0).await;
+    let scans = |table: &str| {
+        let tallies = dynamodb.tallies_on(table);
+        let scans = tallies.iter().find(|(operation, _)| operation == "Scan");
+        scans.map_or(0, |(_, tally)| tally.calls)
+    };
+    let before = scans("billing");
+    let fresh = async {
+        while scans("billing") < before + 20 {
+            assert_eq!(value(&mut client.clone(), &answers).await.unwrap(), 2.0);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    eventually("twenty refreshes", fresh).await;
+    assert!(scans("hanging") > 0);
+    worker.stop().await;
 }
 
 #[tokio::test]

@@ -32,7 +32,7 @@ pub use face::{
     config::{Config, InitialPosition},
     error::Error,
     event::Event,
-    processor::{EachBatch, ProcessorError, RecordProcessor, each_batch},
+    processor::{EachBatch, Lasting, ProcessorError, RecordProcessor, Unusable, each_batch},
 };
 pub use model::{
     keys::{LeaseKey, ShardId, StreamIdentifier},

@@ -84,6 +84,7 @@ impl Connection {
                 config: config.clone(),
                 instance,
                 attempt_timeout: settings.client.attempt_timeout,
+                sources: settings.sources,
             })
         };
         let credentials = settings.credentials.unwrap_or_else(chain);

@@ -21,6 +21,10 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::{Environment, proxies::Unreached};
 
+mod sources;
+
+pub use sources::CredentialsSource;
+
 /// How long the SDK waits for credentials: whoever is at fault is named before.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -52,6 +56,8 @@ pub(crate) struct Chain {
     pub(crate) instance: imds::Client,
     /// One attempt of the caller's: the chain takes less.
     pub(crate) attempt_timeout: Option<Duration>,
+    /// These alone, in this order. `None`: all, in the SDK's.
+    pub(crate) sources: Option<Vec<CredentialsSource>>,
 }
 
 /// A source of credentials that does not answer.
@@ -166,12 +172,16 @@ impl Chain {
     async fn load(&self) -> Result {
         let started = Instant::now();
         let limit = limit(self.attempt_timeout, 0.8);
+        if let Some(sources) = &self.sources {
+            return self.load_from(sources, started, limit).await;
+        }
         let region = self.config.region().map_or("no region", AsRef::as_ref);
         if let Some(keys) = self.keys() {
             return Ok(keys);
         }
-        let who = format!("the profile {}", self.environment.profile_name());
-        let profile = in_time(&who, started, limit, self.profile()).await;
+        let name = self.environment.profile_name();
+        let who = format!("the profile {name}");
+        let profile = in_time(&who, started, limit, self.profile(name)).await;
         if let Some(result) = decided(profile) {
             return result;
         }
@@ -226,17 +236,16 @@ impl Chain {
     }
 
     /// Made anew each time: the SDK's provider tells an error once, and then only that it told it.
-    async fn profile(&self) -> Result {
+    async fn profile(&self, name: &str) -> Result {
         let provider = ProfileFileCredentialsProvider::builder()
             .configure(&self.provider_config())
             .profile_files(self.environment.profile_files())
-            .profile_name(self.environment.profile_name());
+            .profile_name(name);
         let loaded = provider.build().provide_credentials().await;
-        loaded.map_err(|error| self.of_profile(error))
+        loaded.map_err(|error| self.of_profile(name, error))
     }
 
-    fn of_profile(&self, source: CredentialsError) -> CredentialsError {
-        let name = self.environment.profile_name().to_owned();
+    fn of_profile(&self, name: &str, source: CredentialsError) -> CredentialsError {
         let keys = PROFILE_GIVES.iter();
         let is_meant = keys
             .filter_map(|key| self.environment.profile_key(key))
@@ -245,8 +254,8 @@ impl Chain {
             return source;
         }
         CredentialsError::provider_error(OfProfile {
-            sign_in: self.sign_in(&name),
-            name,
+            sign_in: self.sign_in(name),
+            name: name.to_owned(),
             source,
         })
     }

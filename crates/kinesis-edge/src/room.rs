@@ -8,12 +8,17 @@ use aws_smithy_runtime_api::client::{
         HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient,
         SharedHttpConnector,
     },
-    orchestrator::HttpRequest,
+    orchestrator::{HttpRequest, HttpResponse},
     result::ConnectorError,
     runtime_components::RuntimeComponents,
 };
+use aws_smithy_types::{body::SdkBody, byte_stream::ByteStream};
 
 use crate::KinesisClient;
+
+/// No answer to GetRecords is larger: 10 MiB of data, in Base64, and what is around it. One that
+/// says it is gets no more memory at once.
+const LARGEST: u64 = 16 << 20;
 
 /// Is there room for an answer of so many bytes? Asked before its body is read; where the answer is
 /// no, the body is dropped and the call fails.
@@ -41,7 +46,7 @@ pub(crate) fn within<F: Future>(room: Room, call: F) -> impl Future<Output = F::
 }
 
 /// The client, whose calls heed their room. One that has no HTTP client of its own stays as it is.
-pub(crate) fn heed_room(client: &KinesisClient) -> KinesisClient {
+pub fn heed_room(client: &KinesisClient) -> KinesisClient {
     let config = client.config();
     match config.http_client() {
         Some(inner) => {
@@ -74,15 +79,31 @@ impl HttpConnector for HeedingConnector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let called = self.0.call(request);
         HttpConnectorFuture::new(async move {
-            let answer = called.await?;
+            let mut answer = called.await?;
             let length = answer.headers().get("content-length");
             if let Some(length) = length.and_then(|length| length.parse().ok())
                 && let Ok(room) = ROOM.try_with(Arc::clone)
-                && !room(length)
             {
-                return Err(ConnectorError::other(Box::new(NoRoom(length)), None));
+                if !room(length) {
+                    return Err(ConnectorError::other(Box::new(NoRoom(length)), None));
+                }
+                read(&mut answer, length).await?;
             }
             Ok(answer)
         })
     }
+}
+
+/// Reads the body into one piece of its length. The SDK would gather the pieces as they come, and
+/// then copy them into one.
+async fn read(answer: &mut HttpResponse, length: u64) -> Result<(), ConnectorError> {
+    let mut whole = Vec::with_capacity(length.min(LARGEST) as usize);
+    let body = std::mem::replace(answer.body_mut(), SdkBody::taken());
+    let mut body = ByteStream::new(body);
+    while let Some(piece) = body.next().await {
+        let piece = piece.map_err(|error| ConnectorError::io(error.into()))?;
+        whole.extend_from_slice(&piece);
+    }
+    *answer.body_mut() = SdkBody::from(whole);
+    Ok(())
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use aws_config::{retry::RetryConfig, timeout::TimeoutConfig};
 
-use crate::{DynamoDbClient, KinesisClient, SharedCredentialsProvider};
+use crate::{CredentialsSource, DynamoDbClient, KinesisClient, SharedCredentialsProvider};
 
 /// How long the calls of one client may take, and how often the SDK tries.
 ///
@@ -31,6 +31,8 @@ pub struct ConnectionSettings {
     pub region: Option<String>,
     /// In place of the SDK's standard chain of credentials.
     pub credentials: Option<SharedCredentialsProvider>,
+    /// These parts of the standard chain alone, in this order. `None`: all of it.
+    pub sources: Option<Vec<CredentialsSource>>,
     /// How long an instance's metadata service may take to connect and to answer, asked once.
     /// `None`: the SDK's times and attempts.
     pub instance_metadata_timeout: Option<Duration>,

@@ -33,12 +33,12 @@ pub async fn serve(
         // shard that stands still is for an alert on its lag: a restart would not help it.
         .route(
             "/livez",
-            get(async |State(metrics): State<Arc<Metrics>>| metrics.liveness()),
+            get(async |State(metrics): State<Arc<Metrics>>| metrics.state.liveness()),
         )
         .route(
             "/readyz",
             get(
-                async |State(metrics): State<Arc<Metrics>>| match metrics.readiness() {
+                async |State(metrics): State<Arc<Metrics>>| match metrics.state.readiness() {
                     Some(text) => (StatusCode::OK, text),
                     None => (StatusCode::SERVICE_UNAVAILABLE, "not consuming".to_owned()),
                 },

@@ -92,6 +92,14 @@ impl Shape {
         if record.partition_key.is_empty() || record.partition_key.len() > MAX_KEY_BYTES {
             return Err(Rejected::Key(record.partition_key.len()));
         }
+        let fields = match parse(&record.data)? {
+            Value::Object(fields) => fields,
+            Value::Null => return Err(Rejected::NotAnObject("null")),
+            Value::Bool(_) => return Err(Rejected::NotAnObject("a boolean")),
+            Value::Number(_) => return Err(Rejected::NotAnObject("a number")),
+            Value::String(_) => return Err(Rejected::NotAnObject("a string")),
+            Value::Array(_) => return Err(Rejected::NotAnObject("an array")),
+        };
         let mut ours = vec![
             (key.as_str(), record.partition_key.clone()),
             (PROCESSED_BY, processed_by.clone()),
@@ -101,14 +109,6 @@ impl Shape {
         if let Some(arrival) = record.arrival {
             ours.push((KINESIS_ARRIVED, kinesis_arrived(arrival)));
         }
-        let fields = match parse(&record.data)? {
-            Value::Object(fields) => fields,
-            Value::Null => return Err(Rejected::NotAnObject("null")),
-            Value::Bool(_) => return Err(Rejected::NotAnObject("a boolean")),
-            Value::Number(_) => return Err(Rejected::NotAnObject("a number")),
-            Value::String(_) => return Err(Rejected::NotAnObject("a string")),
-            Value::Array(_) => return Err(Rejected::NotAnObject("an array")),
-        };
         let mut size = 0;
         let mut item = Item::with_capacity(fields.len() + ours.len());
         for (name, value) in fields {

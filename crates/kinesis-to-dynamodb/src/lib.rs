@@ -130,11 +130,11 @@ where
         .run(async {
             shutdown.await;
             // Not ready any more, but alive until the leases are given up.
-            metrics.set_ready(false);
+            metrics.state.set_ready(false);
             tracing::info!("stopping");
         })
         .await;
-    metrics.set_ready(false);
+    metrics.state.set_ready(false);
     result.map_err(|source| Error::Worker {
         hint: hint(&source, settings, &region),
         source: Box::new(source),

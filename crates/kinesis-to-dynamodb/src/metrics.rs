@@ -3,15 +3,6 @@
 //! Where KCL has a metric of the same meaning, its name is KCL's in Prometheus form
 //! (MillisBehindLatest → `millis_behind_latest`).
 
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
-
 use kinesis_consumer::{Event, LeaseKey};
 use prometheus_client::{
     encoding::text::encode,
@@ -21,7 +12,10 @@ use prometheus_client::{
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use self::state::{Held, State};
 use crate::{Settings, item::Rejected, writer::Put};
+
+mod state;
 
 type Labels = [(&'static str, String); 1];
 type Counters = Family<Labels, Counter>;
@@ -32,15 +26,7 @@ type Gauges = Family<Labels, Gauge>;
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    instance: String,
-    ready: AtomicBool,
-    held: Mutex<BTreeMap<LeaseKey, Held>>,
-    /// What fails so that waiting does not mend it: the error, and since when.
-    failures: Mutex<BTreeMap<&'static str, (String, Instant)>>,
-
-    /// Leases that nobody can read: key, and why.
-    unread: Mutex<Vec<(String, String)>>,
-
+    pub(crate) state: State,
     failing: Gauges,
     unreadable: Gauge,
     put_back: Counter,
@@ -67,19 +53,6 @@ pub struct Metrics {
     stale: Counters,
     superseded: Counter,
     rejects: Counters,
-}
-
-/// A shard whose lease is held.
-#[derive(Clone, Debug)]
-struct Held {
-    /// Unknown until the first answer of GetRecords: never a made-up 0.
-    millis_behind_latest: Option<i64>,
-    /// When it was told last.
-    told: Instant,
-    checkpoint: Option<String>,
-    checkpointed: Instant,
-    records: u64,
-    end_waits: bool,
 }
 
 impl Metrics {
@@ -173,13 +146,9 @@ impl Metrics {
                 "unreadable_leases",
                 "Leases that nobody can read, whose shards stand still",
             ),
-            failures: Mutex::default(),
-            unread: Mutex::default(),
             rejects: told(r, "rejected_records", "Records that cannot be stored"),
             records_total: Counter::default(),
-            instance: settings.instance_name(),
-            ready: AtomicBool::new(false),
-            held: Mutex::default(),
+            state: State::new(settings.instance_name()),
             registry,
         }
     }
@@ -187,10 +156,10 @@ impl Metrics {
     /// Counts an event.
     pub fn record(&self, event: &Event) {
         match event {
-            Event::Admitted => self.set_ready(true),
+            Event::Admitted => self.state.set_ready(true),
             Event::LeaseAcquired { shard, .. } => {
                 self.acquired.inc();
-                self.held().insert(shard.clone(), Held::new());
+                self.state.held().insert(shard.clone(), Held::new());
             }
             Event::LeaseLost { shard, .. } => self.given_up(shard, &self.lost),
             Event::HandedOver { shard, .. } => self.given_up(shard, &self.handed_over),
@@ -198,7 +167,7 @@ impl Metrics {
             Event::ShardEnded { shard, .. } => self.given_up(shard, &self.shards_ended),
             Event::ShardStarted {
                 shard, checkpoint, ..
-            } => self.of(shard, |held| {
+            } => self.state.of(shard, |held| {
                 held.checkpoint = Some(checkpoint.to_string());
                 held.checkpointed = Instant::now();
             }),
@@ -225,7 +194,9 @@ impl Metrics {
                     .get_or_create(&label(shard))
                     .inc_by(*bytes as u64);
             }
-            Event::ShardEndWaits { shard, .. } => self.of(shard, |held| held.end_waits = true),
+            Event::ShardEndWaits { shard, .. } => {
+                self.state.of(shard, |held| held.end_waits = true)
+            }
             Event::Processed {
                 shard,
                 records,
@@ -241,7 +212,7 @@ impl Metrics {
                 self.batches.get_or_create(&label).inc();
                 let records = *records as u64;
                 self.records_total.inc_by(records);
-                self.of(shard, |held| {
+                self.state.of(shard, |held| {
                     held.tell(*millis_behind_latest);
                     held.records += records;
                 });
@@ -251,11 +222,12 @@ impl Metrics {
                 millis_behind_latest,
                 ..
             } => {
-                self.of(shard, |held| held.tell(*millis_behind_latest));
+                self.state
+                    .of(shard, |held| held.tell(*millis_behind_latest));
             }
             Event::Checkpointed {
                 shard, checkpoint, ..
-            } => self.of(shard, |held| {
+            } => self.state.of(shard, |held| {
                 held.checkpoint = Some(checkpoint.to_string());
                 held.checkpointed = Instant::now();
             }),
@@ -273,13 +245,14 @@ impl Metrics {
             Event::Failing {
                 operation, error, ..
             } => drop(
-                self.failures()
+                self.state
+                    .failures()
                     .insert(*operation, (error.clone(), Instant::now())),
             ),
-            Event::Recovered { operation, .. } => drop(self.failures().remove(operation)),
+            Event::Recovered { operation, .. } => drop(self.state.failures().remove(operation)),
             Event::Unreadable { leases, .. } => {
                 self.unreadable.set(leases.len() as i64);
-                self.unread().clone_from(leases);
+                self.state.unread().clone_from(leases);
             }
             Event::LeasesPutBack { shards, .. } => drop(self.put_back.inc_by(shards.len() as u64)),
             Event::CheckpointExpired { .. } => drop(self.checkpoints_expired.inc()),
@@ -332,45 +305,6 @@ impl Metrics {
             .inc();
     }
 
-    pub(crate) fn set_ready(&self, ready: bool) {
-        self.ready.store(ready, Ordering::Relaxed);
-    }
-
-    /// Is the worker running, and not stopping?
-    pub fn is_ready(&self) -> bool {
-        self.ready.load(Ordering::Relaxed)
-    }
-
-    /// `ok`, and what is tried in vain, a line each.
-    pub fn liveness(&self) -> String {
-        let mut text = "ok".to_owned();
-        for (operation, (error, since)) in self.failures().iter() {
-            let seconds = since.elapsed().as_secs();
-            text += &format!("\n{operation} has failed for {seconds} s: {error}");
-        }
-        text
-    }
-
-    fn unread(&self) -> MutexGuard<'_, Vec<(String, String)>> {
-        self.unread.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// `ok`, and the leases that nobody can read, a line each: a rollout may be what mends them.
-    /// `None`: not ready.
-    pub fn readiness(&self) -> Option<String> {
-        self.is_ready().then(|| {
-            let mut text = "ok".to_owned();
-            for (lease, reason) in self.unread().iter() {
-                text += &format!("\nnobody can read {lease}: {reason}");
-            }
-            text
-        })
-    }
-
-    fn failures(&self) -> MutexGuard<'_, BTreeMap<&'static str, (String, Instant)>> {
-        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Everything, in OpenMetrics' text form.
     pub fn text(&self) -> String {
         self.set_gauges(Instant::now());
@@ -382,14 +316,14 @@ impl Metrics {
 
     /// At the scrape, so that a shard given up leaves no line behind, and ages are right.
     fn set_gauges(&self, now: Instant) {
-        let held = self.held();
+        let held = self.state.held();
         self.current_leases.set(held.len() as i64);
         let waiting = held.values().filter(|held| held.end_waits).count();
         self.waiting_shard_ends.set(waiting as i64);
         self.millis_behind_latest.clear();
         self.checkpoint_age.clear();
         self.failing.clear();
-        for operation in self.failures().keys() {
+        for operation in self.state.failures().keys() {
             self.failing
                 .get_or_create(&operation_label(operation))
                 .set(1);
@@ -406,29 +340,12 @@ impl Metrics {
 
     /// What a person, or the demo, wants to know of this consumer.
     pub fn state(&self) -> Value {
-        let now = Instant::now();
-        let leases: Vec<Value> = (self.held().iter())
-            .map(|(shard, held)| {
-                json!({
-                    "shard": shard.to_string(),
-                    "millisBehindLatest": held.lag_millis(now),
-                    "checkpoint": held.checkpoint,
-                    "records": held.records,
-                })
-            })
-            .collect();
-        json!({
-            "instance": self.instance,
-            "ready": self.is_ready(),
-            "records": self.records_total.get(),
-            "itemsWritten": self.written.get(),
-            "staleWrites": self.stale_writes(),
-            "supersededRecords": self.superseded.get(),
-            "leases": leases,
-            "unreadable": self.unread().iter().map(|(lease, reason)| {
-                json!({ "lease": lease, "reason": reason })
-            }).collect::<Vec<_>>(),
-        })
+        let mut state = self.state.json(Instant::now());
+        state["records"] = json!(self.records_total.get());
+        state["itemsWritten"] = json!(self.written.get());
+        state["staleWrites"] = json!(self.stale_writes());
+        state["supersededRecords"] = json!(self.superseded.get());
+        state
     }
 
     fn stale_writes(&self) -> u64 {
@@ -439,53 +356,10 @@ impl Metrics {
         of("repeated") + of("older")
     }
 
-    fn held(&self) -> MutexGuard<'_, BTreeMap<LeaseKey, Held>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn of(&self, shard: &LeaseKey, change: impl FnOnce(&mut Held)) {
-        if let Some(held) = self.held().get_mut(shard) {
-            change(held);
-        }
-    }
-
     /// Counts once, though a lease may be told as ended and then as given up.
     fn given_up(&self, shard: &LeaseKey, counter: &Counter) {
-        if self.held().remove(shard).is_some() {
+        if self.state.give_up(shard) {
             counter.inc();
-        }
-    }
-}
-
-/// An idle shard tells its lag each second.
-const SILENCE: Duration = Duration::from_secs(5);
-
-impl Held {
-    fn tell(&mut self, millis_behind_latest: i64) {
-        self.millis_behind_latest = Some(millis_behind_latest);
-        self.told = Instant::now();
-    }
-
-    /// What was told last; and while nothing is told, because a batch does not end, it grows with
-    /// time.
-    fn lag_millis(&self, now: Instant) -> Option<i64> {
-        let silence = now.saturating_duration_since(self.told);
-        let since = if silence > SILENCE {
-            silence
-        } else {
-            Duration::ZERO
-        };
-        Some(self.millis_behind_latest? + since.as_millis() as i64)
-    }
-
-    fn new() -> Self {
-        Self {
-            millis_behind_latest: None,
-            told: Instant::now(),
-            checkpoint: None,
-            checkpointed: Instant::now(),
-            records: 0,
-            end_waits: false,
         }
     }
 }

@@ -13,7 +13,7 @@ use std::{
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use kinesis_consumer::{
-    Batch, Checkpointer, LeaseKey, ProcessorError, Record, RecordProcessor, UnfitAggregate,
+    Batch, Checkpointer, Lasting, LeaseKey, ProcessorError, Record, RecordProcessor, UnfitAggregate,
 };
 use kinesis_edge::AttributeValue;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -82,10 +82,10 @@ impl RecordProcessor for ShardProcessor {
         let shard = self.lease.shard.as_str();
         match self.sink.on_reject {
             OnReject::Skip => {
-                let rejected = self.sink.store(shard, &batch.records).await?;
-                self.sink
-                    .keep(checkpointer, &batch.records, rejected)
-                    .await?;
+                let stored = self.sink.store(shard, &batch.records).await;
+                let rejected = stored.map_err(of_processor)?;
+                let kept = self.sink.keep(checkpointer, &batch.records, rejected);
+                kept.await.map_err(of_processor)?;
             }
             OnReject::Halt => {
                 // Nothing behind a record that cannot be stored is written.
@@ -94,7 +94,8 @@ impl RecordProcessor for ShardProcessor {
                     .iter()
                     .position(|record| self.sink.shape.item(shard, record).is_err());
                 let end = unfit.map_or(batch.records.len(), |index| index + 1);
-                let rejected = self.sink.store(shard, &batch.records[..end]).await?;
+                let stored = self.sink.store(shard, &batch.records[..end]).await;
+                let rejected = stored.map_err(of_processor)?;
                 if let Some((index, reason)) = rejected.into_iter().min_by_key(|(index, _)| *index)
                 {
                     if let Some(last) = index.checked_sub(1) {
@@ -122,7 +123,17 @@ impl RecordProcessor for ShardProcessor {
         }
         let shard = self.lease.shard.as_str();
         let _room = self.sink.room(aggregate.data.len()).await;
-        Ok(self.sink.rejects.keep(shard, aggregate, &reason).await?)
+        let kept = self.sink.rejects.keep(shard, aggregate, &reason).await;
+        kept.map_err(of_processor)
+    }
+}
+
+/// What is wrong with a table, waiting does not mend; what is wrong with one record must not end
+/// the process.
+fn of_processor(error: Error) -> ProcessorError {
+    match error {
+        Error::Write(_) => Lasting(error.into()).into(),
+        error => error.into(),
     }
 }
 
@@ -234,16 +245,14 @@ impl Sink {
         records: &[Record],
         rejected: Vec<(usize, Rejected)>,
     ) -> Result<(), Error> {
-        let rejected = rejected
-            .into_iter()
-            .map(|(index, reason)| (records[index].clone(), reason));
         stream::iter(rejected)
             .map(Ok)
-            .try_for_each_concurrent(IN_FLIGHT, |(record, reason)| async move {
+            .try_for_each_concurrent(IN_FLIGHT, |(index, reason)| async move {
+                let record = &records[index];
                 let shard = checkpointer.lease().shard.as_str();
                 let _room = self.room(record.data.len()).await;
-                self.rejects.keep(shard, &record, &reason).await?;
-                checkpointer.reject(&record, reason.to_string());
+                self.rejects.keep(shard, record, &reason).await?;
+                checkpointer.reject(record, reason.to_string());
                 Ok(())
             })
             .await

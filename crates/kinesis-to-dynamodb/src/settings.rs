@@ -151,7 +151,7 @@ impl Settings {
                 "a name that no other consumer of the application has; this host has none",
             );
         }
-        if self.failover_time < Duration::from_millis(500) {
+        if self.failover_time < Config::LEAST_FAILOVER {
             let value = humantime::format_duration(self.failover_time).to_string();
             return wrong(
                 "FAILOVER_TIME",

@@ -80,6 +80,13 @@ impl Program {
         self
     }
 
+    /// Another program, in the environment of this one.
+    #[must_use]
+    pub fn environment_of(&self, mut other: Self) -> Self {
+        other.environment.extend(self.environment.clone());
+        other
+    }
+
     /// As the last arguments of another program, which is to start it, in the environment of both.
     #[must_use]
     pub fn within(self, mut other: Self) -> Self {

@@ -31,7 +31,7 @@ use crate::{
 struct CaughtUp;
 
 impl Fetchers for CaughtUp {
-    fn stream(&self, source: &StreamSource) -> StreamFetch {
+    fn stream(&self, source: &StreamSource, _: &str) -> StreamFetch {
         panic!("nobody asks for {source:?}")
     }
 
@@ -77,7 +77,7 @@ async fn explaining_and_asking_again_change_nothing() {
     let recorder = Arc::new(Recorder::new(directory.path().to_owned()).unwrap());
     let pace = Pace::from(&AwsConfig::default());
     let watchers = Watchers::new(pace, CaughtUp, Some(Arc::clone(&recorder)));
-    let journal = Journal::default();
+    let journal = Journal::new(50_000);
     let asker = Asker {
         namespace: "shop".to_owned(),
         name: "billing".to_owned(),

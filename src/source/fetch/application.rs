@@ -95,6 +95,10 @@ impl Fetch for ApplicationFetcher {
         }
         Ok(Arc::new(self.snapshot(request.lag)))
     }
+
+    fn may_retry(&self, failed: &SourceError) -> bool {
+        self.reads.may_retry(failed)
+    }
 }
 
 impl ApplicationFetcher {
@@ -217,6 +221,7 @@ impl ApplicationFetcher {
                 time: Timestamp::now(),
                 undecided: self.probing.undecided(),
                 under_way: self.probing.is_under_way(),
+                cut_short: self.probing.was_cut_short(),
                 latest: known_since(&shards),
                 failure: self.probing.failure(),
                 probes: self.probing.counts(),

@@ -9,7 +9,7 @@ use std::{
 use futures::{StreamExt as _, stream};
 use jiff::Timestamp;
 use kinesis_consumer::{Checkpoint, lease::Lease};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::{
     error::SourceErrorKind,
@@ -21,11 +21,15 @@ use crate::{
     },
 };
 
-/// Shards probed at a time. A page is one record, but that may have 10 MiB.
+/// Shards probed at a time.
 const AT_A_TIME: usize = 16;
 
-/// The probing of one fetch ends after this; a shard that was not asked by then keeps its verdict.
+/// The probing of one fetch begins no more probes after this; a shard that was not asked by then
+/// keeps its verdict, and is among the first of the next round.
 const DEADLINE: Duration = Duration::from_secs(15);
+
+/// Probes that have begun are given so much longer.
+const LAST_ANSWERS: Duration = Duration::from_secs(10);
 
 /// Iterators live for 5 minutes; nobody counts on the last of them.
 const ITERATOR_LIVES: Duration = Duration::from_secs(240);
@@ -45,6 +49,7 @@ const AGAIN_UNDER_WAY: Duration = Duration::from_millis(900);
 pub(super) struct Probing {
     shards: HashMap<String, ProbedShard>,
     counts: Probes,
+    cut_short: bool,
 }
 
 /// A shard that a worker could read now.
@@ -110,27 +115,42 @@ impl Probing {
     /// Asks what is worth asking, one page a shard.
     pub(super) async fn probe(&mut self, reads: &dyn Reads, quick: bool) {
         let due = self.due(quick);
+        let end = Instant::now() + DEADLINE;
+        let unasked = AtomicBool::new(false);
         let (allowed, denied) = (AtomicBool::new(false), AtomicBool::new(false));
         let mut answers = stream::iter(due)
             .map(|(id, probe, next)| async {
+                let place = tokio::select! {
+                    biased;
+                    () = sleep_until(end) => {
+                        unasked.store(true, Ordering::Relaxed);
+                        return None;
+                    }
+                    place = reads.place(probe.verdict().is_some()) => place,
+                };
                 // What the readers of no shard may do they need not try on all.
                 if denied.load(Ordering::Relaxed) && !allowed.load(Ordering::Relaxed) {
                     return None;
                 }
                 let (probe, outcome) = ask(reads, &id, probe, next).await;
-                match &outcome {
-                    Ok(_) => allowed.store(true, Ordering::Relaxed),
-                    Err(ReadError::Failed(error))
-                        if error.kind == SourceErrorKind::AccessDenied =>
-                    {
-                        denied.store(true, Ordering::Relaxed);
+                let failed = match &outcome {
+                    Ok(_) => {
+                        allowed.store(true, Ordering::Relaxed);
+                        None
                     }
-                    Err(_) => {}
+                    Err(ReadError::Failed(error)) => Some(error.kind),
+                    Err(_) => None,
+                };
+                if failed == Some(SourceErrorKind::AccessDenied) {
+                    denied.store(true, Ordering::Relaxed);
+                }
+                if let Some(place) = place {
+                    place.ended(failed == Some(SourceErrorKind::Timeout));
                 }
                 Some((id, probe, outcome))
             })
             .buffer_unordered(AT_A_TIME);
-        let end = Instant::now() + DEADLINE;
+        let end = end + LAST_ANSWERS;
         while let Ok(Some(answer)) = timeout_at(end, answers.next()).await {
             if let Some((id, probe, outcome)) = answer {
                 count(&mut self.counts, &outcome);
@@ -139,9 +159,12 @@ impl Probing {
                 }
             }
         }
+        drop(answers);
+        self.cut_short = unasked.into_inner();
     }
 
-    /// What to ask, the longest unasked first: no shard is left out for ever when time runs out.
+    /// What to ask, first those without a verdict, then the longest unasked: no shard is left out
+    /// for ever when time runs out.
     fn due(&mut self, quick: bool) -> Vec<(String, Probe, Next)> {
         let now = Timestamp::now();
         let mut due = Vec::new();
@@ -163,13 +186,14 @@ impl Probing {
             }
             if let Some(next) = shard.probe.ask(now) {
                 shard.missed = true;
-                due.push((shard.tried, id.clone(), shard.probe.clone(), next));
+                let rank = (shard.probe.verdict().is_some(), shard.tried);
+                due.push((rank, id.clone(), shard.probe.clone(), next));
             } else {
                 shard.held = Some(now);
                 shard.missed = false;
             }
         }
-        due.sort_by_key(|(tried, ..)| *tried);
+        due.sort_by_key(|(rank, ..)| *rank);
         due.into_iter()
             .map(|(_, id, probe, next)| (id, probe, next))
             .collect()
@@ -179,6 +203,11 @@ impl Probing {
     pub(super) fn undecided(&self) -> usize {
         let undecided = |shard: &&ProbedShard| shard.verdict().is_none();
         self.shards.values().filter(undecided).count()
+    }
+
+    /// Did time run out before all were asked?
+    pub(super) fn was_cut_short(&self) -> bool {
+        self.cut_short
     }
 
     /// Is one of them in the middle of empty pages?

@@ -21,7 +21,7 @@ const MOST_PAGES: usize = 100;
 /// The most rows that are read: they are held in memory, some 60 MB.
 const MOST_ROWS: usize = 100_000;
 
-const OPERATION: &str = "Scan";
+pub(super) const OPERATION: &str = "Scan";
 
 pub(super) async fn leases(
     client: &Arc<Client>,

@@ -95,6 +95,7 @@ pub(crate) fn caught_up(shards: usize, failures: &[SourceErrorKind]) -> Applicat
             time,
             undecided: if is_certain { shards } else { 0 },
             under_way: false,
+            cut_short: false,
             latest: None,
             failure,
             probes: Probes::default(),

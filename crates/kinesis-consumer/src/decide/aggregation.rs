@@ -97,21 +97,28 @@ pub fn last_sub_sequence_number(data: &Bytes) -> u64 {
     })
 }
 
-/// About how many user records the record takes apart into, without taking it apart; 0: it is no
-/// aggregate.
-pub(crate) fn user_records(record: &Record) -> usize {
+/// About how many user records the record takes apart into, without taking it apart, and the bytes
+/// of the texts that each of them has at the most. 0: it is no aggregate.
+pub(crate) fn user_records(record: &Record) -> (usize, usize) {
     let Some(mut message) = record.data.strip_prefix(&MAGIC) else {
-        return 0;
+        return (0, 0);
     };
-    let mut count = 0;
+    let (mut count, mut key, mut hash_key) = (0, 0, 0);
     while let Ok((tag, wire_type)) = decode_key(&mut message) {
+        let before = message.len();
         let context = DecodeContext::default();
         if skip_field(wire_type, tag, &mut message, context).is_err() {
             break;
         }
-        count += usize::from(tag == 3);
+        let bytes = before - message.len();
+        match tag {
+            1 => key = bytes.max(key),
+            2 => hash_key = bytes.max(hash_key),
+            3 => count += 1,
+            _ => {}
+        }
     }
-    count
+    (count, key + hash_key)
 }
 
 fn decode(data: &Bytes) -> Option<AggregatedRecord> {

@@ -241,8 +241,9 @@ pub(crate) fn back_fill(leases: &[Lease], shards: &[Shard]) -> Vec<(LeaseKey, Ha
         .collect()
 }
 
-/// A shard that starts after its lease's checkpoint: the stream was deleted and made anew under the
-/// same name.
+/// A shard whose lease is of an older stream of the same name, which was deleted: it starts after
+/// its lease's checkpoint; or the stream has none of the leased shards and has older ones, although
+/// its retention takes the oldest first.
 pub fn recreated(leases: &[Lease], shards: &[Shard]) -> Option<ShardId> {
     let starts: HashMap<_, _> = shards
         .iter()
@@ -252,10 +253,14 @@ pub fn recreated(leases: &[Lease], shards: &[Shard]) -> Option<ShardId> {
         (Checkpoint::At(position), Some(start)) => position.sequence_number < **start,
         _ => false,
     };
-    leases
-        .iter()
-        .find(older)
-        .map(|lease| lease.key.shard.clone())
+    let leased = || leases.iter().map(|lease| &lease.key.shard);
+    let newest_of_none = || {
+        let is_listed = |shard: &ShardId| starts.contains_key(shard);
+        let newest = leased().max().filter(|_| !leased().any(is_listed));
+        newest.filter(|newest| starts.keys().any(|listed| listed < newest))
+    };
+    let older = leases.iter().find(older).map(|lease| &lease.key.shard);
+    older.or_else(newest_of_none).cloned()
 }
 
 /// Shards that are open although their leases say that they are processed to the end. For a moment

@@ -20,7 +20,12 @@ impl CallError {
         Some(&self.source.as_ref()?.code)
     }
 
-    pub(crate) fn new(text: String, failure: Failure) -> Self {
+    /// `asked`: the call and of what, such as `GetItem on leases`. `thing`: what a policy must name,
+    /// where AWS does not say it.
+    pub(crate) fn new(asked: &str, thing: &str, failure: Failure) -> Self {
+        let Failure { code, message, .. } = &failure;
+        let advice = advice(&failure, thing);
+        let text = format!("{asked}: {code}: {message}{advice}");
         let missing = failure.kind == Kind::NotFound && !failure.is_of_credentials();
         let source = Some(Box::new(failure));
         Self {
@@ -28,6 +33,10 @@ impl CallError {
             source,
             missing,
         }
+    }
+
+    pub(crate) fn add(&mut self, advice: &str) {
+        self.text.push_str(advice);
     }
 
     /// What was asked is not there, without a failed call behind it.
@@ -42,6 +51,17 @@ impl CallError {
     /// Whether the stream, shard or table is not there.
     pub(crate) fn is_of_missing_thing(&self) -> bool {
         self.missing
+    }
+}
+
+/// Whose policy must change, by AWS's own words.
+fn advice(failure: &Failure, thing: &str) -> String {
+    match failure.remedy(&format!("<the ARN of {thing}>")) {
+        Some(remedy) => format!(". {}", remedy.text),
+        None if failure.kind == Kind::Unauthenticated && !failure.is_of_credentials() => {
+            ". Correct or renew the worker's credentials".to_owned()
+        }
+        None => String::new(),
     }
 }
 

@@ -7,8 +7,6 @@ use jiff::Timestamp;
 
 use crate::{face::error::Error, model::sequence::Checkpoint};
 
-/// Less leaves a renewal no time for a second attempt.
-const LEAST_FAILOVER: Duration = Duration::from_millis(500);
 /// What is done again and again without a pause keeps a core busy.
 const LEAST_PAUSE: Duration = Duration::from_millis(1);
 /// Longer times overflow clocks.
@@ -68,9 +66,9 @@ pub struct Config {
     /// Bytes read of one shard per second, at most. Default 2 MiB: the quota.
     pub read_bytes_per_second: u64,
     /// Memory for all that is fetched and not processed, of all shards, in bytes: answers while
-    /// they are read, records, and what aggregates are taken apart into. Default 64 MiB. The
-    /// largest page may take two thirds of it for a moment; what your processor makes of records is
-    /// not in it.
+    /// they are read, records, and what aggregates are taken apart into. Default 96 MiB. The
+    /// largest page may take a third of it for a moment. What your processor makes of records is
+    /// not in it, nor is a record that is only looked at, as a position is judged by it.
     pub memory_bytes: usize,
     /// Of it, memory of one shard's fetched records, in bytes, about. Default 4 MiB: 10,000 small
     /// records. While they are processed one more page is fetched, however large.
@@ -94,14 +92,17 @@ pub struct Config {
     /// Default 20 s.
     pub shutdown_deadline: Duration,
     /// How long what waiting does not mend is tried: a permission that was withdrawn, a key that
-    /// was disabled, a lease table that cannot be made anew. Then the worker ends with the error.
-    /// Default 5 min.
+    /// was disabled, a lease table that cannot be made anew, a processor's
+    /// [`Lasting`](crate::Lasting) error. Then the worker ends with the error. Default 5 min.
     pub give_up_after: Duration,
     /// Room in `latestSince`, which is AWS's time to a second. Default 5 s.
     pub clock_skew: Duration,
 }
 
 impl Config {
+    /// The shortest `failover_time`: less leaves a renewal no time for a second attempt.
+    pub const LEAST_FAILOVER: Duration = Duration::from_millis(500);
+
     /// The defaults, for a stream (name or ARN), an application and a worker.
     pub fn new(
         stream: impl Into<String>,
@@ -126,7 +127,7 @@ impl Config {
             idle_between_reads: Duration::from_secs(1),
             min_read_interval: Duration::from_millis(200),
             read_bytes_per_second: 2 << 20,
-            memory_bytes: 64 << 20,
+            memory_bytes: 96 << 20,
             prefetch_bytes: 4 << 20,
             deliver_unfit_aggregates: false,
             parent_poll_interval: Duration::from_secs(1),
@@ -153,7 +154,7 @@ impl Config {
             )));
         }
         let times = [
-            ("failover_time", self.failover_time, LEAST_FAILOVER),
+            ("failover_time", self.failover_time, Self::LEAST_FAILOVER),
             ("peer_scan_interval", self.peer_scan_interval, LEAST_PAUSE),
             ("scan_interval", self.scan_interval, LEAST_PAUSE),
             ("shard_sync_interval", self.shard_sync_interval, LEAST_PAUSE),

@@ -31,10 +31,19 @@ pub enum Error {
         /// Why.
         source: KinesisError,
     },
+    /// The processor failed with what waiting does not mend: [`Lasting`](crate::Lasting).
+    #[error("the processor of {shard}: {error}")]
+    #[non_exhaustive]
+    Processor {
+        /// Its lease.
+        shard: LeaseKey,
+        /// The error's text.
+        error: String,
+    },
     /// The leases are of an older stream of the same name.
     #[error(
-        "lease table {table} is of an older stream named {stream}: shard {shard} starts after its \
-         checkpoint. To start over, give this application another name"
+        "lease table {table} is of an older stream named {stream}: {shard} is another shard than the \
+         one that its lease is of. To start over, give this application another name"
     )]
     #[non_exhaustive]
     StreamRecreated {

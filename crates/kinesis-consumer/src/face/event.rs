@@ -196,13 +196,13 @@ pub enum Event {
         /// The error's text.
         error: String,
     },
-    /// The checkpoint is older than what Kinesis keeps: records that came after it may be lost to
-    /// retention; reading goes on at the oldest one that is left.
+    /// The checkpoint, or what a slow worker read last, is older than what Kinesis keeps: records
+    /// that came after it may be lost to retention; reading goes on at the oldest one that is left.
     #[cfg_attr(not(feature = "test-util"), non_exhaustive)]
     CheckpointExpired {
         /// The lease.
         shard: LeaseKey,
-        /// The last record that is processed: the gap begins behind it.
+        /// The last record that is processed, or fetched: the gap begins behind it.
         checkpoint: Checkpoint,
         /// The oldest record that is left, with which the gap ends. `None`: there is none.
         oldest: Option<Position>,
@@ -232,7 +232,8 @@ pub enum Event {
     /// [`Retrying`](Self::Retrying)), until the worker gives up.
     #[cfg_attr(not(feature = "test-util"), non_exhaustive)]
     Failing {
-        /// The operation of AWS, such as `GetRecords`, or of the lease table, such as `renew`.
+        /// The operation of AWS, such as `GetRecords`, or of the lease table, such as `renew`;
+        /// `processor`: user code, with a [`Lasting`](crate::Lasting) error.
         operation: &'static str,
         /// The error's text.
         error: String,

@@ -15,6 +15,23 @@ use crate::{
 /// Any error of user code. It is reported as an event; the library decides what follows.
 pub type ProcessorError = Box<dyn std::error::Error + Send + Sync>;
 
+/// An error of user code that waiting does not mend, such as a withdrawn permission or a table that
+/// is gone. As with others what failed comes again; but it is told as
+/// [`Event::Failing`](crate::Event::Failing), and when it has stood for
+/// [`give_up_after`](crate::Config::give_up_after), the worker gives its leases up and ends with
+/// it. Not for a record that cannot be processed: wherever it comes next, it would end the worker
+/// there, too.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Lasting(#[source] pub ProcessorError);
+
+/// An error after which the processor is of no use any more, such as the end of a process that it
+/// stands for. Return it from any call: the processor is made anew, as after a panic, and the new
+/// one gets all that was not acknowledged.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Unusable(#[source] pub ProcessorError);
+
 /// Works on the records of one shard. Calls come one at a time, in order; other shards go on
 /// beside.
 ///
@@ -44,6 +61,21 @@ pub trait RecordProcessor: Send {
         batch: &Batch,
         checkpointer: &Checkpointer,
     ) -> impl Future<Output = Result<(), ProcessorError>> + Send;
+
+    /// Called where there is nothing to process, and dropped as soon as there is, or the lease goes:
+    /// to flush by time, or to watch what the processor depends on. Once it returned `Ok`, it is
+    /// called again after the next batch at the earliest.
+    ///
+    /// # Errors
+    /// Yours: reported, and it is called again, with backoff; after [`Unusable`] the processor is
+    /// made anew.
+    fn idle(
+        &mut self,
+        checkpointer: &Checkpointer,
+    ) -> impl Future<Output = Result<(), ProcessorError>> + Send {
+        let _ = checkpointer;
+        async { Ok(()) }
+    }
 
     /// A KPL aggregate that is not delivered record by record, and why. It comes in its place:
     /// after the records before it, and before those behind it. On `Ok` it is left out for good
@@ -172,6 +204,7 @@ pub(crate) type Factory = dyn Fn(LeaseKey) -> Box<dyn AnyProcessor> + Send + Syn
 pub(crate) trait AnyProcessor: Send {
     fn initialize<'a>(&'a mut self, checkpoint: &'a Checkpoint) -> Call<'a>;
     fn process_records<'a>(&'a mut self, batch: &'a Batch, to: &'a Checkpointer) -> Call<'a>;
+    fn idle<'a>(&'a mut self, checkpointer: &'a Checkpointer) -> Call<'a>;
     fn reject_aggregate<'a>(
         &'a mut self,
         aggregate: &'a Record,
@@ -190,6 +223,10 @@ impl<P: RecordProcessor> AnyProcessor for P {
 
     fn process_records<'a>(&'a mut self, batch: &'a Batch, to: &'a Checkpointer) -> Call<'a> {
         Box::pin(RecordProcessor::process_records(self, batch, to))
+    }
+
+    fn idle<'a>(&'a mut self, checkpointer: &'a Checkpointer) -> Call<'a> {
+        Box::pin(RecordProcessor::idle(self, checkpointer))
     }
 
     fn reject_aggregate<'a>(

@@ -8,7 +8,10 @@ use futures::{StreamExt, stream};
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    decide::kcl3::{LeaderWatch, Leadership},
+    decide::{
+        kcl3::{LeaderWatch, Leadership},
+        shard_sync,
+    },
     edge::{
         kinesis::{KinesisError, ShardFilter},
         lease_table::{Kcl3State, Scan, TableError},
@@ -24,6 +27,8 @@ use crate::{
 
 /// A KCL 3 leader that lives moves its lock each 30 s.
 const LEADER_SILENCE: Duration = Duration::from_secs(35);
+/// The longest that a table is missing after its creation: its answers are not of one moment.
+const CREATION_LAG: Duration = Duration::from_secs(60);
 /// Concurrent proofs.
 const CONCURRENCY: usize = 16;
 
@@ -31,6 +36,7 @@ const CONCURRENCY: usize = 16;
 pub(crate) struct Admission<'a> {
     context: &'a Context,
     leader: &'a mut LeaderWatch,
+    began: Instant,
     failures: ExponentialBackoff,
 }
 
@@ -39,17 +45,13 @@ impl<'a> Admission<'a> {
         Self {
             context,
             leader,
+            began: Instant::now(),
             failures: backoff(Duration::from_millis(200), Duration::from_secs(10)),
         }
     }
 
     pub(crate) async fn run(mut self) -> Result<(), Error> {
-        loop {
-            let answer = self.context.table.ensure_exists().await;
-            if self.answered(answer, "ensure_exists").await?.is_some() {
-                break;
-            }
-        }
+        self.ensure_exists().await?;
         let scan = self.scan().await?;
         self.check_kind(&scan)?;
         self.check_owner(&scan.leases).await?;
@@ -96,6 +98,9 @@ impl<'a> Admission<'a> {
             }
         }
         if unproven.is_empty() {
+            if let Some(shard) = shard_sync::recreated(leases, &shards) {
+                return Err(self.context.stream_recreated(shard));
+            }
             ownership.set_table_is_ours();
         }
         self.prove(unproven, &shards).await
@@ -206,11 +211,24 @@ impl<'a> Admission<'a> {
 
     // === calls ===
 
+    async fn ensure_exists(&mut self) -> Result<(), Error> {
+        loop {
+            let answer = self.context.table.ensure_exists().await;
+            if self.answered(answer, "ensure_exists").await?.is_some() {
+                return Ok(());
+            }
+        }
+    }
+
     async fn scan(&mut self) -> Result<Scan, Error> {
         loop {
             let answer = self.context.table.scan().await;
+            let is_missing = answer.as_ref().is_err_and(TableError::is_of_missing_table);
             if let Some(scan) = self.answered(answer, "scan").await? {
                 return Ok(scan);
+            }
+            if is_missing {
+                self.ensure_exists().await?;
             }
         }
     }
@@ -247,7 +265,11 @@ impl<'a> Admission<'a> {
     ) -> Result<Option<T>, Error> {
         match answer {
             Ok(value) => Ok(Some(value)),
-            Err(error @ TableError::Permanent(_)) => Err(self.context.table_error(error)),
+            Err(error @ TableError::Permanent(_))
+                if !error.is_of_missing_table() || self.began.elapsed() > CREATION_LAG =>
+            {
+                Err(self.context.table_error(error))
+            }
             Err(error) => {
                 self.context.table_failed(None, operation, &error);
                 pause(&mut self.failures).await;

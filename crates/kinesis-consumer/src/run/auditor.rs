@@ -319,7 +319,10 @@ impl Auditor {
     fn fatal(&self, trouble: Trouble) -> Option<Error> {
         match trouble {
             Trouble::Fatal(error) => return Some(error),
-            Trouble::Table(error @ TableError::Permanent(_)) if !self.worked => {
+            // A table that was just created is missing for a moment.
+            Trouble::Table(error @ TableError::Permanent(_))
+                if !self.worked && !error.is_of_missing_table() =>
+            {
                 return Some(self.context.table_error(error));
             }
             Trouble::Table(error) => self.context.table_failed(None, "audit", &error),

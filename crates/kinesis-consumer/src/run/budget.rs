@@ -1,11 +1,15 @@
 //! The memory for what is fetched and not processed: one for all shards of a worker, shared first
 //! come, first served.
 //!
-//! A page takes room before it is asked for, as much as the last one; more when its length is
-//! known, before its body is read; and what its records take until they are processed. A shard that
+//! A page takes room before it is asked for: as much as the last one, and the first one of a shard
+//! as much as the largest there is. When its length is known, before its body is read, it gives
+//! back what is too much or takes more; then it holds what its records take until they are
+//! processed. It does not wait for more with the answer at hand: answers that share an HTTP/2
+//! connection would keep each other back, and AWS counts a refused one as read. A shard that
 //! waits for its processor holds its share at the most, and one page: however many do, the others
 //! go on. What aggregates are taken apart into has room of its own: who waits for that holds a
-//! page, and pages must not wait for each other.
+//! page, and pages must not wait for each other. A look at one record, at a checkpoint or the oldest
+//! there is, takes no room: two at a time.
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
@@ -13,16 +17,21 @@ use std::sync::{
 };
 
 use kinesis_edge::Room;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 const KIB: usize = 1 << 10;
-/// An answer of one byte takes so many while it is read: as it came, in one piece, and decoded.
-const READING: usize = 3;
+/// The bytes of the largest answer: 10 MiB of data in Base64, and what is around it.
+pub(crate) const LARGEST_ANSWER: usize = 14 << 20;
+/// Looks at a time.
+const LOOKS: usize = 2;
+/// An answer of one byte takes so many while it is read: in one piece, and decoded.
+const READING: usize = 2;
 
 #[derive(Debug)]
 pub(crate) struct Budget {
     pages: Pool,
     parts: Pool,
+    looks: Semaphore,
     /// How many shards are read.
     shards: AtomicUsize,
 }
@@ -51,6 +60,8 @@ struct Page {
 #[derive(Debug)]
 struct State {
     held: OwnedSemaphorePermit,
+    /// The answer's length is known.
+    answered: bool,
     /// The bytes of the answer for which there was no room.
     refused: Option<usize>,
 }
@@ -83,8 +94,9 @@ impl Pool {
 impl Budget {
     pub(crate) fn new(bytes: usize) -> Self {
         Self {
-            pages: Pool::new(bytes / 4 * 3),
-            parts: Pool::new(bytes / 4),
+            pages: Pool::new(bytes / 3 * 2),
+            parts: Pool::new(bytes / 3),
+            looks: Semaphore::new(LOOKS),
             shards: AtomicUsize::new(0),
         }
     }
@@ -92,6 +104,12 @@ impl Budget {
     pub(crate) fn share(self: &Arc<Self>) -> Share {
         self.shards.fetch_add(1, Ordering::Relaxed);
         Share(Arc::clone(self))
+    }
+
+    /// Waits until one record may be read to look at it.
+    pub(crate) async fn look(&self) -> SemaphorePermit<'_> {
+        let look = self.looks.acquire().await;
+        look.unwrap_or_else(|_| unreachable!("never closed"))
     }
 }
 
@@ -117,6 +135,7 @@ impl Share {
     pub(crate) async fn page(&self, bytes: usize) -> PageRoom {
         let state = State {
             held: self.0.pages.wait(bytes.saturating_mul(READING)).await,
+            answered: false,
             refused: None,
         };
         PageRoom(Arc::new(Page {
@@ -144,29 +163,41 @@ impl PageRoom {
         self.0.state().refused
     }
 
+    /// Holds room for no more than so many bytes until the answer's length is known.
+    pub(crate) fn keep_until_answered(&self, bytes: usize) {
+        let mut state = self.0.state();
+        if !state.answered {
+            let wanted = self.0.budget.pages.units(bytes.saturating_mul(READING));
+            Page::shrink(&mut state, wanted);
+        }
+    }
+
     /// The page is read: holds what its records take.
     pub(crate) fn hold(&self, bytes: usize) {
         let mut state = self.0.state();
-        let wanted = self.0.budget.pages.units(bytes) as usize;
-        let held = state.held.num_permits();
-        if held > wanted {
-            drop(state.held.split(held - wanted));
-        } else {
-            // It is here, whether there was room or not: its length was not known before.
-            self.0.grow(&mut state, wanted as u32);
-        }
+        let wanted = self.0.budget.pages.units(bytes);
+        Page::shrink(&mut state, wanted);
+        // It is here, whether there was room or not: its length was not known before.
+        self.0.grow(&mut state, wanted);
     }
 }
 
 impl Page {
     fn admit(&self, bytes: usize) -> bool {
         let mut state = self.state();
+        state.answered = true;
         let wanted = self.budget.pages.units(bytes.saturating_mul(READING));
+        Self::shrink(&mut state, wanted);
         let is_room = self.grow(&mut state, wanted);
         if !is_room {
             state.refused = Some(bytes);
         }
         is_room
+    }
+
+    fn shrink(state: &mut State, units: u32) {
+        let held = state.held.num_permits();
+        drop(state.held.split(held.saturating_sub(units as usize)));
     }
 
     fn grow(&self, state: &mut State, units: u32) -> bool {
@@ -188,7 +219,7 @@ mod tests {
 
     /// 100 KiB for pages.
     fn budget() -> Arc<Budget> {
-        Arc::new(Budget::new(400 * KIB / 3 + 4))
+        Arc::new(Budget::new(150 * KIB))
     }
 
     #[tokio::test]
@@ -196,15 +227,22 @@ mod tests {
         let budget = budget();
         let free = || budget.pages.room.available_permits();
         let share = budget.share();
-        let page = share.page(KIB).await;
+        let page = share.page(40 * KIB).await;
+        assert_eq!(free(), 20);
+        page.keep_until_answered(KIB);
+        assert_eq!(free(), 98, "it does not come soon");
         assert!((page.admission())(30 * KIB as u64));
-        assert_eq!(free(), 10);
-        let other = share.page(KIB).await;
-        assert!(!(other.admission())(5 * KIB as u64));
-        assert_eq!(other.refused(), Some(5 * KIB));
+        page.keep_until_answered(KIB);
+        assert_eq!(free(), 40, "what it takes");
+        let other = share.page(10 * KIB).await;
+        assert!((other.admission())(KIB as u64));
+        assert_eq!(free(), 38, "smaller than expected");
+        assert!(!(other.admission())(25 * KIB as u64));
+        assert_eq!(other.refused(), Some(25 * KIB));
         page.hold(20 * KIB);
-        assert_eq!(free(), 77);
-        assert!((other.admission())(5 * KIB as u64));
+        assert_eq!(free(), 78);
+        assert!((other.admission())(25 * KIB as u64));
+        assert_eq!(free(), 30);
         drop((page, other));
         assert_eq!(free(), 100);
     }

@@ -55,6 +55,9 @@ pub(crate) struct Context {
 /// stopped for less, in the middle of creating such a lease, finds it there and does no harm.
 pub(crate) const KEPT: u32 = 12;
 
+/// The operation that failures of processors count for.
+pub(crate) const PROCESSOR: &str = "processor";
+
 impl fmt::Debug for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Context")
@@ -130,6 +133,16 @@ impl Context {
         }
         let throttled = matches!(error, KinesisError::Throttled(_));
         self.failed(shard, operation, throttled, error);
+    }
+
+    /// A processor failed with what waiting does not mend. What works again
+    /// [succeeded](Self::succeeded).
+    pub(crate) fn processor_failed(&self, shard: &LeaseKey, error: &str) {
+        let verdict = || Error::Processor {
+            shard: shard.clone(),
+            error: error.to_owned(),
+        };
+        self.stands(PROCESSOR, &error, verdict);
     }
 
     /// The operation failed so that waiting does not mend it.

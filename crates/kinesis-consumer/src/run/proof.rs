@@ -48,15 +48,17 @@ pub(crate) async fn prove(context: &Context, lease: &Lease) -> Result<Proof, Kin
     )
 }
 
+/// What comes first from a position on.
 #[derive(Debug, Eq, PartialEq)]
-enum First {
+pub(crate) enum First {
     Record(SequenceNumber),
+    /// Nothing, up to the tip.
     None,
     /// The shard is gone, or at its end.
     Over,
 }
 
-async fn first_record(
+pub(crate) async fn first_record(
     context: &Context,
     shard: &ShardId,
     from: StartFrom,
@@ -68,10 +70,12 @@ async fn first_record(
         Err(error) => return Err(error),
     };
     loop {
+        let look = context.budget.look().await;
         let page = context.kinesis.records(&iterator, 1).await?;
         if let Some(record) = page.records.into_iter().next() {
             return Ok(First::Record(record.sequence_number));
         }
+        drop(look);
         match page.next_iterator {
             None => return Ok(First::Over),
             Some(_) if page.millis_behind_latest == 0 => return Ok(First::None),

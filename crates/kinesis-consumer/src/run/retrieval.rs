@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
-    decide::aggregation::Unfit,
+    decide::aggregation::{Unfit, user_records},
     face::error::Error,
     model::{
         lease::Lease,
@@ -188,6 +188,12 @@ fn footprint(record: &Record) -> usize {
     size_of::<Record>() + ALLOCATIONS + record.partition_key.len() + record.data.len()
 }
 
-/// About the bytes that a user record of an aggregate takes beside its data, which are the
-/// aggregate's.
-const USER_RECORD: usize = size_of::<Record>() + ALLOCATIONS;
+/// About the bytes that the user records of an aggregate take beside their data and their sequence
+/// number, which are the aggregate's. 0: it is none.
+fn parts(record: &Record) -> usize {
+    let (users, texts) = user_records(record);
+    users * (size_of::<Record>() + TEXTS + texts)
+}
+
+/// What the allocator adds to a user record's texts.
+const TEXTS: usize = 48;

@@ -12,8 +12,8 @@
 //! ```
 //! Each state returns to the next one, or leaves with a [`Leave`]. Whatever the processor does, an
 //! error or a panic, the lease stays (its renewal is another task) and the records that it has not
-//! acknowledged come again. After a panic the processor is made anew, and the shard is read from
-//! what was acknowledged: whatever the old one had taken and kept is gone with it.
+//! acknowledged come again. After a panic, or where it says that it is unusable, the processor is
+//! made anew, and the shard is read from what was acknowledged: whatever the old one had taken and kept is gone with it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -34,7 +34,7 @@ use crate::{
     },
     model::{lease::Lease, sequence::Checkpoint, shard::ChildShard},
     run::{
-        context::{Context, backoff, exact_backoff},
+        context::{Context, PROCESSOR, backoff, exact_backoff},
         held_lease::{Given, HeldLease},
         retrieval::{Fetched, Retrieval},
     },
@@ -44,7 +44,7 @@ mod attend;
 mod deliver;
 mod end;
 
-use attend::{UserError, attend, bounded, leaving};
+use attend::{UserError, attend, bounded, idle, leaving};
 
 /// Why a shard consumer shall stop although its lease is held.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -74,14 +74,16 @@ enum Leave {
     Stopped(Stop),
     /// User code was not done at the deadline, and was dropped.
     Abandoned,
-    /// The processor panicked: it is made anew.
-    Panicked,
+    /// The processor panicked, or is unusable by its own word: it is made anew.
+    Unusable,
     Failed(Error),
 }
 
 /// The processor's failures in a row.
 struct Trouble {
     attempt: u32,
+    /// One of them was of a kind that waiting does not mend.
+    lasting: bool,
     waits: ExponentialBackoff,
 }
 
@@ -123,7 +125,7 @@ impl ShardConsumer {
         self.await_parents().await?;
         loop {
             match self.read().await {
-                Err(Leave::Panicked) => {
+                Err(Leave::Unusable) => {
                     self.processor = None;
                     self.checkpointer = self.checkpointer.renew();
                 }
@@ -195,7 +197,7 @@ impl ShardConsumer {
                 }
                 // Each attempt has a processor of its own.
                 Err(error) => match self.failed(&error).await {
-                    Ok(()) | Err(Leave::Panicked) => {}
+                    Ok(()) | Err(Leave::Unusable) => {}
                     Err(leave) => return Err(leave),
                 },
             }
@@ -206,10 +208,21 @@ impl ShardConsumer {
     async fn process(&mut self, start: &Lease) -> Result<Vec<ChildShard>, Leave> {
         let mut retrieval = Retrieval::start(Arc::clone(&self.context), start);
         loop {
+            let Self {
+                lease,
+                stop,
+                processor,
+                checkpointer,
+                ..
+            } = self;
             let fetched = tokio::select! {
                 biased;
-                leave = leaving(&self.lease, &mut self.stop) => return Err(leave),
+                leave = leaving(lease, stop) => return Err(leave),
                 fetched = retrieval.next() => fetched,
+                error = idle(processor.as_mut(), checkpointer) => {
+                    self.failed(&error).await?;
+                    continue;
+                }
             };
             match fetched {
                 Some(Fetched::Batch { batch, room }) => {
@@ -233,7 +246,7 @@ impl ShardConsumer {
         match &leave {
             Leave::Lost => self.lease_lost().await,
             Leave::Stopped(_) | Leave::Failed(_) => self.shutdown_requested().await,
-            Leave::Abandoned | Leave::Panicked => {}
+            Leave::Abandoned | Leave::Unusable => {}
         }
         let key = self.lease.key().clone();
         match leave {
@@ -255,7 +268,7 @@ impl ShardConsumer {
             }
             Leave::Stopped(Stop::Shutdown(_))
             | Leave::Abandoned
-            | Leave::Panicked
+            | Leave::Unusable
             | Leave::Failed(_) => {
                 if self.lease.give_up(None).await.is_some() {
                     self.context.report(Event::LeaseReleased { shard: key });
@@ -381,14 +394,25 @@ impl ShardConsumer {
             // Its checkpoint was refused; that is not its fault.
             return Err(Leave::Lost);
         }
+        if error.lasting {
+            self.trouble.lasting = true;
+            self.context.processor_failed(self.lease.key(), &error.text);
+        }
         self.trouble.attempt += 1;
         let retry_in = self.trouble.waits.next().unwrap_or_default();
         self.report_failure(self.trouble.attempt, error.text.clone(), retry_in);
         self.rest(retry_in).await?;
-        if error.panicked {
-            return Err(Leave::Panicked);
+        if error.unusable {
+            return Err(Leave::Unusable);
         }
         Ok(())
+    }
+
+    /// The processor did what was asked of it.
+    fn succeeded(&mut self) {
+        if std::mem::replace(&mut self.trouble, Trouble::new(&self.context.config)).lasting {
+            self.context.succeeded(PROCESSOR);
+        }
     }
 
     fn report_failure(&self, attempt: u32, error: String, retry_in: Duration) {
@@ -409,6 +433,7 @@ impl Trouble {
     fn new(config: &Config) -> Self {
         Self {
             attempt: 0,
+            lasting: false,
             waits: exact_backoff(config.processor_backoff, Duration::from_secs(60)),
         }
     }

@@ -245,6 +245,11 @@ async fn a_closed_shard_ends_with_its_children() {
     assert_eq!(children, child_shards(&parent.id, &listed));
 }
 
+/// AWS's words where another policy would not help.
+const DENIED_ABOVE: &str = "User: arn:aws:sts::111122223333:assumed-role/consumer/1 is not authorized to perform: \
+     kinesis:GetRecords on resource: arn:aws:kinesis:us-east-1:111122223333:stream/orders with an explicit deny in a \
+     service control policy: arn:aws:organizations::777788889999:policy/o-exampleorgid/service_control_policy/p-example";
+
 #[tokio::test]
 async fn errors_say_what_to_do_and_reads_are_not_retried() {
     let server = Server::start(1).await;
@@ -272,7 +277,12 @@ async fn errors_say_what_to_do_and_reads_are_not_retried() {
             matches!(error, KinesisError::ExpiredIterator(_))
         }),
         (Fault::access_denied(), |error| {
-            matches!(error, KinesisError::Permanent(_))
+            let is_permanent = matches!(error, KinesisError::Permanent(_));
+            is_permanent && error.to_string().contains("Add to a policy")
+        }),
+        (Fault::aws("AccessDeniedException", DENIED_ABOVE), |error| {
+            let is_permanent = matches!(error, KinesisError::Permanent(_));
+            is_permanent && error.to_string().contains("no policy of the account helps")
         }),
         (Fault::not_found(), |error| {
             matches!(error, KinesisError::NotFound(_))

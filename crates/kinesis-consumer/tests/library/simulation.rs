@@ -2,10 +2,11 @@
 //! driven by a seed.
 //!
 //! Up to 8 workers and 64 shards; splits, merges, aggregates, also ones that belong to two shards,
-//! expiring iterators, checkpointed records that the stream forgets; kill -9, SIGTERM,
-//! SIGSTOP for longer than the failover time; lost answers, throttling, slow calls; slow, failing
-//! and panicking processors. `ledger` and `processor` judge while it runs, `scenario` judges what
-//! is left. A failing seed prints how to replay it; `SEEDS` sets how many are run, `TRACE=1` prints
+//! expiring iterators, records that the stream forgets, checkpointed or unread; streams made anew,
+//! tables that another application uses; kill -9, SIGTERM, SIGSTOP for longer than the failover
+//! time, clocks that are wrong; lost answers, throttling, slow calls; processors that are slow,
+//! fail, panic, or work on when their lease is lost. `ledger` and `processor` judge while it runs,
+//! `scenario` judges what is left. A failing seed prints how to replay it; `SEEDS` sets how many are run, `TRACE=1` prints
 //! what happens.
 
 use std::{
@@ -79,6 +80,8 @@ fn promises_hold() {
             "ShardEndWaits",
             "ShardEnded",
             "Throttled",
+            "TooLate",
+            "Unreadable",
         ];
         assert!(
             wanted.iter().all(|name| events.contains_key(name)),

@@ -21,6 +21,8 @@ pub(crate) struct Stream {
     /// The user records that each record carries.
     carried: HashMap<SequenceNumber, Range<usize>>,
     users: HashMap<ShardId, usize>,
+    /// How many of each shard's user records the retention took.
+    gone: HashMap<ShardId, usize>,
 }
 
 /// What Kinesis answers is the library's.
@@ -34,18 +36,31 @@ impl Deref for Stream {
 
 impl Stream {
     pub(crate) fn new(shards: usize, iterator_life: Duration) -> Self {
+        let stream = MemoryStream::new(shards).with_iterator_life(iterator_life);
+        Self::over(stream, Instant::now())
+    }
+
+    fn over(stream: MemoryStream, began: Instant) -> Self {
         Self {
-            stream: MemoryStream::new(shards).with_iterator_life(iterator_life),
-            began: Instant::now(),
+            stream,
+            began,
             ordinals: HashMap::new(),
             carried: HashMap::new(),
             users: HashMap::new(),
+            gone: HashMap::new(),
         }
+    }
+
+    /// The stream of that name after this one was deleted.
+    pub(crate) fn made_anew(&self, shards: usize, keeps_iterators: bool) -> Self {
+        Self::over(self.stream.made_anew(shards, keeps_iterators), self.began)
     }
 
     /// As if its clock were so many seconds ahead of this machine's.
     pub(crate) fn ahead(self, seconds: i64) -> Self {
-        let time = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(seconds);
+        // Whole seconds, as the Date of an answer: what is made of it replays.
+        let time = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second() + seconds);
+        let time = time.unwrap();
         Self {
             stream: self.stream.with_time(time),
             ..self
@@ -97,6 +112,13 @@ impl Stream {
     /// The stream's retention takes what is up to a record.
     pub(crate) fn trim(&mut self, shard: &ShardId, to: &SequenceNumber, refuse: bool) {
         self.stream.trim(shard, to, refuse);
+        let gone = self.gone.entry(shard.clone()).or_default();
+        *gone = self.carried[to].end.max(*gone);
+    }
+
+    /// Its clock goes on, while this machine's does not.
+    pub(crate) fn pass(&mut self, time: Duration) {
+        self.stream.pass(time);
     }
 
     /// Puts a plain record with so many bytes of data.
@@ -157,6 +179,16 @@ impl Stream {
     /// The ordinals of the user records that a record carries.
     pub(crate) fn carried(&self, record: &SequenceNumber) -> Range<usize> {
         self.carried[record].clone()
+    }
+
+    /// Is the record one of this stream's?
+    pub(crate) fn has(&self, record: &SequenceNumber) -> bool {
+        self.carried.contains_key(record)
+    }
+
+    /// How many of the shard's user records the retention took.
+    pub(crate) fn gone(&self, shard: &ShardId) -> usize {
+        self.gone.get(shard).copied().unwrap_or(0)
     }
 
     /// How many user records of the shard a checkpoint covers; `None`: it is of no record.

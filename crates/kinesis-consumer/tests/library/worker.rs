@@ -3,6 +3,7 @@
 
 mod busy;
 mod clocks;
+mod idle;
 mod kcl2;
 mod leases;
 mod mending;

@@ -28,6 +28,7 @@ async fn chain(sts: &EmbeddedKinesis, variables: &[(&str, &str)]) -> Chain {
             .max_attempts(1)
             .build(),
         attempt_timeout: None,
+        sources: None,
     }
 }
 
@@ -171,4 +172,30 @@ async fn sts_that_refuses_ends_the_search() {
     let chain = chain(&sts, &irsa).await;
     let error = chain.provide_credentials().await.unwrap_err();
     assert!(told(&error).contains("AccessDenied"), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_part_of_the_chain_asks_nobody_else() {
+    let sts = sts().await;
+    let variables = [
+        ("AWS_ACCESS_KEY_ID", "mine"),
+        ("AWS_SECRET_ACCESS_KEY", "x"),
+    ];
+    let of = async |sources| {
+        let mut chain = chain(&sts, &variables).await;
+        chain.sources = Some(sources);
+        chain.provide_credentials().await
+    };
+    let found = of(vec![
+        CredentialsSource::Container,
+        CredentialsSource::Environment,
+    ])
+    .await;
+    assert_eq!(found.unwrap().access_key_id(), "mine");
+    let error = of(vec![CredentialsSource::WebIdentity]).await.unwrap_err();
+    let text = told(&error);
+    assert!(
+        text.contains("only these were asked: the web identity token"),
+        "{text}"
+    );
 }

@@ -154,7 +154,7 @@ fn a_checkpoint_ages_until_it_moves() {
     let later = Instant::now() + Duration::from_secs(3600);
     let before = age(later);
     assert!(before >= 3600);
-    metrics.held().get_mut(&shard()).unwrap().checkpointed = later - Duration::from_secs(5);
+    metrics.state.held().get_mut(&shard()).unwrap().checkpointed = later - Duration::from_secs(5);
     assert_eq!(age(later), 5);
     metrics.record(&Event::Checkpointed {
         shard: shard(),

@@ -1,8 +1,9 @@
 //! What waiting does not mend: it is mended in place, or ends the process.
 
 use embedded_kinesis::{FOREVER, Fault};
+use rstest::rstest;
 
-use crate::support::{APPLICATION, World, until};
+use crate::support::{APPLICATION, TABLE, World, until};
 
 #[tokio::test]
 async fn a_lease_table_deleted_while_it_runs_is_made_anew_and_nothing_is_skipped() {
@@ -65,4 +66,51 @@ async fn a_permission_that_stays_withdrawn_ends_the_process_with_its_cause() {
         log.contains("AccessDeniedException") && log.contains("dynamodb:UpdateItem"),
         "{log}"
     );
+}
+
+#[rstest]
+#[case::items(TABLE, r#"{"v":1}"#)]
+#[case::rejects("rejects", "no JSON")]
+#[tokio::test]
+async fn a_table_that_cannot_be_written_ends_the_process_unless_it_is_mended(
+    #[case] table: &str,
+    #[case] record: &str,
+) {
+    let world = World::tutorial(1).await;
+    world.rejects_table("rejects").await;
+    let start = |patience: &str| {
+        let consumer = world.consumer("pod-1").with("REJECTS_TABLE", "rejects");
+        consumer.with("GIVE_UP_AFTER", patience).start()
+    };
+    let faults = world.dynamodb.faults();
+    let patient = start("1h");
+    faults.inject_on(table, "PutItem", Fault::access_denied(), FOREVER);
+    world.put("a", record).await;
+    patient
+        .metric_when("failing", "processor", |failing| failing == 1.0)
+        .await;
+    let (_, body) = patient.get("/livez").await;
+    assert!(
+        body.contains("processor has failed for") && body.contains(table),
+        "{body}"
+    );
+    faults.clear();
+    until("the mended table", async || {
+        let (_, body) = patient.get("/livez").await;
+        (body == "ok").then_some(())
+    })
+    .await;
+    patient.stop().await;
+
+    faults.inject_on(table, "PutItem", Fault::access_denied(), FOREVER);
+    world.put("b", record).await;
+    let mut consumer = start("2s");
+    assert_eq!(consumer.ended().await, 1, "{}", consumer.log());
+    let log = consumer.log();
+    assert!(
+        log.contains("AccessDeniedException") && log.contains("dynamodb:PutItem"),
+        "{log}"
+    );
+    let leases = world.items(APPLICATION).await;
+    assert!(leases.iter().all(|lease| !lease.contains_key("leaseOwner")));
 }

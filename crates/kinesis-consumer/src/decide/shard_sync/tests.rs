@@ -341,6 +341,14 @@ fn a_stream_made_anew_shows() {
         recreated(&leases("0=LATEST 7=5 1=SHARD_END", &shards), &shards),
         None
     );
+    // The old one was resharded, and its first leases were deleted.
+    assert_eq!(
+        recreated(&leases("4=7 5=TRIM_HORIZON", &shards), &shards),
+        Some("5".into())
+    );
+    // The retention took all that is leased.
+    let newer = self::shards("6. 7.");
+    assert_eq!(recreated(&leases("4=7 5!", &newer), &newer), None);
 }
 
 #[test]

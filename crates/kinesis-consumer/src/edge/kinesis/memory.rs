@@ -44,6 +44,9 @@ pub struct MemoryStream {
     next_number: u128,
     began: Instant,
     began_at: Timestamp,
+    /// When it was made anew, so long after the first stream of its name began.
+    made_anew: Option<Duration>,
+    keeps_iterators: bool,
     iterator_life: Duration,
 }
 
@@ -135,18 +138,30 @@ impl MemoryStream {
             next_number: FIRST,
             began: Instant::now(),
             began_at: Timestamp::now(),
+            made_anew: None,
+            keeps_iterators: false,
             iterator_life: Duration::from_secs(300),
         };
-        let width = u128::MAX / shards as u128;
-        for index in 0..shards as u128 {
-            let is_last = index + 1 == shards as u128;
-            let end = if is_last {
-                u128::MAX
-            } else {
-                (index + 1) * width - 1
-            };
-            stream.add(&BTreeSet::new(), index * width, end);
-        }
+        stream.add_all(shards);
+        stream
+    }
+
+    /// The stream of that name after this one was deleted: its shards have the same ids and later
+    /// numbers. Whoever has an iterator of the old one goes on at the oldest record with
+    /// `keeps_iterators`; otherwise it has expired.
+    ///
+    /// # Panics
+    /// If `shards` is 0.
+    #[must_use]
+    pub fn made_anew(&self, shards: usize, keeps_iterators: bool) -> Self {
+        let mut stream = Self {
+            shards: Vec::new(),
+            trimmed: Vec::new(),
+            made_anew: Some(self.began.elapsed()),
+            keeps_iterators,
+            ..self.clone()
+        };
+        stream.add_all(shards);
         stream
     }
 
@@ -180,6 +195,11 @@ impl MemoryStream {
     #[must_use]
     pub fn with_time(self, began_at: Timestamp) -> Self {
         Self { began_at, ..self }
+    }
+
+    /// Its clock goes on by so much, while this machine's does not: who reads it was suspended.
+    pub fn pass(&mut self, time: Duration) {
+        self.began_at += time;
     }
 
     /// All shards, oldest first.
@@ -248,14 +268,15 @@ impl MemoryStream {
     pub fn iterator(&self, shard: &ShardId, from: &StartFrom) -> Result<String, KinesisError> {
         let unknown = || KinesisError::NotFound(shard.as_str().into());
         let index = self.index(shard).ok_or_else(unknown)?;
-        let (records, trimmed) = (&self.shards[index].1, self.trimmed[index]);
-        if let StartFrom::AtSequenceNumber(number) | StartFrom::AfterSequenceNumber(number) = from
-            && self.refuses_trimmed
-            && records[..trimmed]
-                .last()
-                .is_some_and(|last| *number <= last.sequence_number)
-        {
-            return Err(KinesisError::InvalidSequenceNumber(number.as_str().into()));
+        let ((listed, records), trimmed) = (&self.shards[index], self.trimmed[index]);
+        if let StartFrom::AtSequenceNumber(number) | StartFrom::AfterSequenceNumber(number) = from {
+            let last = records[..trimmed].last();
+            let is_gone = |last: &Record| *number <= last.sequence_number;
+            if *number < listed.starting_sequence_number
+                || self.refuses_trimmed && last.is_some_and(is_gone)
+            {
+                return Err(KinesisError::InvalidSequenceNumber(number.as_str().into()));
+            }
         }
         let next = match from {
             StartFrom::TrimHorizon => 0,
@@ -281,19 +302,23 @@ impl MemoryStream {
     /// end, as AWS does and some emulators do not.
     ///
     /// # Errors
-    /// It is no iterator, or one that has expired.
+    /// It is no shard's iterator, or one that has expired.
     pub fn page(
         &self,
         iterator: &str,
         limit: usize,
         tell_children: bool,
     ) -> Result<Page, KinesisError> {
-        let (shard, start, age) = self
+        let (shard, next, issued) = self
             .read(iterator)
-            .ok_or_else(|| KinesisError::Permanent(format!("no iterator: {iterator}").into()))?;
-        if age > self.iterator_life {
+            .ok_or_else(|| KinesisError::NotFound(format!("no shard of: {iterator}").into()))?;
+        let is_old = self.made_anew.is_some_and(|made_anew| issued <= made_anew);
+        if self.began.elapsed().saturating_sub(issued) > self.iterator_life
+            || is_old && !self.keeps_iterators
+        {
             return Err(KinesisError::ExpiredIterator(iterator.into()));
         }
+        let start = if is_old { 0 } else { next };
         let start = start.max(self.trimmed[shard]);
         let (shard, records) = &self.shards[shard];
         let end = (start + limit).min(records.len());
@@ -323,11 +348,20 @@ impl MemoryStream {
         let mut parts = iterator.split(' ');
         let shard = self.index(&parts.next()?.into())?;
         let (next, issued) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
-        let age = self
-            .began
-            .elapsed()
-            .checked_sub(Duration::from_millis(issued))?;
-        Some((shard, next, age))
+        Some((shard, next, Duration::from_millis(issued)))
+    }
+
+    fn add_all(&mut self, shards: usize) {
+        let width = u128::MAX / shards as u128;
+        for index in 0..shards as u128 {
+            let is_last = index + 1 == shards as u128;
+            let end = if is_last {
+                u128::MAX
+            } else {
+                (index + 1) * width - 1
+            };
+            self.add(&BTreeSet::new(), index * width, end);
+        }
     }
 
     fn add(&mut self, parents: &BTreeSet<ShardId>, start: u128, end: u128) {

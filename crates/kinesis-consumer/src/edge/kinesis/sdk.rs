@@ -133,29 +133,9 @@ impl SdkKinesis {
     }
 }
 
-/// Names operation, stream and AWS's code, and the next step where there is one.
 fn to_error(stream: &str, failure: &Failure) -> KinesisError {
-    let Failure {
-        operation,
-        code,
-        message,
-        ..
-    } = failure;
-    let advice = match failure.kind {
-        _ if failure.is_of_credentials() => String::new(),
-        Kind::Denied if failure.denial.as_ref().is_some_and(|denial| denial.key) => {
-            ". The stream is encrypted: check that its KMS key is enabled and that the worker may \
-             call kms:Decrypt on it"
-                .to_owned()
-        }
-        Kind::Denied | Kind::Unauthenticated => format!(
-            ". Check the worker's credentials and that its policy allows kinesis:{operation} on \
-             this stream"
-        ),
-        _ => String::new(),
-    };
-    let text = format!("{operation} of {stream}: {code}: {message}{advice}");
-    let error = CallError::new(text, failure.clone());
+    let asked = format!("{} of {stream}", failure.operation);
+    let error = CallError::new(&asked, &format!("stream {stream}"), failure.clone());
     match failure.kind {
         // Credentials may come: the chain is asked again at the next call.
         _ if failure.is_of_credentials() => KinesisError::Unavailable(error),

@@ -114,7 +114,7 @@ impl DynamoDbTable {
         }
         let mut change = format!(
             "SET leaseOwner = :worker, leaseCounter = :next, nativeCounter = :next{set} \
-             REMOVE checkpointOwner, handoverTo, busy{remove}"
+             REMOVE checkpointOwner, {OF_THE_HOLDER}{remove}"
         );
         let mut write = beat(lease).value(":worker", string(worker));
         if let Some(process) = process {
@@ -132,18 +132,23 @@ impl DynamoDbTable {
     }
 
     async fn release_as_read(&self, lease: &Lease) -> Result<(), TableError> {
-        let write = match &lease.checkpoint_owner {
-            None => beat(lease)
-                .change("SET leaseCounter = :next REMOVE leaseOwner, nativeCounter, nativeProcess, handoverTo, busy")
-                .on(NOT_MOVED),
+        let (owner, condition) = match &lease.checkpoint_owner {
+            None => ("leaseOwner", NOT_MOVED),
             // A KCL 3 leader gives it to somebody: leaseOwner is the next one.
-            Some(checkpoint_owner) => beat(lease)
-                .change(
-                    "SET leaseCounter = :next REMOVE checkpointOwner, nativeCounter, nativeProcess, handoverTo, busy",
-                )
-                .on("leaseCounter = :counter AND checkpointOwner = :checkpointOwner")
-                .value(":checkpointOwner", string(checkpoint_owner)),
+            Some(_) => (
+                "checkpointOwner",
+                "leaseCounter = :counter AND checkpointOwner = :checkpointOwner",
+            ),
         };
+        let mut write = beat(lease)
+            .change(format!(
+                "SET leaseCounter = :next \
+                 REMOVE {owner}, nativeCounter, nativeProcess, {OF_THE_HOLDER}"
+            ))
+            .on(condition);
+        if let Some(checkpoint_owner) = &lease.checkpoint_owner {
+            write = write.value(":checkpointOwner", string(checkpoint_owner));
+        }
         self.update(&lease.key, write).await.map(drop)
     }
 }
@@ -184,6 +189,9 @@ fn sort(item: &Item, scan: &mut Scan) {
     }
 }
 
+/// What is said of a holder, and of nobody after it.
+const OF_THE_HOLDER: &str = "handoverTo, busy";
+
 /// Nobody wrote since, and no KCL 3 leader moves it.
 const NOT_MOVED: &str = "leaseCounter = :counter AND attribute_not_exists(checkpointOwner)";
 
@@ -218,27 +226,20 @@ fn renewal(lease: &Lease, set: &str, remove: &[&str]) -> Write {
 
 /// Names operation, table and AWS's code, and the next step where there is one.
 fn to_error(table: &Table, failure: &Failure) -> TableError {
-    let Failure {
-        operation,
-        code,
-        message,
-        ..
-    } = failure;
-    let advice = match failure.kind {
-        _ if failure.is_of_credentials() => String::new(),
-        Kind::Denied | Kind::Unauthenticated => format!(
-            ". Check the worker's credentials and that its policy allows dynamodb:{operation} on \
-             this table"
+    let (operation, name) = (failure.operation, table.name());
+    let mut error = CallError::new(
+        &format!("{operation} on {name}"),
+        &format!("table {name}"),
+        failure.clone(),
+    );
+    match failure.kind {
+        _ if failure.is_of_credentials() => {}
+        Kind::NotFound => error.add(
+            ". The table was deleted while the worker ran; it is made anew from the leases in hand",
         ),
-        Kind::NotFound => {
-            ". The table was deleted while the worker ran; it is made anew from the leases in hand"
-                .to_owned()
-        }
-        Kind::Invalid => ". Is it a lease table, with key leaseKey (S)?".to_owned(),
-        _ => String::new(),
-    };
-    let text = format!("{operation} on {}: {code}: {message}{advice}", table.name());
-    let error = CallError::new(text, failure.clone());
+        Kind::Invalid => error.add(". Is it a lease table, with key leaseKey (S)?"),
+        _ => {}
+    }
     match failure.kind {
         // Credentials may come: the chain is asked again at the next call.
         _ if failure.is_of_credentials() => TableError::Unavailable(error),

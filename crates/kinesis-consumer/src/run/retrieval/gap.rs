@@ -2,9 +2,13 @@
 //! the oldest one that is left?
 //!
 //! AWS answers for a record that is gone in either of two ways: it refuses the number, or reads on
-//! at the oldest record.
+//! at the oldest record. The latter also with the iterators of whoever reads: a processor that
+//! failed for days, a reader that was slower than the producers, a retention that was decreased.
 
-use tokio::time::sleep;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::time::{Instant, sleep};
 
 use super::polling::{Polling, Stop};
 use crate::{
@@ -12,9 +16,12 @@ use crate::{
     face::event::Event,
     model::{
         record::Record,
-        sequence::{Checkpoint, Position},
+        sequence::{Checkpoint, Position, SequenceNumber},
     },
-    run::context::pause,
+    run::{
+        context::pause,
+        proof::{First, first_record},
+    },
 };
 
 /// Empty pages from the oldest record on, before the shard is taken for an empty one.
@@ -23,7 +30,35 @@ const EMPTY_PAGES: u32 = 10;
 /// believed to be another stream's.
 const REFUSALS: u32 = 3;
 
+/// No stream keeps records for less than 24 hours; half of that is left to clocks.
+const SURELY_KEPT: Duration = Duration::from_hours(12);
+/// What is missing between two pages shows in their times of arrival, if it is more than this.
+const JUMP: SignedDuration = SignedDuration::from_secs(1);
+/// The shortest time between looks without a jump.
+const LOOK: Duration = Duration::from_secs(1);
+
 impl Polling {
+    /// What a page goes on after was read long ago, and what came next may be gone: its first
+    /// record is judged as after a resumption.
+    pub(super) fn doubt_old(&mut self, first: &Record) {
+        let (Some(last), Some(until)) = (&self.last_fetched, self.read_until) else {
+            return;
+        };
+        let is_kept = |age: Duration| age < SURELY_KEPT;
+        if self.context.age(until).is_none_or(is_kept) || self.unconfirmed.is_some() {
+            return;
+        }
+        let jump = |first: Timestamp| first.duration_since(until) >= JUMP;
+        let is_due = |looked: Instant| looked.elapsed() >= LOOK;
+        if first.arrival.is_none_or(jump) || self.looked.is_none_or(is_due) {
+            self.looked = Some(Instant::now());
+            self.unconfirmed = Some(Position {
+                sequence_number: last.clone(),
+                sub_sequence_number: 0,
+            });
+        }
+    }
+
     /// Judges the first page after a resumption that tells: its first record is the checkpointed
     /// one, or that is gone.
     pub(super) async fn confirm_resumption(
@@ -40,7 +75,9 @@ impl Polling {
             }
             return Ok(());
         };
-        if first.sequence_number > done.sequence_number {
+        if first.sequence_number > done.sequence_number
+            && !self.is_there(&done.sequence_number).await?
+        {
             let oldest = self.oldest().await?;
             let is_beyond = |oldest: &Record| oldest.sequence_number > done.sequence_number;
             if oldest.as_ref().is_none_or(is_beyond) {
@@ -101,6 +138,20 @@ impl Polling {
         });
     }
 
+    async fn is_there(&mut self, record: &SequenceNumber) -> Result<bool, Stop> {
+        loop {
+            let at = StartFrom::AtSequenceNumber(record.clone());
+            match first_record(&self.context, &self.key.shard, at).await {
+                Ok(first) => return Ok(first == First::Record(record.clone())),
+                Err(error) => {
+                    self.context
+                        .kinesis_failed(Some(&self.key), "GetRecords", &error);
+                    pause(&mut self.waits.throttled).await;
+                }
+            }
+        }
+    }
+
     /// The oldest record that is left. `None`: there is none.
     async fn oldest(&mut self) -> Result<Option<Record>, Stop> {
         let mut iterator = None;
@@ -117,7 +168,10 @@ impl Polling {
                 }
             };
             let answer = match answer {
-                Ok(at) => kinesis.records(&at, 1).await,
+                Ok(at) => {
+                    let _look = self.context.budget.look().await;
+                    kinesis.records(&at, 1).await
+                }
                 Err(error) => Err(error),
             };
             match answer {

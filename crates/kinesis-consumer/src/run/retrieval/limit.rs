@@ -40,9 +40,9 @@ impl Limit {
         self.calm = 0;
     }
 
-    /// A page was larger than there was room for. False: it was one record.
-    pub(super) fn had_no_room(&mut self) -> bool {
-        std::mem::replace(&mut self.now, 1) > 1
+    /// A page was larger than there was room for.
+    pub(super) fn had_no_room(&mut self) {
+        self.now = 1;
     }
 
     /// A page came, after that time: so many records, which take so many bytes where `room` bytes

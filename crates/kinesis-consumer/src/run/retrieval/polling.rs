@@ -4,12 +4,14 @@
 //! An iterator that expired is replaced by one after the last fetched record. Resuming at a
 //! checkpoint reads that very record again (AT_SEQUENCE_NUMBER, as KCL: an aggregate may be half
 //! processed) and drops what the checkpoint covers. A record that does not come back was taken by
-//! the stream's retention, and so may others have been: [`gap`](super::gap).
+//! the stream's retention, and so may others have been: [`gap`](super::gap). So may what comes after
+//! a record that was fetched long ago.
 
 use std::{sync::Arc, time::Duration};
 
 use backon::ExponentialBackoff;
-use tokio::time::{Instant, sleep_until};
+use jiff::Timestamp;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::{
     decide::shard_sync,
@@ -22,10 +24,14 @@ use crate::{
         shard::{ChildShard, HashRange, Shard},
     },
     run::{
+        budget::{LARGEST_ANSWER, PageRoom},
         context::{Context, backoff, pause},
         retrieval::{Fetched, Gone, LEAST_EXPECTED, Output, limit::Limit},
     },
 };
+
+/// An answer that has not begun by then holds no more room than a small one.
+const PROMPT: Duration = Duration::from_secs(1);
 
 pub(super) struct Polling {
     pub(super) context: Arc<Context>,
@@ -37,6 +43,10 @@ pub(super) struct Polling {
     pub(super) unconfirmed: Option<Position>,
     pub(super) start: StartFrom,
     pub(super) last_fetched: Option<SequenceNumber>,
+    /// Nothing that arrived before is left to read, as AWS's clock has it.
+    pub(super) read_until: Option<Timestamp>,
+    /// When it was last looked whether the retention is behind what was fetched.
+    pub(super) looked: Option<Instant>,
     /// How often Kinesis refused the position, in a row.
     pub(super) refusals: u32,
     pub(super) limit: Limit,
@@ -79,9 +89,11 @@ impl Polling {
             },
             refusals: 0,
             limit: Limit::new(context.config.max_records),
-            expected: LEAST_EXPECTED,
+            expected: LARGEST_ANSWER,
             start: start(lease, context.config.initial_position),
             last_fetched: None,
+            read_until: None,
+            looked: None,
             waits: Waits::new(),
             out,
             context,
@@ -107,7 +119,10 @@ impl Polling {
                 Some(at) => at,
                 None => match self.iterator().await? {
                     Some(at) => at,
-                    None => return self.children().await,
+                    None => match self.children().await? {
+                        Some(children) => return Ok(children),
+                        None => continue,
+                    },
                 },
             };
             if next_call > Instant::now() {
@@ -116,13 +131,7 @@ impl Polling {
             self.out.until_within_share().await?;
             let room = self.out.share.page(self.expected).await;
             let began = Instant::now();
-            let admission = room.admission();
-            match self
-                .context
-                .kinesis
-                .records_within(&at, self.limit.get(), admission)
-                .await
-            {
+            match self.page(&at, &room).await {
                 Ok(mut page) => {
                     self.context.succeeded("GetShardIterator");
                     self.context.succeeded("GetRecords");
@@ -132,29 +141,46 @@ impl Polling {
                     iterator = page.next_iterator.take();
                     next_call = began + self.pace(&page);
                     self.deliver(page, room, began.elapsed()).await?;
-                    if iterator.is_none() {
-                        return if children.is_empty() {
-                            self.children().await
-                        } else {
-                            Ok(children)
-                        };
+                    if !children.is_empty() && iterator.is_none() {
+                        return Ok(children);
+                    }
+                    if iterator.is_none()
+                        && let Some(children) = self.children().await?
+                    {
+                        return Ok(children);
                     }
                 }
                 Err(KinesisError::NoRoom(_)) => {
                     // AWS counts it as read.
                     let bytes = room.refused().unwrap_or(self.expected);
                     next_call = began + self.quota(bytes);
-                    if !self.limit.had_no_room() {
-                        // One record cannot be asked for in parts.
-                        self.expected = bytes;
-                    }
+                    self.limit.had_no_room();
+                    // It may be one record, which cannot be asked for in parts.
+                    self.expected = bytes;
                     iterator = Some(at);
                 }
                 Err(error) => match self.page_failed(error).await? {
                     Recovery::SameIterator => iterator = Some(at),
                     Recovery::NewIterator => {}
-                    Recovery::ShardGone => return self.children().await,
+                    Recovery::ShardGone => {
+                        if let Some(children) = self.children().await? {
+                            return Ok(children);
+                        }
+                    }
                 },
+            }
+        }
+    }
+
+    /// The next page. An answer that does not begin soon keeps no room from other shards.
+    async fn page(&self, iterator: &str, room: &PageRoom) -> Result<Page, KinesisError> {
+        let kinesis = &self.context.kinesis;
+        let mut page = kinesis.records_within(iterator, self.limit.get(), room.admission());
+        match timeout(PROMPT, &mut page).await {
+            Ok(page) => page,
+            Err(_) => {
+                room.keep_until_answered(LEAST_EXPECTED);
+                page.await
             }
         }
     }
@@ -208,6 +234,7 @@ impl Polling {
     async fn page_failed(&mut self, error: KinesisError) -> Result<Recovery, Stop> {
         if let KinesisError::Timeout(_) = error {
             self.limit.timed_out();
+            self.expected = LEAST_EXPECTED;
         }
         self.recover("GetRecords", error).await
     }
@@ -248,14 +275,28 @@ impl Polling {
             .all(|shard| shard.id != self.key.shard))
     }
 
-    /// The children by `ListShards`. None only if the shard itself is gone: a closed shard has
-    /// children.
-    async fn children(&mut self) -> Result<Vec<ChildShard>, Stop> {
+    /// The children by `ListShards`, where reading came to an end: empty only if the shard itself
+    /// is gone, as a closed shard has children. `None`: it is open, so there is more to read.
+    async fn children(&mut self) -> Result<Option<Vec<ChildShard>>, Stop> {
         loop {
             let shards = self.shards().await?;
             let children = shard_sync::child_shards(&self.key.shard, &shards);
-            if !children.is_empty() || shards.iter().all(|shard| shard.id != self.key.shard) {
-                return Ok(children);
+            let listed = shards.iter().find(|shard| shard.id == self.key.shard);
+            let Some(listed) = listed.filter(|_| children.is_empty()) else {
+                return Ok(Some(children));
+            };
+            let is = if listed.closed {
+                "closed without children"
+            } else {
+                "open"
+            };
+            let text = format!("the shard is read to its end, but ListShards has it {is}");
+            let error = KinesisError::Unavailable(text.into());
+            self.context
+                .kinesis_failed(Some(&self.key), "ListShards", &error);
+            if !listed.closed {
+                sleep(self.context.config.idle_between_reads).await;
+                return Ok(None);
             }
             pause(&mut self.waits.failed).await;
         }

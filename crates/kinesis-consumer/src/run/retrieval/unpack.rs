@@ -5,11 +5,11 @@ use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
-    LEAST_EXPECTED, USER_RECORD, footprint,
+    LEAST_EXPECTED, footprint, parts,
     polling::{Polling, Stop},
 };
 use crate::{
-    decide::aggregation::{deaggregate, user_records},
+    decide::aggregation::deaggregate,
     edge::kinesis::Page,
     face::event::Event,
     model::{
@@ -44,17 +44,21 @@ impl Polling {
         took: Duration,
     ) -> Result<(), Stop> {
         let carriers = page.records;
-        if let Some(last) = carriers.last() {
+        if let (Some(first), Some(last)) = (carriers.first(), carriers.last()) {
+            self.doubt_old(first);
             self.last_fetched = Some(last.sequence_number.clone());
+            self.read_until = last.arrival;
+        }
+        if page.millis_behind_latest == 0 {
+            self.read_until = self.context.kinesis.now();
         }
         let bytes: usize = carriers.iter().map(footprint).sum();
         room.hold(bytes);
         // In Base64, and a quarter more for what came meanwhile.
         self.expected = LEAST_EXPECTED.max(bytes / 3 * 5);
-        let users: usize = carriers.iter().map(user_records).sum();
+        let in_parts: usize = carriers.iter().map(parts).sum();
         let (records, target) = (carriers.len(), self.out.page_bytes());
-        self.limit
-            .answered(took, records, bytes + users * USER_RECORD, target);
+        self.limit.answered(took, records, bytes + in_parts, target);
 
         let mut page = Unpacking {
             room,
@@ -65,7 +69,7 @@ impl Polling {
             parts: None,
             parts_bytes: 0,
         };
-        if users == 0 {
+        if in_parts == 0 {
             page.records = carriers;
         } else {
             self.take_apart(carriers, &mut page).await?;
@@ -88,7 +92,7 @@ impl Polling {
         page: &mut Unpacking,
     ) -> Result<(), Stop> {
         for carrier in carriers {
-            let bytes = user_records(&carrier) * USER_RECORD;
+            let bytes = parts(&carrier);
             if bytes > 0 {
                 if page.parts_bytes + bytes > PIECE {
                     self.pass_on(page).await?;

@@ -7,14 +7,22 @@ use futures::FutureExt;
 use tokio::{sync::watch, time::sleep_until};
 
 use super::{Leave, Stop};
-use crate::{face::processor::ProcessorError, run::held_lease::HeldLease};
+use crate::{
+    face::{
+        checkpointer::Checkpointer,
+        processor::{AnyProcessor, Lasting, ProcessorError, Unusable},
+    },
+    run::held_lease::HeldLease,
+};
 
 /// How user code failed.
 #[derive(Debug, Default)]
 pub(super) struct UserError {
     pub(super) text: String,
-    /// Its processor may be in any state.
-    pub(super) panicked: bool,
+    /// Its processor panicked, so that it may be in any state, or says so itself.
+    pub(super) unusable: bool,
+    /// Waiting does not mend it.
+    pub(super) lasting: bool,
 }
 
 /// Runs user code: a panic is an error, too.
@@ -24,11 +32,13 @@ pub(super) async fn attend<T>(
     match AssertUnwindSafe(work).catch_unwind().await {
         Ok(result) => result.map_err(|error| UserError {
             text: error.to_string(),
-            panicked: false,
+            unusable: error.is::<Unusable>(),
+            lasting: error.is::<Lasting>(),
         }),
         Err(panic) => Err(UserError {
             text: format!("panicked: {}", panic_text(&*panic)),
-            panicked: true,
+            unusable: true,
+            lasting: false,
         }),
     }
 }
@@ -37,6 +47,19 @@ fn panic_text(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("no text")
+}
+
+/// Lets the processor idle. Resolves where that fails.
+pub(super) async fn idle(
+    processor: Option<&mut Box<dyn AnyProcessor>>,
+    to: &Checkpointer,
+) -> UserError {
+    if let Some(processor) = processor
+        && let Err(error) = attend(processor.idle(to)).await
+    {
+        return error;
+    }
+    std::future::pending().await
 }
 
 /// Runs `work` up to the shutdown deadline. `None`: it was not done by then.

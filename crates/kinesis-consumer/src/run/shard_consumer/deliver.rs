@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{Leave, ShardConsumer, Trouble};
+use super::{Leave, ShardConsumer};
 use crate::{
     decide::aggregation::Unfit,
     face::{checkpointer::LeaseHandle, event::Event},
@@ -51,7 +51,7 @@ impl ShardConsumer {
                 self.failed(&error).await?;
             }
         }
-        self.trouble = Trouble::new(&self.context.config);
+        self.succeeded();
         Ok(())
     }
 
@@ -87,7 +87,7 @@ impl ShardConsumer {
                 Err(error) => self.failed(&error).await?,
             }
         }
-        self.trouble = Trouble::new(&self.context.config);
+        self.succeeded();
         let position = record.position();
         self.checkpointer.pass(position.clone());
         self.context.report(Event::AggregateRejected {

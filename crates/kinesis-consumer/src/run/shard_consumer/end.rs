@@ -1,7 +1,7 @@
 //! A closed shard's end: the children's leases come first, so that no hash key is ever without a
 //! lease.
 
-use super::{Leave, ShardConsumer, Trouble, table_failures};
+use super::{Leave, ShardConsumer, table_failures};
 use crate::{
     decide::shard_sync,
     edge::{kinesis::ShardFilter, lease_table::TableError},
@@ -62,7 +62,7 @@ impl ShardConsumer {
             self.confirm().await?;
             match self.call(|processor, to| processor.shard_ended(to)).await? {
                 Ok(()) if self.checkpointer.is_settled() => {
-                    self.trouble = Trouble::new(&self.context.config);
+                    self.succeeded();
                     return Ok(());
                 }
                 Ok(()) => {

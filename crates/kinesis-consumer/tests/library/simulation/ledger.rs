@@ -2,16 +2,27 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    ops::Range,
     sync::{Arc, Mutex, MutexGuard},
 };
 
-use kinesis_consumer::{Checkpoint, Event, LeaseKey, ShardId, lease::Lease};
+use kinesis_consumer::{
+    Checkpoint, Event, LeaseKey, Position, Record, SequenceNumber, ShardId, lease::Lease,
+};
 
 use crate::stream::Stream;
 
 #[derive(Debug)]
 pub(crate) struct Ledger {
     pub(crate) stream: Stream,
+    /// Streams of that name that were deleted.
+    former: Vec<Stream>,
+    /// The stream is deleted, and not there again.
+    pub(crate) is_deleted: bool,
+    /// The stream was made anew, and the lease table is an older one's: nobody may work on.
+    pub(crate) is_outdated: bool,
+    /// User records that are told as lost to retention, by shard.
+    told_lost: BTreeMap<ShardId, Vec<Range<usize>>>,
     /// How often each user record was processed, by shard.
     processed: BTreeMap<ShardId, Vec<u32>>,
     /// The furthest checkpoint that the table showed.
@@ -44,6 +55,10 @@ impl Shared {
     pub(crate) fn new(stream: Stream) -> Self {
         Self(Arc::new(Mutex::new(Ledger {
             stream,
+            former: Vec::new(),
+            is_deleted: false,
+            is_outdated: false,
+            told_lost: BTreeMap::new(),
             processed: BTreeMap::new(),
             checkpoints: HashMap::new(),
             alive: BTreeMap::new(),
@@ -69,6 +84,15 @@ impl Ledger {
     #[expect(clippy::print_stdout, reason = "TRACE asks for it")]
     pub(crate) fn event(&mut self, life: &str, event: &Event) {
         self.account(life, event);
+        if let Event::CheckpointExpired {
+            shard,
+            checkpoint,
+            oldest,
+            ..
+        } = event
+        {
+            self.tell_lost(&shard.shard, checkpoint, oldest.as_ref());
+        }
         let text = format!("{life} {event:?}");
         // A fingerprint of all that happened, in order: a seed that replays has the same one.
         for byte in text.bytes() {
@@ -80,9 +104,11 @@ impl Ledger {
         }
     }
 
-    /// Pages with so many user records get to a life.
-    pub(crate) fn read(&mut self, life: &str, records: usize) {
-        self.accounts.entry(life.to_owned()).or_default().read += records;
+    /// A page with these records gets to a life.
+    pub(crate) fn read(&mut self, life: &str, records: &[Record]) {
+        let numbers = records.iter().map(|record| &record.sequence_number);
+        let users: usize = numbers.map(|number| self.carried(number).len()).sum();
+        self.accounts.entry(life.to_owned()).or_default().read += users;
     }
 
     fn account(&mut self, life: &str, event: &Event) {
@@ -110,6 +136,82 @@ impl Ledger {
         }
     }
 
+    // === streams made anew ===
+
+    /// The stream is there again, with other shards and no records.
+    pub(crate) fn make_anew(&mut self, shards: usize, keeps_iterators: bool) {
+        let stream = self.stream.made_anew(shards, keeps_iterators);
+        self.former
+            .push(std::mem::replace(&mut self.stream, stream));
+        self.processed.clear();
+        self.told_lost.clear();
+        (self.is_deleted, self.is_outdated) = (false, true);
+    }
+
+    /// The application has a lease table of its own again, an empty one.
+    pub(crate) fn start_over(&mut self) {
+        self.processed.clear();
+        self.told_lost.clear();
+        self.checkpoints.clear();
+        self.is_outdated = false;
+    }
+
+    /// How many streams of that name came before the one that the record is of.
+    pub(crate) fn generation(&self, record: &SequenceNumber) -> usize {
+        let former = self.former.iter().position(|stream| stream.has(record));
+        former.unwrap_or(self.former.len())
+    }
+
+    pub(crate) fn current(&self) -> usize {
+        self.former.len()
+    }
+
+    /// The ordinals of the user records that a record carries.
+    pub(crate) fn carried(&self, record: &SequenceNumber) -> Range<usize> {
+        let mut streams = self.former.iter().chain([&self.stream]);
+        let stream = streams.find(|stream| stream.has(record)).unwrap();
+        stream.carried(record)
+    }
+
+    /// Was that so of a stream that is deleted?
+    fn was(&self, shard: &ShardId, checkpoint: &Checkpoint) -> bool {
+        self.former.iter().any(|stream| match checkpoint {
+            Checkpoint::At(done) => stream.has(&done.sequence_number),
+            Checkpoint::ShardEnd => stream.is_closed(shard),
+            _ => true,
+        })
+    }
+
+    // === retention ===
+
+    fn tell_lost(&mut self, shard: &ShardId, from: &Checkpoint, oldest: Option<&Position>) {
+        let Some(from) = self.stream.covered(shard, from) else {
+            return;
+        };
+        let gone = self.stream.gone(shard);
+        let to = oldest.map(|oldest| self.stream.carried(&oldest.sequence_number).start);
+        if from > gone || to.is_some_and(|to| to > gone) {
+            self.broke(format!(
+                "told as lost of {shard}: {from} to {to:?}, but only {gone} are gone"
+            ));
+        }
+        let lost = from..to.unwrap_or(gone);
+        self.told_lost.entry(shard.clone()).or_default().push(lost);
+    }
+
+    /// The retention took it before anybody processed it, and that is told.
+    pub(crate) fn is_lost(&self, shard: &ShardId, ordinal: usize) -> bool {
+        let told = self.told_lost.get(shard);
+        ordinal < self.stream.gone(shard)
+            && told.is_some_and(|told| told.iter().any(|lost| lost.contains(&ordinal)))
+    }
+
+    fn is_settled(&self, shard: &ShardId, ordinal: usize) -> bool {
+        self.is_processed(shard, ordinal) || self.is_lost(shard, ordinal)
+    }
+
+    // === what was processed ===
+
     pub(crate) fn is_processed(&self, shard: &ShardId, ordinal: usize) -> bool {
         self.times(shard, ordinal) > 0
     }
@@ -122,7 +224,16 @@ impl Ledger {
             .unwrap_or(0)
     }
 
-    pub(crate) fn process(&mut self, shard: &ShardId, ordinals: impl Iterator<Item = usize>) {
+    /// `of`: the first of the records, which may be of a stream that is deleted.
+    pub(crate) fn process(
+        &mut self,
+        shard: &ShardId,
+        of: &SequenceNumber,
+        ordinals: impl Iterator<Item = usize>,
+    ) {
+        if self.generation(of) != self.current() {
+            return;
+        }
         let times = self.processed.entry(shard.clone()).or_default();
         for ordinal in ordinals {
             if times.len() <= ordinal {
@@ -132,9 +243,9 @@ impl Ledger {
         }
     }
 
-    /// The first user record of the shard that nobody processed.
+    /// The first user record of the shard that nobody processed, and that is not told as lost.
     pub(crate) fn unprocessed(&self, shard: &ShardId) -> Option<usize> {
-        (0..self.stream.users(shard)).find(|&ordinal| !self.is_processed(shard, ordinal))
+        (0..self.stream.users(shard)).find(|&ordinal| !self.is_settled(shard, ordinal))
     }
 
     /// A processor got its last call.
@@ -172,6 +283,9 @@ impl Ledger {
                 "the checkpoint of {key} went back from {before:?} to {checkpoint}"
             ));
         }
+        if self.is_outdated && self.was(key, checkpoint) {
+            return;
+        }
         let Some(covered) = self.stream.covered(key, checkpoint) else {
             return self.broke(format!(
                 "the checkpoint of {key}, {checkpoint}, is of no record"
@@ -183,7 +297,7 @@ impl Ledger {
         // Records are processed in order, so the newest ones tell.
         let missed = (0..covered)
             .rev()
-            .find(|&ordinal| !self.is_processed(key, ordinal));
+            .find(|&ordinal| !self.is_settled(key, ordinal));
         if let Some(ordinal) = missed {
             self.broke(format!("the checkpoint of {key}, {checkpoint}, passes record {ordinal}, which nobody processed"));
         }
@@ -217,6 +331,7 @@ fn name(event: &Event) -> &'static str {
         Event::Throttled { .. } => "Throttled",
         Event::Retrying { .. } => "Retrying",
         Event::CheckpointExpired { .. } => "CheckpointExpired",
+        Event::Unreadable { .. } => "Unreadable",
         Event::LeasesCreated { .. } => "LeasesCreated",
         Event::LeaseDeleted { .. } => "LeaseDeleted",
         _ => "other",

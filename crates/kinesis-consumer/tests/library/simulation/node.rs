@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeSet,
     fmt,
+    future::Future,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -14,7 +15,7 @@ use std::{
 use async_trait::async_trait;
 use jiff::Timestamp;
 use kinesis_consumer::{
-    Checkpoint, Config, Error, KinesisError, LeaseKey, Record, ShardId, TableError, Worker,
+    Checkpoint, Config, Error, KinesisError, LeaseKey, ShardId, TableError, Worker,
     lease::Lease,
     shards::{HashRange, Shard, StartFrom},
     test_util::{
@@ -23,8 +24,8 @@ use kinesis_consumer::{
 };
 use tokio::{
     sync::{Notify, oneshot},
-    task::JoinHandle,
-    time::sleep,
+    task::{AbortHandle, JoinHandle},
+    time::{Instant, sleep},
 };
 
 use super::{ledger::Shared, processor::Recording};
@@ -49,16 +50,23 @@ pub(crate) struct Life {
     pub(crate) table: MemoryTable,
     pub(crate) chaos: Arc<Mutex<Chaos>>,
     rng: Arc<Mutex<fastrand::Rng>>,
-    /// True: the process is stopped (SIGSTOP), while time goes on.
-    stopped: Arc<Stopped>,
+    process: Arc<Process>,
 }
 
-/// SIGSTOP and SIGCONT. Not `tokio::sync::watch`: that wakes in random order, and a seed must
+/// What is done to a process. Not `tokio::sync::watch`: that wakes in random order, and a seed must
 /// replay.
 #[derive(Debug, Default)]
-struct Stopped {
+struct Process {
+    /// True: the process is stopped (SIGSTOP), while time goes on.
     stopped: AtomicBool,
+    /// SIGCONT.
     goes_on: Notify,
+    /// SIGTERM.
+    terminates: AtomicBool,
+    /// What user code started and left alone: it ends with the process.
+    strays: Mutex<Vec<AbortHandle>>,
+    /// AWS's time as the last answer had it, to a second.
+    heard: Mutex<Option<(Timestamp, Instant)>>,
 }
 
 impl fmt::Debug for Life {
@@ -87,12 +95,22 @@ impl Life {
     /// Returns when the process runs.
     pub(crate) async fn running(&self) {
         while self.is_stopped() {
-            self.stopped.goes_on.notified().await;
+            self.process.goes_on.notified().await;
         }
     }
 
     pub(crate) fn is_stopped(&self) -> bool {
-        self.stopped.stopped.load(Ordering::Relaxed)
+        self.process.stopped.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn is_terminating(&self) -> bool {
+        self.process.terminates.load(Ordering::Relaxed)
+    }
+
+    /// Runs on until the process ends, whoever waits for it.
+    pub(crate) fn stray(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let stray = tokio::spawn(work).abort_handle();
+        self.process.strays.lock().unwrap().push(stray);
     }
 
     fn fault(&self) -> Fault {
@@ -134,7 +152,8 @@ impl Kinesis for Life {
     }
 
     fn now(&self) -> Option<Timestamp> {
-        Some(self.ledger.lock().stream.now())
+        let (date, at) = (*self.process.heard.lock().unwrap())?;
+        Some(date + at.elapsed())
     }
 
     /// Asked by whoever looks for the oldest record.
@@ -152,10 +171,7 @@ impl Kinesis for Life {
         _: Room,
     ) -> Result<Page, KinesisError> {
         let page = self.records(iterator, limit).await?;
-        let mut ledger = self.ledger.lock();
-        let carried = |record: &Record| ledger.stream.carried(&record.sequence_number).len();
-        let users = page.records.iter().map(carried).sum();
-        ledger.read(&self.name, users);
+        self.ledger.lock().read(&self.name, &page.records);
         Ok(page)
     }
 }
@@ -168,9 +184,20 @@ impl Life {
         self.running().await;
         let fault = self.fault();
         sleep(fault.before).await;
-        let result = answer(&self.ledger.lock());
+        let (result, date) = {
+            let ledger = self.ledger.lock();
+            let result = match ledger.is_deleted {
+                true => Err(KinesisError::NotFound("the stream is deleted".into())),
+                false => answer(&ledger),
+            };
+            (result, ledger.stream.now())
+        };
         sleep(fault.after).await;
         self.running().await;
+        if !matches!(fault.outcome, Outcome::Lost | Outcome::AnswerLost) {
+            let date = Timestamp::from_second(date.as_second()).unwrap();
+            *self.process.heard.lock().unwrap() = Some((date, Instant::now()));
+        }
         match fault.outcome {
             Outcome::Done => result,
             Outcome::Throttled => Err(KinesisError::Throttled("by fault".into())),
@@ -189,10 +216,15 @@ impl Life {
 struct Table {
     life: Life,
     inner: MemoryTable,
+    /// The leases are not of the ledger's stream.
+    only_looks: bool,
 }
 
 impl Table {
     fn see(&self, key: Option<&LeaseKey>) {
+        if self.only_looks {
+            return;
+        }
         let mut ledger = self.life.ledger.lock();
         if let Some(lease) = key.and_then(|key| self.inner.lease(key)) {
             ledger.see(&lease);
@@ -257,21 +289,23 @@ pub(crate) struct Node {
     pub(crate) worker: String,
     life: String,
     ledger: Shared,
-    stopped: Arc<Stopped>,
+    process: Arc<Process>,
     stop: Option<oneshot::Sender<()>>,
     run: JoinHandle<Result<(), Error>>,
 }
 
 impl Node {
-    /// `life`: tells this process from others of the same worker id.
+    /// `life`: tells this process from others of the same worker id. `only_looks`: the table is not
+    /// its own, and it may write nothing to it.
     pub(crate) fn start(
         config: Config,
         ledger: &Shared,
         table: &MemoryTable,
         chaos: &Arc<Mutex<Chaos>>,
         life: u64,
+        only_looks: bool,
     ) -> Self {
-        let stopped = Arc::<Stopped>::default();
+        let process = Arc::<Process>::default();
         let worker = config.worker_id.clone();
         let name = format!("{worker}/{life}");
         let shared = Life {
@@ -281,12 +315,20 @@ impl Node {
             table: table.clone(),
             chaos: Arc::clone(chaos),
             rng: Arc::new(Mutex::new(fastrand::Rng::with_seed(life))),
-            stopped: Arc::clone(&stopped),
+            process: Arc::clone(&process),
         };
         let faults = shared.clone();
         let view = Table {
             life: shared.clone(),
-            inner: table.with_faults(move |_| faults.fault()),
+            inner: table.with_faults(move |call| {
+                let looks = ["ensure_exists", "scan", "read", "kcl3_state"];
+                if only_looks && !looks.contains(&call.operation) {
+                    let what = format!("{} {:?} in another's table", call.operation, call.key);
+                    faults.ledger.lock().broke(what);
+                }
+                faults.fault()
+            }),
+            only_looks,
         };
         let for_factory = shared.clone();
         let factory = move |lease: LeaseKey| Recording::new(for_factory.clone(), lease.shard);
@@ -301,7 +343,7 @@ impl Node {
             worker,
             life: name,
             ledger: ledger.clone(),
-            stopped,
+            process,
             stop: Some(stop),
             run,
         }
@@ -310,6 +352,7 @@ impl Node {
     /// SIGTERM.
     pub(crate) fn terminate(&mut self) {
         if let Some(stop) = self.stop.take() {
+            self.process.terminates.store(true, Ordering::Relaxed);
             let _ = stop.send(());
         }
     }
@@ -320,16 +363,17 @@ impl Node {
 
     /// SIGSTOP, SIGCONT.
     pub(crate) fn pause(&self, stopped: bool) {
-        self.stopped.stopped.store(stopped, Ordering::Relaxed);
+        self.process.stopped.store(stopped, Ordering::Relaxed);
         if !stopped {
-            self.stopped.goes_on.notify_waiters();
+            self.process.goes_on.notify_waiters();
         }
     }
 
     /// kill -9.
-    pub(crate) async fn kill(self) {
+    pub(crate) async fn kill(mut self) {
         self.run.abort();
-        let _ = self.run.await;
+        let _ = (&mut self.run).await;
+        self.end_strays();
         // Let the tasks that it spawned end too.
         for _ in 0..3 {
             tokio::task::yield_now().await;
@@ -342,8 +386,14 @@ impl Node {
     }
 
     pub(crate) async fn ended(self) -> Result<Result<(), Error>, tokio::task::JoinError> {
+        self.end_strays();
         let result = self.run.await;
         self.ledger.lock().forget(&self.life);
         result
+    }
+
+    fn end_strays(&self) {
+        let strays = std::mem::take(&mut *self.process.strays.lock().unwrap());
+        strays.iter().for_each(AbortHandle::abort);
     }
 }

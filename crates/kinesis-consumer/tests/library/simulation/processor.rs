@@ -1,10 +1,10 @@
 //! A record processor that judges what it gets, and that is slow and fails on demand.
 
 use kinesis_consumer::{
-    Batch, Checkpoint, CheckpointError, Checkpointer, ProcessorError, Record, RecordProcessor,
-    ShardId, UnfitAggregate,
+    Batch, Checkpoint, CheckpointError, Checkpointer, Position, ProcessorError, Record,
+    RecordProcessor, ShardId, UnfitAggregate,
 };
-use tokio::time::sleep;
+use tokio::{sync::oneshot, time::sleep};
 
 use super::node::Life;
 
@@ -12,6 +12,10 @@ use super::node::Life;
 pub(crate) struct Recording {
     life: Life,
     shard: ShardId,
+    /// Works on whatever is cancelled, also for long after its lease is lost.
+    is_deaf: bool,
+    /// How many streams of that name came before the one that is read.
+    generation: usize,
     /// The user records before this one are processed or covered by the checkpoint that it started
     /// at.
     next: usize,
@@ -23,9 +27,12 @@ pub(crate) struct Recording {
 
 impl Recording {
     pub(crate) fn new(life: Life, shard: ShardId) -> Self {
+        let (is_deaf, generation) = (life.happens(10), life.ledger.lock().current());
         Self {
             life,
             shard,
+            is_deaf,
+            generation,
             next: 0,
             acknowledged: 0,
             failed: false,
@@ -51,6 +58,9 @@ impl Recording {
 
     fn judge_parents(&self) {
         let mut ledger = self.life.ledger.lock();
+        if ledger.is_outdated {
+            return;
+        }
         for parent in ledger.stream.parents(&self.shard) {
             if let Some(ordinal) = ledger.unprocessed(&parent) {
                 let shard = &self.shard;
@@ -77,7 +87,12 @@ impl Recording {
         if ordinals.iter().zip(first..).any(|(got, want)| *got != want) {
             self.broke(&format!("out of order: {ordinals:?}"));
         }
-        if first > self.done() || (first < self.next && !self.failed) {
+        let done = self.done();
+        let ledger = self.life.ledger.lock();
+        let is_lost = |ordinal| ledger.is_lost(&self.shard, ordinal);
+        let jumps = (done..first).any(|ordinal| !is_lost(ordinal));
+        drop(ledger);
+        if jumps || (first < self.next && !self.failed) {
             self.broke(&format!("wants record {}, got {ordinals:?}", self.next));
         }
     }
@@ -98,6 +113,46 @@ impl Recording {
         let covered =
             stored.and_then(|stored| self.life.ledger.lock().stream.covered(&self.shard, &stored));
         covered.unwrap_or(0)
+    }
+
+    /// The stream that is read may have been made anew. False: the record is of one that is
+    /// deleted.
+    fn is_current(&mut self, record: &Record) -> bool {
+        let ledger = self.life.ledger.lock();
+        let generation = ledger.generation(&record.sequence_number);
+        if generation > self.generation {
+            self.generation = generation;
+            (self.next, self.acknowledged) = (0, 0);
+        }
+        generation == ledger.current()
+    }
+
+    /// Works for long, whoever waits for it, and says then that it is done. Returns that it is, to
+    /// whoever waits still.
+    async fn work_deaf(&self, last: Position, checkpointer: &Checkpointer) {
+        let (life, shard, checkpointer) =
+            (self.life.clone(), self.shard.clone(), checkpointer.clone());
+        let (done, waits) = oneshot::channel();
+        let time = life.below(2 * life.chaos().slow);
+        let stray = life.clone();
+        life.stray(async move {
+            sleep(time).await;
+            stray.running().await;
+            if done.send(()).is_ok() || stray.is_terminating() {
+                return;
+            }
+            let acknowledged = checkpointer.acknowledge_at(&last).await;
+            let written = checkpointer.checkpoint_at(&last).await;
+            let mut ledger = stray.ledger.lock();
+            *ledger.events.entry("TooLate").or_default() += 1;
+            if !ledger.is_outdated && (acknowledged.is_ok() || written.is_ok()) {
+                let worker = &stray.worker;
+                ledger.broke(format!(
+                    "{worker} {shard}: a processor whose lease is lost checkpoints {last:?}"
+                ));
+            }
+        });
+        let _ = waits.await;
     }
 
     /// Fails in one of the ways user code does.
@@ -143,9 +198,20 @@ impl RecordProcessor for Recording {
             .iter()
             .map(|record| u64::from_be_bytes(record.data[..].try_into().unwrap()) as usize)
             .collect();
-        self.judge_order(&ordinals);
+        let of = &batch.records[0].sequence_number;
+        let is_current = self.is_current(&batch.records[0]);
+        if is_current {
+            self.judge_order(&ordinals);
+        }
         self.life.running().await;
         let chaos = self.life.chaos();
+        if self.is_deaf && !chaos.slow.is_zero() {
+            let last = batch.records[batch.records.len() - 1].position();
+            self.work_deaf(last, checkpointer).await;
+        }
+        if !is_current {
+            return Ok(checkpointer.acknowledge().await?);
+        }
         if self.life.happens(30) {
             sleep(self.life.below(chaos.slow)).await;
         }
@@ -156,7 +222,7 @@ impl RecordProcessor for Recording {
             self.life
                 .ledger
                 .lock()
-                .process(&self.shard, ordinals[..done].iter().copied());
+                .process(&self.shard, of, ordinals[..done].iter().copied());
             if done > 0 && self.life.happens(50) {
                 checkpointer
                     .checkpoint_at(&batch.records[done - 1].position())
@@ -168,7 +234,7 @@ impl RecordProcessor for Recording {
         self.life
             .ledger
             .lock()
-            .process(&self.shard, ordinals.iter().copied());
+            .process(&self.shard, of, ordinals.iter().copied());
         let last = ordinals[ordinals.len() - 1];
         self.failed = true;
         // The rest is acknowledged later.
@@ -193,8 +259,11 @@ impl RecordProcessor for Recording {
         self.judge_owner("rejects");
         let ordinals: Vec<_> = {
             let ledger = self.life.ledger.lock();
-            ledger.stream.carried(&aggregate.sequence_number).collect()
+            ledger.carried(&aggregate.sequence_number).collect()
         };
+        if !self.is_current(aggregate) {
+            return Ok(());
+        }
         self.judge_order(&ordinals);
         if self.life.happens(self.life.chaos().failing) {
             self.failed = true;
@@ -203,7 +272,11 @@ impl RecordProcessor for Recording {
         self.failed = false;
         self.next = ordinals.len() + ordinals[0];
         let mut ledger = self.life.ledger.lock();
-        ledger.process(&self.shard, ordinals.into_iter());
+        ledger.process(
+            &self.shard,
+            &aggregate.sequence_number,
+            ordinals.into_iter(),
+        );
         Ok(())
     }
 
@@ -220,8 +293,11 @@ impl RecordProcessor for Recording {
         if self.life.happens(self.life.chaos().failing) {
             return self.fail();
         }
-        let users = self.life.ledger.lock().stream.users(&self.shard);
-        if self.done() != users {
+        let (users, is_outdated) = {
+            let ledger = self.life.ledger.lock();
+            (ledger.stream.users(&self.shard), ledger.is_outdated)
+        };
+        if self.done() != users && !is_outdated {
             self.broke(&format!("ended at record {} of {users}", self.next));
         }
         if self.life.happens(30) {

@@ -3,20 +3,20 @@
 use std::{
     collections::BTreeSet,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
 use kinesis_consumer::{
-    Error, Event, InitialPosition, KinesisError,
+    Error, Event, InitialPosition, KinesisError, Lasting, ProcessorError,
     test_util::{Fault, Outcome},
 };
 use rstest::rstest;
 use tokio::time::{Instant, sleep};
 
-use super::world::{Told, What, World, checkpointing, config, shard};
+use super::world::{Answer, Told, What, World, checkpointing, config, shard};
 
 fn seconds(count: u64) -> Duration {
     Duration::from_secs(count)
@@ -83,6 +83,28 @@ async fn a_table_deleted_while_workers_run_is_made_anew_from_what_they_know(
     assert!(told.iter().any(put_back), "{told:#?}");
     a.stop().await.unwrap();
     b.stop().await.unwrap();
+}
+
+/// DynamoDB says that the table is ACTIVE, and for a moment that it knows none of that name.
+#[tokio::test(start_paused = true)]
+async fn a_table_that_was_just_created_is_waited_for() {
+    let world = World::new(1);
+    world.put(0, 2);
+    let (table, left) = (
+        world.table().clone(),
+        Mutex::new(vec!["create", "scan", "scan"]),
+    );
+    let view = world.table().with_faults(move |call| {
+        let mut left = left.lock().unwrap();
+        if left.pop_if(|next| *next == call.operation).is_some() {
+            table.delete_table();
+        }
+        Fault::default()
+    });
+    let worker = world.start_on(config("a"), view, checkpointing());
+    sleep(seconds(30)).await;
+    assert_eq!(world.delivered(0), [0, 1]);
+    worker.stop().await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
@@ -175,4 +197,67 @@ async fn a_stream_that_stays_denied_ends_the_worker() {
     let error = worker.error().await;
     assert!(matches!(error, Error::Stream { .. }), "{error}");
     assert!(error.to_string().contains("key disabled"), "{error}");
+}
+
+// === what a processor writes to ===
+
+/// Fails while the switch is on.
+fn failing(switch: &Arc<AtomicBool>, error: fn() -> ProcessorError) -> Answer {
+    let switch = Arc::clone(switch);
+    Arc::new(move |_, _, checkpointer| {
+        let fails = switch.load(Ordering::Relaxed);
+        Box::pin(async move {
+            if fails {
+                return Err(error());
+            }
+            Ok(checkpointer.checkpoint().await?)
+        })
+    })
+}
+
+fn lasting() -> ProcessorError {
+    Lasting("its table is gone".into()).into()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lasting_failure_of_a_processor_ends_the_worker_and_others_do_not() {
+    let world = World::new(2);
+    let on = Arc::new(AtomicBool::new(true));
+    let worker = world.start(config("a"), failing(&on, || "not this record".into()));
+    world.put(0, 5);
+    sleep(seconds(3600)).await;
+    worker.stop().await.unwrap();
+
+    let worker = world.start(config("b"), failing(&on, lasting));
+    let began = Instant::now();
+    let error = worker.error().await;
+    let text = error.to_string();
+    assert!(
+        matches!(error, Error::Processor { .. }) && text.contains("its table is gone"),
+        "{text}"
+    );
+    let took = began.elapsed();
+    assert!((seconds(300)..seconds(380)).contains(&took), "{took:?}");
+    let leases = world.table().leases();
+    assert!(leases.iter().all(|lease| lease.owner.is_none()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_processor_that_works_again_in_time_ends_nothing() {
+    let world = World::new(2);
+    let switch = Arc::new(AtomicBool::new(false));
+    let worker = world.start(config("a"), failing(&switch, lasting));
+    for _ in 0..5 {
+        switch.store(true, Ordering::Relaxed);
+        world.put(0, 5);
+        sleep(seconds(200)).await;
+        switch.store(false, Ordering::Relaxed);
+        sleep(seconds(100)).await;
+    }
+    let of =
+        |wanted: fn(&Event) -> bool| world.told().iter().filter(|told| is(told, wanted)).count();
+    assert_eq!(of(|event| matches!(event, Event::Failing { .. })), 5);
+    assert_eq!(of(|event| matches!(event, Event::Recovered { .. })), 5);
+    assert_eq!(delivered(&world, 0), (0..25).collect::<Vec<_>>());
+    worker.stop().await.unwrap();
 }

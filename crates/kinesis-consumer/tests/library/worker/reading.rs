@@ -7,7 +7,7 @@ use kinesis_consumer::{
     test_util::ShardFilter,
 };
 use rstest::rstest;
-use tokio::time::sleep;
+use tokio::{sync::Notify, time::sleep};
 
 use super::world::{Told, What, World, checkpointing, config, shard};
 
@@ -209,6 +209,88 @@ async fn an_idle_shard_whose_last_record_is_gone_has_no_gap() {
     assert_eq!(world.delivered(0), [1]);
 }
 
+/// A processor that hangs for a day, and a retention that is no longer than that.
+#[rstest]
+#[case::of_what_was_unread(2, true)]
+#[case::of_what_was_read(0, false)]
+#[tokio::test(start_paused = true)]
+async fn what_the_retention_takes_from_a_reader_is_told(#[case] taken: usize, #[case] told: bool) {
+    let world = World::new(1);
+    world.put(0, 2);
+    let mut slow = config("a");
+    slow.prefetch_bytes = 1;
+    let hangs = Arc::new(Notify::new());
+    let hang = Arc::clone(&hangs);
+    let worker = world.start(
+        slow,
+        Arc::new(move |_, _, checkpointer| {
+            let hang = Arc::clone(&hang);
+            Box::pin(async move {
+                hang.notified().await;
+                Ok(checkpointer.checkpoint().await?)
+            })
+        }),
+    );
+    // The first page is in work, the second one waits, and the third is not asked for.
+    sleep(Duration::from_secs(10)).await;
+    world.put(0, 1);
+    sleep(Duration::from_secs(10)).await;
+    let fetched = world.reads(0).len();
+    world.put(0, 3);
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(world.reads(0).len(), fetched, "nothing more is fetched");
+    let last = world.stream(|stream| {
+        stream.pass(Duration::from_hours(24));
+        let last = stream.number_of(&shard(0), 2);
+        let to = stream.number_of(&shard(0), taken + 1);
+        stream.trim(&shard(0), &to, false);
+        last
+    });
+    for _ in 0..3 {
+        hangs.notify_one();
+        sleep(Duration::from_secs(10)).await;
+    }
+    let oldest = world.stream(|stream| stream.number_of(&shard(0), taken + 2));
+    let gap = (last.to_string(), Some(oldest.to_string()));
+    assert_eq!(told_gaps(&world), Vec::from_iter(told.then_some(gap)));
+    drop(worker);
+}
+
+/// A record in two days: its predecessor is gone by then, and was the last one.
+#[tokio::test(start_paused = true)]
+async fn a_reader_at_the_tip_misses_nothing_however_seldom_records_come() {
+    let world = World::new(1);
+    let _worker = world.start(config("a"), checkpointing());
+    for record in 0..3 {
+        world.put(0, 1);
+        sleep(Duration::from_secs(10)).await;
+        world.stream(|stream| {
+            stream.pass(Duration::from_hours(48));
+            let last = stream.number_of(&shard(0), record);
+            stream.trim(&shard(0), &last, false);
+        });
+        sleep(Duration::from_secs(10)).await;
+    }
+    assert_eq!(told_gaps(&world), []);
+    assert_eq!(world.delivered(0), [0, 1, 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_open_shard_whose_reading_comes_to_an_end_is_read_on() {
+    let world = World::new(1);
+    world.put(0, 2);
+    world.end_early(2);
+    let worker = world.start(config("a"), checkpointing());
+    sleep(Duration::from_secs(10)).await;
+    world.put(0, 1);
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(world.delivered(0), [0, 1, 2]);
+    let tells = |told: &Told| matches!(&told.what, What::Event(Event::Retrying { error, .. }) if error.contains("has it open"));
+    assert_eq!(world.told().iter().filter(|told| tells(told)).count(), 2);
+    worker.stop().await.unwrap();
+    assert!(!world.table().leases()[0].is_finished());
+}
+
 /// A number that Kinesis never takes although older records are there is no expired one.
 #[tokio::test(start_paused = true)]
 async fn a_checkpoint_that_is_another_streams_drops_no_record() {
@@ -278,6 +360,29 @@ async fn a_recreated_stream_whose_old_leases_are_finished_is_told() {
         worker.error().await,
         Error::StreamRecreated { .. }
     ));
+}
+
+/// The old stream was resharded and its first leases are gone, so no shard of the new one has a
+/// lease: they would start at LATEST, behind what is there.
+#[tokio::test(start_paused = true)]
+async fn a_recreated_stream_without_any_of_the_leased_shards_is_told() {
+    let world = World::new(2);
+    let mut latest = config("a");
+    latest.initial_position = InitialPosition::Latest;
+    let worker = world.start(latest.clone(), checkpointing());
+    sleep(Duration::from_secs(5)).await;
+    world.stream(|stream| (0..2).for_each(|index| stream.split(index)));
+    sleep(Duration::from_secs(30)).await;
+    worker.stop().await.unwrap();
+    (0..2).for_each(|index| world.table().delete_row(shard(index)));
+    let leases = world.table().leases();
+    assert_eq!(leases.len(), 4);
+    world.stream(|stream| *stream = stream.made_anew(2, false));
+    world.put(0, 3);
+    let worker = world.start(latest, checkpointing());
+    let error = worker.error().await;
+    assert!(matches!(error, Error::StreamRecreated { .. }), "{error}");
+    assert_eq!(world.table().leases(), leases, "untouched");
 }
 
 #[tokio::test(start_paused = true)]

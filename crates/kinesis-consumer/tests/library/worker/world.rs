@@ -51,6 +51,7 @@ struct Inner {
     /// Positions in these shards are refused.
     refused_positions: Mutex<BTreeSet<ShardId>>,
     empty_pages: AtomicUsize,
+    early_ends: AtomicUsize,
     /// Bytes a second of the line; 0: any.
     bandwidth: AtomicUsize,
 }
@@ -126,6 +127,7 @@ impl World {
             refusals: Mutex::default(),
             refused_positions: Mutex::default(),
             empty_pages: AtomicUsize::new(0),
+            early_ends: AtomicUsize::new(0),
             bandwidth: AtomicUsize::new(0),
         }))
     }
@@ -156,6 +158,11 @@ impl World {
     /// The next pages are empty, although there are records.
     pub(crate) fn leave_empty(&self, pages: usize) {
         self.0.empty_pages.store(pages, Ordering::Relaxed);
+    }
+
+    /// The next pages say that the shard is at its end, although it is open.
+    pub(crate) fn end_early(&self, pages: usize) {
+        self.0.early_ends.store(pages, Ordering::Relaxed);
     }
 
     /// Pages come at so many bytes a second, and not at all if that takes longer than a time-out.
@@ -314,7 +321,11 @@ impl Kinesis for World {
                 let one_less = |left: usize| left.checked_sub(1);
                 let is_empty = pages.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less);
                 let limit = if is_empty.is_ok() { 0 } else { limit as usize };
-                let page = self.stream(|stream| stream.page(iterator, limit, true))?;
+                let mut page = self.stream(|stream| stream.page(iterator, limit, true))?;
+                let ends = &self.0.early_ends;
+                if (ends.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less)).is_ok() {
+                    page.next_iterator = None;
+                }
                 let bandwidth = self.0.bandwidth.load(Ordering::Relaxed);
                 let bytes: usize = page.records.iter().map(|record| record.data.len()).sum();
                 let takes =

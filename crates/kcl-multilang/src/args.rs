@@ -1,0 +1,248 @@
+//! The command line: our own, the Java daemon's, and that of a JVM which runs it.
+//!
+//! Launchers of KCL's clients start `java -cp JARS …MultiLangDaemon --properties-file FILE`, with
+//! the path of their choice for `java`. So what a JVM would take is passed over.
+
+use std::{
+    ffi::OsString,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use clap::{Parser as _, Subcommand};
+
+use crate::log::Format;
+
+/// How the Java daemon's class ends, in every version's package.
+const CLASS: &str = ".MultiLangDaemon";
+
+/// A drop-in for KCL's MultiLangDaemon: runs a program for each shard of a Kinesis stream.
+#[derive(Clone, Debug, clap::Parser)]
+#[command(
+    name = "kcl-multilang",
+    version,
+    args_conflicts_with_subcommands = true
+)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+
+    /// The .properties file
+    #[arg(value_name = "FILE")]
+    file: Option<PathBuf>,
+
+    /// The .properties file
+    #[arg(short, long, value_name = "FILE")]
+    properties_file: Option<PathBuf>,
+
+    /// A Logback file of the Java daemon's: passed over
+    #[arg(short, long, value_name = "FILE")]
+    log_configuration: Option<PathBuf>,
+
+    /// Where /metrics, /livez, /readyz and /state are served, such as [::]:9090. Unset: nowhere
+    #[arg(long, env = "KCL_MULTILANG_ADMIN", value_parser = admin)]
+    admin: Option<Admin>,
+
+    /// How log lines look
+    #[arg(long, env = "KCL_MULTILANG_LOG_FORMAT", default_value = "text")]
+    log_format: Format,
+
+    /// What is logged: error, warn, info, debug or trace, also by module
+    #[arg(long, env = "KCL_MULTILANG_LOG_LEVEL", default_value = "info")]
+    log_level: String,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum Command {
+    /// Says what each key of a .properties file does here, and asks AWS nothing
+    Check {
+        /// The .properties file
+        file: PathBuf,
+    },
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Invocation {
+    /// Become a child's program.
+    Guard(Vec<OsString>),
+    /// Say a version, as launchers ask a JVM for it.
+    JavaVersion,
+    /// Say what a file means.
+    Check(PathBuf),
+    /// Run.
+    Run(Run),
+}
+
+/// The daemon's settings beside the file.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Run {
+    /// The .properties file.
+    pub file: PathBuf,
+    /// A Logback file, which has no effect.
+    pub log_configuration: Option<PathBuf>,
+    /// The admin port.
+    pub admin: Option<SocketAddr>,
+    /// How log lines look.
+    pub log_format: Format,
+    /// What is logged.
+    pub log_level: String,
+    /// Started in a JVM's place: whoever did it may not pass signals on.
+    pub in_place_of_java: bool,
+}
+
+/// Reads the arguments, the program's name first.
+///
+/// # Errors
+/// What is wrong, as clap prints it; also the answers to `--help` and `--version`.
+pub fn parse(arguments: Vec<OsString>) -> Result<Invocation, clap::Error> {
+    let mut words = arguments.into_iter();
+    let program = words.next().unwrap_or_default();
+    let mut words: Vec<_> = words.collect();
+    if words
+        .first()
+        .is_some_and(|word| word == crate::child::GUARD)
+    {
+        return Ok(Invocation::Guard(words.split_off(1)));
+    }
+    let text = |word: &OsString| word.to_string_lossy().into_owned();
+    let java = words.iter().position(|word| text(word).ends_with(CLASS));
+    let mut folders = Vec::new();
+    if let Some(class) = java {
+        let behind = words.split_off(class + 1);
+        folders = class_path(&words);
+        words = behind;
+    } else if words.len() == 1 && ["-version", "--java-version"].contains(&text(&words[0]).as_str())
+    {
+        return Ok(Invocation::JavaVersion);
+    }
+    let args = Args::try_parse_from(std::iter::once(program).chain(words))?;
+    if let Some(Command::Check { file }) = args.command {
+        return Ok(Invocation::Check(file));
+    }
+    let Some(file) = args.properties_file.or(args.file) else {
+        let mut command = <Args as clap::CommandFactory>::command();
+        let text = "want a .properties file: kcl-multilang --properties-file app.properties";
+        return Err(command.error(clap::error::ErrorKind::MissingRequiredArgument, text));
+    };
+    Ok(Invocation::Run(Run {
+        file: found(file, &folders),
+        log_configuration: args.log_configuration,
+        admin: args.admin.and_then(|Admin(address)| address),
+        log_format: args.log_format,
+        log_level: args.log_level,
+        in_place_of_java: java.is_some(),
+    }))
+}
+
+/// The folders of a JVM's class path, where the Java daemon looks for the file first.
+fn class_path(words: &[OsString]) -> Vec<PathBuf> {
+    let option = words.iter().position(|word| {
+        ["-cp", "-classpath", "--class-path"]
+            .iter()
+            .any(|name| word == name)
+    });
+    let value = option.and_then(|option| words.get(option + 1));
+    let paths = value.map(std::env::split_paths).into_iter().flatten();
+    paths.filter(|path| path.is_dir()).collect()
+}
+
+fn found(file: PathBuf, folders: &[PathBuf]) -> PathBuf {
+    if file.is_absolute() || Path::new(&file).exists() && folders.is_empty() {
+        return file;
+    }
+    let in_folder = folders.iter().map(|folder| folder.join(&file));
+    in_folder
+        .into_iter()
+        .find(|path| path.is_file())
+        .unwrap_or(file)
+}
+
+/// Where the admin port is. An empty variable is an unset one, as manifests have it.
+#[derive(Clone, Copy, Debug)]
+struct Admin(Option<SocketAddr>);
+
+fn admin(text: &str) -> Result<Admin, String> {
+    match text.trim() {
+        "" => Ok(Admin(None)),
+        address => address
+            .parse()
+            .map(|address| Admin(Some(address)))
+            .map_err(|_| "want an address and a port, such as [::]:9090".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    fn of(line: &str) -> Result<Invocation, clap::Error> {
+        let words =
+            std::iter::once("kcl-multilang").chain(line.split(' ').filter(|it| !it.is_empty()));
+        parse(words.map(OsString::from).collect())
+    }
+
+    const CLASS: &str = "software.amazon.kinesis.multilang.MultiLangDaemon";
+
+    #[rstest]
+    #[case::own("--properties-file app.properties", false)]
+    #[case::short("-p app.properties", false)]
+    #[case::positional("app.properties", false)]
+    #[case::option_wins("-p app.properties other.properties", false)]
+    #[case::logback("-l logback.xml -p app.properties", false)]
+    #[case::helper("-cp /jars/a.jar:/srv CLASS --properties-file app.properties", true)]
+    #[case::helper_log(
+        "-cp /jars/a.jar CLASS --properties-file app.properties --log-configuration l.xml",
+        true
+    )]
+    #[case::jvm(
+        "-Xmx256m -Dlogback.configurationFile=l.xml -cp /jars/* CLASS app.properties",
+        true
+    )]
+    #[case::old_class(
+        "-cp x com.amazonaws.services.kinesis.multilang.MultiLangDaemon app.properties",
+        true
+    )]
+    fn command_lines_in_the_wild_are_understood(#[case] line: &str, #[case] java: bool) {
+        let Invocation::Run(run) = of(&line.replace("CLASS", CLASS)).unwrap() else {
+            panic!("not run")
+        };
+        assert_eq!(run.file, PathBuf::from("app.properties"));
+        assert_eq!(run.in_place_of_java, java);
+    }
+
+    #[test]
+    fn a_file_is_looked_for_in_the_class_path_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("app.properties");
+        std::fs::write(&file, "").unwrap();
+        let line = format!(
+            "-cp /jars/a.jar:{} {CLASS} app.properties",
+            folder.path().display()
+        );
+        let Invocation::Run(run) = of(&line).unwrap() else {
+            panic!("not run")
+        };
+        assert_eq!(run.file, file);
+    }
+
+    #[rstest]
+    #[case("", "want a .properties file")]
+    #[case("-jar x.jar", "unexpected argument")]
+    #[case("--admin 9090 x.properties", "such as [::]:9090")]
+    fn what_is_wrong_is_said(#[case] line: &str, #[case] want: &str) {
+        let error = of(line).unwrap_err().to_string();
+        assert!(error.contains(want), "{error}");
+    }
+
+    #[test]
+    fn launchers_get_a_version_and_check_a_file() {
+        assert_eq!(of("-version").unwrap(), Invocation::JavaVersion);
+        let check = Invocation::Check("a.properties".into());
+        assert_eq!(of("check a.properties").unwrap(), check);
+        let guard = Invocation::Guard(vec!["1".into(), "/bin/sh".into()]);
+        assert_eq!(of("become-the-program 1 /bin/sh").unwrap(), guard);
+    }
+}

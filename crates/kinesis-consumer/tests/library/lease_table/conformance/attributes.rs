@@ -1,0 +1,124 @@
+//! What stands beside a lease and moves no counter.
+
+use super::*;
+
+#[rstest]
+#[tokio::test]
+async fn remembers_since_when_latest_stands(#[values(Memory, Dynamo)] kind: Kind) {
+    let opened = kind.open().await;
+    let new = Lease::new("0", Checkpoint::Latest);
+    opened.table.create(&new).await.expect("created");
+    let since = Timestamp::from_millisecond(1_795_418_063_351).expect("a time");
+    opened
+        .table
+        .remember_latest(&"0".into(), since)
+        .await
+        .expect("written");
+    let remembered = opened.lease("0").await;
+    assert_eq!(
+        remembered,
+        Lease {
+            latest_since: Some(since),
+            ..new
+        }
+    );
+    opened
+        .assert_conflict(
+            opened
+                .table
+                .remember_latest(&"0".into(), Timestamp::UNIX_EPOCH)
+                .await,
+        )
+        .await;
+    opened
+        .table
+        .checkpoint(&remembered, &at("5", 0))
+        .await
+        .expect("written");
+    opened
+        .assert_conflict(opened.table.remember_latest(&"0".into(), since).await)
+        .await;
+    let gone = opened.table.remember_latest(&"7".into(), since).await;
+    assert!(matches!(gone, Err(TableError::Conflict(None))), "{gone:?}");
+}
+
+#[rstest]
+#[tokio::test]
+async fn writes_children_and_hash_ranges_without_moving_the_counter(
+    #[values(Memory, Dynamo)] kind: Kind,
+) {
+    let (opened, new) = kind.with_lease().await;
+    let children = BTreeSet::from(["1".into(), "2".into()]);
+    let range = HashRange {
+        start: 1,
+        end: u128::MAX - 1,
+    };
+    opened
+        .table
+        .set_children(&"0".into(), &children)
+        .await
+        .expect("written");
+    opened
+        .table
+        .set_hash_range(&"0".into(), range)
+        .await
+        .expect("written");
+    let want = Lease {
+        children: children.clone(),
+        hash_range: Some(range),
+        ..new
+    };
+    assert_eq!(opened.lease("0").await, want);
+    opened
+        .table
+        .set_children(&"0".into(), &BTreeSet::new())
+        .await
+        .expect("nothing to write");
+    assert_eq!(opened.lease("0").await, want);
+    for gone in [
+        opened.table.set_children(&"7".into(), &children).await,
+        opened.table.set_hash_range(&"7".into(), range).await,
+    ] {
+        assert!(matches!(gone, Err(TableError::Conflict(None))), "{gone:?}");
+    }
+    assert_eq!(
+        opened.table.read(&"7".into()).await.expect("an answer"),
+        None,
+        "no lease comes into being"
+    );
+}
+
+/// Which stream a lease is of is written when it is made, when it is taken, and once for one that
+/// lacks it.
+#[rstest]
+#[tokio::test]
+async fn remembers_the_stream(#[values(Memory, Dynamo)] kind: Kind) {
+    let (opened, new) = kind.with_lease().await;
+    let table = &opened.table;
+    table.set_stream(&new.key, "a/1/2").await.expect("written");
+    let named = opened.lease("0").await;
+    assert_eq!(named.stream_identity.as_deref(), Some("a/1/2"));
+    assert_eq!(named.counter, new.counter);
+    opened
+        .assert_conflict(table.set_stream(&new.key, "b/1/2").await)
+        .await;
+    let other = Lease {
+        stream_identity: Some("b/1/2".to_owned()),
+        ..named
+    };
+    let taken = table.take(&other, "me").await.expect("taken");
+    assert_eq!(taken.stream_identity.as_deref(), Some("b/1/2"));
+    let renewed = table.renew(&taken).await.expect("renewed");
+    table.release(&renewed).await.expect("released");
+    let left = opened.lease("0").await;
+    assert_eq!(left.stream_identity.as_deref(), Some("b/1/2"));
+    let born = Lease {
+        stream_identity: Some("c/1/2".to_owned()),
+        ..Lease::new("1", Checkpoint::Latest)
+    };
+    assert!(table.create(&born).await.expect("created"));
+    assert_eq!(
+        opened.lease("1").await.stream_identity,
+        born.stream_identity
+    );
+}
