@@ -44,7 +44,7 @@ pub struct Config {
     /// Who may see `/explain` on the admin port. Default `all`.
     #[serde(deserialize_with = "explain")]
     pub explain: Explain,
-    /// What clients may hold open, and how much is kept of what they asked.
+    /// What clients may hold open, and how much is kept in memory.
     #[serde(deserialize_with = "or_default")]
     pub limits: Limits,
     /// Shows the age of each shard's oldest unread record in `/metrics`, too. Streams may have
@@ -140,8 +140,8 @@ pub enum Explain {
     None,
 }
 
-/// What clients may hold open, and how much is kept of what they asked. Where all is taken, the
-/// largest holder makes room for whoever holds less than a fair share.
+/// What clients may hold open, and how much is kept in memory. What is over a limit makes room by
+/// what whoever has the most opened last, or asked for the longest time ago.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Limits {
@@ -153,10 +153,10 @@ pub struct Limits {
     #[serde(deserialize_with = "at_least_one")]
     pub streams: u32,
     /// Sources (streams, and applications on them) that are watched at a time; at least 1. Default
-    /// 5,000.
+    /// 5000.
     #[serde(deserialize_with = "at_least_one")]
     pub watchers: usize,
-    /// Answers of all ScaledObjects together that `/explain` remembers; at least 1. Default 50,000.
+    /// Answers of all ScaledObjects together that `/explain` remembers; at least 1. Default 50000.
     #[serde(deserialize_with = "at_least_one")]
     pub journal: usize,
 }

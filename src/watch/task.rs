@@ -87,8 +87,8 @@ impl<W: Watched> Watch<W> {
                     whole_at = Instant::now();
                     let failures = self.decider.failed(error.clone());
                     let mut pause = self.backoff(failures);
-                    if pause < refresh && !fetcher.may_retry(&error) {
-                        pause = refresh;
+                    if pause < self.pace.get().refresh && !fetcher.may_retry(&error) {
+                        pause = self.pace.get().refresh;
                     }
                     Instant::now() + jittered(pause)
                 }
