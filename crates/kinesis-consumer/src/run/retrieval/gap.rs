@@ -41,7 +41,7 @@ impl Polling {
     /// What a page goes on after was read long ago, and what came next may be gone: its first
     /// record is judged as after a resumption.
     pub(super) fn doubt_old(&mut self, first: &Record) {
-        let (Some(last), Some(until)) = (&self.last_fetched, self.read_until) else {
+        let (Some(done), Some(until)) = (self.done(), self.read_until) else {
             return;
         };
         let is_kept = |age: Duration| age < SURELY_KEPT;
@@ -52,10 +52,19 @@ impl Polling {
         let is_due = |looked: Instant| looked.elapsed() >= LOOK;
         if first.arrival.is_none_or(jump) || self.looked.is_none_or(is_due) {
             self.looked = Some(Instant::now());
-            self.unconfirmed = Some(Position {
+            self.unconfirmed = Some(done);
+        }
+    }
+
+    /// Where reading goes on: after what was fetched last, or after the checkpoint.
+    fn done(&self) -> Option<Position> {
+        match (&self.last_fetched, &self.checkpoint) {
+            (Some(last), _) => Some(Position {
                 sequence_number: last.clone(),
                 sub_sequence_number: 0,
-            });
+            }),
+            (None, Checkpoint::At(done)) => Some(done.clone()),
+            (None, _) => None,
         }
     }
 
@@ -90,13 +99,8 @@ impl Polling {
     /// The sequence number is refused: its record is older than the retention period, or of another
     /// stream.
     pub(super) async fn position_refused(&mut self) -> Result<(), Stop> {
-        let done = match (&self.last_fetched, &self.checkpoint) {
-            (Some(last), _) => Position {
-                sequence_number: last.clone(),
-                sub_sequence_number: 0,
-            },
-            (None, Checkpoint::At(done)) => done.clone(),
-            (None, _) => return Ok(()),
+        let Some(done) = self.done() else {
+            return Ok(());
         };
         let shards = self.shards().await?;
         let shard = shards.iter().find(|shard| shard.id == self.key.shard);
@@ -142,7 +146,10 @@ impl Polling {
         loop {
             let at = StartFrom::AtSequenceNumber(record.clone());
             match first_record(&self.context, &self.key.shard, at).await {
-                Ok(first) => return Ok(first == First::Record(record.clone())),
+                Ok(First::Record(first)) => return Ok(first == *record),
+                Ok(First::None) => return Ok(false),
+                // The shard or its stream is gone: reading on finds out what that means.
+                Ok(First::Over) => return Ok(true),
                 Err(error) => {
                     self.context
                         .kinesis_failed(Some(&self.key), "GetRecords", &error);

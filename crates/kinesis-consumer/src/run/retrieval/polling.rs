@@ -251,6 +251,8 @@ impl Polling {
                 Recovery::NewIterator
             }
             KinesisError::NotFound(_) if self.is_gone().await? => return Ok(Recovery::ShardGone),
+            // It may be the iterator that is refused, and would be for ever.
+            KinesisError::NotFound(_) | KinesisError::Permanent(_) => Recovery::NewIterator,
             _ => Recovery::SameIterator,
         };
         self.context

@@ -173,11 +173,13 @@ impl Ledger {
         stream.carried(record)
     }
 
-    /// Was that so of a stream that is deleted?
+    /// Was that so of a stream that is deleted? Its shards also end where the new one lacks them,
+    /// for a moment or for good.
     fn was(&self, shard: &ShardId, checkpoint: &Checkpoint) -> bool {
+        let is_closed = self.stream.is_closed(shard);
         self.former.iter().any(|stream| match checkpoint {
             Checkpoint::At(done) => stream.has(&done.sequence_number),
-            Checkpoint::ShardEnd => stream.is_closed(shard),
+            Checkpoint::ShardEnd => stream.is_closed(shard) || !is_closed,
             _ => true,
         })
     }

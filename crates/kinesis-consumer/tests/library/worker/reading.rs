@@ -276,6 +276,20 @@ async fn a_reader_at_the_tip_misses_nothing_however_seldom_records_come() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_iterator_that_is_refused_for_ever_is_replaced() {
+    let world = World::new(1);
+    world.put(0, 1);
+    let worker = world.start(config("a"), checkpointing());
+    sleep(Duration::from_secs(5)).await;
+    world.break_iterator();
+    sleep(Duration::from_secs(5)).await;
+    world.put(0, 1);
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(world.delivered(0), [0, 1]);
+    worker.stop().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_open_shard_whose_reading_comes_to_an_end_is_read_on() {
     let world = World::new(1);
     world.put(0, 2);

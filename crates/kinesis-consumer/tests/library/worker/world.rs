@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -52,6 +52,9 @@ struct Inner {
     refused_positions: Mutex<BTreeSet<ShardId>>,
     empty_pages: AtomicUsize,
     early_ends: AtomicUsize,
+    /// The next iterator that is used; then no page comes by it any more.
+    breaks_iterator: AtomicBool,
+    broken_iterator: Mutex<String>,
     /// Bytes a second of the line; 0: any.
     bandwidth: AtomicUsize,
 }
@@ -128,6 +131,8 @@ impl World {
             refused_positions: Mutex::default(),
             empty_pages: AtomicUsize::new(0),
             early_ends: AtomicUsize::new(0),
+            breaks_iterator: AtomicBool::new(false),
+            broken_iterator: Mutex::default(),
             bandwidth: AtomicUsize::new(0),
         }))
     }
@@ -158,6 +163,11 @@ impl World {
     /// The next pages are empty, although there are records.
     pub(crate) fn leave_empty(&self, pages: usize) {
         self.0.empty_pages.store(pages, Ordering::Relaxed);
+    }
+
+    /// The next iterator that is used is refused for ever.
+    pub(crate) fn break_iterator(&self) {
+        self.0.breaks_iterator.store(true, Ordering::Relaxed);
     }
 
     /// The next pages say that the shard is at its end, although it is open.
@@ -268,6 +278,14 @@ impl World {
             .collect()
     }
 
+    fn is_broken(&self, iterator: &str) -> bool {
+        let mut broken = self.0.broken_iterator.lock().unwrap();
+        if self.0.breaks_iterator.swap(false, Ordering::Relaxed) {
+            *broken = iterator.to_owned();
+        }
+        *broken == iterator
+    }
+
     fn refusal(&self, shard: &str) -> Option<KinesisError> {
         self.0.refusals.lock().unwrap().get_mut(shard)?.pop_front()
     }
@@ -314,6 +332,9 @@ impl Kinesis for World {
             .lock()
             .unwrap()
             .push((shard.into(), self.now()));
+        if self.is_broken(iterator) {
+            return Err(KinesisError::Permanent("InvalidArgument".into()));
+        }
         match self.refusal(shard) {
             Some(error) => Err(error),
             None => {
