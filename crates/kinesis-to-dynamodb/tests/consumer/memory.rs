@@ -12,7 +12,7 @@ use crate::support::{APPLICATION, Item, STREAM, TABLE, World, text, until};
 
 /// The chart's limit is 256 MiB.
 const MOST_MIB: f64 = 160.0;
-/// The largest backlog takes half a minute on two cores, nearly all of it for the services' part.
+/// A backlog takes half a minute at the most on two idle cores, and many times that on busy ones.
 const PATIENCE: Duration = Duration::from_secs(600);
 
 /// In each of so many shards so many records with this data. User records: how many each has.

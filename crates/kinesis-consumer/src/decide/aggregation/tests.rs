@@ -54,6 +54,15 @@ fn expanded(data: impl Into<Bytes>, range: Option<HashRange>) -> Vec<Record> {
     taken_apart(data, range).0
 }
 
+#[test]
+fn what_an_aggregate_will_take_is_known_before_it_is_taken_apart() {
+    let users = vec![("k".repeat(250), Some(12_345), b"data".to_vec()); 100];
+    let (count, texts) = user_records(&carrier(encode(&users)));
+    assert_eq!(count, 100);
+    assert!((255..265).contains(&texts), "{texts}");
+    assert_eq!(user_records(&carrier("plain")), (0, 0));
+}
+
 /// Written byte by byte, not by our own encoder: fields as `messages.proto` numbers them, a tag
 /// included.
 #[test]
