@@ -41,6 +41,8 @@ pub enum Reason {
         pod: Option<String>,
         /// How many more such pods there are.
         more_pods: usize,
+        /// Whether no pod holds a lease any more, and these are the last that did.
+        gone: bool,
     },
     /// The backlog of an outage is read.
     BacklogRead {
@@ -64,6 +66,13 @@ pub enum Reason {
         shards: u32,
         /// The pods that were tried.
         tried: u32,
+        /// The pods wished.
+        pods: u32,
+    },
+    /// On time, but for shards that nobody takes, with more pods neither.
+    Untaken {
+        /// Shards that nobody takes.
+        shards: u32,
         /// The pods wished.
         pods: u32,
     },
@@ -278,6 +287,13 @@ pub enum Note {
     MoreStanding {
         /// So many more.
         shards: usize,
+    },
+    /// Rows of the lease table cannot be read: their shards are left out.
+    Malformed {
+        /// The first of the shards, by id.
+        shard: String,
+        /// How many more there are.
+        more: usize,
     },
     /// Nobody takes these shards, more pods neither.
     NobodyTakes {

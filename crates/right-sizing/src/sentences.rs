@@ -45,6 +45,7 @@ impl Display for Reason {
                 stands_ms,
                 pod,
                 more_pods,
+                gone,
             } => {
                 write!(
                     f,
@@ -52,13 +53,21 @@ impl Display for Reason {
                     count(*unread, "shard"),
                     time(*stands_ms)
                 )?;
-                match (pod, more_pods) {
-                    (Some(pod), 0) => write!(f, ", all that {pod} has")?,
-                    (Some(pod), n) => write!(f, ", all that {pod} and {n} more have")?,
-                    (None, _) => {}
+                match (pod, more_pods, gone) {
+                    (Some(pod), 0, false) => write!(f, ", all that {pod} has")?,
+                    (Some(pod), n, false) => write!(f, ", all that {pod} and {n} more have")?,
+                    (Some(pod), 0, true) => write!(f, ": {pod} is gone, and nobody came")?,
+                    (Some(pod), n, true) => {
+                        write!(f, ": {pod} and {n} more are gone, and nobody came")?;
+                    }
+                    (None, ..) => {}
                 }
-                let stay = if *pods == 1 { "stays" } else { "stay" };
-                write!(f, ": {} {stay}", count(*pods, "pod"))
+                let stay = match (gone, pods) {
+                    (false, 1) => ": 1 pod stays".into(),
+                    (false, pods) => format!(": {pods} pods stay"),
+                    (true, pods) => format!("; still {} wished", count(*pods, "pod")),
+                };
+                write!(f, "{stay}")
             }
             Self::BacklogRead { pods, from } => {
                 on_time(f, *from)?;
@@ -91,6 +100,10 @@ impl Display for Reason {
                 count(*shards, "shard"),
                 count(*pods, "pod")
             ),
+            Self::Untaken { shards, pods } => {
+                write!(f, "nobody takes {}; but for that ", count(*shards, "shard"))?;
+                on_time(f, *pods)
+            }
             Self::LeaseLimit { pods, limit } => {
                 on_time(f, *pods)?;
                 write!(f, ": a pod takes no more than {}", count(*limit, "lease"))
@@ -233,12 +246,13 @@ impl Display for Reason {
             } => {
                 late(f, shard, *lag_ms)?;
                 gains(f, *progress_milli)?;
-                write!(
-                    f,
-                    "; its pod carries {} of {holds} shards; so {} a pod{remedy}",
-                    decimal(*carry_milli),
-                    count(*per_pod, "shard"),
-                )
+                if *carry_milli < u64::from(*holds) * 1000 {
+                    let carries = decimal(*carry_milli);
+                    write!(f, "; its pod carries {carries} of {holds} shards")?;
+                } else {
+                    write!(f, ", which takes its pod too long")?;
+                }
+                write!(f, "; so {} a pod{remedy}", count(*per_pod, "shard"))
             }
         }
     }
@@ -297,6 +311,16 @@ impl Display for Note {
             ),
             Self::MoreStanding { shards } => {
                 write!(f, "{shards} more checkpoints have not moved: left out")
+            }
+            Self::Malformed { shard: id, more } => {
+                write!(f, "the row of {}", shard(id))?;
+                match more {
+                    0 => write!(f, " in the lease table cannot be read: left out"),
+                    n => write!(
+                        f,
+                        " and {n} more in the lease table cannot be read: left out"
+                    ),
+                }
             }
             Self::NobodyTakes {
                 shard: id,

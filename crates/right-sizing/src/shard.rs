@@ -12,6 +12,10 @@ use crate::{observation::ShardObservation, pod::FALLING_BACK_MILLI};
 const SETTLE_MS: u64 = 60_000;
 /// New owners move a checkpoint within so much more than the threshold.
 const OWNERS_MS: u64 = 120_000;
+/// Whoever was not seen to checkpoint so often may do it as seldom as this: once a minute is what
+/// KCL's own examples do.
+const KNOWN_MOVES: u32 = 3;
+const UNKNOWN_HOLD_MS: u64 = 90_000;
 /// Checkpoint intervals are averaged over so many moves.
 const HOLDS: usize = 6;
 /// Nobody checkpoints more rarely than this on purpose.
@@ -36,8 +40,14 @@ pub(crate) struct ShardMemory {
     unmoved_since_ms: Option<u64>,
     /// When the checkpoint last moved.
     last_move_ms: Option<u64>,
+    /// How often the checkpoint was seen to move.
+    moves: u32,
     /// Its checkpoint stood for longer than usual.
     pub(crate) stood: bool,
+    /// It was left out, and has not read since what had come meanwhile.
+    pub(crate) makes_up: bool,
+    /// Whose lease it was, while nobody took it since, and something is unread for so long.
+    left_by: Option<String>,
     /// From when on the positions describe the present owner; none while its first checkpoint is
     /// awaited.
     pub(crate) measured_from_ms: Option<u64>,
@@ -54,6 +64,8 @@ pub(crate) struct ShardMemory {
     /// Age of the oldest unread record as of `seen_ms`, in ms.
     pub(crate) age_ms: Option<u64>,
     seen_ms: u64,
+    /// Whether the last refresh brought news of its records.
+    is_fresh: bool,
     /// Whether something was read since the refresh before.
     pub(crate) read: bool,
     /// Closed and all read, but not at SHARD_END.
@@ -75,7 +87,10 @@ impl ShardMemory {
             owned_ms: at,
             unmoved_since_ms: None,
             last_move_ms: None,
+            moves: 0,
             stood: false,
+            makes_up: false,
+            left_by: None,
             measured_from_ms: settled.then_some(at),
             unread_first_ms: None,
             refreshes: 0,
@@ -83,6 +98,7 @@ impl ShardMemory {
             samples: VecDeque::new(),
             age_ms: None,
             seen_ms: at,
+            is_fresh: false,
             read: false,
             drained: false,
             undecided: false,
@@ -95,7 +111,10 @@ impl ShardMemory {
     /// Takes in a further refresh. Returns whether the owner changed.
     pub(crate) fn update(&mut self, seen: &ShardObservation, at: u64, offset_ms: i64) -> bool {
         let handed_over = self.owner != seen.owner;
+        let had_owner = self.owner.is_some();
         if handed_over {
+            let is_gone = seen.owner.is_none() && self.age_ms.is_some();
+            self.left_by = self.owner.take().filter(|_| is_gone);
             self.owner.clone_from(&seen.owner);
             self.owned_ms = at;
             self.moved_ms = at;
@@ -114,12 +133,17 @@ impl ShardMemory {
         }
         let moved = !seen.undecided && self.checkpoint != seen.checkpoint;
         if moved {
-            if let Some(first) = self.unread_first_ms {
+            // After refreshes without news nobody knows when it moved.
+            if let Some(first) = self.unread_first_ms
+                && self.is_fresh
+            {
                 self.note_hold(at.saturating_sub(first));
             }
             self.checkpoint.clone_from(&seen.checkpoint);
             self.moved_ms = at;
             self.last_move_ms = Some(at);
+            self.moves = self.moves.saturating_add(1);
+            self.left_by = None;
             self.unmoved_since_ms = None;
             self.unread_first_ms = None;
             if self.stood {
@@ -128,9 +152,9 @@ impl ShardMemory {
                 self.samples.clear();
             }
         }
-        // A move seen together with the hand-over may be the last owner's.
         self.observe(seen, at, offset_ms, moved);
-        if handed_over {
+        // A move seen together with the hand-over may be the last owner's, where there was one.
+        if handed_over && had_owner {
             self.measured_from_ms = None;
         }
         handed_over
@@ -153,12 +177,13 @@ impl ShardMemory {
         self.read = moved;
         self.undecided = seen.undecided;
         self.malformed = seen.malformed;
+        let as_of = seen.as_of_ms.map_or(at, |as_of| as_of.min(at));
+        self.is_fresh = as_of == at && !seen.undecided;
         if seen.undecided {
             self.age_ms = None;
             self.drained = false;
             return;
         }
-        let as_of = seen.as_of_ms.map_or(at, |as_of| as_of.min(at));
         let aws_time = as_of.saturating_add_signed(offset_ms);
         self.drained = seen.drained;
         self.seen_ms = as_of;
@@ -168,6 +193,7 @@ impl ShardMemory {
             .map(|since| aws_time.saturating_sub(since));
         let caught_up = self.age_ms.is_none();
         if caught_up {
+            self.left_by = None;
             self.unread_first_ms = None;
             self.unmoved_since_ms = None;
             self.moved_ms = at;
@@ -179,7 +205,7 @@ impl ShardMemory {
                 self.unread_first_ms = Some(as_of);
                 self.refreshes = 0;
             }
-            self.refreshes += 1;
+            self.refreshes += u32::from(self.is_fresh);
         }
         if self.measured_from_ms.is_none() && self.owner.is_some() {
             if moved || caught_up {
@@ -215,10 +241,22 @@ impl ShardMemory {
         }
     }
 
+    /// The pod that is gone, where it left something unread that is older than this by now, and
+    /// that nobody has begun to read since.
+    pub(crate) fn abandoned_by(&self, age_ms: u64) -> Option<&str> {
+        let is_old = self.age_ms.is_some_and(|its| its > age_ms);
+        self.left_by.as_deref().filter(|_| is_old)
+    }
+
     /// Whether it says nothing of capacity: with something unread its checkpoint stands for longer
-    /// than the threshold. That begins anew with a new owner, but owners that come and go without a
+    /// than the threshold, or than is usual where its habits are not known. That begins anew with a new owner, but owners that come and go without a
     /// checkpoint do not either move it.
     pub(crate) fn is_standing(&self, threshold_ms: u64) -> bool {
+        let threshold_ms = if self.moves < KNOWN_MOVES {
+            threshold_ms.max(UNKNOWN_HOLD_MS)
+        } else {
+            threshold_ms
+        };
         self.stands_ms() > threshold_ms || self.unmoved_ms() > threshold_ms + OWNERS_MS
     }
 

@@ -30,6 +30,9 @@ const MINUTE: u64 = 60 * SECOND;
 
 /// A backlog shall be gone after this: more pods than the load alone needs.
 const DRAIN_MS: u64 = 300 * SECOND;
+/// The same after the first pod of an application that was found at zero: while it started, and was
+/// watched, the backlog grew.
+const FIRST_DRAIN_MS: u64 = 100 * SECOND;
 /// After a wish for more, pods start and leases move before the next.
 const PAUSE_MS: u64 = 2 * MINUTE;
 /// AWS says its time in whole seconds: smaller differences are no news.
@@ -47,6 +50,9 @@ pub struct State {
     wish: Option<u32>,
     /// The wish, while it is what was found at the first refresh.
     first_wish: Option<u32>,
+    /// Nobody ran at the first refresh, and the wish has not changed since: nothing says how many
+    /// pods are needed.
+    woke_unknown: bool,
     /// When the wish last changed.
     wished_ms: u64,
     /// When a lease last changed hands.
@@ -209,6 +215,9 @@ impl State {
             return decided;
         }
         if calm && overdue.is_empty() {
+            if self.orphans.given_up() > 0 {
+                return (Step::Hold, self.orphans.untaken_reason(wish));
+            }
             return self.reduce(digest, settings, wish);
         }
         (Step::Hold, digest.uneasy_reason(wish))
@@ -219,6 +228,7 @@ impl State {
         let running = digest.running;
         self.wish = Some(running.max(1));
         self.first_wish = self.wish;
+        self.woke_unknown = running == 0;
         self.note_hand_over(digest.at);
         let unconfirmed = self.pods.iter().filter(|(_, pod)| !pod.confirmed);
         self.unconfirmed = unconfirmed.map(|(name, _)| name.clone()).collect();
@@ -242,11 +252,16 @@ impl State {
             .into_iter()
             .filter(|name| !is_confirmed(name))
             .collect();
-        let dead = dead.len() as u32;
+        // What nobody reads tells of an outage, and those that it befell are the best that is known
+        // of what ran.
+        let befallen = self.pods_that_left_work(digest);
+        let dead = dead.iter().filter(|pod| !befallen.contains_key(&***pod));
+        let dead = dead.count() as u32;
         if dead == 0 || self.first_wish != Some(wish) {
             return None;
         }
-        let pods = (wish - dead.min(wish)).max(1);
+        // Others may have come in their place.
+        let pods = (wish - dead.min(wish)).max(digest.running).max(1);
         if pods == wish {
             return None;
         }
@@ -370,6 +385,7 @@ impl State {
     fn change_wish(&mut self, replicas: u32, at: u64) {
         self.wish = Some(replicas);
         self.first_wish = None;
+        self.woke_unknown = false;
         self.wished_ms = at;
         self.unchanged_refreshes = 0;
         self.calm_since_ms = None;

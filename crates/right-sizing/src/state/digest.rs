@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{DRAIN_MS, SECOND, State};
+use super::{DRAIN_MS, FIRST_DRAIN_MS, SECOND, State};
 use crate::{
     observation::Settings,
     pod::{Measured, Pod},
@@ -12,6 +12,10 @@ use crate::{
 
 /// Progress is watched for the threshold, but not longer than this unless checkpoints are rare.
 const SPAN_MOST_MS: u64 = 120 * SECOND;
+
+/// The same for the first pods of an application that was found at zero: nothing says how many it
+/// needs, so what the first refreshes show is believed.
+const FIRST_SPAN_MS: u64 = 12 * SECOND;
 
 /// One refresh, digested.
 pub(super) struct Digest {
@@ -50,6 +54,8 @@ pub(super) struct Digest {
     /// The busiest pod with more than one shard: its shards, and how busy it is, in thousandths,
     /// lately and over minutes.
     pub(super) busiest: Option<(u32, u64, u64)>,
+    /// A backlog shall be gone after this, in ms.
+    drain_ms: u64,
     /// Whether there is anything to do.
     pub(super) unread: bool,
 }
@@ -129,9 +135,9 @@ impl Digest {
         let excess = if self.broad_backlog {
             excess
         } else {
-            excess.min(DRAIN_MS)
+            excess.min(self.drain_ms)
         };
-        pod.carry_milli * DRAIN_MS / (DRAIN_MS + excess)
+        pod.carry_milli * self.drain_ms / (self.drain_ms + excess)
     }
 
     /// Of the pods with more than one shard that are late, or will be: the one that may have
@@ -165,10 +171,12 @@ impl State {
         let counted = || behind(true).filter(|(id, _)| !is_left_out(id));
         let free = behind(false).filter(|(id, _)| !self.orphans.are_given_up(id));
         let far = counted().filter(|(_, shard)| lag(shard) > late_ms + DRAIN_MS);
-        let span = settings
-            .lag_threshold_ms
-            .min(SPAN_MOST_MS)
-            .max(2 * interval_ms);
+        let span = if self.woke_unknown {
+            FIRST_SPAN_MS
+        } else {
+            SPAN_MOST_MS
+        };
+        let span = settings.lag_threshold_ms.min(span).max(2 * interval_ms);
         let says_nothing = |id: &str, shard: &ShardMemory| {
             is_left_out(id) || shard.is_overdue(threshold_ms, interval_ms)
         };
@@ -195,6 +203,11 @@ impl State {
             worst_free: worst(free, lag),
             broad_backlog: far.count() * 3 >= counted().count().max(1),
             measured,
+            drain_ms: if self.woke_unknown {
+                FIRST_DRAIN_MS
+            } else {
+                DRAIN_MS
+            },
             busiest: pods()
                 .filter(|pod| held(pod) > 1)
                 .filter_map(|pod| Some((held(pod), pod.busy_milli(at)?)))

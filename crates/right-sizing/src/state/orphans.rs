@@ -63,6 +63,14 @@ impl Orphans {
         self.given_up.len() as u32
     }
 
+    /// All that somebody holds is on time.
+    pub(super) fn untaken_reason(&self, pods: u32) -> Reason {
+        Reason::Untaken {
+            shards: self.given_up(),
+            pods,
+        }
+    }
+
     /// For the user: who takes none.
     pub(super) fn note(&self) -> Option<Note> {
         let shard = self.given_up.first()?.clone();

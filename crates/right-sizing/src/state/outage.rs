@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Digest, State, per_replica};
+use super::{Digest, MINUTE, State, per_replica};
 use crate::{
     decision::{Outage, Step},
     observation::Settings,
@@ -18,6 +18,10 @@ use crate::{
     reason::Reason,
     shard::ShardMemory,
 };
+
+/// What a pod left unread is told as its outage when it is older than this, or than the threshold:
+/// others take its leases sooner.
+const ABANDONED_MS: u64 = MINUTE;
 
 /// What is remembered of an outage until its backlog is read.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -31,9 +35,19 @@ pub(super) struct OutageMemory {
     over: bool,
 }
 
+impl Digest {
+    /// What nobody reads is abandoned when it is older than this, in ms.
+    fn abandoned_ms(&self) -> u64 {
+        self.threshold_ms.min(ABANDONED_MS)
+    }
+}
+
 impl State {
     /// Whether what stands is an outage, and of whom.
     pub(super) fn find_outage(&self, digest: &Digest) -> Option<Outage> {
+        if digest.running == 0 {
+            return self.find_abandoned(digest);
+        }
         let standing = &digest.left_out;
         if standing.is_empty() {
             return None;
@@ -73,6 +87,42 @@ impl State {
             unread,
             pods: whole.into_iter().map(|(pod, _)| pod).collect(),
         })
+    }
+
+    /// The same where no pod is left: what they had stands.
+    fn find_abandoned(&self, digest: &Digest) -> Option<Outage> {
+        let pods = self.pods_that_left_work(digest);
+        let left_since = self.shards.values().filter_map(|shard| {
+            let pod = shard.abandoned_by(digest.abandoned_ms())?;
+            pods.contains_key(pod).then_some(shard.standing_since_ms())
+        });
+        Some(Outage {
+            since_ms: left_since.min()?,
+            standing: pods.values().sum(),
+            unread: self.unread_shards(),
+            pods: pods.into_keys().map(str::to_owned).collect(),
+        })
+    }
+
+    /// Pods that are gone and left shards unread which nobody reads since, with how many: where it
+    /// is more than one of a pod, or a third of all that are unread.
+    pub(super) fn pods_that_left_work(&self, digest: &Digest) -> BTreeMap<&str, u32> {
+        let mut pods: BTreeMap<&str, u32> = BTreeMap::new();
+        for shard in self.shards.values() {
+            if let Some(pod) = shard.abandoned_by(digest.abandoned_ms()) {
+                *pods.entry(pod).or_default() += 1;
+            }
+        }
+        let all: u32 = pods.values().sum();
+        if all * 3 < self.unread_shards() {
+            pods.retain(|_, shards| *shards > 1);
+        }
+        pods
+    }
+
+    fn unread_shards(&self) -> u32 {
+        let unread = self.shards.values().filter(|shard| shard.age_ms.is_some());
+        unread.count() as u32
     }
 
     /// Whether others move while this one stands: others of its pod or, where it has no other with
@@ -131,6 +181,7 @@ impl State {
             standing: outage.standing,
             unread: outage.unread,
             stands_ms: digest.at - outage.since_ms,
+            gone: digest.running == 0,
             pod: outage.pods.first().cloned(),
             more_pods: outage.pods.len().saturating_sub(1),
         };
@@ -166,11 +217,13 @@ impl State {
     }
 
     /// Remembers who stands, or pauses: how far it came before says nothing of how fast it is read
-    /// once it moves again.
+    /// once it moves again. And who has a backlog of that.
     pub(super) fn mark_standing(&mut self, digest: &Digest) {
         for (id, shard) in &mut self.shards {
-            shard.stood |= digest.left_out.contains(id)
-                || shard.is_overdue(digest.threshold_ms, digest.interval_ms);
+            let is_left_out = digest.left_out.contains(id);
+            let is_behind = shard.lag_ms(digest.interval_ms) > digest.uneasy_ms();
+            shard.makes_up = is_left_out || (shard.makes_up && is_behind);
+            shard.stood |= is_left_out || shard.is_overdue(digest.threshold_ms, digest.interval_ms);
         }
     }
 

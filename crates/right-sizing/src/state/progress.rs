@@ -6,7 +6,7 @@ use super::{DRAIN_MS, Digest, MINUTE, PAUSE_MS, State, next_per_pod, per_replica
 use crate::{
     decision::Step,
     observation::Settings,
-    pod::FALLING_BACK_MILLI,
+    pod::{FALLING_BACK_MILLI, Measured},
     reason::{Reason, Remedy},
 };
 
@@ -51,7 +51,8 @@ impl State {
         let from = self.trial_from.filter(|from| *from > wish)?;
         let failing = digest.measured.iter().find(|pod| {
             let uneasy = pod.lag_ms > digest.uneasy_ms() && !pod.recovers;
-            (uneasy && pod.progress_milli < FALLING_BACK_MILLI) || pod.will_be_ms() > digest.late_ms
+            let falls_back = uneasy && pod.progress_milli < FALLING_BACK_MILLI;
+            falls_back || (pod.will_be_ms() > digest.late_ms && !self.makes_up(pod))
         })?;
         let remember = (self.remember_ms.unwrap_or(REMEMBER_MS) * 4).min(REMEMBER_MOST_MS);
         self.remember_ms = Some(remember);
@@ -76,6 +77,13 @@ impl State {
             pods,
         };
         Some((Step::Back, reason))
+    }
+
+    /// Whether its worst shard reads what came while it stood, as behind a record that its consumer
+    /// could not get past: that is late, and not for want of pods.
+    fn makes_up(&self, pod: &Measured) -> bool {
+        let worst = self.shards.get(&pod.worst);
+        pod.progress_milli >= FALLING_BACK_MILLI && worst.is_some_and(|shard| shard.makes_up)
     }
 
     /// Something is late, or will be: as many pods as the tightest pod shows to be needed.

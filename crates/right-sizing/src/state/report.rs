@@ -53,6 +53,13 @@ impl State {
             let shards = digest.left_out.len() - NAMED;
             notes.push(Note::MoreStanding { shards });
         }
+        let mut malformed = self.shards.iter().filter(|(_, shard)| shard.malformed);
+        if let Some((id, _)) = malformed.next() {
+            notes.push(Note::Malformed {
+                shard: id.clone(),
+                more: malformed.count(),
+            });
+        }
         if let Some(note) = self.orphans.note() {
             notes.push(note);
         }
