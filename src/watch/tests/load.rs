@@ -154,7 +154,7 @@ fn ages(watchers: &Watchers, namespace: &str) -> Vec<Duration> {
     let its = table
         .streams
         .values()
-        .filter(|it| it.namespace == namespace);
+        .filter(|it| it.tenant.namespace == namespace);
     let age = |it: &Watcher<StreamSnapshot>| lock(&it.state).last_good().map(|at| at.elapsed());
     its.map(|it| age(it).unwrap_or(Duration::MAX)).collect()
 }
