@@ -205,7 +205,7 @@ impl Desk<'_> {
             return name(shard, checkpointer.checkpoint().await);
         };
         match (number.parse::<SequenceNumber>(), asked.sub_sequence()) {
-            (Ok(sequence_number), Ok(sub_sequence_number)) => {
+            (Ok(sequence_number), Some(sub_sequence_number)) => {
                 let position = Position {
                     sequence_number,
                     sub_sequence_number,

@@ -63,15 +63,12 @@ fn text(value: Option<Value>) -> Option<String> {
 }
 
 impl Asked {
-    /// The sub-sequence number: 0 where none is given.
-    ///
-    /// # Errors
-    /// It is no whole number from 0.
-    pub fn sub_sequence(&self) -> Result<u64, ()> {
+    /// The sub-sequence number: 0 where none is given. `None`: what is given is no whole number.
+    pub fn sub_sequence(&self) -> Option<u64> {
         match &self.sub_sequence_number {
-            Value::Null => Ok(0),
-            Value::String(digits) => digits.parse().map_err(drop),
-            number => number.as_u64().ok_or(()),
+            Value::Null => Some(0),
+            Value::String(digits) => digits.parse().ok(),
+            number => number.as_u64(),
         }
     }
 }
@@ -179,14 +176,14 @@ mod tests {
     }
 
     #[rstest]
-    #[case(Value::Null, Ok(0))]
-    #[case(json!(3), Ok(3))]
-    #[case(json!("3"), Ok(3))]
-    #[case(json!(-1), Err(()))]
-    #[case(json!(1.5), Err(()))]
-    #[case(json!("x"), Err(()))]
-    #[case(json!({}), Err(()))]
-    fn sub_sequence_numbers_are_whole(#[case] value: Value, #[case] want: Result<u64, ()>) {
+    #[case(Value::Null, Some(0))]
+    #[case(json!(3), Some(3))]
+    #[case(json!("3"), Some(3))]
+    #[case(json!(-1), None)]
+    #[case(json!(1.5), None)]
+    #[case(json!("x"), None)]
+    #[case(json!({}), None)]
+    fn sub_sequence_numbers_are_whole(#[case] value: Value, #[case] want: Option<u64>) {
         let asked = Asked {
             sequence_number: None,
             sub_sequence_number: value,

@@ -6,15 +6,11 @@
     reason = "the table of figures is what it is for"
 )]
 
-use std::{
-    collections::BTreeSet,
-    env,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeSet, env, time::Duration};
 
 use aws_sdk_kinesis::{primitives::Blob, types::PutRecordsRequestEntry};
 use test_support::{Process, Program, Signal, skip::skip};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::{
     clients::{Client, child, command, python},
@@ -56,15 +52,16 @@ async fn within<T>(what: &str, world: &World, holds: impl Fn(&[Note]) -> Option<
     }
 }
 
-async fn processed(world: &World, from: usize, to: usize) {
+async fn processed(world: &World, daemon: &Process, from: usize, to: usize) {
     world.put((from..to).map(|it| format!("r{it}"))).await;
-    within("all records", world, |notes| {
+    let all = within("all records", world, |notes| {
         let texts: BTreeSet<_> = notes.iter().filter_map(|note| note.text("data")).collect();
-        (from..to)
-            .all(|it| texts.contains(format!("r{it}").as_str()))
-            .then_some(())
-    })
-    .await;
+        let all = (from..to).all(|it| texts.contains(format!("r{it}").as_str()));
+        all.then_some(())
+    });
+    if tokio::time::timeout(PATIENCE * 9 / 10, all).await.is_err() {
+        panic!("not all of records {from} to {to}:\n{}", daemon.log());
+    }
 }
 
 /// SIGTERM, and its end, whatever its code.
@@ -93,13 +90,13 @@ async fn the_java_daemon_takes_over_and_gives_back() {
         return;
     };
     let first = ours.start();
-    processed(&world, 0, 100).await;
+    processed(&world, &first, 0, 100).await;
     ended(first).await;
     let second = java.start();
-    processed(&world, 100, 200).await;
+    processed(&world, &second, 100, 200).await;
     ended(second).await;
     let third = ours.start();
-    processed(&world, 200, 300).await;
+    processed(&world, &third, 200, 300).await;
     third.stop().await;
     let notes = world.ledger();
     let times = |text: &str| {

@@ -11,13 +11,17 @@ use crate::{
     support::{Note, STREAM, World, shard, started},
 };
 
+/// Shard and process.
+type Child = (String, i64);
+/// A sequence number, longest last: decimals without leading zeros.
+type Number = (usize, String);
+
 /// What each child processed, in its order.
-fn by_child(notes: &[Note]) -> BTreeMap<(String, i64), Vec<(usize, String, u64)>> {
+fn by_child(notes: &[Note]) -> BTreeMap<Child, Vec<Number>> {
     let mut children = BTreeMap::<_, Vec<_>>::new();
     for note in notes.iter().filter(|note| note.event() == "record") {
         let number = note.text("number").unwrap();
-        // Decimal numbers without leading zeros: the longer one is larger.
-        let position = (number.len(), number.to_owned(), 0);
+        let position = (number.len(), number.to_owned());
         let child = (note.shard().to_owned(), note.pid());
         children.entry(child).or_default().push(position);
     }
