@@ -64,7 +64,7 @@ pub fn answer_application(
     decisions: &Decisions,
 ) -> Result<Answer, Error> {
     if snapshot.is_new() {
-        return question.answer_without_leases(&snapshot.table);
+        return question.answer_without_leases(&snapshot.table, decisions);
     }
     let Question { work, .. } = question;
     let activation = match work.measure {
@@ -87,8 +87,13 @@ fn answer_count(value: i64, activation: i64, what: &str) -> Answer {
 }
 
 impl Question<'_> {
-    fn answer_without_leases(&self, found: &Table) -> Result<Answer, Error> {
+    /// `before`: decisions on the leases that were there, where there were any: what ran then makes
+    /// them again.
+    fn answer_without_leases(&self, found: &Table, before: &Decisions) -> Result<Answer, Error> {
         let Self { work, stream, .. } = self;
+        let before = memories::settings_of_work(work, self.shard_count)
+            .and_then(|settings| before.get(&settings))
+            .map_or(0, |decision| i64::from(decision.replicas));
         let place = work.table.place();
         let (found, waited) = match found {
             Table::Missing { since } => {
@@ -108,6 +113,9 @@ impl Question<'_> {
         match work.on_missing_table {
             OnMissingTable::Activate if waited > TABLE_IS_MADE_WITHIN => {
                 Err(Error::NoLeases(self.misspelt(&found, waited)))
+            }
+            OnMissingTable::Activate if before > 1 => {
+                Ok(answer(before, true, "as many replicas as before make them"))
             }
             OnMissingTable::Activate => Ok(answer(1, true, "one replica, which makes them")),
             OnMissingTable::Idle => Ok(answer(0, false, "idle")),

@@ -44,8 +44,11 @@ struct World {
 
 impl World {
     async fn start(shards: i32) -> Self {
-        let kinesis = EmbeddedKinesis::start(embedded_kinesis::Config::default());
-        let kinesis = kinesis.await.unwrap();
+        Self::start_with(shards, embedded_kinesis::Config::default()).await
+    }
+
+    async fn start_with(shards: i32, config: embedded_kinesis::Config) -> Self {
+        let kinesis = EmbeddedKinesis::start(config).await.unwrap();
         let aws = aws(&kinesis);
         create_stream(&aws, "orders", shards).await;
         let dynamodb = DynamoDb::start().await;
@@ -79,6 +82,31 @@ impl World {
     fn worker(&self, name: &str, leases: usize) -> test_support::Process {
         let (kinesis, dynamodb) = (self.kinesis.endpoint(), self.dynamodb.endpoint());
         worker::start(name, &kinesis, &dynamodb, leases)
+    }
+
+    /// The lease table, with a lease that nobody holds.
+    async fn put_lease(&self, checkpoint: &str) {
+        let key = ("leaseKey", KeyType::Hash, ScalarAttributeType::S);
+        self.dynamodb.create_table("billing", &[key]).await;
+        let (text, number) = (AttributeValue::S, AttributeValue::N);
+        let put = self.dynamodb.client.put_item().table_name("billing");
+        let put = put
+            .item("leaseKey", text("shardId-000000000000".to_owned()))
+            .item("checkpoint", text(checkpoint.to_owned()))
+            .item("checkpointSubSequenceNumber", number("0".to_owned()))
+            .item("leaseCounter", number("17".to_owned()))
+            .item("ownerSwitchesSinceCheckpoint", number("1".to_owned()));
+        put.send().await.unwrap();
+    }
+
+    /// Until it is active.
+    async fn woken(&mut self) {
+        let woken = async {
+            while !answered_activity(&mut self.client, &self.object).await {
+                sleep(Duration::from_millis(50)).await;
+            }
+        };
+        eventually("the record to wake it", woken).await;
     }
 
     /// A record into each shard.
@@ -195,17 +223,7 @@ async fn pods_that_take_no_more_leases_get_company() {
 #[tokio::test]
 async fn a_java_application_at_latest_is_woken_from_zero() {
     let mut world = World::start(1).await;
-    let key = ("leaseKey", KeyType::Hash, ScalarAttributeType::S);
-    world.dynamodb.create_table("billing", &[key]).await;
-    let (text, number) = (AttributeValue::S, AttributeValue::N);
-    let put = world.dynamodb.client.put_item().table_name("billing");
-    let put = put
-        .item("leaseKey", text("shardId-000000000000".to_owned()))
-        .item("checkpoint", text("LATEST".to_owned()))
-        .item("checkpointSubSequenceNumber", number("0".to_owned()))
-        .item("leaseCounter", number("17".to_owned()))
-        .item("ownerSwitchesSinceCheckpoint", number("1".to_owned()));
-    put.send().await.unwrap();
+    world.put_lease("LATEST").await;
     let asleep = answered_activity(&mut world.client, &world.object).await;
     assert!(!asleep);
     let (_, why) = world.told().await;
@@ -214,11 +232,38 @@ async fn a_java_application_at_latest_is_woken_from_zero() {
         "{why}"
     );
     world.put().await;
-    let woken = async {
-        while !answered_activity(&mut world.client, &world.object).await {
-            sleep(Duration::from_millis(50)).await;
-        }
-    };
-    eventually("the record to wake it", woken).await;
+    world.woken().await;
     assert_eq!(world.told().await.0, 1.0);
+}
+
+/// The scaler's clock is this machine's; AWS's stands, so that no age depends on how fast that is.
+#[tokio::test]
+async fn a_clock_that_is_not_awss_changes_no_answer() {
+    for clock_ahead in [35, -35, 600, -600] {
+        let config = embedded_kinesis::Config {
+            clock_ahead,
+            ..embedded_kinesis::Config::default()
+        };
+        let mut world = World::start_with(1, config).await;
+        let keys = &mut world.object.scaler_metadata;
+        keys.insert("activationLagThreshold".to_owned(), "30s".to_owned());
+        world.kinesis.stop_clock();
+        world.put_lease("TRIM_HORIZON").await;
+        let unread = async |world: &mut World| {
+            let (_, why) = world.told().await;
+            !why.starts_with("nothing is unread") && why.contains("1 pod")
+        };
+        assert!(!answered_activity(&mut world.client, &world.object).await);
+        world.put().await;
+        let seen = async {
+            while !unread(&mut world).await {
+                sleep(Duration::from_millis(50)).await;
+            }
+        };
+        eventually("the record to be seen", seen).await;
+        let is_active = answered_activity(&mut world.client, &world.object).await;
+        assert!(!is_active, "{clock_ahead} s: a new record is no old one");
+        world.kinesis.advance(Duration::from_secs(31));
+        world.woken().await;
+    }
 }

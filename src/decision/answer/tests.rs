@@ -24,6 +24,14 @@ fn answer_with(
     on_missing_table: OnMissingTable,
     snapshot: &ApplicationSnapshot,
 ) -> Result<Answer, Error> {
+    answer_after(on_missing_table, snapshot, &Decisions::default())
+}
+
+fn answer_after(
+    on_missing_table: OnMissingTable,
+    snapshot: &ApplicationSnapshot,
+    before: &Decisions,
+) -> Result<Answer, Error> {
     let Trigger {
         stream,
         scale_on: ScaleOn::Application(work),
@@ -42,7 +50,7 @@ fn answer_with(
         shard_count,
         max_stale: MAX_STALE,
     };
-    answer_application(&question, snapshot, &Decisions::default())
+    answer_application(&question, snapshot, before)
 }
 
 #[tokio::test(start_paused = true)]
@@ -116,6 +124,36 @@ async fn a_replica_that_makes_no_table_in_ten_minutes_is_an_error_with_the_likel
     // Nobody was asked to make it.
     let idle = answer_with(OnMissingTable::Idle, &snapshot).unwrap();
     assert_eq!((idle.value, idle.active), (0, false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_table_that_is_emptied_takes_no_pods_away() {
+    let leases = |number: usize| right_sizing::ShardObservation {
+        id: number.to_string(),
+        owner: Some(format!("pod-{number}")),
+        ..right_sizing::ShardObservation::default()
+    };
+    let observation = right_sizing::Observation {
+        at_ms: 1_700_000_000_000,
+        shards: (0..3).map(leases).collect(),
+        ..right_sizing::Observation::default()
+    };
+    let settings = memories::settings(&lag_trigger(30)).unwrap();
+    let decision = memories::decide_first(settings, &observation);
+    let before: Decisions = [(settings, decision)].into_iter().collect();
+    let emptied = ApplicationSnapshot {
+        table: Table::Read {
+            leases: 0,
+            unlisted: 0,
+            others: 0,
+            malformed: Vec::new(),
+        },
+        ..caught_up(3, &[])
+    };
+    for (before, replicas) in [(before, 3), (Decisions::default(), 1)] {
+        let answer = answer_after(OnMissingTable::Activate, &emptied, &before).unwrap();
+        assert_eq!((answer.value, answer.active), (replicas, true));
+    }
 }
 
 #[tokio::test(start_paused = true)]
