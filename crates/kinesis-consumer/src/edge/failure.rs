@@ -20,8 +20,8 @@ impl CallError {
         Some(&self.source.as_ref()?.code)
     }
 
-    /// `asked`: the call and of what, such as `GetItem on leases`. `thing`: what a policy must name,
-    /// where AWS does not say it.
+    /// `asked`: the call and of what, such as `GetItem on leases`. `thing`: what a policy must
+    /// name, where AWS does not say it.
     pub(crate) fn new(asked: &str, thing: &str, failure: Failure) -> Self {
         let Failure { code, message, .. } = &failure;
         let advice = advice(&failure, thing);

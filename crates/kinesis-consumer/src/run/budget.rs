@@ -8,8 +8,8 @@
 //! connection would keep each other back, and AWS counts a refused one as read. A shard that
 //! waits for its processor holds its share at the most, and one page: however many do, the others
 //! go on. What aggregates are taken apart into has room of its own: who waits for that holds a
-//! page, and pages must not wait for each other. A look at one record, at a checkpoint or the oldest
-//! there is, takes no room: two at a time.
+//! page, and pages must not wait for each other. A look at one record, at a checkpoint or the
+//! oldest there is, takes no room: two at a time.
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,

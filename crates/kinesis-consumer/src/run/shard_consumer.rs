@@ -13,7 +13,8 @@
 //! Each state returns to the next one, or leaves with a [`Leave`]. Whatever the processor does, an
 //! error or a panic, the lease stays (its renewal is another task) and the records that it has not
 //! acknowledged come again. After a panic, or where it says that it is unusable, the processor is
-//! made anew, and the shard is read from what was acknowledged: whatever the old one had taken and kept is gone with it.
+//! made anew, and the shard is read from what was acknowledged: whatever the old one had taken and
+//! kept is gone with it.
 
 use std::{sync::Arc, time::Duration};
 

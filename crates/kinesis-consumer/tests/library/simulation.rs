@@ -6,8 +6,8 @@
 //! tables that another application uses; kill -9, SIGTERM, SIGSTOP for longer than the failover
 //! time, clocks that are wrong; lost answers, throttling, slow calls; processors that are slow,
 //! fail, panic, or work on when their lease is lost. `ledger` and `processor` judge while it runs,
-//! `scenario` judges what is left. A failing seed prints how to replay it; `SEEDS` sets how many are run, `TRACE=1` prints
-//! what happens.
+//! `scenario` judges what is left. A failing seed prints how to replay it; `SEEDS` sets how many
+//! are run, `TRACE=1` prints what happens.
 
 use std::{
     collections::BTreeMap,

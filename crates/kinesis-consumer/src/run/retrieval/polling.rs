@@ -4,8 +4,8 @@
 //! An iterator that expired is replaced by one after the last fetched record. Resuming at a
 //! checkpoint reads that very record again (AT_SEQUENCE_NUMBER, as KCL: an aggregate may be half
 //! processed) and drops what the checkpoint covers. A record that does not come back was taken by
-//! the stream's retention, and so may others have been: [`gap`](super::gap). So may what comes after
-//! a record that was fetched long ago.
+//! the stream's retention, and so may others have been: [`gap`](super::gap). So may what comes
+//! after a record that was fetched long ago.
 
 use std::{sync::Arc, time::Duration};
 
