@@ -63,8 +63,8 @@ pub trait RecordProcessor: Send {
     ) -> impl Future<Output = Result<(), ProcessorError>> + Send;
 
     /// Called where there is nothing to process, and dropped as soon as there is, or the lease
-    /// goes: to flush by time, or to watch what the processor depends on. Once it returned `Ok`, it is
-    /// called again after the next batch at the earliest.
+    /// goes: to flush by time, or to watch what the processor depends on. Once it returned `Ok`, it
+    /// is called again after the next batch at the earliest.
     ///
     /// # Errors
     /// Yours: reported, and it is called again, with backoff; after [`Unusable`] the processor is
