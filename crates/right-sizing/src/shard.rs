@@ -249,8 +249,8 @@ impl ShardMemory {
     }
 
     /// Whether it says nothing of capacity: with something unread its checkpoint stands for longer
-    /// than the threshold, or than is usual where its habits are not known. That begins anew with a new owner, but owners that come and go without a
-    /// checkpoint do not either move it.
+    /// than the threshold, or than is usual where its habits are not known. That begins anew with a
+    /// new owner, but owners that come and go without a checkpoint do not either move it.
     pub(crate) fn is_standing(&self, threshold_ms: u64) -> bool {
         let threshold_ms = if self.moves < KNOWN_MOVES {
             threshold_ms.max(UNKNOWN_HOLD_MS)
