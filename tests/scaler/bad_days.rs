@@ -134,12 +134,45 @@ impl World {
         }
     }
 
+    /// What the scaler explains of the trigger.
+    async fn explained(&self) -> Value {
+        let path = "/explain/team-a/scaled-object?format=json";
+        let (_, body) = http_get(self.scaler.admin, path).await;
+        serde_json::from_str(&body).unwrap_or_default()
+    }
+
+    /// The checkpoints, as the scaler saw them last.
+    async fn checkpoints(&self) -> Vec<Value> {
+        let json = self.explained().await;
+        let shards = &json["triggers"][0]["source"]["application"]["shards"];
+        let shards = shards.as_array().cloned().unwrap_or_default();
+        let checkpoints = shards.iter().map(|it| it["lease"]["checkpoint"].clone());
+        checkpoints.collect()
+    }
+
+    /// Until the scaler saw each checkpoint move so often.
+    async fn move_checkpoints(&mut self, times: usize) {
+        for _ in 0..times {
+            let before = self.checkpoints().await;
+            let moved = async {
+                loop {
+                    self.put().await;
+                    self.told().await;
+                    let now = self.checkpoints().await;
+                    if now.len() == before.len() && now.iter().zip(&before).all(|(a, b)| a != b) {
+                        return;
+                    }
+                    sleep(Duration::from_millis(100)).await;
+                }
+            };
+            patiently("all checkpoints to move", moved).await;
+        }
+    }
+
     /// What KEDA is told: replicas, and why.
     async fn told(&mut self) -> (f64, String) {
         let value = value(&mut self.client, &self.object).await;
-        let path = "/explain/team-a/scaled-object?format=json";
-        let (_, body) = http_get(self.scaler.admin, path).await;
-        let json: Value = serde_json::from_str(&body).unwrap_or_default();
+        let json = self.explained().await;
         let keda = &json["triggers"][0]["keda"];
         let why = [&keda["reason"], &keda["error"]];
         let why = why.into_iter().find_map(Value::as_str);
@@ -176,6 +209,8 @@ async fn pods_that_cannot_write_are_an_outage_and_stay() {
     // A scaler that looks before that takes the one pod that it sees to be enough.
     patiently("leases of both", world.held(4)).await;
     world.until(2.0, "on time with 2 pods").await;
+    // How often they checkpoint is known then.
+    world.move_checkpoints(3).await;
     let faults = world.dynamodb.faults();
     faults.inject_on(ITEMS, "PutItem", Fault::internal_error(), FOREVER);
     world.until(2.0, "outage: ").await;
