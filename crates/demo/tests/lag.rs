@@ -22,7 +22,7 @@ fn a_burst_wakes_pods_and_gets_as_many_as_it_needs() {
         "2/7 ScaledObject, scaleOn: lag, 5 s",
         "1 pod, not active: first look: nothing runs, so 1 pod",
         "0 pods after",
-        "3/7 burst: 45 users a second",
+        "3/7 burst: 50 users a second",
         "StreamIsActive: true",
         "woken: 0 → 1 pod",
         "woken by push",

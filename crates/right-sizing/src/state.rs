@@ -30,9 +30,6 @@ const MINUTE: u64 = 60 * SECOND;
 
 /// A backlog shall be gone after this: more pods than the load alone needs.
 const DRAIN_MS: u64 = 300 * SECOND;
-/// The same after the first pod of an application that was found at zero: while it started, and was
-/// watched, the backlog grew.
-const FIRST_DRAIN_MS: u64 = 100 * SECOND;
 /// After a wish for more, pods start and leases move before the next.
 const PAUSE_MS: u64 = 2 * MINUTE;
 /// AWS says its time in whole seconds: smaller differences are no news.

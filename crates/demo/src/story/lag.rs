@@ -17,7 +17,7 @@ pub const SHARDS: u32 = 6;
 /// What a pod can do, in records a second.
 pub const CAPACITY: u32 = 21;
 /// Users a second, in the burst.
-const RATE: u32 = 45;
+const RATE: u32 = 50;
 /// It stays for so many ticks of the HPA.
 const STAYS: u32 = 12;
 

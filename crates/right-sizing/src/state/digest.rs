@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{DRAIN_MS, FIRST_DRAIN_MS, SECOND, State};
+use super::{DRAIN_MS, SECOND, State};
 use crate::{
     observation::Settings,
     pod::{Measured, Pod},
@@ -54,8 +54,6 @@ pub(super) struct Digest {
     /// The busiest pod with more than one shard: its shards, and how busy it is, in thousandths,
     /// lately and over minutes.
     pub(super) busiest: Option<(u32, u64, u64)>,
-    /// A backlog shall be gone after this, in ms.
-    drain_ms: u64,
     /// Whether there is anything to do.
     pub(super) unread: bool,
 }
@@ -135,9 +133,9 @@ impl Digest {
         let excess = if self.broad_backlog {
             excess
         } else {
-            excess.min(self.drain_ms)
+            excess.min(DRAIN_MS)
         };
-        pod.carry_milli * self.drain_ms / (self.drain_ms + excess)
+        pod.carry_milli * DRAIN_MS / (DRAIN_MS + excess)
     }
 
     /// Of the pods with more than one shard that are late, or will be: the one that may have
@@ -203,11 +201,6 @@ impl State {
             worst_free: worst(free, lag),
             broad_backlog: far.count() * 3 >= counted().count().max(1),
             measured,
-            drain_ms: if self.woke_unknown {
-                FIRST_DRAIN_MS
-            } else {
-                DRAIN_MS
-            },
             busiest: pods()
                 .filter(|pod| held(pod) > 1)
                 .filter_map(|pod| Some((held(pod), pod.busy_milli(at)?)))
