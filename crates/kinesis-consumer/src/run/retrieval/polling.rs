@@ -33,6 +33,9 @@ use crate::{
 /// An answer that has not begun by then holds no more room than a small one.
 const PROMPT: Duration = Duration::from_secs(1);
 
+/// Each empty page at the tip makes the next wait longer by this part of it.
+const CALMER: u32 = 32;
+
 pub(super) struct Polling {
     pub(super) context: Arc<Context>,
     pub(super) key: LeaseKey,
@@ -50,6 +53,8 @@ pub(super) struct Polling {
     /// How often Kinesis refused the position, in a row.
     pub(super) refusals: u32,
     pub(super) limit: Limit,
+    /// The time between calls at the tip: longer the longer no records come.
+    pub(super) tip: Duration,
     /// The bytes of the next answer, as far as the last ones tell.
     pub(super) expected: usize,
     pub(super) waits: Waits,
@@ -89,6 +94,7 @@ impl Polling {
             },
             refusals: 0,
             limit: Limit::new(context.config.max_records),
+            tip: context.config.idle_between_reads,
             expected: LARGEST_ANSWER,
             start: start(lease, context.config.initial_position),
             last_fetched: None,
@@ -210,8 +216,14 @@ impl Polling {
 
     /// The time from the start of the call that read `page` to the start of the next one. An empty
     /// page is the tip only if AWS says so.
-    fn pace(&self, page: &Page) -> Duration {
+    fn pace(&mut self, page: &Page) -> Duration {
         let config = &self.context.config;
+        self.tip = if page.records.is_empty() {
+            self.tip + self.tip / CALMER
+        } else {
+            config.tip_read_interval
+        }
+        .min(config.idle_between_reads);
         let sizes = page
             .records
             .iter()
@@ -219,7 +231,7 @@ impl Polling {
         let quota = self.quota(sizes.sum());
         let at_tip = page.millis_behind_latest == 0;
         quota.max(if at_tip {
-            config.idle_between_reads
+            self.tip
         } else {
             config.min_read_interval
         })
