@@ -97,7 +97,8 @@ fn blocks(document: &str) -> Vec<(Value, String)> {
 
 #[rstest]
 fn the_triggers_of_documents_are_accepted(
-    #[values("README.md", "docs/migrate.md")] document: &str,
+    #[values("README.md", "docs/install.md", "docs/migrate.md", "docs/multilang.md", "docs/lag.md")]
+    document: &str,
 ) {
     let blocks = blocks(document);
     let triggers = blocks
@@ -112,14 +113,3 @@ fn the_triggers_of_documents_are_accepted(
     }
 }
 
-#[test]
-fn the_readmes_configurations_are_read() {
-    for (block, text) in blocks("README.md") {
-        if ["listen", "aws", "tls", "policy"]
-            .iter()
-            .any(|key| block.get(key).is_some())
-        {
-            Config::parse(&text, "README.md").unwrap();
-        }
-    }
-}
