@@ -4,11 +4,12 @@
 use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt as _, process::Stdio};
 
 use assert_cmd::cargo::cargo_bin;
-use embedded_kinesis::EmbeddedKinesis;
+use embedded_aws::EmbeddedAws;
+use test_support::aws;
 
 use crate::{
     documents::{between, pages, root},
-    support::DynamoDb,
+    support::listen,
 };
 
 /// What runs the scaler for `cargo run -- …`.
@@ -64,9 +65,12 @@ fn the_blocks_that_are_not_run_are_counted() {
             }
         }
     }
-    let rows = counts.iter().map(|(needs, count)| format!("| {needs} | {count} |\n"));
+    let rows = counts
+        .iter()
+        .map(|(needs, count)| format!("| {needs} | {count} |\n"));
     let rows: String = rows.collect();
-    let table = format!("| needs | blocks |\n|---|---|\n| nothing: run by a test | {run} |\n{rows}");
+    let table =
+        format!("| needs | blocks |\n|---|---|\n| nothing: run by a test | {run} |\n{rows}");
     let contributing = fs::read_to_string(root().join("CONTRIBUTING.md")).unwrap();
     let told = between(&contributing, "commands").trim();
     assert_eq!(told, table.trim(), "CONTRIBUTING.md wants\n{table}");
@@ -75,8 +79,10 @@ fn the_blocks_that_are_not_run_are_counted() {
 /// One shell for each page, in which its blocks run one after the other.
 #[tokio::test]
 async fn the_blocks_that_need_nothing_run() {
-    let aws = tokio::process::Command::new("aws").arg("--version").output();
-    if let Err(why) = aws.await {
+    let version = tokio::process::Command::new("aws")
+        .arg("--version")
+        .output();
+    if let Err(why) = version.await {
         let test = "the_blocks_that_need_nothing_run";
         return test_support::skip::skip(test, &format!("no AWS CLI: {why}"), false);
     }
@@ -95,9 +101,8 @@ async fn the_blocks_that_need_nothing_run() {
 }
 
 async fn run_script(page: &str, script: &str) {
-    let kinesis = EmbeddedKinesis::start(embedded_kinesis::Config::default());
-    let kinesis = kinesis.await.unwrap();
-    let dynamodb = DynamoDb::start().await;
+    let aws = EmbeddedAws::serve(listen().await, "eu-west-1");
+    let aws = aws.await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let bin = folder.path().join("bin");
     fs::create_dir(&bin).unwrap();
@@ -105,20 +110,15 @@ async fn run_script(page: &str, script: &str) {
     fs::set_permissions(bin.join("cargo"), fs::Permissions::from_mode(0o755)).unwrap();
     std::os::unix::fs::symlink(root().join("examples"), folder.path().join("examples")).unwrap();
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    // As whoever pastes what `embedded-aws` prints, and then the page's blocks.
+    let script = format!("{}\n{script}", aws.variables());
     let output = tokio::process::Command::new("bash")
-        .args(["-euxo", "pipefail", "-c", script])
+        .args(["-euxo", "pipefail", "-c", &script])
         .current_dir(folder.path())
         .env("PATH", path)
         .env("SCALER", cargo_bin("keda-kinesis-scaler"))
-        .env("AWS_ENDPOINT_URL", kinesis.endpoint())
-        .env("AWS_ENDPOINT_URL_DYNAMODB", dynamodb.endpoint())
-        .env("AWS_REGION", "eu-west-1")
-        .env("AWS_DEFAULT_REGION", "eu-west-1")
-        .env("AWS_ACCESS_KEY_ID", "any")
-        .env("AWS_SECRET_ACCESS_KEY", "any")
         .env("AWS_CONFIG_FILE", "/nonexistent")
         .env("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
-        .env("AWS_EC2_METADATA_DISABLED", "true")
         .env_remove("AWS_SESSION_TOKEN")
         .env_remove("AWS_PROFILE")
         .stdin(Stdio::null())
@@ -133,5 +133,25 @@ async fn run_script(page: &str, script: &str) {
         output.status,
         text(&output.stdout),
         text(&output.stderr)
+    );
+}
+
+#[tokio::test]
+async fn kinesis_and_dynamodb_share_an_address() {
+    let services = EmbeddedAws::serve(listen().await, "us-east-1")
+        .await
+        .unwrap();
+    let endpoint = services.endpoint();
+    let (kinesis, dynamodb) = (aws::kinesis(&endpoint), aws::dynamodb(&endpoint));
+    let create = kinesis.create_stream().stream_name("orders").shard_count(2);
+    create.send().await.unwrap();
+    let tables = dynamodb.list_tables().send().await.unwrap();
+    assert!(tables.table_names().is_empty());
+    let streams = kinesis.list_streams().send().await.unwrap();
+    assert_eq!(streams.stream_names(), ["orders"]);
+    let variables = services.variables();
+    assert!(
+        variables.contains(&format!("AWS_ENDPOINT_URL={endpoint} ")),
+        "{variables}"
     );
 }

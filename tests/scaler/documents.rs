@@ -25,7 +25,10 @@ fn files(folder: &str, end: &str) -> Vec<String> {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
-            if path.is_dir() && !["target", "node_modules"].contains(&&*name) && !name.starts_with('.') {
+            if path.is_dir()
+                && !["target", "node_modules"].contains(&&*name)
+                && !name.starts_with('.')
+            {
                 folders.push(path);
             } else if name.ends_with(end) {
                 let path = path.strip_prefix(root()).unwrap();
@@ -121,8 +124,11 @@ fn every_link_leads_somewhere() {
             };
             followed += 1;
             let there = root().join(&path).exists();
-            let text = pages.get(&path).or_else(|| pages.get(&format!("{path}/README.md")));
-            let anchored = anchor.is_empty() || text.is_some_and(|it| anchors(it).contains(&anchor));
+            let text = pages
+                .get(&path)
+                .or_else(|| pages.get(&format!("{path}/README.md")));
+            let anchored =
+                anchor.is_empty() || text.is_some_and(|it| anchors(it).contains(&anchor));
             if !there || !anchored {
                 wrong.push(format!("{page}: {link}"));
             }
@@ -210,7 +216,10 @@ pub fn between<'a>(text: &'a str, mark: &str) -> &'a str {
 fn quoted(table: &str) -> Vec<&str> {
     let rows = table.lines().filter_map(|line| line.strip_prefix("| `"));
     let cells = rows.map(|row| row.split(" | ").next().unwrap());
-    cells.flat_map(|cell| cell.split('`').step_by(2)).filter(|it| !it.is_empty()).collect()
+    cells
+        .flat_map(|cell| cell.split('`').step_by(2))
+        .filter(|it| !it.is_empty())
+        .collect()
 }
 
 #[test]
@@ -264,7 +273,11 @@ fn the_librarys_lists_of_events_and_settings_are_whole() {
     let settings = source("config.rs", "pub struct Config {");
     let told = of_table("properties");
     for line in settings.lines() {
-        let Some((name, _)) = line.trim().strip_prefix("pub ").and_then(|it| it.split_once(':')) else {
+        let Some((name, _)) = line
+            .trim()
+            .strip_prefix("pub ")
+            .and_then(|it| it.split_once(':'))
+        else {
             continue;
         };
         assert!(told.contains(name), "the table of properties lacks {name}");

@@ -82,28 +82,31 @@ fn every_scaled_object_is_accepted() {
     );
 }
 
-/// Every YAML block of a document, parsed, with its text.
-fn blocks(document: &str) -> Vec<(Value, String)> {
+/// Every YAML block of a document.
+fn blocks(document: &str) -> Vec<Value> {
     let document =
         fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(document)).unwrap();
-    let blocks = document
-        .split("```yaml\n")
-        .skip(1)
-        .map(|rest| rest.split("```").next().unwrap());
+    let blocks = document.split("```yaml\n").skip(1);
     blocks
-        .map(|text| (serde_yaml::from_str(text).unwrap(), text.to_owned()))
+        .map(|rest| serde_yaml::from_str(rest.split("```").next().unwrap()).unwrap())
         .collect()
 }
 
 #[rstest]
 fn the_triggers_of_documents_are_accepted(
-    #[values("README.md", "docs/install.md", "docs/migrate.md", "docs/multilang.md", "docs/lag.md")]
+    #[values(
+        "README.md",
+        "docs/install.md",
+        "docs/migrate.md",
+        "docs/multilang.md",
+        "docs/lag.md"
+    )]
     document: &str,
 ) {
     let blocks = blocks(document);
     let triggers = blocks
         .iter()
-        .flat_map(|(block, _)| block["triggers"].as_array().cloned().unwrap_or_default());
+        .flat_map(|block| block["triggers"].as_array().cloned().unwrap_or_default());
     let metadata: Vec<HashMap<String, String>> = triggers
         .map(|trigger| serde_json::from_value(trigger["metadata"].clone()).unwrap())
         .collect();
@@ -112,4 +115,3 @@ fn the_triggers_of_documents_are_accepted(
         Trigger::parse(&metadata, None).unwrap();
     }
 }
-
