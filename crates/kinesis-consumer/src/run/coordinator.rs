@@ -283,6 +283,8 @@ impl Coordinator {
             }
             Ok(None) => {}
             Err(error) => {
+                // It may be ours all the same: then a scan shows it, or it is given up at the end.
+                self.coming.insert(lease.key.clone());
                 // A race was lost, or the call failed: the table is not as it was planned.
                 let soon = Instant::now() + self.context.config.peer_scan_interval;
                 self.next_scan = self.next_scan.min(soon);

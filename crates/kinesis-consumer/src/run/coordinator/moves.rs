@@ -65,7 +65,7 @@ pub(super) struct Moves {
 }
 
 /// What the proof of a lease came to, which changes nothing in the table.
-pub(super) type Proved = (LeaseKey, Result<Proof, KinesisError>);
+pub(super) type Proved = (Lease, Result<Proof, KinesisError>);
 
 /// An answer.
 pub(super) enum Answer {
@@ -93,7 +93,7 @@ impl Moves {
             let context = Arc::clone(context);
             let proof = async move {
                 let proof = prove(&context, &lease).await;
-                (lease.key, proof)
+                (lease, proof)
             };
             self.proofs.push(proof.boxed());
         }
@@ -110,7 +110,7 @@ impl Moves {
             biased;
             Some(moved) = self.under_way.next() => Some(Answer::Moved(Box::new(moved))),
             Some(proved) = self.proofs.next() => {
-                self.proving.remove(&proved.0);
+                self.proving.remove(&proved.0.key);
                 Some(Answer::Proved(proved))
             }
             else => None,
@@ -160,7 +160,21 @@ async fn undo(context: &Context, moved: Moved) {
         Ok(Some(taken)) => release(context, taken).await,
         // Also one whose answer did not come.
         _ if moved.kind == Kind::Ask => withdraw(context, &moved.lease.key).await,
-        _ => {}
+        Ok(None) => {}
+        Err(TableError::Conflict(Some(current))) => forsake(context, &moved.lease, current).await,
+        Err(_) => match context.table.read(&moved.lease.key).await {
+            Ok(Some(current)) => forsake(context, &moved.lease, &current).await,
+            Ok(None) => {}
+            Err(error) => context.table_failed(Some(&moved.lease.key), "read", &error),
+        },
+    }
+}
+
+/// Releases what was taken as `read` shows it, if it was, although nobody said so.
+async fn forsake(context: &Context, read: &Lease, current: &Lease) {
+    let is_ours = current.owner.as_ref() == Some(&context.config.worker_id);
+    if is_ours && current.is_native() && current.counter == read.counter + 1 {
+        release(context, current).await;
     }
 }
 

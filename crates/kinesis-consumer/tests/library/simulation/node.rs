@@ -120,8 +120,10 @@ impl Life {
         } else if self.happens(chaos.lost) {
             if self.happens(50) {
                 Outcome::Lost
-            } else {
+            } else if self.happens(50) {
                 Outcome::AnswerLost
+            } else {
+                Outcome::Repeated
             }
         } else {
             Outcome::Done
