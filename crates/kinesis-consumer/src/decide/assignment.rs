@@ -160,6 +160,23 @@ pub(crate) fn void(
     void.map(|lease| lease.key.clone()).collect()
 }
 
+/// The leases of ours that a worker asked for that is gone. Who comes next does not know that, and
+/// would leave them to it.
+pub(crate) fn dead_requests<'a>(
+    leases: &'a [Lease],
+    observations: &Observations,
+    held: &BTreeSet<LeaseKey>,
+    now: Instant,
+) -> Vec<&'a Lease> {
+    let workers = Workers::of(leases, observations, now);
+    let is_dead = |lease: &&Lease| {
+        let asker = lease.handover_to.as_deref();
+        held.contains(&lease.key)
+            && asker.is_some_and(|asker| workers.is_gone(asker, lease, observations))
+    };
+    leases.iter().filter(is_dead).collect()
+}
+
 /// Workers of this library that renew a lease which they took themselves.
 struct Workers<'a> {
     alive: BTreeSet<&'a str>,

@@ -121,7 +121,7 @@ async fn a_joiner_that_is_gone_stands_in_nobodys_way() {
         .filter(|lease| lease.handover_to.as_deref() == Some("b"));
     assert!(asked.count() >= 29, "{leases:#?}");
     (0..60).for_each(|index| world.put(index, 1));
-    sleep(seconds(15)).await;
+    sleep(seconds(20)).await;
     assert_eq!(of(&world.table().leases(), "a").len(), 60, "none is parked");
     (0..60).for_each(|index| assert_eq!(world.delivered(index), [0], "{index}"));
     let second = world.start(config("c"), checkpointing());
