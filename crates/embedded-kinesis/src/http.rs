@@ -8,6 +8,7 @@ pub mod line {
     pub use super::BrokenOff;
     pub use super::body::{Body, wrong_date};
     pub use super::socket::{Reset, Socket};
+    pub use crate::clock::is_fresh;
 }
 
 use std::sync::Arc;

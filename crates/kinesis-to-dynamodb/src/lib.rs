@@ -99,7 +99,11 @@ where
     P: RecordProcessor + 'static,
 {
     tokio::pin!(shutdown);
-    let clients = aws::Clients::new(settings).await?;
+    // Region and credentials may be long in coming, too.
+    let clients = tokio::select! {
+        clients = aws::Clients::new(settings) => clients?,
+        () = &mut shutdown => return Ok(()),
+    };
     let tables = tokio::select! {
         tables = checks::all(settings, &clients) => tables?,
         () = &mut shutdown => return Ok(()),

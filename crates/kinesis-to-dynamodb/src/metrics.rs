@@ -30,6 +30,7 @@ pub struct Metrics {
     failing: Gauges,
     unreadable: Gauge,
     put_back: Counter,
+    started_anew: Counters,
     fetched: Counters,
     settled: Outcomes,
     in_hand: Gauge,
@@ -135,6 +136,11 @@ impl Metrics {
                 r,
                 "failing",
                 "1 while an operation fails so that waiting does not mend it",
+            ),
+            started_anew: told(
+                r,
+                "started_anew",
+                "Starts at the initial position, as the lease table held no leases",
             ),
             put_back: told(
                 r,
@@ -253,6 +259,10 @@ impl Metrics {
             Event::Unreadable { leases, .. } => {
                 self.unreadable.set(leases.len() as i64);
                 self.state.unread().clone_from(leases);
+            }
+            Event::StartedAnew { position, .. } => {
+                let label = [("position", position.to_string())];
+                self.started_anew.get_or_create(&label).inc();
             }
             Event::LeasesPutBack { shards, .. } => drop(self.put_back.inc_by(shards.len() as u64)),
             Event::CheckpointExpired { .. } => drop(self.checkpoints_expired.inc()),

@@ -9,7 +9,7 @@ use kinesis_consumer::{
 use rstest::rstest;
 use tokio::{sync::Notify, time::sleep};
 
-use super::world::{Told, What, World, checkpointing, config, shard};
+use super::world::{Answer, Told, What, World, checkpointing, config, shard};
 
 fn gaps(reads: &[Duration]) -> Vec<u128> {
     reads
@@ -451,4 +451,38 @@ async fn errors_are_sat_out() {
     let _worker = world.start(config("a"), checkpointing());
     sleep(Duration::from_secs(30)).await;
     assert_eq!(world.delivered(0), [0, 1, 2]);
+}
+
+/// As by a proxy that lets no large answer pass.
+#[tokio::test(start_paused = true)]
+async fn a_page_that_breaks_off_again_and_again_is_asked_for_in_parts() {
+    let world = World::new(1);
+    (0..20).for_each(|_| world.stream(|stream| stream.put_large(0, 1000)));
+    world.break_pages_over(3000);
+    let worker = world.start(config("a"), checkpointing());
+    sleep(Duration::from_secs(600)).await;
+    assert_eq!(world.delivered(0), (0..20).collect::<Vec<_>>());
+    worker.stop().await.unwrap();
+}
+
+/// A batch may take longer than an iterator lives: none that is too old is used.
+#[tokio::test(start_paused = true)]
+async fn an_iterator_that_grew_old_while_it_waited_for_room_is_not_used() {
+    let world = World::new(1);
+    world.put(0, 5);
+    let mut config = config("a");
+    config.max_records = 1;
+    config.prefetch_bytes = 1;
+    let slow: Answer = Arc::new(|_, _, checkpointer| {
+        Box::pin(async move {
+            sleep(Duration::from_secs(400)).await;
+            Ok(checkpointer.checkpoint().await?)
+        })
+    });
+    let worker = world.start(config, slow);
+    sleep(Duration::from_secs(2500)).await;
+    assert_eq!(world.delivered(0), [0, 1, 2, 3, 4]);
+    let failed = |told: &Told| matches!(told.what, What::Event(Event::Retrying { .. }));
+    assert!(!world.told().iter().any(failed), "{:#?}", world.told());
+    worker.stop().await.unwrap();
 }
