@@ -147,10 +147,7 @@ impl HeldLease {
             }
             let to = self.pending_beyond(&stored);
             match self.write(&mut stored, to.as_ref()).await {
-                Ok(()) => {
-                    failures = self.backoff();
-                    self.context.succeeded("renew");
-                }
+                Ok(()) => failures = self.backoff(),
                 Err(TableError::Conflict(_)) => return,
                 Err(error) => {
                     drop(stored);
@@ -271,6 +268,10 @@ impl HeldLease {
             self.context.rescan.notify_one();
         }
         self.context.known().learn(&lease);
+        // One of them shows that the others can be made, too.
+        for write in ["renew", "checkpoint", "release"] {
+            self.context.succeeded(write);
+        }
         let mut pending = self.pending();
         if pending
             .to

@@ -24,6 +24,8 @@ use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
+use crate::aws::ACCESS_KEY;
+
 use super::{
     Shared, TableAsked, Tally,
     call::{Call, Service},
@@ -136,6 +138,8 @@ impl Relay {
         let date = clock.map(wrong_date);
         let signed = head.headers.get("x-amz-date");
         let signed = signed.and_then(|signed| signed.to_str().ok());
+        // The tests' own clients keep this machine's time.
+        let clock = clock.filter(|_| call.access_key != ACCESS_KEY);
         let is_stale = clock
             .zip(signed)
             .is_some_and(|(ahead, signed)| !is_fresh(signed, ahead));
