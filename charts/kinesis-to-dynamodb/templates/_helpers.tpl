@@ -134,7 +134,8 @@ dnsConfig:
 {{- $_ := set $keys "initialPositionInStreamExtended" (unixEpoch $time) }}
 {{- end }}
 {{- range $key, $value := mergeOverwrite $keys (default dict .Values.multilang.properties) }}
-{{ $key }} = {{ toString $value | replace "\\" "\\\\" }}
+{{- /* Helm's numbers are floating ones: of a million it would make 1e+06. */}}
+{{ $key }} = {{ ternary (int64 $value) $value (kindIs "float64" $value) | toString | replace "\\" "\\\\" }}
 {{- end }}
 {{- end }}
 
