@@ -166,6 +166,21 @@ async fn a_jvms_command_line_starts_it_with_json_logs_and_an_admin_port() {
     assert!(log.contains("Logback"), "{log}");
 }
 
+/// It knows all but the last message.
+#[tokio::test]
+async fn a_client_that_is_too_old_is_told_with_the_version_to_use() {
+    let world = World::new(1).await;
+    let Some(program) = world.daemon(Client::OldKclpy, "too old", &[]).await else {
+        return;
+    };
+    let daemon = started(&program).await;
+    world.put_to(0, "a").await;
+    world.processed("a").await;
+    let log = daemon.stop().await;
+    assert!(log.contains("it does not know the message leaseLost"), "{log}");
+    assert!(log.contains("ClientLibrary 2.0 or later"), "{log}");
+}
+
 #[test]
 fn the_metrics_in_the_map_from_cloudwatch_are_exposed() {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
