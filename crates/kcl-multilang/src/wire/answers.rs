@@ -227,7 +227,9 @@ mod tests {
                 rest = behind;
             }
             let statuses = said.iter().filter(|(_, _, kind)| *kind == 1).count();
-            prop_assert!(got.iter().filter(|it| matches!(it, Answer::Status { .. })).count() >= statuses);
+            let is_status = |it: &&Answer| matches!(it, Answer::Status { .. });
+            let heard = got.iter().filter(is_status).count();
+            prop_assert!(heard >= statuses, "{} of {}", heard, statuses);
             prop_assert_eq!(got, want);
         }
     }

@@ -177,7 +177,10 @@ async fn a_client_that_is_too_old_is_told_with_the_version_to_use() {
     world.put_to(0, "a").await;
     world.processed("a").await;
     let log = daemon.stop().await;
-    assert!(log.contains("it does not know the message leaseLost"), "{log}");
+    assert!(
+        log.contains("it does not know the message leaseLost"),
+        "{log}"
+    );
     assert!(log.contains("ClientLibrary 2.0 or later"), "{log}");
 }
 
