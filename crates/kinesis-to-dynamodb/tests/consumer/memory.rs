@@ -112,7 +112,7 @@ async fn a_backlog_drains_in_what_a_pod_has(#[case] backlog: Backlog) {
         .consumer("pod-1")
         .with(
             "LOG_LEVEL",
-            "info,kinesis_to_dynamodb=error,kinesis_to_dynamodb::admin=info",
+            "info,kinesis_to_dynamodb=error,kinesis_consumer_metrics=info",
         )
         .start();
     let processed = async || consumer.metric("data_bytes_processed_total", "").await;
