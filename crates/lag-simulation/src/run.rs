@@ -131,7 +131,11 @@ pub fn run(workload: &Workload, policy: Policy, setup: &Setup, seed: u64) -> Out
     let mut cluster = Cluster::new(
         setup.consumer,
         workload.shards,
-        start(workload, &load),
+        start(
+            workload,
+            &load,
+            if setup.plan.weak { 250.0 } else { 1000.0 },
+        ),
         setup.checkpoint,
         seed,
     );
@@ -258,7 +262,7 @@ pub fn run(workload: &Workload, policy: Policy, setup: &Setup, seed: u64) -> Out
 }
 
 /// The pods that run when the simulation begins: the fewest that carry its first two minutes.
-fn start(workload: &Workload, load: &Load) -> u32 {
+fn start(workload: &Workload, load: &Load, capacity: f64) -> u32 {
     let width = 1.0 / f64::from(workload.shards);
     let needs: Vec<f64> = (0..workload.shards)
         .map(|i| {
@@ -272,7 +276,7 @@ fn start(workload: &Workload, load: &Load) -> u32 {
     (1..workload.shards)
         .find(|pods| {
             let pods = *pods as usize;
-            (0..pods).all(|pod| needs.iter().skip(pod).step_by(pods).sum::<f64>() <= 1000.0)
+            (0..pods).all(|pod| needs.iter().skip(pod).step_by(pods).sum::<f64>() <= capacity)
         })
         .unwrap_or(workload.shards)
 }

@@ -2,11 +2,12 @@
 //!
 //! [`State::judge`] is the law, read from top to bottom. It has two ways to measure: `progress`, by
 //! how fast positions move, and `busy`, by what pods say of themselves. Where neither tells
-//! anything `outage` and `orphans` decide. `digest` says what of an observation matters, `report`
-//! what else a decision shows.
+//! anything `outage` and `orphans` decide; `doubt` says whether a trial would. `digest` says what of
+//! an observation matters, `report` what else a decision shows.
 
 mod busy;
 mod digest;
+mod doubt;
 mod orphans;
 mod outage;
 mod progress;
@@ -16,10 +17,14 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use serde::{Deserialize, Serialize};
 
-use self::{digest::Digest, orphans::Orphans, outage::OutageMemory};
+use self::{
+    digest::Digest,
+    orphans::Orphans,
+    outage::{Found, OutageMemory},
+};
 use crate::{
-    decision::{Decision, Outage, Step},
-    observation::{Observation, Settings},
+    decision::{Decision, Step},
+    observation::{Certainty, Observation, Settings},
     pod::{self, Pod},
     reason::Reason,
     shard::ShardMemory,
@@ -43,6 +48,8 @@ const IDLE_MS: u64 = 2 * MINUTE;
 #[serde(rename_all = "camelCase")]
 pub struct State {
     last_ms: u64,
+    /// Whether there was no work when that was last known.
+    is_idle: bool,
     /// The replicas wished; none before the first refresh.
     wish: Option<u32>,
     /// The wish, while it is what was found at the first refresh.
@@ -94,22 +101,43 @@ impl State {
             seen
         };
         let at = seen.at_ms;
-        self.observe(seen, at);
+        let unknown = match seen.certainty(u64::MAX) {
+            Certainty::Unknown(unknown) => Some(unknown),
+            Certainty::Whole | Certainty::LowerBound { .. } => None,
+        };
+        // Without shards nothing was seen, so nothing is forgotten either.
+        let sees_shards = !seen.shards.is_empty();
+        if sees_shards {
+            self.observe(seen, at);
+        }
         let digest = self.digest(settings, at);
         let outage = self.find_outage(&digest);
         self.follow_orphans(&digest);
         let overdue = self.overdue(&digest);
         let orphans = overdue.len() as u32 + self.orphans.given_up();
-        let (step, reason) = self.judge(&digest, outage.as_ref(), overdue, settings);
+        let (step, reason) = if sees_shards {
+            self.judge(&digest, outage.as_ref(), overdue, settings)
+        } else {
+            let pods = self.wish.unwrap_or(1).max(1);
+            (Step::Hold, Reason::NoShards { pods })
+        };
         self.last_ms = at;
         self.mark_standing(&digest);
+        if unknown.is_none() {
+            self.is_idle = !self.is_active(&digest, settings);
+        }
         let wish = self.wish.unwrap_or(1).max(1);
-        let replicas = digest.at_least(wish);
+        let replicas = if sees_shards {
+            digest.at_least(wish)
+        } else {
+            wish
+        };
         Decision {
             at_ms: told_ms,
             replicas,
             value: f64::from(settings.shard_count.max(1)) * f64::from(replicas),
-            active: self.is_active(&digest, settings),
+            active: !self.is_idle,
+            unknown,
             step,
             reason,
             notes: self.notes(&digest, settings),
@@ -117,10 +145,14 @@ impl State {
             running: digest.running,
             carry: self.carry.map(|(milli, _)| milli as f64 / 1000.0),
             checkpoint_interval_ms: digest.interval_ms,
-            outage,
+            outage: outage.map(|found| found.outage),
             orphans,
-            undecided: digest.undecided,
-            shards: self.views(&digest),
+            undecided: if sees_shards { digest.undecided } else { 0 },
+            shards: if sees_shards {
+                self.views(&digest)
+            } else {
+                Vec::new()
+            },
         }
     }
 
@@ -141,7 +173,7 @@ impl State {
         let mut resharded = self.shards.len() != before;
         for shard in &seen.shards {
             if let Some(memory) = self.shards.get_mut(&shard.id) {
-                if memory.update(shard, at, offset_ms) {
+                if memory.update(shard, at, offset_ms, self.woke_unknown) {
                     self.note_hand_over(at);
                 }
             } else {
@@ -169,7 +201,7 @@ impl State {
     fn judge(
         &mut self,
         digest: &Digest,
-        outage: Option<&Outage>,
+        outage: Option<&Found>,
         overdue: BTreeSet<String>,
         settings: &Settings,
     ) -> (Step, Reason) {
@@ -191,6 +223,9 @@ impl State {
         }
         self.end_outage();
         if let Some(decided) = self.end_failed_trial(digest, settings, wish) {
+            return decided;
+        }
+        if let Some(decided) = self.break_trial_off(digest, wish) {
             return decided;
         }
         let of_late = digest
@@ -290,7 +325,11 @@ impl State {
         if !digest.unread && running == 0 {
             return hold(Reason::NothingUnread { pods: wish });
         }
+        let stand = digest.doubts.forbid_a_trial();
         let left_ms = self.quiet_left_ms(digest);
+        if let Some(shards) = stand.filter(|_| left_ms == 0 || digest.doubts.are_old()) {
+            return hold(Reason::CheckpointsStand { shards, pods: wish });
+        }
         if left_ms > 0 {
             let pods = wish;
             return hold(match self.trial_from {
