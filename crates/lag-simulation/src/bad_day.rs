@@ -79,14 +79,16 @@ impl BadDay {
         // Setting checkpoints back leaves a backlog as an outage does.
         let restored = setup.plan.restored.map(|(at, _)| at);
         let end = outage.map(|(_, (_, to))| to).or(restored);
-        let drain = end.map(|end| {
+        let drain = end.and_then(|end| {
             let drained = |outcome: &Outcome| {
                 let after = |moment: &&Moment| moment.second > end;
                 let mut after = outcome.moments.iter().filter(after);
                 let young = after.find(|moment| moment.age <= setup.threshold);
                 young.map_or(u64::MAX, |moment| moment.second - end)
             };
-            (drained(&outcome), drained(&oracle))
+            // Where pods cannot be made more there is nothing to compare.
+            let oracles = drained(&oracle);
+            (oracles < u64::MAX).then(|| (drained(&outcome), oracles))
         });
         let mut day = Day {
             outcome,

@@ -267,6 +267,11 @@ impl Scaler {
     pub fn next_refresh(&mut self, second: u64) -> u64 {
         second + 15 + self.rng.u64(0..=self.eyes.jitter)
     }
+
+    /// Whether it looks again ten seconds before that.
+    pub fn looks_soon(&self) -> bool {
+        self.decision.as_ref().is_some_and(|it| it.look_soon)
+    }
 }
 
 /// The fewest pods that carry what each of these spans brings, and what is left over in five

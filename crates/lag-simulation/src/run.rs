@@ -198,6 +198,9 @@ pub fn run(workload: &Workload, policy: Policy, setup: &Setup, seed: u64) -> Out
             if second >= next[n] {
                 next[n] = scaler.next_refresh(second);
                 let answer = scaler.refresh(second + 1, &cluster, &load);
+                if scaler.looks_soon() {
+                    next[n] -= 10;
+                }
                 if let Some(decision) = &scaler.decision
                     && decision.step != right_sizing::Step::Hold
                 {

@@ -60,6 +60,13 @@ pub enum Reason {
         /// The pods wished.
         pods: u32,
     },
+    /// Shards could not be looked into for a while, or most of them now: nothing is tried.
+    NotLookedInto {
+        /// How many.
+        shards: u32,
+        /// The pods wished.
+        pods: u32,
+    },
     /// Checkpoints stand for longer than usual while fewer pods are tried: what that comes to
     /// cannot be seen.
     TrialBrokenOff {

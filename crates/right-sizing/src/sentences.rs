@@ -74,18 +74,18 @@ impl Display for Reason {
                         (true, true) => write!(f, ": {pods} {are} gone, and nobody came")?,
                     }
                 }
-                match (nobody, pods) {
-                    (false, 1) => write!(f, ": 1 pod stays"),
-                    (false, pods) => write!(f, ": {pods} pods stay"),
-                    (true, pods) => write!(f, "; still {} wished", count(*pods, "pod")),
+                if *nobody {
+                    return write!(f, "; still {} wished", count(*pods, "pod"));
                 }
+                stay(f, *pods)
             }
             Self::CheckpointsStand { shards, pods } => {
                 checkpoints_stand(f, *shards)?;
-                match pods {
-                    1 => write!(f, ": 1 pod stays"),
-                    pods => write!(f, ": {pods} pods stay"),
-                }
+                stay(f, *pods)
+            }
+            Self::NotLookedInto { shards, pods } => {
+                write!(f, "{} could not be looked into", count(*shards, "shard"))?;
+                stay(f, *pods)
             }
             Self::TrialBrokenOff {
                 tried,
@@ -289,6 +289,11 @@ impl Display for Reason {
             }
         }
     }
+}
+
+fn stay(f: &mut Formatter<'_>, pods: u32) -> Result {
+    let stay = if pods == 1 { "stays" } else { "stay" };
+    write!(f, ": {} {stay}", count(pods, "pod"))
 }
 
 fn checkpoints_stand(f: &mut Formatter<'_>, shards: u32) -> Result {

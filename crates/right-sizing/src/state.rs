@@ -39,6 +39,8 @@ const DRAIN_MS: u64 = 300 * SECOND;
 const PAUSE_MS: u64 = 2 * MINUTE;
 /// AWS says its time in whole seconds: smaller differences are no news.
 const CLOCK_NOISE_MS: u64 = 1500;
+/// From zero the first pods come and show how much they carry within this.
+const WAKES_MS: u64 = 2 * MINUTE;
 /// Nothing unread and nothing read for so long is idle; less is the gap between two records.
 const IDLE_MS: u64 = 2 * MINUTE;
 
@@ -57,6 +59,8 @@ pub struct State {
     /// Nobody ran at the first refresh, and the wish has not changed since: nothing says how many
     /// pods are needed.
     woke_unknown: bool,
+    /// Since when something is unread, while that is so.
+    woke_ms: Option<u64>,
     /// When the wish last changed.
     wished_ms: u64,
     /// When a lease last changed hands.
@@ -126,6 +130,7 @@ impl State {
         if unknown.is_none() {
             self.is_idle = !self.is_active(&digest, settings);
         }
+        let look_soon = self.looks_soon(&digest);
         let wish = self.wish.unwrap_or(1).max(1);
         let replicas = if sees_shards {
             digest.at_least(wish)
@@ -138,6 +143,7 @@ impl State {
             value: f64::from(settings.shard_count.max(1)) * f64::from(replicas),
             active: !self.is_idle,
             unknown,
+            look_soon,
             step,
             reason,
             notes: self.notes(&digest, settings),
@@ -195,6 +201,15 @@ impl State {
         self.handed_over_ms = at;
         self.lease_moved_ms = at;
         self.unchanged_refreshes = 0;
+    }
+
+    /// Nothing says how many pods are needed, and the first ones come or have just come.
+    fn looks_soon(&mut self, digest: &Digest) -> bool {
+        if !self.woke_unknown || !digest.unread {
+            self.woke_ms = None;
+            return false;
+        }
+        digest.at - *self.woke_ms.get_or_insert(digest.at) < WAKES_MS
     }
 
     /// The control law.
@@ -325,10 +340,10 @@ impl State {
         if !digest.unread && running == 0 {
             return hold(Reason::NothingUnread { pods: wish });
         }
-        let stand = digest.doubts.forbid_a_trial();
+        let doubt = digest.doubts.forbid_a_trial(wish);
         let left_ms = self.quiet_left_ms(digest);
-        if let Some(shards) = stand.filter(|_| left_ms == 0 || digest.doubts.are_old()) {
-            return hold(Reason::CheckpointsStand { shards, pods: wish });
+        if let Some(reason) = doubt.filter(|_| left_ms == 0 || digest.doubts.are_old()) {
+            return hold(reason);
         }
         if left_ms > 0 {
             let pods = wish;

@@ -97,6 +97,13 @@ pub fn bad_days() -> Vec<BadDay> {
         ),
         BadDay {
             shards: Some((4, &TO_256)),
+            // A pod for each shard reads what came meanwhile.
+            holds: Invariants {
+                pods: 4.0,
+                p99: None,
+                alarms: 1.0,
+                ..USUAL
+            },
             ..outage("all stand for 2 h, and 4 shards become 256", |setup| {
                 with_plan(setup, |plan| {
                     plan.outage = Some((Outage::Total, OUTAGE.0, OUTAGE.1))
@@ -131,12 +138,17 @@ pub fn bad_days() -> Vec<BadDay> {
                 with_plan(setup, |plan| plan.no_checkpoints = true)
             })
         },
+        // A scaler that has just started takes who is far behind, and stands, for an outage.
         BadDay {
-            holds: Invariants { p99: None, ..USUAL },
+            holds: Invariants {
+                alarms: 0.05,
+                ..USUAL
+            },
             ..day(
-                "checkpoints every 5 min, the scaler rolled out every 45 min",
+                "checkpoints every 5 min, `lagThreshold` 10 min, the scaler rolled out every 45 min",
                 |setup| Setup {
                     checkpoint: 300,
+                    threshold: 600,
                     restart: Some(2700),
                     ..setup
                 },
@@ -145,21 +157,35 @@ pub fn bad_days() -> Vec<BadDay> {
         day("a pod takes at most 4 leases of 12", |setup| {
             with_plan(setup, |plan| plan.lease_limit = Some(4))
         }),
-        day("the same, and starts 5 min later", |setup| {
-            with_plan(setup, |plan| {
-                plan.lease_limit = Some(4);
-                plan.late_start = 300;
+        BadDay {
+            // Nobody reads what those that start are to take.
+            holds: Invariants {
+                p99: Some(18.0),
+                ..USUAL
+            },
+            ..day("the same, and starts 5 min later", |setup| {
+                with_plan(setup, |plan| {
+                    plan.lease_limit = Some(4);
+                    plan.late_start = 300;
+                })
             })
-        }),
+        },
         day("a rolling deploy every 30 min", |setup| {
             with_plan(setup, |plan| plan.rollout_every = Some(1800))
         }),
-        day("a pod killed every 10 min", |setup| {
-            with_plan(setup, |plan| {
-                plan.kill_every = Some(600);
-                plan.failover = 10;
+        BadDay {
+            // What a killed pod had stands until others read it.
+            holds: Invariants {
+                alarms: 0.02,
+                ..USUAL
+            },
+            ..day("a pod killed every 10 min", |setup| {
+                with_plan(setup, |plan| {
+                    plan.kill_every = Some(600);
+                    plan.failover = 10;
+                })
             })
-        }),
+        },
         dead("the same, failover time 60 s", |setup| Setup {
             eyes: Eyes {
                 rhythm: Some(20),

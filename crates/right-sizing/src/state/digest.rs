@@ -15,7 +15,7 @@ const SPAN_MOST_MS: u64 = 120 * SECOND;
 
 /// The same for the first pods of an application that was found at zero: nothing says how many it
 /// needs, so what the first refreshes show is believed.
-const FIRST_SPAN_MS: u64 = 12 * SECOND;
+const FIRST_SPAN_MS: u64 = 4 * SECOND;
 
 /// However old records may become, a checkpoint stands after this, or after three times the usual
 /// interval: an hour's threshold does not make an outage an hour's secret.
@@ -66,6 +66,8 @@ pub(super) struct Digest {
     pub(super) busiest: Option<(u32, u64, u64)>,
     /// Whether there is anything to do.
     pub(super) unread: bool,
+    /// Nothing but what the first pods after zero show says how many are needed.
+    pub(super) woke_unknown: bool,
 }
 
 impl Digest {
@@ -133,9 +135,9 @@ impl Digest {
     /// The shards that a pod may have so that it also catches up, once other pods have come, in
     /// thousandths.
     pub(super) fn allowed_milli(&self, pod: &Measured) -> u64 {
-        // Until other pods come the backlog grows.
-        let excess = if pod.lag_ms > self.late_ms {
-            pod.will_be_ms() - self.late_ms
+        // Until other pods come the backlog grows; at the first step after zero it surely does.
+        let excess = if pod.lag_ms > self.late_ms || self.woke_unknown {
+            pod.will_be_ms().saturating_sub(self.late_ms)
         } else {
             0
         };
@@ -198,6 +200,11 @@ impl State {
             .pods
             .values()
             .filter_map(|pod| pod.measure(&self.shards, says_nothing, lag, late_ms / 2, span))
+            .map(|pod| Measured {
+                // The first pod after zero has a backlog from its start: that is no pause.
+                falls_back: pod.falls_back || self.woke_unknown,
+                ..pod
+            })
             .collect();
         let pods = || self.pods.values();
         let held = |pod: &Pod| pod.shards.len() as u32;
@@ -226,6 +233,7 @@ impl State {
                 .shards
                 .values()
                 .any(|shard| shard.age_ms.is_some() || shard.drained),
+            woke_unknown: self.woke_unknown,
             stands_ms,
             standing: left_out.iter().filter(surely).cloned().collect(),
             doubts: self.doubts(at),

@@ -8,7 +8,8 @@ use crate::{decision::Step, reason::Reason};
 const MANY: u32 = 2;
 /// The usual is what so many of a hundred checkpoints kept to.
 const USUAL_PERCENT: usize = 95;
-/// Where no checkpoint was seen to move yet, one that stands for longer is not as usual.
+/// Where no checkpoint was seen to move yet, one that stands for longer is not as usual; nor is
+/// known for long what a look showed.
 const UNKNOWN_MS: u64 = 90 * SECOND;
 /// A trial is broken off when checkpoints stand for longer than this and twice the usual: new owners
 /// need some time.
@@ -21,14 +22,26 @@ const FREE_MS: u64 = 2 * MINUTE;
 pub(super) struct Doubts {
     /// Those that should have moved by now.
     overdue: u32,
+    /// Those that could not be looked into, where they are most of all or that is so for long.
+    unseen: u32,
     /// Those that should have for long, or have no owner for long.
     stalled: u32,
 }
 
 impl Doubts {
-    /// Shards that keep a trial from beginning, if they do.
-    pub(super) fn forbid_a_trial(&self) -> Option<u32> {
-        (self.overdue >= MANY).then_some(self.overdue)
+    /// What keeps a trial from beginning, if anything.
+    pub(super) fn forbid_a_trial(&self, pods: u32) -> Option<Reason> {
+        match (self.overdue, self.unseen) {
+            (MANY.., _) => Some(Reason::CheckpointsStand {
+                shards: self.overdue,
+                pods,
+            }),
+            (_, MANY..) => Some(Reason::NotLookedInto {
+                shards: self.unseen,
+                pods,
+            }),
+            _ => None,
+        }
     }
 
     /// Whether that has been so for long.
@@ -46,11 +59,14 @@ impl State {
     pub(super) fn doubts(&self, at: u64) -> Doubts {
         let usual = self.usual_hold();
         let mut doubts = Doubts::default();
+        let mut unseen_now = 0;
         for shard in self.shards.values() {
             if shard.is_free_since(at.saturating_sub(FREE_MS)) {
                 doubts.overdue += 1;
                 doubts.stalled += 1;
             }
+            doubts.unseen += u32::from(!shard.is_seen_since(at.saturating_sub(UNKNOWN_MS)));
+            unseen_now += u32::from(!shard.is_seen_since(at));
             let Some((held_ms, looks)) = shard.holds_now() else {
                 continue;
             };
@@ -62,6 +78,9 @@ impl State {
             };
             doubts.overdue += u32::from(is_overdue);
             doubts.stalled += u32::from(is_overdue && held_ms > STALLED_MS.max(2 * usual_ms));
+        }
+        if unseen_now as usize * 2 > self.shards.len() {
+            doubts.unseen = unseen_now;
         }
         doubts
     }
