@@ -24,8 +24,8 @@ pub struct Decision {
     /// Why nothing can be said, if so: the replicas then hold what was wished and what runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unknown: Option<Unknown>,
-    /// Whether a look in a few seconds is worth more than one at the usual pace: the first pods of an
-    /// application that was found at zero show how many it needs.
+    /// Whether a look in a few seconds is worth more than one at the usual pace: the first pods of
+    /// an application that was found at zero show how many it needs.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub look_soon: bool,
     /// What kind of decision it was.

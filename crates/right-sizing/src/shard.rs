@@ -290,8 +290,8 @@ impl ShardMemory {
         habit_is_known || self.moves >= KNOWN_MOVES || is_far_behind
     }
 
-    /// For how long each of the last checkpoints stood with something unread, in ms, and at how many
-    /// looks it was seen so.
+    /// For how long each of the last checkpoints stood with something unread, in ms, and at how
+    /// many looks it was seen so.
     pub(crate) fn holds(&self) -> impl Iterator<Item = (u64, u32)> {
         self.holds.iter().copied()
     }

@@ -2,8 +2,8 @@
 //!
 //! [`State::judge`] is the law, read from top to bottom. It has two ways to measure: `progress`, by
 //! how fast positions move, and `busy`, by what pods say of themselves. Where neither tells
-//! anything `outage` and `orphans` decide; `doubt` says whether a trial would. `digest` says what of
-//! an observation matters, `report` what else a decision shows.
+//! anything `outage` and `orphans` decide; `doubt` says whether a trial would. `digest` says what
+//! of an observation matters, `report` what else a decision shows.
 
 mod busy;
 mod digest;

@@ -60,8 +60,8 @@ impl Checkpoints {
         }
     }
 
-    /// Whether a longer look could tell more: none of them moved, and none has stood for longer than
-    /// the threshold.
+    /// Whether a longer look could tell more: none of them moved, and none has stood for longer
+    /// than the threshold.
     pub(super) fn are_worth_a_look(&self, threshold: Duration, watched: Duration) -> bool {
         self.moved.is_none()
             && self.oldest().is_some_and(|(_, it)| it.age <= threshold)

@@ -34,7 +34,6 @@ const USUAL: Invariants = Invariants {
 };
 
 /// All of them.
-#[expect(clippy::too_many_lines, reason = "a list")]
 pub fn bad_days() -> Vec<BadDay> {
     let day = |name, change| BadDay {
         name,

@@ -11,8 +11,8 @@ const USUAL_PERCENT: usize = 95;
 /// Where no checkpoint was seen to move yet, one that stands for longer is not as usual; nor is
 /// known for long what a look showed.
 const UNKNOWN_MS: u64 = 90 * SECOND;
-/// A trial is broken off when checkpoints stand for longer than this and twice the usual: new owners
-/// need some time.
+/// A trial is broken off when checkpoints stand for longer than this and twice the usual: new
+/// owners need some time.
 const STALLED_MS: u64 = 90 * SECOND;
 /// A lease that nobody has held for longer than this is not about to be taken.
 const FREE_MS: u64 = 2 * MINUTE;
@@ -85,8 +85,8 @@ impl State {
         doubts
     }
 
-    /// For how long nearly all checkpoints stood at most, in ms, and at how many looks they were seen
-    /// so; none where none was seen to move.
+    /// For how long nearly all checkpoints stood at most, in ms, and at how many looks they were
+    /// seen so; none where none was seen to move.
     fn usual_hold(&self) -> Option<(u64, u32)> {
         let shards = self.shards.values();
         let (mut times, mut looks): (Vec<u64>, Vec<u32>) =

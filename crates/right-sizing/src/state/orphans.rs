@@ -170,9 +170,10 @@ impl State {
             return Some((Step::Out, Reason::LimitShown { per_pod, pods }));
         }
         // Where the limit is known they are waited for.
-        let (is_known, running) = (self.orphans.limit.is_some(), digest.running);
+        let is_known = self.orphans.limit.is_some();
         let waited = |help: &mut Help| {
-            digest.at - help.since_ms >= HELPED_MS && !(is_known && running < help.pods)
+            let may_come = is_known && digest.running < help.pods;
+            digest.at - help.since_ms >= HELPED_MS && !may_come
         };
         if let Some(help) = self.orphans.helping.take_if(waited) {
             let wait_ms = self.orphans.waited_ms.map_or(AGAIN_MS, |waited| waited * 2);
