@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{DRAIN_MS, MINUTE, SECOND, State, doubt::Doubts};
 use crate::{
     observation::Settings,
-    pod::{Measured, Pod},
+    pod::{FALLING_BACK_MILLI, Measured, Pod},
     reason::Reason,
     shard::ShardMemory,
 };
@@ -66,8 +66,6 @@ pub(super) struct Digest {
     pub(super) busiest: Option<(u32, u64, u64)>,
     /// Whether there is anything to do.
     pub(super) unread: bool,
-    /// Nothing but what the first pods after zero show says how many are needed.
-    pub(super) woke_unknown: bool,
 }
 
 impl Digest {
@@ -135,9 +133,9 @@ impl Digest {
     /// The shards that a pod may have so that it also catches up, once other pods have come, in
     /// thousandths.
     pub(super) fn allowed_milli(&self, pod: &Measured) -> u64 {
-        // Until other pods come the backlog grows; at the first step after zero it surely does.
-        let excess = if pod.lag_ms > self.late_ms || self.woke_unknown {
-            pod.will_be_ms().saturating_sub(self.late_ms)
+        // Until other pods come the backlog grows.
+        let excess = if pod.lag_ms > self.late_ms {
+            pod.will_be_ms() - self.late_ms
         } else {
             0
         };
@@ -200,10 +198,11 @@ impl State {
             .pods
             .values()
             .filter_map(|pod| pod.measure(&self.shards, says_nothing, lag, late_ms / 2, span))
-            .map(|pod| Measured {
-                // The first pod after zero has a backlog from its start: that is no pause.
-                falls_back: pod.falls_back || self.woke_unknown,
-                ..pod
+            .map(|mut pod| {
+                // The first pod after zero that is late and falls back does not just pause.
+                let is_behind = pod.lag_ms > late_ms && pod.progress_milli < FALLING_BACK_MILLI;
+                pod.falls_back |= self.woke_unknown && is_behind;
+                pod
             })
             .collect();
         let pods = || self.pods.values();
@@ -233,7 +232,6 @@ impl State {
                 .shards
                 .values()
                 .any(|shard| shard.age_ms.is_some() || shard.drained),
-            woke_unknown: self.woke_unknown,
             stands_ms,
             standing: left_out.iter().filter(surely).cloned().collect(),
             doubts: self.doubts(at),
