@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use clap::Parser as _;
-use kinesis_consumer::LeaseKey;
+use kinesis_consumer::{Checkpoint, LeaseKey};
 
 use super::*;
 
@@ -50,6 +50,10 @@ fn the_readme_has_every_metric() {
     metrics.write_retried("PutItem", true);
     metrics.write_retried("PutItem", false);
     metrics.rejected(&Rejected::TooDeep);
+    metrics.record(&Event::StartedAnew {
+        position: Checkpoint::Latest,
+        since: None,
+    });
     metrics.record(&Event::Failing {
         operation: "renew",
         error: "denied".to_owned(),
