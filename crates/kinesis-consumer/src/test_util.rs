@@ -58,6 +58,7 @@ pub use kinesis_edge::Room;
 
 pub use crate::{
     decide::{
+        aggregation::{Unfit, deaggregate},
         assignment::kcl2::Kcl2Taker,
         shard_sync::{child_shards, initial},
     },

@@ -47,13 +47,14 @@ struct UserRecord {
 
 /// An aggregate that is not delivered record by record.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Unfit {
+pub struct Unfit {
     /// The record that carries it, with the sub-sequence number of the last user record in it: a
     /// checkpoint there covers all of it.
-    pub(crate) record: Record,
+    pub record: Record,
     /// How many user records it has; 1 where that is not known.
-    pub(crate) users: usize,
-    pub(crate) reason: UnfitAggregate,
+    pub users: usize,
+    /// Why.
+    pub reason: UnfitAggregate,
 }
 
 /// Appends the records that `record` carries to `out`: the user records of a KPL aggregate, or the
@@ -62,7 +63,7 @@ pub(crate) struct Unfit {
 /// With `range`, the hash keys of the shard that it was read from: an aggregate of which any user
 /// record belongs elsewhere is unfit, as the KPL sends it again after a reshard. Data are slices of
 /// the aggregate's data, not copies: they keep it in memory.
-pub(crate) fn deaggregate(
+pub fn deaggregate(
     record: Record,
     range: Option<HashRange>,
     out: &mut Vec<Record>,
