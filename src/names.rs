@@ -119,7 +119,11 @@ pub(crate) fn endpoint(text: &str) -> Option<Url> {
             .any(|known| scheme.eq_ignore_ascii_case(known))
             && !rest.starts_with('/')
     });
-    let url = Url::parse(text).ok().filter(|_| plain && has_scheme)?;
+    // What may be of any length is not parsed.
+    if !plain || !has_scheme {
+        return None;
+    }
+    let url = Url::parse(text).ok()?;
     let authority = text.split_once("://")?.1.split(['/', '?', '#']).next()?;
     let bare = url.query().is_none() && url.fragment().is_none() && !authority.contains('@');
     (bare && url.has_host()).then_some(url)

@@ -6,3 +6,6 @@ pub mod explain;
 pub mod gauges;
 pub mod journal;
 mod text;
+
+#[doc(hidden)]
+pub use self::check::read_manifests;

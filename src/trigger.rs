@@ -8,6 +8,7 @@
 pub(crate) mod given;
 mod metadata;
 pub mod policy;
+pub mod tenant;
 pub mod understood;
 
 use std::{collections::HashMap, fmt, time::Duration};

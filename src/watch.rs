@@ -34,7 +34,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use self::{decider::Decider, demand::Demand, verdict::not_yet};
 pub use self::{
-    share::{NoRoom, Shares, Tenant},
+    share::{NoRoom, Shares},
     state::{Facts, Snapshot, State},
     table::{Table, Watched, Watcher},
 };
@@ -48,7 +48,7 @@ use crate::{
     error::Error,
     metrics::WatcherCounts,
     source::{fetch::Fetchers, snapshot::ApplicationSnapshot},
-    trigger::{ApplicationSource, ScaleOn, Trigger},
+    trigger::{ApplicationSource, ScaleOn, Trigger, tenant::Tenant},
 };
 
 /// How often, how long, how many.
@@ -328,7 +328,7 @@ impl Watchers {
             pace: self.pace.clone(),
             table: Arc::downgrade(&self.table),
         };
-        let fetcher = source.fetcher(&*self.fetchers, &tenant.namespace);
+        let fetcher = source.fetcher(&*self.fetchers, tenant);
         Watcher {
             tenant: tenant.clone(),
             demand: Arc::clone(demand),

@@ -24,6 +24,8 @@ pub struct Scrape {
     pub failing: usize,
     /// Some of them.
     pub failing_objects: Vec<FailingObject>,
+    /// Asynchronous tasks that are alive.
+    pub tasks: usize,
 }
 
 /// The watchers at one moment, by how they can answer.
@@ -163,6 +165,12 @@ const SCALER: &[Row<Scrape>] = &[
             };
             objects.map(|it| (labels(it), 1.0)).collect()
         },
+    },
+    Row {
+        name: "tasks",
+        help: "Tasks that are alive: some for each connection, push stream and watched source",
+        kind: Kind::Count,
+        samples: |it| one(it.tasks as f64),
     },
 ];
 

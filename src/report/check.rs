@@ -12,6 +12,7 @@ mod scaling;
 mod text;
 
 use std::{
+    collections::HashMap,
     io::{self, Write as _},
     path::PathBuf,
     process::ExitCode,
@@ -24,7 +25,7 @@ use self::{
     manifest::parse_pair,
     report::{Report, Told},
 };
-use crate::config::Config;
+use crate::{config::Config, trigger::Trigger};
 
 /// KEDA would get an error.
 const AN_ERROR: u8 = 1;
@@ -138,6 +139,24 @@ impl Check {
             .context("cannot print the report")?;
         Ok(report)
     }
+}
+
+/// What `check --file` says of a file without asking AWS, in lines, to be fuzzed.
+pub fn read_manifests(bytes: &[u8]) -> Vec<String> {
+    let mut files = Files::default();
+    files.add("file", bytes);
+    let variables = HashMap::new();
+    let written = manifest::of_files(&mut files, &variables).into_iter();
+    let said = written.flat_map(|trigger| {
+        let parsed = Trigger::parse(&trigger.metadata, None).err();
+        let ignored = trigger.ignored.into_iter().map(|(_, why)| why);
+        let lines = ignored.chain(trigger.refused).chain(trigger.unknown);
+        lines
+            .chain(parsed.map(|error| error.to_string()))
+            .collect::<Vec<_>>()
+    });
+    let unread = files.unread.into_iter().map(|unread| unread.wrong);
+    said.chain(unread).collect()
 }
 
 impl Report {

@@ -21,7 +21,7 @@ use axum::{
 };
 use jiff::Timestamp;
 use serde::Serialize;
-use tokio::sync::watch;
+use tokio::{runtime::Handle, sync::watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{accept::Listener, connection::is_loopback, live::Live};
@@ -133,6 +133,7 @@ async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
                 code,
             })
             .collect(),
+        tasks: Handle::current().metrics().num_alive_tasks(),
     });
     ([(CONTENT_TYPE, OPENMETRICS)], text)
 }

@@ -20,7 +20,7 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::transport::server::Connected;
 
 use super::places::Place;
-use crate::watch::Tenant;
+use crate::trigger::tenant::Tenant;
 
 /// How long a client may take.
 #[derive(Clone, Copy, Debug)]

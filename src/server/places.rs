@@ -13,7 +13,8 @@ use tracing::warn;
 
 use crate::{
     metrics::Metrics,
-    watch::{NoRoom, Shares, Tenant},
+    trigger::tenant::Tenant,
+    watch::{NoRoom, Shares},
 };
 
 /// A flood is told once a minute, not once for each of its connections.

@@ -24,8 +24,8 @@ use crate::{
         MetricValue, ScaledObjectRef, external_scaler_server::ExternalScaler,
     },
     report::journal::{Asker, Journal},
-    trigger::Trigger,
-    watch::{Tenant, Watchers},
+    trigger::{Trigger, tenant::Tenant},
+    watch::Watchers,
 };
 
 /// Metadata keys of one trigger. A ScaledObject has a handful.

@@ -21,7 +21,7 @@ use crate::{
         shards::{self, OpenShards},
         snapshot::{ApplicationSnapshot, StreamSnapshot},
     },
-    trigger::{ApplicationSource, StreamSource},
+    trigger::{ApplicationSource, StreamSource, tenant::Tenant},
 };
 
 /// Asks AWS about one source.
@@ -59,15 +59,15 @@ pub type ApplicationFetch = Box<dyn Fetch<Snapshot = Arc<ApplicationSnapshot>>>;
 
 /// Makes the fetchers of sources, which ask nothing yet.
 pub trait Fetchers: Send + Sync {
-    /// For the open shards of a stream. `namespace`: which has a share of the quota.
-    fn stream(&self, source: &StreamSource, namespace: &str) -> StreamFetch;
+    /// For the open shards of a stream. `tenant`: who has a share of the quota.
+    fn stream(&self, source: &StreamSource, tenant: &Tenant) -> StreamFetch;
     /// For the work of an application.
     fn application(&self, source: &ApplicationSource) -> ApplicationFetch;
 }
 
 impl Fetchers for Arc<Aws> {
-    fn stream(&self, source: &StreamSource, namespace: &str) -> StreamFetch {
-        Box::new(shards::open_shards(self, source, namespace))
+    fn stream(&self, source: &StreamSource, tenant: &Tenant) -> StreamFetch {
+        Box::new(shards::open_shards(self, source, tenant))
     }
 
     fn application(&self, source: &ApplicationSource) -> ApplicationFetch {

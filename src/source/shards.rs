@@ -23,7 +23,7 @@ pub use self::{lane::Place, open::OpenShards};
 use crate::{
     error::SourceError,
     source::aws::{Aws, Client, Resource, SharedRows},
-    trigger::{ApplicationSource, LeaseTable, Stream, StreamSource},
+    trigger::{ApplicationSource, LeaseTable, Stream, StreamSource, tenant::Tenant},
 };
 
 /// Reads of an application, as a seam: [`application`] asks AWS, tests script the answers.
@@ -114,9 +114,9 @@ pub enum ReadError {
     Failed(Box<SourceError>),
 }
 
-/// The way to the open shards of a source, for a namespace. Asks nothing yet.
-pub fn open_shards(aws: &Arc<Aws>, source: &StreamSource, namespace: &str) -> OpenShards {
-    OpenShards::new(aws.kinesis(source), source.stream.clone(), namespace)
+/// The way to the open shards of a source, on behalf of somebody. Asks nothing yet.
+pub fn open_shards(aws: &Arc<Aws>, source: &StreamSource, tenant: &Tenant) -> OpenShards {
+    OpenShards::new(aws.kinesis(source), source.stream.clone(), tenant)
 }
 
 /// The way to an application's shards, leases and records. Asks nothing yet.

@@ -1,26 +1,9 @@
 //! Who holds how much of something that has a bound, and who makes room for whom: first by peer,
 //! then by namespace. Pure.
 
-use std::{collections::HashMap, sync::Arc};
+use std::collections::HashMap;
 
-/// On whose behalf something is held.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub struct Tenant {
-    /// Who asks: the name in its certificate, else its address. KEDA asks for many namespaces.
-    pub peer: Arc<str>,
-    /// The namespace, as claimed.
-    pub namespace: String,
-}
-
-impl From<&str> for Tenant {
-    /// Of a peer that is not told apart from others.
-    fn from(namespace: &str) -> Self {
-        Self {
-            peer: "".into(),
-            namespace: namespace.to_owned(),
-        }
-    }
-}
+use crate::trigger::tenant::Tenant;
 
 /// What each tenant holds.
 #[derive(Debug, Default)]

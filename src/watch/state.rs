@@ -131,16 +131,20 @@ impl<S: Snapshot> State<S> {
     }
 
     pub(super) fn count(&self, pace: &Pace, counts: &mut WatcherCounts) {
-        if self.pace != Fetching::Steadily {
-            counts.fresh += 1;
-            return;
-        }
-        match (self.standing(pace), &self.failure) {
+        let is_steady = self.pace == Fetching::Steadily;
+        let standing = match &self.failure {
+            // As old as the last question, and right until the next one.
+            None if !is_steady => self.last_good.as_ref(),
+            _ => self.standing(pace),
+        };
+        match (standing, &self.failure) {
             (Some(snapshot), failure) => {
                 let Facts {
                     at, application, ..
                 } = snapshot.facts();
-                counts.oldest = counts.oldest.max(at.elapsed());
+                if is_steady {
+                    counts.oldest = counts.oldest.max(at.elapsed());
+                }
                 match (probes_fail(application), failure) {
                     (Some(Probing::Blind), _) => counts.failing += 1,
                     (None, None) => counts.fresh += 1,

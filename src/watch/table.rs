@@ -14,7 +14,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     demand::Demand,
-    share::{NoRoom, Shares, Tenant},
+    share::{NoRoom, Shares},
     state::{Snapshot, State},
 };
 use crate::{
@@ -23,7 +23,7 @@ use crate::{
         fetch::{Fetch, Fetchers},
         snapshot::{ApplicationSnapshot, StreamSnapshot},
     },
-    trigger::{ApplicationSource, LeaseTable, StreamSource},
+    trigger::{ApplicationSource, LeaseTable, StreamSource, tenant::Tenant},
 };
 
 /// A kind of source: how it is fetched, and where the table has its watchers.
@@ -34,11 +34,11 @@ pub trait Watched: Clone + fmt::Debug + Eq + Hash + Send + Sync + 'static {
     /// The stream, and the lease table of an application.
     fn names(&self) -> (&StreamSource, Option<&LeaseTable>);
 
-    /// A fetcher for a namespace, which asks nothing yet.
+    /// A fetcher on behalf of somebody, which asks nothing yet.
     fn fetcher(
         &self,
         fetchers: &dyn Fetchers,
-        namespace: &str,
+        tenant: &Tenant,
     ) -> Box<dyn Fetch<Snapshot = Self::Snapshot>>;
 
     /// The watchers of such sources.
@@ -55,9 +55,9 @@ impl Watched for StreamSource {
     fn fetcher(
         &self,
         fetchers: &dyn Fetchers,
-        namespace: &str,
+        tenant: &Tenant,
     ) -> Box<dyn Fetch<Snapshot = Self::Snapshot>> {
-        fetchers.stream(self, namespace)
+        fetchers.stream(self, tenant)
     }
 
     fn watchers(table: &mut Table) -> &mut HashMap<Self, Watcher<Self::Snapshot>> {
@@ -75,7 +75,7 @@ impl Watched for ApplicationSource {
     fn fetcher(
         &self,
         fetchers: &dyn Fetchers,
-        _: &str,
+        _: &Tenant,
     ) -> Box<dyn Fetch<Snapshot = Self::Snapshot>> {
         fetchers.application(self)
     }

@@ -7,7 +7,8 @@ use std::{
 };
 
 use crate::support::{world::Application, *};
-use test_support::queries;
+use embedded_kinesis::{FOREVER, Fault};
+use test_support::{promtool, queries};
 
 const PREFIX: &str = "keda_kinesis_scaler_";
 
@@ -145,6 +146,63 @@ async fn names_are_as_prometheus_wants_them() {
         .collect();
     let distinct: BTreeSet<_> = series.iter().collect();
     assert_eq!(series.len(), distinct.len());
+    promtool::check_metrics("names_are_as_prometheus_wants_them", &scrape);
+}
+
+#[test]
+fn prometheus_takes_the_rules_of_both_charts() {
+    for chart in ["keda-kinesis-scaler", "kinesis-to-dynamodb"] {
+        let golden = file(&format!("charts/{chart}/ci/everything.golden.yaml"));
+        let documents = golden.split("\n---\n");
+        let rules = documents.filter(|text| text.contains("\nkind: PrometheusRule\n"));
+        let mut checked = 0;
+        for rules in rules {
+            let rules: serde_json::Value = serde_yaml::from_str(rules).unwrap();
+            let groups = serde_json::json!({"groups": rules["spec"]["groups"]});
+            promtool::check_rules(
+                "prometheus_takes_the_rules_of_both_charts",
+                &groups.to_string(),
+            );
+            checked += 1;
+        }
+        assert_eq!(checked, 1, "{chart}");
+    }
+}
+
+/// Shards and leases are read all the same.
+#[tokio::test]
+async fn a_watcher_whose_probes_fail_is_not_fresh() {
+    let application = Application::start(2).await;
+    let mut client = application.stack.client().await;
+    let worker = application.run("one", 0);
+    eventually("the worker's leases", application.held(2)).await;
+    let object = application.trigger("lag", &[]);
+    answered_activity(&mut client, &object).await;
+    let is = async |state: &str| {
+        let line = format!("{PREFIX}watchers{{state=\"{state}\"}} 1\n");
+        scraped(application.stack.admin, &line, |text| text.contains(&line)).await;
+    };
+    let faults = application.stack.kinesis.faults();
+    let kms = Fault::aws("KMSAccessDeniedException", "The key may not be used.");
+    for (fault, state) in [
+        // What was known of the shards stands in.
+        (Fault::internal_error(), "stale"),
+        // It does not where a denial is seen twice.
+        (kms, "failing"),
+        (Fault::access_denied(), "failing"),
+    ] {
+        is("fresh").await;
+        faults.inject("GetRecords", fault, FOREVER);
+        is(state).await;
+        faults.clear();
+    }
+    is("fresh").await;
+
+    // The same where nobody runs, and it is asked only when KEDA asks.
+    worker.stop().await;
+    faults.inject("GetRecords", Fault::access_denied(), FOREVER);
+    wait_for_code(&mut client, &object, tonic::Code::PermissionDenied).await;
+    is("failing").await;
 }
 
 #[test]

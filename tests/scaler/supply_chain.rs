@@ -137,6 +137,25 @@ fn every_platforms_image_is_signed_with_sbom_and_provenance() {
 }
 
 #[test]
+fn every_static_binary_is_signed_with_sbom_and_provenance() {
+    let release = yaml(".github/workflows/release.yml");
+    let job = &release["jobs"]["static"];
+    for permission in ["id-token", "attestations"] {
+        assert_eq!(job["permissions"][permission], "write", "{permission}");
+    }
+    let its = steps(&release, "static");
+    let scripts: String = its.iter().filter_map(|step| step["run"].as_str()).collect();
+    let archive = "kcl-multilang-${{ env.TARGET }}.tar.gz";
+    for action in ["actions/attest-sbom", "actions/attest-build-provenance"] {
+        let attested = &uses(its, action).unwrap()["with"];
+        assert_eq!(attested["subject-path"], archive, "{action}");
+    }
+    for wanted in ["cargo cyclonedx", "cosign sign-blob", "--version 0."] {
+        assert!(scripts.contains(wanted), "{wanted} is not in {scripts}");
+    }
+}
+
+#[test]
 fn workflows_may_do_no_more_than_they_need() {
     for name in workflows() {
         let workflow = yaml(&name);

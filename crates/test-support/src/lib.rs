@@ -12,7 +12,8 @@
 //! - [`environment`]: what every program does with odd variables.
 //! - [`ipv6`]: a host that has IPv6 alone.
 //! - [`wait`]: waiting for events. [`walk`]: a stream read whole. [`skip`]: what a machine lacks.
-//!   [`policy`] and [`queries`]: what is written for clusters, held against what programs do.
+//!   [`policy`], [`queries`] and [`promtool`]: what is written for clusters, held against what
+//!   programs do.
 
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
@@ -26,6 +27,7 @@ pub mod http;
 pub mod ipv6;
 pub mod policy;
 mod process;
+pub mod promtool;
 mod proxy;
 pub mod queries;
 mod scripted;

@@ -130,7 +130,10 @@ async fn find_answer(written: &Written, config: &Config, seen: &mut Seen) -> Res
 
     match &trigger.scale_on {
         ScaleOn::OpenShards { activation } => {
-            let fetched = aws.stream(stream, "").fetch(FetchRequest::default()).await;
+            let fetched = aws
+                .stream(stream, &"".into())
+                .fetch(FetchRequest::default())
+                .await;
             let snapshot = fetched.map_err(Arc::new)?;
             Ok(answer_open_shards(&snapshot, *activation))
         }
@@ -212,7 +215,7 @@ async fn try_calls(aws: &Arc<Aws>, trigger: &Trigger, tried: &mut Vec<Permission
     };
     let work = match &trigger.scale_on {
         ScaleOn::OpenShards { .. } => {
-            let open = shards::open_shards(aws, stream, "");
+            let open = shards::open_shards(aws, stream, &"".into());
             let described = open.describe().await;
             note("kinesis:DescribeStreamSummary", described.as_ref().err());
             let listed = open.list_all().await;

@@ -22,7 +22,7 @@ use crate::{
             examples::{caught_up, lag_trigger, source},
         },
     },
-    trigger::{ApplicationSource, LeaseTable, StreamSource},
+    trigger::{ApplicationSource, LeaseTable, StreamSource, tenant::Tenant},
     watch::Pace,
 };
 
@@ -31,7 +31,7 @@ use crate::{
 struct CaughtUp;
 
 impl Fetchers for CaughtUp {
-    fn stream(&self, source: &StreamSource, _: &str) -> StreamFetch {
+    fn stream(&self, source: &StreamSource, _: &Tenant) -> StreamFetch {
         panic!("nobody asks for {source:?}")
     }
 

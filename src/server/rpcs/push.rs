@@ -18,8 +18,8 @@ use crate::{
     error::{Error, shortened},
     metrics::Metrics,
     server::{live::Live, places::Place},
-    trigger::Trigger,
-    watch::{NoRoom, Subscription, Tenant, Watchers},
+    trigger::{Trigger, tenant::Tenant},
+    watch::{NoRoom, Subscription, Watchers},
 };
 
 /// The pause before subscribing again after a watcher ended.

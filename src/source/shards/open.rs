@@ -3,7 +3,7 @@
 //! DescribeStreamSummary has 20 calls a second for everybody in the account, so we ask it within
 //! our share. When that is spent, or AWS throttles, ListShards counts as well: it has 1,000 a
 //! second for each stream, but needs a permission of its own. A stream that may not be listed waits
-//! for its namespace's share instead.
+//! for its peer's and namespace's share instead.
 
 use std::{
     fmt,
@@ -19,7 +19,7 @@ use super::refuse_none;
 use crate::{
     error::{SourceError, SourceErrorKind},
     source::aws::{Client, Resource, Share, Unlisted},
-    trigger::Stream,
+    trigger::{Stream, tenant::Tenant},
 };
 
 /// After a denial ListShards is not tried for this long, and twice as long after the next one.
@@ -34,7 +34,7 @@ pub struct OpenShards {
     calls: Box<dyn Calls>,
     share: Arc<Share>,
     /// Who waits for a share of the quota.
-    namespace: String,
+    tenant: Tenant,
     /// Of ListShards, for this stream: a policy may allow others.
     denied: Mutex<Option<Denied>>,
 }
@@ -66,16 +66,16 @@ impl Denied {
 }
 
 impl OpenShards {
-    pub(super) fn new(client: Arc<Client>, stream: Stream, namespace: &str) -> Self {
+    pub(super) fn new(client: Arc<Client>, stream: Stream, tenant: &Tenant) -> Self {
         let share = Arc::clone(&client.share);
-        Self::over(Box::new(AwsCalls { client, stream }), share, namespace)
+        Self::over(Box::new(AwsCalls { client, stream }), share, tenant)
     }
 
-    pub(crate) fn over(calls: Box<dyn Calls>, share: Arc<Share>, namespace: &str) -> Self {
+    pub(crate) fn over(calls: Box<dyn Calls>, share: Arc<Share>, tenant: &Tenant) -> Self {
         Self {
             calls,
             share,
-            namespace: namespace.to_owned(),
+            tenant: tenant.clone(),
             denied: Mutex::default(),
         }
     }
@@ -98,7 +98,7 @@ impl OpenShards {
         if let Some(answer) = self.list().await {
             return answer;
         }
-        budget.take(&self.namespace).await;
+        budget.take(&self.tenant).await;
         self.describe().await
     }
 

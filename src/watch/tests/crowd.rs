@@ -71,7 +71,7 @@ impl Crowd {
 }
 
 impl Fetchers for Crowd {
-    fn stream(&self, source: &StreamSource, _: &str) -> StreamFetch {
+    fn stream(&self, source: &StreamSource, _: &Tenant) -> StreamFetch {
         panic!("nobody asks for {source:?}")
     }
 

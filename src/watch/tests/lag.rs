@@ -35,7 +35,7 @@ impl Application {
 }
 
 impl Fetchers for Application {
-    fn stream(&self, source: &StreamSource, _: &str) -> StreamFetch {
+    fn stream(&self, source: &StreamSource, _: &Tenant) -> StreamFetch {
         panic!("nobody asks for {source:?}")
     }
 

@@ -96,13 +96,13 @@ impl Account {
 }
 
 impl Fetchers for Account {
-    fn stream(&self, source: &StreamSource, namespace: &str) -> StreamFetch {
+    fn stream(&self, source: &StreamSource, tenant: &Tenant) -> StreamFetch {
         let calls = OfStream {
             account: self.clone(),
             stream: source.stream.to_string(),
         };
         let share = Arc::clone(&self.share);
-        Box::new(OpenShards::over(Box::new(calls), share, namespace))
+        Box::new(OpenShards::over(Box::new(calls), share, tenant))
     }
 
     fn application(&self, source: &ApplicationSource) -> ApplicationFetch {

@@ -129,7 +129,7 @@ impl Application {
     }
 
     /// Waits until workers hold so many leases.
-    async fn held(&self, count: usize) {
+    pub async fn held(&self, count: usize) {
         loop {
             let scan = self.table.scan().table_name("billing").send().await;
             let held = |scan: ScanOutput| {

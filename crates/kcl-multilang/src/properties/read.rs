@@ -317,7 +317,10 @@ impl Reader<'_> {
 
     fn aws(&mut self) -> Option<Aws> {
         let credentials = self.credentials("AwsCredentialsProvider");
-        if credentials.is_none() && self.read_as("AwsCredentialsProvider").is_none() {
+        let written = self.read_as("AwsCredentialsProvider");
+        let written = written.and_then(|name| self.entries.get(name));
+        // A wrong one is refused.
+        if credentials.is_none() && written.is_none_or(|value| value.trim().is_empty()) {
             self.report.missing.push((
                 "AwsCredentialsProvider",
                 "DefaultCredentialsProvider, or another one",

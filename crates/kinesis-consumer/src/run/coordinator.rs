@@ -101,7 +101,7 @@ impl Coordinator {
                 }
                 Some(answer) = self.moves.next() => match answer {
                     Answer::Moved(moved) => self.moved(*moved),
-                    Answer::Proved(proved) => self.proved(proved)?,
+                    Answer::Proved(proved) => self.proved(*proved)?,
                 },
                 () = self.context.rescan.notified() => self.next_scan = Instant::now(),
                 () = sleep_until(self.next_scan), if self.moves.is_empty() => {

@@ -2,7 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
-use test_support::{PATIENCE, queries};
+use test_support::{PATIENCE, promtool, queries};
 
 use crate::support::World;
 
@@ -31,5 +31,7 @@ async fn the_rules_name_what_is_exported() {
     };
     let _ = tokio::time::timeout(PATIENCE, scraped).await;
     assert!(missing.is_empty(), "never exported: {missing:?}");
+    let (_, scrape) = consumer.get("/metrics").await;
+    promtool::check_metrics("the_rules_name_what_is_exported", &scrape);
     consumer.stop().await;
 }

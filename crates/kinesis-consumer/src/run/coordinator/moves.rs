@@ -73,7 +73,7 @@ pub(super) type Proved = (Lease, Result<Proof, KinesisError>);
 /// An answer.
 pub(super) enum Answer {
     Moved(Box<Moved>),
-    Proved(Proved),
+    Proved(Box<Proved>),
 }
 
 impl Moves {
@@ -114,7 +114,7 @@ impl Moves {
             Some(moved) = self.under_way.next() => Some(Answer::Moved(Box::new(moved))),
             Some(proved) = self.proofs.next() => {
                 self.proving.remove(&proved.0.key);
-                Some(Answer::Proved(proved))
+                Some(Answer::Proved(Box::new(proved)))
             }
             else => None,
         }
