@@ -311,8 +311,8 @@ impl ShardMemory {
 
     /// Whether its checkpoint should have moved by now, so that it may be about to stand: how fast
     /// it was read before says nothing then.
-    pub(crate) fn is_overdue(&self, threshold_ms: u64, interval_ms: u64) -> bool {
-        self.stands_ms() >= (threshold_ms / 2).max(interval_ms * 3 / 2)
+    pub(crate) fn is_overdue(&self, threshold_ms: u64, usual_ms: u64) -> bool {
+        self.stands_ms() >= (threshold_ms / 2).max(self.interval_ms(usual_ms) * 3 / 2)
     }
 
     /// Since when the checkpoint stands.
@@ -355,6 +355,12 @@ impl ShardMemory {
         } else {
             0
         })
+    }
+
+    /// The same, or what is usual: some shards' owners checkpoint far less often than the others'.
+    pub(crate) fn interval_ms(&self, usual_ms: u64) -> u64 {
+        let own_ms = self.checkpoint_interval_ms();
+        own_ms.filter(|own| *own > 2 * usual_ms).unwrap_or(usual_ms)
     }
 
     /// How far behind the owner is, in ms: the record's age less the time for which the checkpoint

@@ -6,7 +6,7 @@
 mod support;
 
 use right_sizing::{Decision, Reason, Settings, ShardObservation, Step};
-use support::{Day, START_MS, reads};
+use support::{Day, REFRESH_MS, START_MS, reads};
 
 /// A day with this threshold, on which all is on time for so many looks.
 fn healthy(shards: usize, pods: usize, threshold_s: u64, looks: usize) -> Day {
@@ -309,5 +309,35 @@ fn two_poisoned_shards_on_pods_that_read_on_are_no_outage_and_no_trial() {
     for decision in decisions {
         assert_eq!((&decision.outage, decision.replicas), (&None, 3));
         assert!(!matches!(decision.reason, Reason::Outage { .. }));
+    }
+}
+
+/// Read up to `until_ms`, of which every so often a checkpoint is made.
+fn checkpoints_every(every_ms: u64, shard: &mut ShardObservation, at_ms: u64, until_ms: u64) {
+    if at_ms / every_ms > (at_ms - REFRESH_MS) / every_ms {
+        shard.checkpoint = until_ms.to_string();
+        shard.unread_since_ms = Some(until_ms);
+    }
+}
+
+#[test]
+fn shards_with_rare_checkpoints_do_not_hide_that_their_pod_is_late() {
+    for (every_s, threshold_s) in [(400, 1200), (240, 120)] {
+        let mut day = Day::new(12, 1);
+        day.settings = Settings::new(threshold_s * 1000, 1);
+        let mut drive = |looks: usize, speed: f64, from_ms: u64| {
+            day.look(looks, |number, shard, at_ms| {
+                let until_ms = from_ms + ((at_ms - from_ms) as f64 * speed) as u64 - 1_000;
+                let rarely_ms = every_s * 1000;
+                let every_ms = if number < 3 { rarely_ms } else { REFRESH_MS };
+                checkpoints_every(every_ms, shard, at_ms + number as u64 * 90_000, until_ms);
+            })
+        };
+        let good = drive(200, 1.0, START_MS);
+        assert_eq!(good.last().unwrap().outage, None);
+        let since_ms = START_MS + 200 * REFRESH_MS;
+        let late = drive(threshold_s as usize / 5, 0.5, since_ms);
+        let last = late.last().unwrap();
+        assert!(last.replicas >= 2, "{threshold_s} s: {}", last.reason);
     }
 }
