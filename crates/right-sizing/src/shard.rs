@@ -271,6 +271,16 @@ impl ShardMemory {
         self.left_by.as_deref().filter(|_| is_old)
     }
 
+    /// Whoever left it did so rightly.
+    pub(crate) fn forgive(&mut self) {
+        self.left_by = None;
+    }
+
+    /// The pod that is gone, and that nobody has come for since.
+    pub(crate) fn left_by(&self) -> Option<&String> {
+        self.left_by.as_ref()
+    }
+
     /// Whether it says nothing of capacity: with something unread its checkpoint stands for longer
     /// than the threshold, or than is usual where its habits are not known. That begins anew with a
     /// new owner, but owners that come and go without a checkpoint do not either move it.
@@ -334,7 +344,8 @@ impl ShardMemory {
     /// needed, or whether it has one is not known.
     pub(crate) fn without_owner_since_ms(&self) -> Option<u64> {
         let has_work = self.age_ms.is_some() || self.drained;
-        (has_work && self.owner.is_none() && !self.malformed).then_some(self.owned_ms)
+        let since_ms = self.unread_first_ms.unwrap_or(0).max(self.owned_ms);
+        (has_work && self.owner.is_none() && !self.malformed).then_some(since_ms)
     }
 
     /// How often the owner checkpoints, in ms, if that is seen; 0: at least at every refresh.

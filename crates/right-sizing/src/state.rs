@@ -52,6 +52,8 @@ pub struct State {
     last_ms: u64,
     /// Whether there was no work when that was last known.
     is_idle: bool,
+    /// Since when there is, while that is so.
+    active_since_ms: u64,
     /// The replicas wished; none before the first refresh.
     wish: Option<u32>,
     /// The wish, while it is what was found at the first refresh.
@@ -115,6 +117,9 @@ impl State {
             self.observe(seen, at);
         }
         let digest = self.digest(settings, at);
+        if unknown.is_none() {
+            self.note_activity(self.is_active(&digest, settings), at);
+        }
         let outage = self.find_outage(&digest);
         self.follow_orphans(&digest);
         let overdue = self.overdue(&digest);
@@ -127,9 +132,6 @@ impl State {
         };
         self.last_ms = at;
         self.mark_standing(&digest);
-        if unknown.is_none() {
-            self.is_idle = !self.is_active(&digest, settings);
-        }
         let look_soon = self.looks_soon(&digest);
         let wish = self.wish.unwrap_or(1).max(1);
         let replicas = if sees_shards {
@@ -195,6 +197,16 @@ impl State {
             self.trial_from = None;
             self.note_hand_over(at);
         }
+    }
+
+    fn note_activity(&mut self, is_active: bool, at: u64) {
+        if !is_active {
+            // Nothing has to run: whoever is gone is not missed.
+            self.shards.values_mut().for_each(ShardMemory::forgive);
+        } else if self.is_idle || self.wish.is_none() {
+            self.active_since_ms = at;
+        }
+        self.is_idle = !is_active;
     }
 
     fn note_hand_over(&mut self, at: u64) {

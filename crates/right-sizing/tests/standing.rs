@@ -341,3 +341,72 @@ fn shards_with_rare_checkpoints_do_not_hide_that_their_pod_is_late() {
         assert!(last.replicas >= 2, "{threshold_s} s: {}", last.reason);
     }
 }
+
+/// All is read, the last pod goes, and what comes then is read by nobody.
+fn nobody_comes(day: &mut Day, looks: usize) -> Vec<Decision> {
+    day.look(looks, |_, shard, at_ms| {
+        if shard.owner.take().is_some() {
+            reads(shard, at_ms);
+        }
+    })
+}
+
+#[test]
+fn where_nobody_comes_after_pods_ended_in_good_order_it_is_an_outage() {
+    let mut day = healthy(12, 4, 30, 20);
+    let alone = nobody_comes(&mut day, 400);
+    let first = alone.iter().position(|it| it.outage.is_some()).unwrap();
+    assert!((18..=24).contains(&first), "after {first} looks");
+    for decision in &alone[first..] {
+        assert_eq!((told(decision), decision.replicas), ((12, 12), 4));
+    }
+    let reason = alone.last().unwrap().reason.to_string();
+    assert!(
+        reason.ends_with(", and nobody came; still 4 pods wished"),
+        "{reason}"
+    );
+    // Pods come, and read twice as fast as records come: so many hours shall not take hours.
+    let (gone_ms, back_ms) = (day.seen.at_ms - 400 * REFRESH_MS, day.seen.at_ms);
+    let back = day.look(30, |number, shard, at_ms| {
+        shard.owner = Some(format!("new-{}", number % 4));
+        let until_ms = gone_ms + 2 * (at_ms - back_ms);
+        shard.checkpoint = until_ms.to_string();
+        shard.unread_since_ms = Some(until_ms);
+    });
+    let out = back.iter().find(|it| it.step == Step::Out).unwrap();
+    assert_eq!(out.replicas, 12, "{}", out.reason);
+}
+
+#[test]
+fn whoever_is_woken_from_zero_and_does_not_come_is_missed() {
+    let mut day = Day::new(12, 1);
+    day.look(20, |_, shard, _| leaves(shard));
+    let woken = day.look(40, |_, shard, at_ms| {
+        shard.unread_since_ms.get_or_insert(at_ms - 1_000);
+    });
+    let first = woken.iter().position(|it| it.outage.is_some()).unwrap();
+    assert!((18..=24).contains(&first), "after {first} looks");
+    assert_eq!(woken.last().unwrap().replicas, 1);
+    // What stands has stood since there was work, not since nobody held it.
+    for decision in &woken[..8] {
+        let reason = &decision.reason;
+        assert!(
+            !matches!(reason, Reason::CheckpointsStand { .. }),
+            "{reason}"
+        );
+    }
+}
+
+#[test]
+fn pods_that_need_not_run_are_no_outage() {
+    let mut day = healthy(6, 1, 30, 20);
+    day.settings.activation_lag_threshold_ms = 1_800_000;
+    let gone = day.look(128, |_, shard, _| leaves(shard));
+    for decision in &gone {
+        assert_eq!(decision.outage, None, "{}", decision.reason);
+    }
+    // There is work only since a moment ago: whoever reads it has yet to start.
+    assert!(gone[100..].iter().any(|it| !it.active));
+    assert!(gone.last().unwrap().active);
+    assert!(day.last(20, |_, _, _| {}).outage.is_some());
+}
