@@ -50,6 +50,8 @@ const IDLE_MS: u64 = 2 * MINUTE;
 #[serde(rename_all = "camelCase")]
 pub struct State {
     last_ms: u64,
+    /// By how much the observations' clock was set back, in ms.
+    set_back_ms: u64,
     /// Whether there was no work when that was last known.
     is_idle: bool,
     /// Since when there is, while that is so.
@@ -100,8 +102,15 @@ impl State {
     pub fn decide(&mut self, seen: &Observation, settings: &Settings) -> Decision {
         let told_ms = seen.at_ms;
         let moved;
-        let seen = if seen.at_ms < self.last_ms {
-            moved = seen.clone().later(self.last_ms - seen.at_ms);
+        // A clock that was set back runs on from where it was; set ahead again, it is right again.
+        let is_right = seen.at_ms >= self.last_ms;
+        self.set_back_ms = if is_right {
+            0
+        } else {
+            self.set_back_ms.max(self.last_ms - seen.at_ms)
+        };
+        let seen = if self.set_back_ms > 0 {
+            moved = seen.clone().later(self.set_back_ms);
             &moved
         } else {
             seen
