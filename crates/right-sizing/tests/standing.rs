@@ -410,3 +410,23 @@ fn pods_that_need_not_run_are_no_outage() {
     assert!(gone.last().unwrap().active);
     assert!(day.last(20, |_, _, _| {}).outage.is_some());
 }
+
+#[test]
+fn two_poisoned_shards_of_many_do_not_keep_fewer_pods_from_being_tried() {
+    let mut day = healthy(48, 12, 30, 20);
+    let tried = day.last(100, |number, shard, at_ms| {
+        if number != 3 && number != 8 {
+            reads(shard, at_ms);
+        }
+    });
+    assert!(tried.replicas < 12, "{}", tried.reason);
+    // Of a tenth nobody knows why they stand.
+    let mut day = healthy(48, 12, 3600, 20);
+    for decision in day.look(100, |number, shard, at_ms| {
+        if number >= 5 {
+            reads(shard, at_ms);
+        }
+    }) {
+        assert_eq!(decision.replicas, 12, "{}", decision.reason);
+    }
+}
