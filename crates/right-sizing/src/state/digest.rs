@@ -56,7 +56,7 @@ pub(super) struct Digest {
     pub(super) standing: BTreeSet<String>,
     /// How many checkpoints do not move as usual.
     pub(super) doubts: Doubts,
-    /// At least a third of the shards is behind by more than a backlog that is gone in five
+    /// At least a third of the unread shards is behind by more than a backlog that is gone in five
     /// minutes.
     pub(super) broad_backlog: bool,
     /// Pods whose shards are behind.
@@ -228,7 +228,7 @@ impl State {
             late_ms,
             worst: worst(counted(), lag),
             worst_free: worst(free, lag),
-            broad_backlog: far.count() * 3 >= counted().count().max(1),
+            broad_backlog: far.count() * 3 >= behind(true).count().max(1),
             measured,
             busiest: pods()
                 .filter(|pod| held(pod) > 1)
