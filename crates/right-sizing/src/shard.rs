@@ -63,6 +63,8 @@ pub(crate) struct ShardMemory {
     /// Of the last checkpoints: for how long each stood with something unread, in ms, and in how
     /// many refreshes it was seen so.
     holds: VecDeque<(u64, u32)>,
+    /// The same of the last one, where it was far longer than those.
+    odd_hold: Option<(u64, u32)>,
     /// (time, position), at each move of the checkpoint and while caught up, both in ms of the
     /// epoch.
     samples: VecDeque<(u64, u64)>,
@@ -100,6 +102,7 @@ impl ShardMemory {
             unread_first_ms: None,
             refreshes: 0,
             holds: VecDeque::new(),
+            odd_hold: None,
             samples: VecDeque::new(),
             age_ms: None,
             seen_ms: at,
@@ -173,14 +176,26 @@ impl ShardMemory {
         handed_over
     }
 
-    /// A checkpoint that stood far longer than those before stood for another reason than habit.
+    /// A checkpoint that stood far longer than those before stood for another reason than habit. Where
+    /// the next one does as well, it is the new habit.
     fn note_hold(&mut self, held_ms: u64) {
+        let hold = (held_ms, self.refreshes);
         let longest = self.holds.iter().map(|(held, _)| *held).max();
         let is_odd = self.holds.len() >= 2 && longest.is_some_and(|most| held_ms > 4 * most);
-        if self.stood && (is_odd || held_ms > HOLD_MOST_MS) {
+        let before = self.odd_hold.take();
+        if self.stood && held_ms > HOLD_MOST_MS {
             return;
         }
-        self.holds.push_back((held_ms, self.refreshes));
+        if self.stood && is_odd {
+            let is_alike = |(odd_ms, _): &(u64, u32)| held_ms.abs_diff(*odd_ms) * 4 < held_ms;
+            let Some(before) = before.filter(is_alike) else {
+                self.odd_hold = Some(hold);
+                return;
+            };
+            self.holds.clear();
+            self.holds.push_back(before);
+        }
+        self.holds.push_back(hold);
         if self.holds.len() > HOLDS {
             self.holds.pop_front();
         }

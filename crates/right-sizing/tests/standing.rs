@@ -430,3 +430,39 @@ fn two_poisoned_shards_of_many_do_not_keep_fewer_pods_from_being_tried() {
         assert_eq!(decision.replicas, 12, "{}", decision.reason);
     }
 }
+
+#[test]
+fn who_checkpoints_far_less_often_from_now_on_is_told_once() {
+    let mut day = healthy(12, 6, 30, 120);
+    // By the count of records, of which far fewer come.
+    let rare = day.look(400, |number, shard, at_ms| {
+        let at_ms = at_ms + number as u64 * 20_000;
+        checkpoints_every(300_000, shard, at_ms, at_ms - number as u64 * 20_000);
+    });
+    for decision in &rare[60..] {
+        assert_eq!(decision.outage, None, "{}", decision.reason);
+    }
+}
+
+#[test]
+fn a_clock_that_is_set_back_goes_on_from_where_it_was() {
+    let mut day = Day::new(6, 3);
+    day.look(20, |_, shard, at_ms| reads(shard, at_ms));
+    // All stands, and so does AWS's time of the records; the clock says an hour less.
+    day.seen.at_ms -= 3_600_000;
+    let stood = day.look(20, |_, _, _| {});
+    assert!(stood.last().unwrap().outage.is_some());
+    assert_eq!(
+        stood.last().unwrap().at_ms,
+        START_MS + 40 * REFRESH_MS - 3_600_000
+    );
+    let ages = stood.last().unwrap().shards.iter().map(|it| it.age_ms);
+    for age_ms in ages {
+        assert!((250_000..320_000).contains(&age_ms.unwrap()), "{age_ms:?}");
+    }
+    // It is set right.
+    day.seen.at_ms += 3_600_000;
+    let right = day.last(1, |_, _, _| {});
+    let age_ms = right.shards[0].age_ms.unwrap();
+    assert!((250_000..330_000).contains(&age_ms), "{age_ms}");
+}

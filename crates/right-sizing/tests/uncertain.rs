@@ -261,26 +261,3 @@ fn owners_that_die_later_are_no_mistake() {
     }
     assert_eq!(state.decide(&later, &settings).replicas, 4);
 }
-
-#[test]
-fn a_clock_that_is_set_back_goes_on_from_where_it_was() {
-    let mut day = Day::new(6, 3);
-    day.look(20, |_, shard, at_ms| reads(shard, at_ms));
-    // All stands, and so does AWS's time of the records; the clock says an hour less.
-    day.seen.at_ms -= 3_600_000;
-    let stood = day.look(20, |_, _, _| {});
-    assert!(stood.last().unwrap().outage.is_some());
-    assert_eq!(
-        stood.last().unwrap().at_ms,
-        START_MS + 40 * 15_000 - 3_600_000
-    );
-    let ages = stood.last().unwrap().shards.iter().map(|it| it.age_ms);
-    for age_ms in ages {
-        assert!((250_000..320_000).contains(&age_ms.unwrap()), "{age_ms:?}");
-    }
-    // It is set right.
-    day.seen.at_ms += 3_600_000;
-    let right = day.last(1, |_, _, _| {});
-    let age_ms = right.shards[0].age_ms.unwrap();
-    assert!((250_000..330_000).contains(&age_ms), "{age_ms}");
-}
