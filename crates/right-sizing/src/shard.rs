@@ -21,7 +21,7 @@ const UNKNOWN_HOLD_MS: u64 = 90_000;
 const SURELY_BEHIND_MS: u64 = HOLD_MOST_MS + 60_000;
 /// Checkpoint intervals are averaged over so many moves.
 const HOLDS: usize = 6;
-/// Nobody checkpoints more rarely than this on purpose.
+/// Nobody checkpoints more rarely than this on purpose, unless the threshold is twice that.
 const HOLD_MOST_MS: u64 = 600_000;
 /// A shard that gains less than this in two refreshes does not pause, in thousandths of a second
 /// per second.
@@ -124,6 +124,7 @@ impl ShardMemory {
         at: u64,
         offset_ms: i64,
         woke: bool,
+        threshold_ms: u64,
     ) -> bool {
         let handed_over = self.owner != seen.owner;
         let had_owner = self.owner.is_some();
@@ -153,7 +154,7 @@ impl ShardMemory {
             if let Some(first) = self.unread_first_ms
                 && self.is_fresh
             {
-                self.note_hold(at.saturating_sub(first));
+                self.note_hold(at.saturating_sub(first), threshold_ms);
             }
             self.checkpoint.clone_from(&seen.checkpoint);
             self.moved_ms = at;
@@ -178,12 +179,12 @@ impl ShardMemory {
 
     /// A checkpoint that stood far longer than those before stood for another reason than habit. Where
     /// the next one does as well, it is the new habit.
-    fn note_hold(&mut self, held_ms: u64) {
+    fn note_hold(&mut self, held_ms: u64, threshold_ms: u64) {
         let hold = (held_ms, self.refreshes);
         let longest = self.holds.iter().map(|(held, _)| *held).max();
         let is_odd = self.holds.len() >= 2 && longest.is_some_and(|most| held_ms > 4 * most);
         let before = self.odd_hold.take();
-        if self.stood && held_ms > HOLD_MOST_MS {
+        if self.stood && held_ms > HOLD_MOST_MS.max(threshold_ms / 2) {
             return;
         }
         if self.stood && is_odd {

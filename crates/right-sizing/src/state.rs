@@ -123,7 +123,7 @@ impl State {
         // Without shards nothing was seen, so nothing is forgotten either.
         let sees_shards = !seen.shards.is_empty();
         if sees_shards {
-            self.observe(seen, at);
+            self.observe(seen, at, settings.lag_threshold_ms);
         }
         let digest = self.digest(settings, at);
         if unknown.is_none() {
@@ -174,7 +174,7 @@ impl State {
     }
 
     /// Brings the memories of shards and pods up to date.
-    fn observe(&mut self, seen: &Observation, at: u64) {
+    fn observe(&mut self, seen: &Observation, at: u64, threshold_ms: u64) {
         self.unchanged_refreshes += 1;
         self.rhythm_ms = seen.rhythm_ms.or(self.rhythm_ms);
         if let Some(aws_ms) = seen.aws_ms {
@@ -190,7 +190,7 @@ impl State {
         let mut resharded = self.shards.len() != before;
         for shard in &seen.shards {
             if let Some(memory) = self.shards.get_mut(&shard.id) {
-                if memory.update(shard, at, offset_ms, self.woke_unknown) {
+                if memory.update(shard, at, offset_ms, self.woke_unknown, threshold_ms) {
                     self.note_hand_over(at);
                 }
             } else {

@@ -466,3 +466,16 @@ fn a_clock_that_is_set_back_goes_on_from_where_it_was() {
     let age_ms = right.shards[0].age_ms.unwrap();
     assert!((250_000..330_000).contains(&age_ms), "{age_ms}");
 }
+
+#[test]
+fn who_checkpoints_every_quarter_of_an_hour_may_where_an_hour_is_allowed() {
+    let mut day = Day::new(6, 3);
+    day.settings = Settings::new(3_600_000, 1);
+    let looks = day.look(400, |_, shard, at_ms| {
+        shard.unread_since_ms.get_or_insert(at_ms);
+        checkpoints_every(900_000, shard, at_ms, at_ms);
+    });
+    for decision in &looks[200..] {
+        assert_eq!(decision.outage, None, "{}", decision.reason);
+    }
+}
