@@ -479,3 +479,20 @@ fn who_checkpoints_every_quarter_of_an_hour_may_where_an_hour_is_allowed() {
         assert_eq!(decision.outage, None, "{}", decision.reason);
     }
 }
+
+#[test]
+fn one_shard_that_recovers_does_not_ask_for_pods_for_all_that_stand() {
+    let mut day = healthy(24, 6, 30, 20);
+    day.look(240, |_, _, _| {});
+    let (from_ms, back_ms) = (day.seen.at_ms - 3_600_000, day.seen.at_ms);
+    for decision in day.look(30, |number, shard, at_ms| {
+        if number == 0 {
+            let until_ms = from_ms + (at_ms - back_ms) * 8;
+            shard.checkpoint = until_ms.to_string();
+            shard.unread_since_ms = Some(until_ms);
+        }
+    }) {
+        assert_eq!(told(&decision), (23, 24));
+        assert_eq!(decision.replicas, 6, "{}", decision.reason);
+    }
+}
