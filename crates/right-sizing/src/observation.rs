@@ -32,8 +32,8 @@ impl Settings {
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Observation {
-    /// When, in ms of the epoch. Never before the one before; if it is, it counts as the same
-    /// moment.
+    /// When, in ms of the epoch. Should never be before the one before; if it is, it counts as the
+    /// same moment, and time goes on from there.
     pub at_ms: u64,
     /// AWS's own time at `at_ms`, in ms of the epoch, to a second or two: ages are taken against
     /// it. None: the clocks are taken to agree, or to differ as they did when both were last known.

@@ -116,8 +116,8 @@ impl Pod {
         })
     }
 
-    /// What it can carry, from its shards that are behind; none while none is, or while one of them
-    /// was not watched for long enough.
+    /// What it can carry, from its shards that are behind; none while none is, or while none of them
+    /// was watched for long enough. Those that were not are taken to be as fast as those that were.
     ///
     /// While they fall back, all shards of a pod get the same share of it: those behind speak for
     /// all. While they gain, they take what the others leave, which keep up at 1. The smaller of
@@ -138,10 +138,14 @@ impl Pod {
             .filter(|(id, shard)| !says_nothing(id, shard))
             .collect();
         let mut behind = Vec::new();
+        let mut unmeasured = 0;
         for &(id, shard) in &counted {
             let lag = lag_ms(shard);
             if lag > behind_ms {
-                behind.push((lag, shard.progress_milli(from, span_ms)?, id));
+                match shard.progress_milli(from, span_ms) {
+                    Some(progress) => behind.push((lag, progress, id)),
+                    None => unmeasured += 1,
+                }
             }
         }
         // A shard that reads a backlog of its own fast does not speak for one that falls back.
@@ -156,7 +160,8 @@ impl Pod {
         let sum: u64 = behind.iter().map(|(_, progress, _)| progress).sum();
         let &(lag_ms, progress_milli, worst) = behind.iter().max()?;
         let by_the_slow = (n * sum / slow).max(n * 250);
-        let by_all = sum + (n - slow) * 1000;
+        let alike = sum * unmeasured / slow;
+        let by_all = sum + alike + (n - slow - unmeasured) * 1000;
         let of_worst = shards.get(worst);
         Some(Measured {
             worst: worst.clone(),

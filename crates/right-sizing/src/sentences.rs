@@ -74,6 +74,9 @@ impl Display for Reason {
                         (true, true) => write!(f, ": {pods} {are} gone, and nobody came")?,
                     }
                 }
+                if pod.is_none() && *nobody {
+                    write!(f, ", and nobody came")?;
+                }
                 if *nobody {
                     return write!(f, "; still {} wished", count(*pods, "pod"));
                 }

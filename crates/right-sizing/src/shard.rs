@@ -21,7 +21,7 @@ const UNKNOWN_HOLD_MS: u64 = 90_000;
 const SURELY_BEHIND_MS: u64 = HOLD_MOST_MS + 60_000;
 /// Checkpoint intervals are averaged over so many moves.
 const HOLDS: usize = 6;
-/// Nobody checkpoints more rarely than this on purpose.
+/// Nobody checkpoints more rarely than this on purpose, unless the threshold is twice that.
 const HOLD_MOST_MS: u64 = 600_000;
 /// A shard that gains less than this in two refreshes does not pause, in thousandths of a second
 /// per second.
@@ -63,6 +63,8 @@ pub(crate) struct ShardMemory {
     /// Of the last checkpoints: for how long each stood with something unread, in ms, and in how
     /// many refreshes it was seen so.
     holds: VecDeque<(u64, u32)>,
+    /// The same of the last one, where it was far longer than those.
+    odd_hold: Option<(u64, u32)>,
     /// (time, position), at each move of the checkpoint and while caught up, both in ms of the
     /// epoch.
     samples: VecDeque<(u64, u64)>,
@@ -100,6 +102,7 @@ impl ShardMemory {
             unread_first_ms: None,
             refreshes: 0,
             holds: VecDeque::new(),
+            odd_hold: None,
             samples: VecDeque::new(),
             age_ms: None,
             seen_ms: at,
@@ -121,6 +124,7 @@ impl ShardMemory {
         at: u64,
         offset_ms: i64,
         woke: bool,
+        threshold_ms: u64,
     ) -> bool {
         let handed_over = self.owner != seen.owner;
         let had_owner = self.owner.is_some();
@@ -150,7 +154,7 @@ impl ShardMemory {
             if let Some(first) = self.unread_first_ms
                 && self.is_fresh
             {
-                self.note_hold(at.saturating_sub(first));
+                self.note_hold(at.saturating_sub(first), threshold_ms);
             }
             self.checkpoint.clone_from(&seen.checkpoint);
             self.moved_ms = at;
@@ -173,14 +177,26 @@ impl ShardMemory {
         handed_over
     }
 
-    /// A checkpoint that stood far longer than those before stood for another reason than habit.
-    fn note_hold(&mut self, held_ms: u64) {
+    /// A checkpoint that stood far longer than those before stood for another reason than habit. Where
+    /// the next one does as well, it is the new habit.
+    fn note_hold(&mut self, held_ms: u64, threshold_ms: u64) {
+        let hold = (held_ms, self.refreshes);
         let longest = self.holds.iter().map(|(held, _)| *held).max();
         let is_odd = self.holds.len() >= 2 && longest.is_some_and(|most| held_ms > 4 * most);
-        if self.stood && (is_odd || held_ms > HOLD_MOST_MS) {
+        let before = self.odd_hold.take();
+        if self.stood && held_ms > HOLD_MOST_MS.max(threshold_ms / 2) {
             return;
         }
-        self.holds.push_back((held_ms, self.refreshes));
+        if self.stood && is_odd {
+            let is_alike = |(odd_ms, _): &(u64, u32)| held_ms.abs_diff(*odd_ms) * 4 < held_ms;
+            let Some(before) = before.filter(is_alike) else {
+                self.odd_hold = Some(hold);
+                return;
+            };
+            self.holds.clear();
+            self.holds.push_back(before);
+        }
+        self.holds.push_back(hold);
         if self.holds.len() > HOLDS {
             self.holds.pop_front();
         }
@@ -271,6 +287,16 @@ impl ShardMemory {
         self.left_by.as_deref().filter(|_| is_old)
     }
 
+    /// Whoever left it did so rightly.
+    pub(crate) fn forgive(&mut self) {
+        self.left_by = None;
+    }
+
+    /// The pod that is gone, and that nobody has come for since.
+    pub(crate) fn left_by(&self) -> Option<&String> {
+        self.left_by.as_ref()
+    }
+
     /// Whether it says nothing of capacity: with something unread its checkpoint stands for longer
     /// than the threshold, or than is usual where its habits are not known. That begins anew with a
     /// new owner, but owners that come and go without a checkpoint do not either move it.
@@ -311,8 +337,8 @@ impl ShardMemory {
 
     /// Whether its checkpoint should have moved by now, so that it may be about to stand: how fast
     /// it was read before says nothing then.
-    pub(crate) fn is_overdue(&self, threshold_ms: u64, interval_ms: u64) -> bool {
-        self.stands_ms() >= (threshold_ms / 2).max(interval_ms * 3 / 2)
+    pub(crate) fn is_overdue(&self, threshold_ms: u64, usual_ms: u64) -> bool {
+        self.stands_ms() >= (threshold_ms / 2).max(self.interval_ms(usual_ms) * 3 / 2)
     }
 
     /// Since when the checkpoint stands.
@@ -334,7 +360,8 @@ impl ShardMemory {
     /// needed, or whether it has one is not known.
     pub(crate) fn without_owner_since_ms(&self) -> Option<u64> {
         let has_work = self.age_ms.is_some() || self.drained;
-        (has_work && self.owner.is_none() && !self.malformed).then_some(self.owned_ms)
+        let since_ms = self.unread_first_ms.unwrap_or(0).max(self.owned_ms);
+        (has_work && self.owner.is_none() && !self.malformed).then_some(since_ms)
     }
 
     /// How often the owner checkpoints, in ms, if that is seen; 0: at least at every refresh.
@@ -355,6 +382,12 @@ impl ShardMemory {
         } else {
             0
         })
+    }
+
+    /// The same, or what is usual: some shards' owners checkpoint far less often than the others'.
+    pub(crate) fn interval_ms(&self, usual_ms: u64) -> u64 {
+        let own_ms = self.checkpoint_interval_ms();
+        own_ms.filter(|own| *own > 2 * usual_ms).unwrap_or(usual_ms)
     }
 
     /// How far behind the owner is, in ms: the record's age less the time for which the checkpoint

@@ -50,8 +50,12 @@ const IDLE_MS: u64 = 2 * MINUTE;
 #[serde(rename_all = "camelCase")]
 pub struct State {
     last_ms: u64,
+    /// By how much the observations' clock was set back, in ms.
+    set_back_ms: u64,
     /// Whether there was no work when that was last known.
     is_idle: bool,
+    /// Since when there is, while that is so.
+    active_since_ms: u64,
     /// The replicas wished; none before the first refresh.
     wish: Option<u32>,
     /// The wish, while it is what was found at the first refresh.
@@ -98,8 +102,15 @@ impl State {
     pub fn decide(&mut self, seen: &Observation, settings: &Settings) -> Decision {
         let told_ms = seen.at_ms;
         let moved;
-        let seen = if seen.at_ms < self.last_ms {
-            moved = seen.clone().later(self.last_ms - seen.at_ms);
+        // A clock that was set back runs on from where it was; set ahead again, it is right again.
+        let is_right = seen.at_ms >= self.last_ms;
+        self.set_back_ms = if is_right {
+            0
+        } else {
+            self.set_back_ms.max(self.last_ms - seen.at_ms)
+        };
+        let seen = if self.set_back_ms > 0 {
+            moved = seen.clone().later(self.set_back_ms);
             &moved
         } else {
             seen
@@ -112,9 +123,12 @@ impl State {
         // Without shards nothing was seen, so nothing is forgotten either.
         let sees_shards = !seen.shards.is_empty();
         if sees_shards {
-            self.observe(seen, at);
+            self.observe(seen, at, settings.lag_threshold_ms);
         }
         let digest = self.digest(settings, at);
+        if unknown.is_none() {
+            self.note_activity(self.is_active(&digest, settings), at);
+        }
         let outage = self.find_outage(&digest);
         self.follow_orphans(&digest);
         let overdue = self.overdue(&digest);
@@ -127,9 +141,6 @@ impl State {
         };
         self.last_ms = at;
         self.mark_standing(&digest);
-        if unknown.is_none() {
-            self.is_idle = !self.is_active(&digest, settings);
-        }
         let look_soon = self.looks_soon(&digest);
         let wish = self.wish.unwrap_or(1).max(1);
         let replicas = if sees_shards {
@@ -163,7 +174,7 @@ impl State {
     }
 
     /// Brings the memories of shards and pods up to date.
-    fn observe(&mut self, seen: &Observation, at: u64) {
+    fn observe(&mut self, seen: &Observation, at: u64, threshold_ms: u64) {
         self.unchanged_refreshes += 1;
         self.rhythm_ms = seen.rhythm_ms.or(self.rhythm_ms);
         if let Some(aws_ms) = seen.aws_ms {
@@ -179,7 +190,7 @@ impl State {
         let mut resharded = self.shards.len() != before;
         for shard in &seen.shards {
             if let Some(memory) = self.shards.get_mut(&shard.id) {
-                if memory.update(shard, at, offset_ms, self.woke_unknown) {
+                if memory.update(shard, at, offset_ms, self.woke_unknown, threshold_ms) {
                     self.note_hand_over(at);
                 }
             } else {
@@ -195,6 +206,16 @@ impl State {
             self.trial_from = None;
             self.note_hand_over(at);
         }
+    }
+
+    fn note_activity(&mut self, is_active: bool, at: u64) {
+        if !is_active {
+            // Nothing has to run: whoever is gone is not missed.
+            self.shards.values_mut().for_each(ShardMemory::forgive);
+        } else if self.is_idle || self.wish.is_none() {
+            self.active_since_ms = at;
+        }
+        self.is_idle = !is_active;
     }
 
     fn note_hand_over(&mut self, at: u64) {

@@ -6,7 +6,7 @@
 mod support;
 
 use right_sizing::{Decision, Reason, Settings, ShardObservation, Step};
-use support::{Day, START_MS, reads};
+use support::{Day, REFRESH_MS, START_MS, reads};
 
 /// A day with this threshold, on which all is on time for so many looks.
 fn healthy(shards: usize, pods: usize, threshold_s: u64, looks: usize) -> Day {
@@ -309,5 +309,190 @@ fn two_poisoned_shards_on_pods_that_read_on_are_no_outage_and_no_trial() {
     for decision in decisions {
         assert_eq!((&decision.outage, decision.replicas), (&None, 3));
         assert!(!matches!(decision.reason, Reason::Outage { .. }));
+    }
+}
+
+/// Read up to `until_ms`, of which every so often a checkpoint is made.
+fn checkpoints_every(every_ms: u64, shard: &mut ShardObservation, at_ms: u64, until_ms: u64) {
+    if at_ms / every_ms > (at_ms - REFRESH_MS) / every_ms {
+        shard.checkpoint = until_ms.to_string();
+        shard.unread_since_ms = Some(until_ms);
+    }
+}
+
+#[test]
+fn shards_with_rare_checkpoints_do_not_hide_that_their_pod_is_late() {
+    for (every_s, threshold_s) in [(400, 1200), (240, 120)] {
+        let mut day = Day::new(12, 1);
+        day.settings = Settings::new(threshold_s * 1000, 1);
+        let mut drive = |looks: usize, speed: f64, from_ms: u64| {
+            day.look(looks, |number, shard, at_ms| {
+                let until_ms = from_ms + ((at_ms - from_ms) as f64 * speed) as u64 - 1_000;
+                let rarely_ms = every_s * 1000;
+                let every_ms = if number < 3 { rarely_ms } else { REFRESH_MS };
+                checkpoints_every(every_ms, shard, at_ms + number as u64 * 90_000, until_ms);
+            })
+        };
+        let good = drive(200, 1.0, START_MS);
+        assert_eq!(good.last().unwrap().outage, None);
+        let since_ms = START_MS + 200 * REFRESH_MS;
+        let late = drive(threshold_s as usize / 5, 0.5, since_ms);
+        let last = late.last().unwrap();
+        assert!(last.replicas >= 2, "{threshold_s} s: {}", last.reason);
+    }
+}
+
+/// All is read, the last pod goes, and what comes then is read by nobody.
+fn nobody_comes(day: &mut Day, looks: usize) -> Vec<Decision> {
+    day.look(looks, |_, shard, at_ms| {
+        if shard.owner.take().is_some() {
+            reads(shard, at_ms);
+        }
+    })
+}
+
+#[test]
+fn where_nobody_comes_after_pods_ended_in_good_order_it_is_an_outage() {
+    let mut day = healthy(12, 4, 30, 20);
+    let alone = nobody_comes(&mut day, 400);
+    let first = alone.iter().position(|it| it.outage.is_some()).unwrap();
+    assert!((18..=24).contains(&first), "after {first} looks");
+    for decision in &alone[first..] {
+        assert_eq!((told(decision), decision.replicas), ((12, 12), 4));
+    }
+    let reason = alone.last().unwrap().reason.to_string();
+    assert!(
+        reason.ends_with(", and nobody came; still 4 pods wished"),
+        "{reason}"
+    );
+    // Pods come, and read twice as fast as records come: so many hours shall not take hours.
+    let (gone_ms, back_ms) = (day.seen.at_ms - 400 * REFRESH_MS, day.seen.at_ms);
+    let back = day.look(30, |number, shard, at_ms| {
+        shard.owner = Some(format!("new-{}", number % 4));
+        let until_ms = gone_ms + 2 * (at_ms - back_ms);
+        shard.checkpoint = until_ms.to_string();
+        shard.unread_since_ms = Some(until_ms);
+    });
+    let out = back.iter().find(|it| it.step == Step::Out).unwrap();
+    assert_eq!(out.replicas, 12, "{}", out.reason);
+}
+
+#[test]
+fn whoever_is_woken_from_zero_and_does_not_come_is_missed() {
+    let mut day = Day::new(12, 1);
+    day.look(20, |_, shard, _| leaves(shard));
+    let woken = day.look(40, |_, shard, at_ms| {
+        shard.unread_since_ms.get_or_insert(at_ms - 1_000);
+    });
+    let first = woken.iter().position(|it| it.outage.is_some()).unwrap();
+    assert!((18..=24).contains(&first), "after {first} looks");
+    assert_eq!(woken.last().unwrap().replicas, 1);
+    // What stands has stood since there was work, not since nobody held it.
+    for decision in &woken[..8] {
+        let reason = &decision.reason;
+        assert!(
+            !matches!(reason, Reason::CheckpointsStand { .. }),
+            "{reason}"
+        );
+    }
+}
+
+#[test]
+fn pods_that_need_not_run_are_no_outage() {
+    let mut day = healthy(6, 1, 30, 20);
+    day.settings.activation_lag_threshold_ms = 1_800_000;
+    let gone = day.look(128, |_, shard, _| leaves(shard));
+    for decision in &gone {
+        assert_eq!(decision.outage, None, "{}", decision.reason);
+    }
+    // There is work only since a moment ago: whoever reads it has yet to start.
+    assert!(gone[100..].iter().any(|it| !it.active));
+    assert!(gone.last().unwrap().active);
+    assert!(day.last(20, |_, _, _| {}).outage.is_some());
+}
+
+#[test]
+fn two_poisoned_shards_of_many_do_not_keep_fewer_pods_from_being_tried() {
+    let mut day = healthy(48, 12, 30, 20);
+    let tried = day.last(100, |number, shard, at_ms| {
+        if number != 3 && number != 8 {
+            reads(shard, at_ms);
+        }
+    });
+    assert!(tried.replicas < 12, "{}", tried.reason);
+    // Of a tenth nobody knows why they stand.
+    let mut day = healthy(48, 12, 3600, 20);
+    for decision in day.look(100, |number, shard, at_ms| {
+        if number >= 5 {
+            reads(shard, at_ms);
+        }
+    }) {
+        assert_eq!(decision.replicas, 12, "{}", decision.reason);
+    }
+}
+
+#[test]
+fn who_checkpoints_far_less_often_from_now_on_is_told_once() {
+    let mut day = healthy(12, 6, 30, 120);
+    // By the count of records, of which far fewer come.
+    let rare = day.look(400, |number, shard, at_ms| {
+        let at_ms = at_ms + number as u64 * 20_000;
+        checkpoints_every(300_000, shard, at_ms, at_ms - number as u64 * 20_000);
+    });
+    for decision in &rare[60..] {
+        assert_eq!(decision.outage, None, "{}", decision.reason);
+    }
+}
+
+#[test]
+fn a_clock_that_is_set_back_goes_on_from_where_it_was() {
+    let mut day = Day::new(6, 3);
+    day.look(20, |_, shard, at_ms| reads(shard, at_ms));
+    // All stands, and so does AWS's time of the records; the clock says an hour less.
+    day.seen.at_ms -= 3_600_000;
+    let stood = day.look(20, |_, _, _| {});
+    assert!(stood.last().unwrap().outage.is_some());
+    assert_eq!(
+        stood.last().unwrap().at_ms,
+        START_MS + 40 * REFRESH_MS - 3_600_000
+    );
+    let ages = stood.last().unwrap().shards.iter().map(|it| it.age_ms);
+    for age_ms in ages {
+        assert!((250_000..320_000).contains(&age_ms.unwrap()), "{age_ms:?}");
+    }
+    // It is set right.
+    day.seen.at_ms += 3_600_000;
+    let right = day.last(1, |_, _, _| {});
+    let age_ms = right.shards[0].age_ms.unwrap();
+    assert!((250_000..330_000).contains(&age_ms), "{age_ms}");
+}
+
+#[test]
+fn who_checkpoints_every_quarter_of_an_hour_may_where_an_hour_is_allowed() {
+    let mut day = Day::new(6, 3);
+    day.settings = Settings::new(3_600_000, 1);
+    let looks = day.look(400, |_, shard, at_ms| {
+        shard.unread_since_ms.get_or_insert(at_ms);
+        checkpoints_every(900_000, shard, at_ms, at_ms);
+    });
+    for decision in &looks[200..] {
+        assert_eq!(decision.outage, None, "{}", decision.reason);
+    }
+}
+
+#[test]
+fn one_shard_that_recovers_does_not_ask_for_pods_for_all_that_stand() {
+    let mut day = healthy(24, 6, 30, 20);
+    day.look(240, |_, _, _| {});
+    let (from_ms, back_ms) = (day.seen.at_ms - 3_600_000, day.seen.at_ms);
+    for decision in day.look(30, |number, shard, at_ms| {
+        if number == 0 {
+            let until_ms = from_ms + (at_ms - back_ms) * 8;
+            shard.checkpoint = until_ms.to_string();
+            shard.unread_since_ms = Some(until_ms);
+        }
+    }) {
+        assert_eq!(told(&decision), (23, 24));
+        assert_eq!(decision.replicas, 6, "{}", decision.reason);
     }
 }

@@ -56,7 +56,7 @@ pub(super) struct Digest {
     pub(super) standing: BTreeSet<String>,
     /// How many checkpoints do not move as usual.
     pub(super) doubts: Doubts,
-    /// At least a third of the shards is behind by more than a backlog that is gone in five
+    /// At least a third of the unread shards is behind by more than a backlog that is gone in five
     /// minutes.
     pub(super) broad_backlog: bool,
     /// Pods whose shards are behind.
@@ -162,13 +162,15 @@ impl State {
     pub(super) fn digest(&self, settings: &Settings, at: u64) -> Digest {
         let interval = self.checkpoint_interval_ms();
         let interval_ms = interval.unwrap_or(0);
-        let threshold_ms = settings.lag_threshold_ms.max(1).max(2 * interval_ms);
+        let threshold_ms = threshold_ms_for(settings, interval_ms);
         let late_ms = threshold_ms - interval_ms;
-        let stands_ms = threshold_ms.min(STANDS_MOST_MS.max(3 * interval_ms));
+        let stands = |shard: &ShardMemory| {
+            shard.is_standing(stands_ms_for(settings, shard.interval_ms(interval_ms)))
+        };
         let left_out: BTreeSet<String> = self
             .shards
             .iter()
-            .filter(|(_, shard)| shard.is_standing(stands_ms))
+            .filter(|(_, shard)| stands(shard))
             .map(|(id, _)| id.clone())
             .collect();
         let surely = |id: &&String| {
@@ -176,7 +178,12 @@ impl State {
             shard.is_some_and(|shard| shard.stands_surely(interval.is_some()))
         };
         let is_left_out = |id: &str| left_out.contains(id);
-        let lag = |shard: &ShardMemory| shard.lag_ms(interval_ms);
+        let lag = |shard: &ShardMemory| {
+            // For whom the threshold is too short it is longer.
+            let own_ms = shard.interval_ms(interval_ms);
+            let more_ms = threshold_ms_for(settings, own_ms) - threshold_ms;
+            shard.lag_ms(own_ms.min(interval_ms + more_ms))
+        };
         let behind = |has_owner: bool| {
             self.shards.iter().filter(move |(_, shard)| {
                 shard.age_ms.is_some() && shard.owner.is_some() == has_owner && !shard.malformed
@@ -221,7 +228,7 @@ impl State {
             late_ms,
             worst: worst(counted(), lag),
             worst_free: worst(free, lag),
-            broad_backlog: far.count() * 3 >= counted().count().max(1),
+            broad_backlog: far.count() * 3 >= behind(true).count().max(1),
             measured,
             busiest: pods()
                 .filter(|pod| held(pod) > 1)
@@ -232,7 +239,7 @@ impl State {
                 .shards
                 .values()
                 .any(|shard| shard.age_ms.is_some() || shard.drained),
-            stands_ms,
+            stands_ms: stands_ms_for(settings, interval_ms),
             standing: left_out.iter().filter(surely).cloned().collect(),
             doubts: self.doubts(at),
             left_out,
@@ -248,6 +255,16 @@ impl State {
         intervals.sort_unstable();
         intervals.get(intervals.len() / 2).copied()
     }
+}
+
+/// The threshold in effect for whoever checkpoints this often.
+fn threshold_ms_for(settings: &Settings, interval_ms: u64) -> u64 {
+    settings.lag_threshold_ms.max(1).max(2 * interval_ms)
+}
+
+/// After which time a checkpoint stands that moves this often, in ms.
+fn stands_ms_for(settings: &Settings, interval_ms: u64) -> u64 {
+    threshold_ms_for(settings, interval_ms).min(STANDS_MOST_MS.max(3 * interval_ms))
 }
 
 /// The shard that is furthest behind, and how far.

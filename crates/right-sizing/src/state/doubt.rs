@@ -6,6 +6,8 @@ use crate::{decision::Step, reason::Reason};
 
 /// One shard that stands is a record that its consumer cannot get past.
 const MANY: u32 = 2;
+/// Of many shards so many of a hundred may be that, and say nothing of the others.
+const MANY_PERCENT: u32 = 10;
 /// The usual is what so many of a hundred checkpoints kept to.
 const USUAL_PERCENT: usize = 95;
 /// Where no checkpoint was seen to move yet, one that stands for longer is not as usual; nor is
@@ -24,24 +26,28 @@ pub(super) struct Doubts {
     overdue: u32,
     /// Those that could not be looked into, where they are most of all or that is so for long.
     unseen: u32,
-    /// Those that should have for long, or have no owner for long.
+    /// Those that should have for long.
     stalled: u32,
+    /// Those that have no owner for long.
+    free: u32,
+    /// As many of the first three are too many.
+    many: u32,
 }
 
 impl Doubts {
     /// What keeps a trial from beginning, if anything.
     pub(super) fn forbid_a_trial(&self, pods: u32) -> Option<Reason> {
-        match (self.overdue, self.unseen) {
-            (MANY.., _) => Some(Reason::CheckpointsStand {
-                shards: self.overdue,
-                pods,
-            }),
-            (_, MANY..) => Some(Reason::NotLookedInto {
-                shards: self.unseen,
-                pods,
-            }),
-            _ => None,
+        if self.are_many(self.overdue) {
+            let shards = self.overdue + self.free;
+            return Some(Reason::CheckpointsStand { shards, pods });
         }
+        let shards = self.unseen;
+        (shards >= self.many).then_some(Reason::NotLookedInto { shards, pods })
+    }
+
+    /// Whether so many that do not move, and those without owner, are too many.
+    fn are_many(&self, shards: u32) -> bool {
+        self.free >= MANY || shards + self.free >= self.many
     }
 
     /// Whether that has been so for long.
@@ -51,19 +57,23 @@ impl Doubts {
 
     /// Shards that end one that has begun, if they do.
     fn end_a_trial(&self) -> Option<u32> {
-        (self.stalled >= MANY).then_some(self.stalled)
+        self.are_many(self.stalled)
+            .then_some(self.stalled + self.free)
     }
 }
 
 impl State {
     pub(super) fn doubts(&self, at: u64) -> Doubts {
         let usual = self.usual_hold();
-        let mut doubts = Doubts::default();
+        let shards = self.shards.len() as u32;
+        let mut doubts = Doubts {
+            many: (shards * MANY_PERCENT).div_ceil(100).max(MANY),
+            ..Doubts::default()
+        };
         let mut unseen_now = 0;
         for shard in self.shards.values() {
             if shard.is_free_since(at.saturating_sub(FREE_MS)) {
-                doubts.overdue += 1;
-                doubts.stalled += 1;
+                doubts.free += 1;
             }
             doubts.unseen += u32::from(!shard.is_seen_since(at.saturating_sub(UNKNOWN_MS)));
             unseen_now += u32::from(!shard.is_seen_since(at));

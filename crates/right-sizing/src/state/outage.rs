@@ -22,6 +22,9 @@ use crate::{
 /// What a pod left unread is told as its outage when it is older than this, or than the threshold:
 /// others take its leases sooner.
 const ABANDONED_MS: u64 = MINUTE;
+/// Where no pod is left, what is unread for so long is an outage, whoever left it, and in whatever
+/// order: pods start within this.
+const NOBODY_MS: u64 = 5 * MINUTE;
 
 /// What is remembered of an outage until its backlog is read.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -123,6 +126,15 @@ impl State {
                 pods.contains_key(pod)
                     .then(|| (id.clone(), Some(pod.to_owned())))
             }));
+            let long_ago = digest.at.saturating_sub(NOBODY_MS);
+            let is_missed = !self.is_idle && self.active_since_ms <= long_ago;
+            let free = self.shards.iter().filter(|(_, shard)| {
+                is_missed && shard.age_ms.is_some() && shard.is_free_since(long_ago)
+            });
+            for (id, shard) in free {
+                let left_by = || shard.left_by().cloned();
+                standing.entry(id.clone()).or_insert_with(left_by);
+            }
         }
         let told = self.outage.iter().filter(|memory| !memory.over);
         let told = told.flat_map(|memory| &memory.standing);
@@ -183,6 +195,12 @@ impl State {
     ) -> (Step, Reason) {
         let Found { outage, standing } = found;
         let before = wish.max(self.trial_from.take().unwrap_or(0));
+        // Where nobody has run yet nothing is known to suffice.
+        let sufficed = if self.woke_unknown {
+            digest.cap
+        } else {
+            before
+        };
         let standing = standing.clone();
         let memory = match self.outage.take() {
             Some(memory) if !memory.over => OutageMemory {
@@ -191,7 +209,7 @@ impl State {
                 ..memory
             },
             memory => OutageMemory {
-                before: memory.map_or(before, |memory| memory.before),
+                before: memory.map_or(sufficed, |memory| memory.before),
                 floor: before.max(digest.running),
                 over: false,
                 standing,
