@@ -12,10 +12,10 @@ use fastrand::Rng;
 use super::BODIES;
 
 /// Mutations a body.
-const RUNS: u64 = 1_500;
+const RUNS: u64 = 500;
 
 /// The longest input.
-const LONGEST: usize = 32 << 10;
+const LONGEST: usize = 8 << 10;
 
 /// What parsers trip over.
 const AWKWARD: [&str; 24] = [
