@@ -19,7 +19,7 @@ use url::Url;
 use self::metadata::Metadata;
 use crate::error::Error;
 
-/// A trigger metadata key, as the README lists it.
+/// A trigger metadata key, as `docs/trigger.md` lists it.
 #[derive(Clone, Copy, Debug)]
 pub struct Key {
     /// The key as it is written; case matters.

@@ -4,6 +4,7 @@
 mod ask;
 mod documents;
 mod environment;
+mod interval;
 mod manifest;
 mod print;
 mod report;

@@ -80,6 +80,10 @@ impl<W: Watched> Watch<W> {
                     let soon = self.pause_before_quick_fetch(&snapshot);
                     let soon = soon.map(|pause| Instant::now() + jittered(pause));
                     self.decider.fetched(snapshot);
+                    if self.decider.looks_soon() {
+                        let again = begun + jittered(self.pace.get().second_look);
+                        whole_at = whole_at.min(again.max(Instant::now() + FIRST_BACKOFF));
+                    }
                     soon.map_or(whole_at, |soon| soon.min(whole_at))
                 }
                 Err(error) => {
@@ -195,6 +199,12 @@ impl<W: Watched> Decider<W> {
             state.pace = Fetching::OnDemand;
         }
         rests
+    }
+
+    /// Whether a decision waits for what the first pods show.
+    fn looks_soon(&self) -> bool {
+        let state = lock(&self.state);
+        state.decisions.all().any(|decision| decision.look_soon)
     }
 
     fn fetched(&mut self, snapshot: W::Snapshot) {

@@ -74,6 +74,7 @@ fn aws_is_named_in_one_crate() {
     let programs = [
         "src",
         "crates/kinesis-consumer/src",
+        "crates/kinesis-consumer-metrics/src",
         "crates/kinesis-to-dynamodb/src",
     ];
     // On its wire are names of Java's exceptions, which are no errors of AWS's.
@@ -116,6 +117,7 @@ fn what_ships_does_not_link_the_emulators() {
     for manifest in [
         "Cargo.toml",
         "crates/kinesis-consumer/Cargo.toml",
+        "crates/kinesis-consumer-metrics/Cargo.toml",
         "crates/kinesis-to-dynamodb/Cargo.toml",
         "crates/kcl-multilang/Cargo.toml",
     ] {
@@ -126,7 +128,7 @@ fn what_ships_does_not_link_the_emulators() {
             .nth(1)
             .map(|rest| rest.split("\n[").next().unwrap())
             .unwrap();
-        for emulator in ["embedded-kinesis", "dynoxide"] {
+        for emulator in ["embedded-aws", "embedded-kinesis", "dynoxide"] {
             assert!(!shipped.contains(emulator), "{manifest} links {emulator}");
         }
     }

@@ -274,3 +274,33 @@ async fn an_application_that_never_ran_is_what_the_trigger_says() {
     assert!(text.contains("lease table: no such table"), "{text}");
     assert!(text.contains("would get the error NOT_FOUND"), "{text}");
 }
+
+#[tokio::test]
+async fn a_threshold_below_the_checkpoint_interval_is_warned_of() {
+    let application = Application::start(1).await;
+    // It holds and renews its lease, and checkpoints nothing.
+    let worker = application.run("pod-1", 0);
+    eventually("leases", application.leases(1)).await;
+    application.put("a").await;
+    let yaml = file(&manifest(&application, "lag").replace(
+        "        scaleOn:",
+        "        lagThreshold: \"1s\"\n        scaleOn:",
+    ));
+    let config = format!("{CONFIG}\naws: {{refresh: 500ms}}");
+    let kinesis = application.stack.kinesis.endpoint();
+    let path = yaml.path().to_str().unwrap();
+    let checked = run(&kinesis, &config, "", &["-f", path]).await;
+    assert_eq!(checked.code, Some(0), "{}", checked.complaint);
+    for part in [
+        "  warning: lagThreshold: 1.0 s is less than the ",
+        " for which the checkpoint of shardId-000000000000 stands, although pod-1 renews its lease: ",
+        "want at least ",
+    ] {
+        assert!(
+            checked.text.contains(part),
+            "{part:?} is not in\n{}",
+            checked.text
+        );
+    }
+    worker.stop().await;
+}

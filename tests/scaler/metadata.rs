@@ -366,14 +366,14 @@ fn secrets_are_never_repeated(
 }
 
 #[test]
-fn the_readme_lists_every_key() {
-    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
-    let readme = fs::read_to_string(readme).unwrap();
+fn the_guide_lists_every_key() {
+    let guide = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/trigger.md");
+    let guide = fs::read_to_string(guide).unwrap();
     let (begin, end) = (
         "<!-- trigger-metadata:begin -->",
         "<!-- trigger-metadata:end -->",
     );
-    let listed = readme
+    let listed = guide
         .split_once(begin)
         .and_then(|(_, rest)| rest.split_once(end))
         .map(|(table, _)| table.trim());
@@ -386,7 +386,7 @@ fn the_readme_lists_every_key() {
     assert_eq!(
         listed,
         Some(&*table),
-        "README.md, between {begin} and {end}, wants:\n{table}\n"
+        "docs/trigger.md, between {begin} and {end}, wants:\n{table}\n"
     );
 }
 

@@ -103,6 +103,59 @@ dnsConfig:
 {{- end }}
 {{- end }}
 
+{{/* A program in another language, by way of kcl-multilang? */}}
+{{- define "consumer.multilang" -}}
+{{- if (.Values.multilang).enabled }}yes{{ end }}
+{{- end }}
+
+{{- define "consumer.multilangImage" -}}
+{{- with .Values.multilang.image }}
+{{- if .digest }}{{ .repository }}@{{ .digest }}{{ else }}{{ .repository }}:{{ default $.Chart.AppVersion .tag }}{{ end }}
+{{- end }}
+{{- end }}
+
+{{/* The .properties file: `multilang.properties` over what other values say. */}}
+{{- define "consumer.properties" -}}
+{{- $epoch := toDate "2006-01-02" "1970-01-01" }}
+{{- $failover := mustDateModify (nospace .Values.failoverTime) $epoch }}
+{{- $keys := dict
+  "executableName" .Values.multilang.executable
+  "applicationName" .Values.applicationName
+  "AwsCredentialsProvider" "DefaultCredentialsProvider"
+  "failoverTimeMillis" (sub $failover.UnixMilli $epoch.UnixMilli) }}
+{{- $_ := set $keys (ternary "streamArn" "streamName" (hasPrefix "arn:" .Values.streamName)) .Values.streamName }}
+{{- with .Values.awsRegion }}
+{{- $_ := set $keys "regionName" . }}
+{{- end }}
+{{- if has .Values.initialPosition (list "TRIM_HORIZON" "LATEST") }}
+{{- $_ := set $keys "initialPositionInStream" .Values.initialPosition }}
+{{- else }}
+{{- $time := mustToDate "2006-01-02T15:04:05Z07:00" .Values.initialPosition }}
+{{- $_ := set $keys "initialPositionInStreamExtended" (unixEpoch $time) }}
+{{- end }}
+{{- range $key, $value := mergeOverwrite $keys (default dict .Values.multilang.properties) }}
+{{- /* Helm's numbers are floating ones: of a million it would make 1e+06. */}}
+{{ $key }} = {{ ternary (int64 $value) $value (kindIs "float64" $value) | toString | replace "\\" "\\\\" }}
+{{- end }}
+{{- end }}
+
+{{/* The trigger's metadata, under `scaledObject.metadata`. */}}
+{{- define "consumer.triggerMetadata" -}}
+{{- $metadata := deepCopy (default dict .Values.scaledObject.metadata) }}
+{{- if include "consumer.multilang" . }}
+{{- $metadata = merge $metadata (dict "scaleOn" "lag" "applicationName" .Values.applicationName) }}
+{{- with (.Values.multilang.properties).tableName }}
+{{- $metadata = merge $metadata (dict "leaseTable" .) }}
+{{- end }}
+{{- if not (has .Values.initialPosition (list "TRIM_HORIZON" "LATEST")) }}
+{{- $metadata = merge $metadata (dict "initialTimestamp" .Values.initialPosition) }}
+{{- end }}
+{{- end }}
+{{- with $metadata }}
+{{- toYaml . }}
+{{- end }}
+{{- end }}
+
 {{/* A ServiceMonitor's or PodMonitor's endpoint, from the monitor's values. */}}
 {{- define "consumer.endpoint" -}}
 port: admin

@@ -93,6 +93,13 @@ pub(crate) fn in_time(
     Err(AwsError::new("InvalidSignatureException", text))
 }
 
+/// Is a signature of that time (`20261123T220712Z`) less than five minutes off, by a clock that is
+/// ahead of this machine's by so many seconds?
+pub fn is_fresh(signed: &str, ahead: i64) -> bool {
+    let now = wall_millis().saturating_add_signed(ahead.saturating_mul(1000));
+    in_time(Some(signed), now, Some(Duration::from_secs(300))).is_ok()
+}
+
 /// `2026-11-23T22:07:12Z`, as STS and the credentials endpoint write it.
 pub(crate) fn iso8601(at: u64) -> String {
     let secs = at / 1000;

@@ -1,4 +1,4 @@
-//! Sockets and HTTP/1.1: accepting, reading bounded bodies, and breaking connections on purpose.
+//! Sockets and HTTP, 1.1 or 2: accepting, reading bounded bodies, and breaking connections on purpose.
 
 mod body;
 mod socket;
@@ -8,6 +8,7 @@ pub mod line {
     pub use super::BrokenOff;
     pub use super::body::{Body, wrong_date};
     pub use super::socket::{Reset, Socket};
+    pub use crate::clock::is_fresh;
 }
 
 use std::sync::Arc;
@@ -16,10 +17,10 @@ use std::time::Duration;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{CONTENT_TYPE, DATE, HeaderValue};
-use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::task::TaskTracker;
 
@@ -65,7 +66,9 @@ async fn connection(stream: TcpStream, world: Arc<World>) {
     let reset = Reset::default();
     let socket = TokioIo::new(Socket::new(stream, reset.clone()));
     let service = service_fn(|request| answer(Arc::clone(&world), request, reset.clone()));
-    let connection = http1::Builder::new().serve_connection(socket, service);
+    // The Java KCL's own client speaks HTTP/2 from the first byte.
+    let http = auto::Builder::new(TokioExecutor::new());
+    let connection = http.serve_connection(socket, service);
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

@@ -30,8 +30,11 @@ mod tests;
 /// The longest error about metadata: it goes into a Kubernetes event and a log line.
 const LONGEST_ERROR: usize = 64 << 10;
 
+/// What is tried with some bytes: it does not panic.
+pub type Body = fn(&[u8]);
+
 /// All of them, by the names of their corpora.
-pub const BODIES: [(&str, fn(&[u8])); 9] = [
+pub const BODIES: [(&str, Body); 9] = [
     ("aggregate", aggregate),
     ("arn", arn),
     ("child", child),
@@ -111,13 +114,12 @@ pub fn aggregate(data: &[u8]) {
         let number = "495".parse().expect("a sequence number");
         let record = Record::new(number, "key", data.clone());
         for range in [None, Some(HashRange { start: 0, end: 1 })] {
-            let mut records = Vec::new();
-            let unfit = deaggregate(record.clone(), range, &mut records);
-            assert!(records.len() <= data.len().max(1) && last as usize <= data.len());
-            assert_eq!(unfit.is_some(), records.is_empty());
-            if let Some(record) = records.last() {
-                assert_eq!(record.sub_sequence_number, last);
-            }
+            assert!(last as usize <= data.len());
+            let Some(records) = deaggregate(record.clone(), range) else {
+                continue;
+            };
+            assert!((1..=data.len().max(1)).contains(&records.len()));
+            assert_eq!(records[records.len() - 1].sub_sequence_number, last);
         }
     }
 }

@@ -59,6 +59,11 @@ enum Command {
         /// The .properties file
         file: PathBuf,
     },
+    /// Copies this binary into a folder, as an init container does
+    Install {
+        /// The folder
+        folder: PathBuf,
+    },
 }
 
 /// What is to be done.
@@ -70,6 +75,8 @@ pub enum Invocation {
     JavaVersion,
     /// Say what a file means.
     Check(PathBuf),
+    /// Copy this binary into a folder.
+    Install(PathBuf),
     /// Run.
     Run(Run),
 }
@@ -117,8 +124,10 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Invocation, clap::Error> {
         return Ok(Invocation::JavaVersion);
     }
     let args = Args::try_parse_from(std::iter::once(program).chain(words))?;
-    if let Some(Command::Check { file }) = args.command {
-        return Ok(Invocation::Check(file));
+    match args.command {
+        Some(Command::Check { file }) => return Ok(Invocation::Check(file)),
+        Some(Command::Install { folder }) => return Ok(Invocation::Install(folder)),
+        None => {}
     }
     let Some(file) = args.properties_file.or(args.file) else {
         let mut command = <Args as clap::CommandFactory>::command();
@@ -242,6 +251,8 @@ mod tests {
         assert_eq!(of("-version").unwrap(), Invocation::JavaVersion);
         let check = Invocation::Check("a.properties".into());
         assert_eq!(of("check a.properties").unwrap(), check);
+        let install = Invocation::Install("/shared".into());
+        assert_eq!(of("install /shared").unwrap(), install);
         let guard = Invocation::Guard(vec!["1".into(), "/bin/sh".into()]);
         assert_eq!(of("become-the-program 1 /bin/sh").unwrap(), guard);
     }

@@ -2,8 +2,10 @@
 
 mod exchange;
 mod guard;
+mod output;
 mod process;
 mod program;
+mod stderr;
 
 pub use exchange::{Desk, Request};
 pub use guard::{ARGUMENT as GUARD, become_the_program};

@@ -11,7 +11,6 @@
 //! process     the daemon: clients, worker, signals, exit code; log, metrics, admin port
 //! ```
 
-pub mod admin;
 pub mod args;
 pub mod child;
 pub mod log;

@@ -16,7 +16,6 @@ use tokio_util::{
 use tracing::{info, warn};
 
 use crate::{
-    admin,
     args::{self, Invocation, Run},
     child::{self, Program},
     log,
@@ -50,6 +49,7 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
             );
         }
         Ok(Invocation::Check(file)) => return check(&file),
+        Ok(Invocation::Install(folder)) => return install(&folder),
         Ok(Invocation::Run(run)) => run,
         Err(error) => error.exit(),
     };
@@ -72,6 +72,16 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => failed(&error),
+    }
+}
+
+/// An image of any kind can run the binary: an init container has to bring it.
+fn install(folder: &Path) -> ExitCode {
+    let to = folder.join("kcl-multilang");
+    let copied = std::env::current_exe().and_then(|from| std::fs::copy(from, &to));
+    match copied {
+        Ok(_) => say(&format!("{}\n", to.display()), ExitCode::SUCCESS),
+        Err(error) => say(&format!("{}: {error}\n", to.display()), ExitCode::FAILURE),
     }
 }
 
@@ -195,10 +205,13 @@ async fn consume(run: Run, stop: CancellationToken) -> anyhow::Result<()> {
         Some(address) => {
             let listener = kinesis_edge::listen(address)
                 .with_context(|| format!("admin {address}: want an address that is free"))?;
-            Some(AbortOnDropHandle::new(tokio::spawn(admin::serve(
-                listener,
-                Arc::clone(&metrics),
-            ))))
+            let library = Arc::clone(&metrics.library);
+            let state = {
+                let library = Arc::clone(&library);
+                move || library.state()
+            };
+            let serving = kinesis_consumer_metrics::serve(listener, library, state);
+            Some(AbortOnDropHandle::new(tokio::spawn(serving)))
         }
         None => None,
     };
@@ -238,16 +251,16 @@ async fn consume(run: Run, stop: CancellationToken) -> anyhow::Result<()> {
     let events = Arc::clone(&metrics);
     let worker = Worker::new(config, kinesis, dynamodb, factory).on_event(move |event| {
         log::event(event);
-        events.record(event);
+        events.library.record(event);
     });
     let result = worker
         .run(async {
             stop.cancelled().await;
-            metrics.set_ready(false);
+            metrics.library.set_ready(false);
             info!("stopping");
         })
         .await;
-    metrics.set_ready(false);
+    metrics.library.set_ready(false);
     daemon.ends.close();
     if tokio::time::timeout(ENDS, daemon.ends.wait())
         .await

@@ -49,16 +49,16 @@ use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Batch, CheckpointError, Checkpointer, Event,
+    Batch, CheckpointError, Checkpointer, Event, Record,
+    decide::aggregation::{self, Carried},
     face::checkpointer::LeaseHandle,
-    model::{keys::LeaseKey, sequence::Checkpoint},
+    model::{keys::LeaseKey, sequence::Checkpoint, shard::HashRange},
 };
 
 pub use kinesis_edge::Room;
 
 pub use crate::{
     decide::{
-        aggregation::{Unfit, deaggregate},
         assignment::kcl2::Kcl2Taker,
         shard_sync::{child_shards, initial},
     },
@@ -76,6 +76,20 @@ pub use crate::{
     },
     model::shard::ChildShard,
 };
+
+/// The records that `record` carries, of a shard with these hash keys: itself, or the user records
+/// of a KPL aggregate. `None`: the aggregate is not delivered record by record.
+pub fn deaggregate(record: Record, range: Option<HashRange>) -> Option<Vec<Record>> {
+    match aggregation::open(record, range) {
+        Carried::Plain(record) => Some(vec![record]),
+        Carried::Users(mut aggregate) => {
+            let mut records = Vec::new();
+            aggregate.take(aggregate.left(), &mut records);
+            Some(records)
+        }
+        Carried::Unfit(_) => None,
+    }
+}
 
 /// A checkpointer without a worker, to call a processor with: of a lease at TRIM_HORIZON.
 ///

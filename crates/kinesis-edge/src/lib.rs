@@ -45,5 +45,5 @@ pub use self::{
     room::{Room, heed_room},
     settings::{ClientSettings, ConnectionSettings},
     stream::{ChildShard, Page, Record, Shard, ShardFilter, StartFrom, Stream},
-    table::{Description, Item, Key, Table, Write, Written},
+    table::{Description, Item, Key, Table, Write, Written, remedy_of_status},
 };

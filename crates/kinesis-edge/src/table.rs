@@ -59,6 +59,37 @@ pub struct Key {
     pub r#type: String,
 }
 
+/// What mends it that a table of this status cannot be used: a sentence.
+pub fn remedy_of_status(status: &str) -> &'static str {
+    match status {
+        "CREATING" => "Wait until it is made",
+        "DELETING" => "Wait until it is deleted, and make it anew",
+        "INACCESSIBLE_ENCRYPTION_CREDENTIALS" => {
+            "Enable the KMS key that encrypts it and let DynamoDB use it: after seven days AWS \
+             archives the table"
+        }
+        "ARCHIVING" | "ARCHIVED" => {
+            "AWS archived it, as its KMS key was lost for seven days: restore it from the backup \
+             that AWS made"
+        }
+        _ => "See what its status means in DynamoDB's documentation",
+    }
+}
+
+impl Description {
+    /// Whether items can be read and written.
+    pub fn is_usable(&self) -> bool {
+        let unusable = [
+            "CREATING",
+            "DELETING",
+            "INACCESSIBLE_ENCRYPTION_CREDENTIALS",
+            "ARCHIVING",
+            "ARCHIVED",
+        ];
+        !unusable.contains(&self.status.as_str())
+    }
+}
+
 impl Write {
     /// Changes nothing, on no condition.
     pub fn new() -> Self {

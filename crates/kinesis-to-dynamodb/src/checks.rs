@@ -1,7 +1,10 @@
 //! What would fail later, asked at the start: the stream, the table and its key, the rejects table
 //! and its key.
 
-use kinesis_edge::{Failure, Key, Kind};
+use std::time::Duration;
+
+use kinesis_edge::{Description, Failure, Key, Kind};
+use tokio::time::{Instant, sleep};
 
 use crate::{
     Error, Settings,
@@ -19,32 +22,63 @@ const OURS: [&str; 4] = [
     PROCESSED_BY,
 ];
 
-/// Checks everything and tells all that is wrong at once. Returns the name of the table's key
-/// attribute.
-pub(crate) async fn all(settings: &Settings, clients: &Clients) -> Result<String, Error> {
-    let (stream, key, rejects) = tokio::join!(
-        stream(&settings.stream_name, clients),
-        table(&settings.table_name, clients),
-        rejects_table(settings.rejects_table(), clients),
-    );
-    match (stream, key, rejects) {
-        (Ok(()), Ok(key), Ok(())) => Ok(key),
-        (stream, key, rejects) => Err(Error::Start(
-            [stream.err(), key.err(), rejects.err()]
-                .into_iter()
-                .flatten()
-                .collect(),
-        )),
+/// The time between looks at what is not ready yet, and between words about it.
+const LOOK: Duration = Duration::from_secs(1);
+const TELL: Duration = Duration::from_secs(10);
+
+/// What is wrong.
+struct Wrong {
+    problem: Problem,
+    /// It is there, but being made, deleted or not to be decrypted: that may pass.
+    passes: bool,
+}
+
+impl From<Problem> for Wrong {
+    fn from(problem: Problem) -> Self {
+        let passes = false;
+        Self { problem, passes }
     }
 }
 
-async fn stream(stream: &str, clients: &Clients) -> Result<(), Problem> {
+/// Checks everything and tells all that is wrong at once; waits for what may pass, as long as
+/// `GIVE_UP_AFTER` says. Returns the name of the table's key attribute.
+pub(crate) async fn all(settings: &Settings, clients: &Clients) -> Result<String, Error> {
+    let began = Instant::now();
+    let mut told: Option<Instant> = None;
+    loop {
+        let (stream, key, rejects) = tokio::join!(
+            stream(&settings.stream_name, clients),
+            table(&settings.table_name, clients),
+            rejects_table(settings.rejects_table(), clients),
+        );
+        let wrong = match (stream, key, rejects) {
+            (Ok(()), Ok(key), Ok(())) => return Ok(key),
+            (stream, key, rejects) => [stream.err(), key.err(), rejects.err()],
+        };
+        let wrong: Vec<_> = wrong.into_iter().flatten().collect();
+        let passes = wrong.iter().all(|wrong| wrong.passes);
+        if !passes || began.elapsed() >= settings.give_up_after {
+            let problems = wrong.into_iter().map(|wrong| wrong.problem);
+            return Err(Error::Start(problems.collect()));
+        }
+        if told.is_none_or(|told| told.elapsed() >= TELL) {
+            told = Some(Instant::now());
+            for Wrong { problem, .. } in &wrong {
+                tracing::warn!(gives_up_after = ?settings.give_up_after, "waiting: {problem}");
+            }
+        }
+        sleep(LOOK).await;
+    }
+}
+
+async fn stream(stream: &str, clients: &Clients) -> Result<(), Wrong> {
     let region = &clients.region;
     let short = stream.rsplit('/').next().unwrap_or(stream);
     let Err(failure) = clients.stream(stream).try_list().await else {
         return Ok(());
     };
-    Err(match failure.kind {
+    let passes = failure.kind == Kind::InUse;
+    let problem = match failure.kind {
         Kind::NotFound => Problem {
             what: format!("stream {stream} does not exist in {region} ({failure})"),
             fix: fix::create_stream(short, region),
@@ -59,17 +93,31 @@ async fn stream(stream: &str, clients: &Clients) -> Result<(), Problem> {
             &fix::STREAM_ACTIONS,
             &fix::stream_arn(stream, region),
         ),
-    })
+    };
+    Err(Wrong { problem, passes })
 }
 
 /// The name of the table's key attribute.
-async fn table(table: &str, clients: &Clients) -> Result<String, Problem> {
-    one_key(table, key(table, clients).await, &clients.region)
+async fn table(table: &str, clients: &Clients) -> Result<String, Wrong> {
+    let described = clients.table(table).describe().await;
+    let unusable = described.as_ref().ok().and_then(|it| not_active(table, it));
+    let keys = described.map(|description| description.keys);
+    let key = one_key(table, keys, &clients.region)?;
+    match unusable {
+        None => Ok(key),
+        Some(problem) => Err(Wrong {
+            problem,
+            passes: true,
+        }),
+    }
 }
 
-/// The attributes of the table's key.
-pub(crate) async fn key(table: &str, clients: &Clients) -> Result<Vec<Key>, Failure> {
-    Ok(clients.table(table).describe().await?.keys)
+/// Why the table cannot be used, although it is there.
+pub(crate) fn not_active(table: &str, description: &Description) -> Option<Problem> {
+    (!description.is_usable()).then(|| Problem {
+        what: format!("table {table} is {}", description.status),
+        fix: fix::of_status(&description.status),
+    })
 }
 
 /// The name of the one key attribute that items can have.
@@ -108,34 +156,35 @@ pub(crate) fn one_key(
     }
 }
 
-async fn rejects_table(table: Option<&str>, clients: &Clients) -> Result<(), Problem> {
+async fn rejects_table(table: Option<&str>, clients: &Clients) -> Result<(), Wrong> {
     let Some(table) = table else { return Ok(()) };
     let region = &clients.region;
-    let mut keys = match clients.table(table).describe().await {
-        Ok(description) => description.keys,
+    let description = match clients.table(table).describe().await {
+        Ok(description) => description,
         Err(failure) if failure.kind == Kind::NotFound => {
-            return Err(Problem {
-                what: format!("rejects table {table} does not exist in {region} ({failure})"),
-                fix: fix::create_rejects_table(table, region),
-            });
+            let what = format!("rejects table {table} does not exist in {region} ({failure})");
+            let fix = fix::create_rejects_table(table, region);
+            return Err(Problem { what, fix }.into());
         }
         Err(failure) => {
-            return Err(unusable(
-                &format!("rejects table {table}"),
-                &failure,
-                &fix::TABLE_ACTIONS,
-                &fix::table_arn(table, region),
-            ));
+            let (what, arn) = (
+                format!("rejects table {table}"),
+                fix::table_arn(table, region),
+            );
+            return Err(unusable(&what, &failure, &fix::TABLE_ACTIONS, &arn).into());
         }
     };
+    let not_active = not_active(table, &description);
+    let mut keys = description.keys;
     keys.sort_by(|a, b| a.role.cmp(&b.role));
     if let [record, part] = keys.as_slice()
         && (record.name == "record" && is(record, "HASH", "S"))
         && (part.name == "part" && is(part, "RANGE", "N"))
     {
-        return Ok(());
+        let passes = true;
+        return not_active.map_or(Ok(()), |problem| Err(Wrong { problem, passes }));
     }
-    Err(Problem {
+    let problem = Problem {
         what: format!(
             "rejects table {table} has the key {}: want record (HASH, S) and part (RANGE, N); use another table",
             listed(&keys)
@@ -144,7 +193,8 @@ async fn rejects_table(table: Option<&str>, clients: &Clients) -> Result<(), Pro
             "{} (and REJECTS_TABLE={table}-2)",
             fix::create_rejects_table(&format!("{table}-2"), region)
         ),
-    })
+    };
+    Err(problem.into())
 }
 
 fn is(key: &Key, role: &str, r#type: &str) -> bool {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use kinesis_edge::{Failure, Kind, Statement, partition};
+use kinesis_edge::{Failure, Kind, Statement, partition, remedy_of_status};
 
 /// What the consumer does with its stream.
 pub(crate) const STREAM_ACTIONS: [&str; 3] = [
@@ -40,6 +40,11 @@ pub(crate) fn wait_for_stream(stream: &str, region: &str) -> String {
     mend(format_args!(
         "aws kinesis wait stream-exists --stream-name {stream} --region {region}"
     ))
+}
+
+/// What a table of this status, which cannot be used, needs.
+pub(crate) fn of_status(status: &str) -> String {
+    remedy_of_status(status).to_owned()
 }
 
 /// Makes a table for items.

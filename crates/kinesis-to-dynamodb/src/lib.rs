@@ -4,16 +4,14 @@
 //! `item` (pure) makes a record an item, or says why it cannot be one; `order` (pure) says which of
 //! two versions is newer, and `lineage` which shards descend from which; `writer` puts items so
 //! that newer data always wins; `rejects` keeps what cannot be stored; `processor` ties them to the
-//! library's batches and checkpoints. `checks` asks at start what would fail later; `metrics` and
-//! `admin` tell what happens meanwhile.
+//! library's batches and checkpoints. `checks` asks at start what would fail later; `metrics` tells
+//! what happens meanwhile.
 
 use std::{future::Future, sync::Arc};
 
 use kinesis_consumer::{Config, LeaseKey, RecordProcessor, Worker};
 use kinesis_edge::Failure;
-use tokio_util::sync::CancellationToken;
 
-pub mod admin;
 pub mod args;
 mod aws;
 mod checks;
@@ -74,15 +72,17 @@ where
         address: settings.admin,
         source,
     })?;
-    let ended = CancellationToken::new();
-    let admin = tokio::spawn(admin::serve(
+    let state = {
+        let metrics = Arc::clone(&metrics);
+        move || metrics.state()
+    };
+    let admin = tokio::spawn(kinesis_consumer_metrics::serve(
         listener,
-        Arc::clone(&metrics),
-        ended.clone().cancelled_owned(),
+        Arc::clone(&metrics.library),
+        state,
     ));
 
     let result = consume(&settings, &metrics, adapt, shutdown).await;
-    ended.cancel();
     // It has no state to save: a scrape that hangs must not hold up the end.
     admin.abort();
     result
@@ -99,7 +99,11 @@ where
     P: RecordProcessor + 'static,
 {
     tokio::pin!(shutdown);
-    let clients = aws::Clients::new(settings).await?;
+    // Region and credentials may be long in coming, too.
+    let clients = tokio::select! {
+        clients = aws::Clients::new(settings) => clients?,
+        () = &mut shutdown => return Ok(()),
+    };
     let tables = tokio::select! {
         tables = checks::all(settings, &clients) => tables?,
         () = &mut shutdown => return Ok(()),
@@ -130,11 +134,11 @@ where
         .run(async {
             shutdown.await;
             // Not ready any more, but alive until the leases are given up.
-            metrics.state.set_ready(false);
+            metrics.library.set_ready(false);
             tracing::info!("stopping");
         })
         .await;
-    metrics.state.set_ready(false);
+    metrics.library.set_ready(false);
     result.map_err(|source| Error::Worker {
         hint: hint(&source, settings, &region),
         source: Box::new(source),

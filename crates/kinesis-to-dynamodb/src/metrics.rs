@@ -1,54 +1,17 @@
-//! What is counted: the library's events and the writer's outcomes, for Prometheus and as JSON.
-//!
-//! Where KCL has a metric of the same meaning, its name is KCL's in Prometheus form
-//! (MillisBehindLatest → `millis_behind_latest`).
+//! What is counted: the library's events, and the writer's outcomes beside them.
 
-use kinesis_consumer::{Event, LeaseKey};
-use prometheus_client::{
-    encoding::text::encode,
-    metrics::{counter::Counter, family::Family, gauge::Gauge},
-    registry::{Metric, Registry},
-};
+use std::sync::Arc;
+
+use kinesis_consumer::Event;
+use kinesis_consumer_metrics::{Counters, Metrics as OfTheLibrary, metrics::counter::Counter};
 use serde_json::{Value, json};
-use tokio::time::Instant;
 
-use self::state::{Held, State};
 use crate::{Settings, item::Rejected, writer::Put};
-
-mod state;
-
-type Labels = [(&'static str, String); 1];
-type Counters = Family<Labels, Counter>;
-type Outcomes = Family<[(&'static str, String); 2], Counter>;
-type Gauges = Family<Labels, Gauge>;
 
 /// All metrics of one consumer.
 #[derive(Debug)]
 pub struct Metrics {
-    registry: Registry,
-    pub(crate) state: State,
-    failing: Gauges,
-    unreadable: Gauge,
-    put_back: Counter,
-    fetched: Counters,
-    settled: Outcomes,
-    in_hand: Gauge,
-    bytes: Counters,
-    batches: Counters,
-    records_total: Counter,
-    millis_behind_latest: Gauges,
-    checkpoint_age: Gauges,
-    current_leases: Gauge,
-    acquired: Counter,
-    lost: Counter,
-    handed_over: Counter,
-    released: Counter,
-    shards_ended: Counter,
-    waiting_shard_ends: Gauge,
-    processor_failures: Counter,
-    checkpoints_expired: Counter,
-    retries: Counters,
-    throttles: Counters,
+    pub(crate) library: Arc<OfTheLibrary>,
     written: Counter,
     stale: Counters,
     superseded: Counter,
@@ -58,227 +21,34 @@ pub struct Metrics {
 impl Metrics {
     /// Metrics with the labels `stream` and `application`.
     pub fn new(settings: &Settings) -> Self {
-        let labels = [
-            ("stream", &settings.stream_name),
-            ("application", &settings.application_name),
-        ];
-        let labels = labels.map(|(name, value)| (name.into(), value.clone().into()));
-        let mut registry = Registry::with_prefix_and_labels("kinesis_consumer", labels.into_iter());
-        let r = &mut registry;
+        let Settings {
+            stream_name: stream,
+            application_name: application,
+            ..
+        } = settings;
+        let mut library = OfTheLibrary::new(stream, application, &settings.instance_name());
         Self {
-            fetched: told(
-                r,
-                "fetched_records",
-                "User records read, each time they were read",
-            ),
-            settled: told(r, "settled_records", "What became of them"),
-            in_hand: told(
-                r,
-                "records_in_hand",
-                "User records read and not settled yet",
-            ),
-            bytes: told(
-                r,
-                "data_bytes_processed",
-                "Data of records stored or kept aside, in bytes",
-            ),
-            batches: told(r, "batches_processed", "Their batches"),
-            millis_behind_latest: told(
-                r,
-                "millis_behind_latest",
-                "How far behind the shard's tip the last read ended",
-            ),
-            checkpoint_age: told(
-                r,
-                "checkpoint_age_seconds",
-                "Since the checkpoint last moved, on idle shards too",
-            ),
-            current_leases: told(r, "current_leases", "Leases held"),
-            acquired: told(r, "acquired_leases", "Leases taken or received"),
-            lost: told(r, "lost_leases", "Leases lost to others"),
-            handed_over: told(
-                r,
-                "handed_over_leases",
-                "Leases handed to a worker that asked",
-            ),
-            released: told(r, "released_leases", "Leases given up at shutdown"),
-            shards_ended: told(r, "shards_ended", "Closed shards processed to their end"),
-            waiting_shard_ends: told(
-                r,
-                "waiting_shard_ends",
-                "Closed shards read to their end whose records are not all acknowledged",
-            ),
-            processor_failures: told(
-                r,
-                "processor_failures",
-                "Batches that failed and were tried again",
-            ),
-            checkpoints_expired: told(
-                r,
-                "expired_checkpoints",
-                "Gaps: records after a checkpoint may be lost to the stream's retention",
-            ),
-            retries: told(r, "retries", "Calls that failed and were tried again"),
-            throttles: told(r, "throttles", "Calls that AWS throttled"),
-            written: told(r, "items_written", "Items written"),
-            stale: told(
-                r,
+            written: library.add("items_written", "Items written"),
+            stale: library.add(
                 "stale_writes",
                 "Records that the table had already, or a newer one of their key: by reason",
             ),
-            superseded: told(
-                r,
+            superseded: library.add(
                 "superseded_records",
                 "Records not written for a newer one of their key in the batch",
             ),
-            failing: told(
-                r,
-                "failing",
-                "1 while an operation fails so that waiting does not mend it",
-            ),
-            put_back: told(
-                r,
-                "leases_put_back",
-                "Leases that somebody deleted, put back where they stood",
-            ),
-            unreadable: told(
-                r,
-                "unreadable_leases",
-                "Leases that nobody can read, whose shards stand still",
-            ),
-            rejects: told(r, "rejected_records", "Records that cannot be stored"),
-            records_total: Counter::default(),
-            state: State::new(settings.instance_name()),
-            registry,
+            rejects: library.add("rejected_records", "Records that cannot be stored"),
+            library: Arc::new(library),
         }
     }
 
     /// Counts an event.
     pub fn record(&self, event: &Event) {
-        match event {
-            Event::Admitted => self.state.set_ready(true),
-            Event::LeaseAcquired { shard, .. } => {
-                self.acquired.inc();
-                self.state.held().insert(shard.clone(), Held::new());
-            }
-            Event::LeaseLost { shard, .. } => self.given_up(shard, &self.lost),
-            Event::HandedOver { shard, .. } => self.given_up(shard, &self.handed_over),
-            Event::LeaseReleased { shard, .. } => self.given_up(shard, &self.released),
-            Event::ShardEnded { shard, .. } => self.given_up(shard, &self.shards_ended),
-            Event::ShardStarted {
-                shard, checkpoint, ..
-            } => self.state.of(shard, |held| {
-                held.checkpoint = Some(checkpoint.to_string());
-                held.checkpointed = Instant::now();
-            }),
-            Event::Fetched {
-                shard,
-                records,
-                covered,
-                ..
-            } => {
-                let fetched = self.fetched.get_or_create(&label(shard));
-                fetched.inc_by(*records as u64);
-                self.in_hand.inc_by(*records as i64);
-                self.settle(shard, "covered", *covered);
-            }
-            Event::GivenBack { shard, records, .. } => self.settle(shard, "given_back", *records),
-            Event::AggregateRejected {
-                shard,
-                records,
-                bytes,
-                ..
-            } => {
-                self.settle(shard, "rejected", *records);
-                self.bytes
-                    .get_or_create(&label(shard))
-                    .inc_by(*bytes as u64);
-            }
-            Event::ShardEndWaits { shard, .. } => {
-                self.state.of(shard, |held| held.end_waits = true)
-            }
-            Event::Processed {
-                shard,
-                records,
-                rejected,
-                bytes,
-                millis_behind_latest,
-                ..
-            } => {
-                let label = label(shard);
-                self.settle(shard, "processed", records - rejected);
-                self.settle(shard, "rejected", *rejected);
-                self.bytes.get_or_create(&label).inc_by(*bytes as u64);
-                self.batches.get_or_create(&label).inc();
-                let records = *records as u64;
-                self.records_total.inc_by(records);
-                self.state.of(shard, |held| {
-                    held.tell(*millis_behind_latest);
-                    held.records += records;
-                });
-            }
-            Event::Polled {
-                shard,
-                millis_behind_latest,
-                ..
-            } => {
-                self.state
-                    .of(shard, |held| held.tell(*millis_behind_latest));
-            }
-            Event::Checkpointed {
-                shard, checkpoint, ..
-            } => self.state.of(shard, |held| {
-                held.checkpoint = Some(checkpoint.to_string());
-                held.checkpointed = Instant::now();
-            }),
-            Event::ProcessorFailed { .. } => drop(self.processor_failures.inc()),
-            Event::Throttled { operation, .. } => drop(
-                self.throttles
-                    .get_or_create(&operation_label(operation))
-                    .inc(),
-            ),
-            Event::Retrying { operation, .. } => drop(
-                self.retries
-                    .get_or_create(&operation_label(operation))
-                    .inc(),
-            ),
-            Event::Failing {
-                operation, error, ..
-            } => drop(
-                self.state
-                    .failures()
-                    .insert(*operation, (error.clone(), Instant::now())),
-            ),
-            Event::Recovered { operation, .. } => drop(self.state.failures().remove(operation)),
-            Event::Unreadable { leases, .. } => {
-                self.unreadable.set(leases.len() as i64);
-                self.state.unread().clone_from(leases);
-            }
-            Event::LeasesPutBack { shards, .. } => drop(self.put_back.inc_by(shards.len() as u64)),
-            Event::CheckpointExpired { .. } => drop(self.checkpoints_expired.inc()),
-            _ => {}
-        }
+        self.library.record(event);
     }
 
     pub(crate) fn write_retried(&self, operation: &'static str, throttled: bool) {
-        let counters = if throttled {
-            &self.throttles
-        } else {
-            &self.retries
-        };
-        counters.get_or_create(&operation_label(operation)).inc();
-    }
-
-    fn settle(&self, shard: &LeaseKey, outcome: &str, records: usize) {
-        if records > 0 {
-            let labels = [
-                ("shard", shard.to_string()),
-                ("outcome", outcome.to_owned()),
-            ];
-            let settled = self.settled.get_or_create(&labels);
-            settled.inc_by(records as u64);
-            self.in_hand.dec_by(records as i64);
-        }
+        self.library.retried(operation, throttled);
     }
 
     pub(crate) fn put(&self, put: &Put) {
@@ -305,43 +75,9 @@ impl Metrics {
             .inc();
     }
 
-    /// Everything, in OpenMetrics' text form.
-    pub fn text(&self) -> String {
-        self.set_gauges(Instant::now());
-        let mut text = String::new();
-        // Writing to a String does not fail.
-        let _ = encode(&mut text, &self.registry);
-        text
-    }
-
-    /// At the scrape, so that a shard given up leaves no line behind, and ages are right.
-    fn set_gauges(&self, now: Instant) {
-        let held = self.state.held();
-        self.current_leases.set(held.len() as i64);
-        let waiting = held.values().filter(|held| held.end_waits).count();
-        self.waiting_shard_ends.set(waiting as i64);
-        self.millis_behind_latest.clear();
-        self.checkpoint_age.clear();
-        self.failing.clear();
-        for operation in self.state.failures().keys() {
-            self.failing
-                .get_or_create(&operation_label(operation))
-                .set(1);
-        }
-        for (shard, held) in held.iter() {
-            let label = label(shard);
-            if let Some(millis) = held.lag_millis(now) {
-                self.millis_behind_latest.get_or_create(&label).set(millis);
-            }
-            let age = now.saturating_duration_since(held.checkpointed).as_secs();
-            self.checkpoint_age.get_or_create(&label).set(age as i64);
-        }
-    }
-
     /// What a person, or the demo, wants to know of this consumer.
     pub fn state(&self) -> Value {
-        let mut state = self.state.json(Instant::now());
-        state["records"] = json!(self.records_total.get());
+        let mut state = self.library.state();
         state["itemsWritten"] = json!(self.written.get());
         state["staleWrites"] = json!(self.stale_writes());
         state["supersededRecords"] = json!(self.superseded.get());
@@ -355,28 +91,6 @@ impl Metrics {
         };
         of("repeated") + of("older")
     }
-
-    /// Counts once, though a lease may be told as ended and then as given up.
-    fn given_up(&self, shard: &LeaseKey, counter: &Counter) {
-        if self.state.give_up(shard) {
-            counter.inc();
-        }
-    }
-}
-
-fn label(shard: &LeaseKey) -> Labels {
-    [("shard", shard.to_string())]
-}
-
-fn operation_label(operation: &str) -> Labels {
-    [("operation", operation.to_owned())]
-}
-
-/// A metric of that name.
-fn told<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
-    let metric = M::default();
-    registry.register(name, help, metric.clone());
-    metric
 }
 
 #[cfg(test)]

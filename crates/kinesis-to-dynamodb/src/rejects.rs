@@ -63,11 +63,10 @@ impl Rejects {
             for part in self.parts(shard, record, reason) {
                 // One part at a time is in memory.
                 let put = || table.put(part.clone(), Write::new());
-                let put = patiently(&self.metrics, put).await.map(drop);
-                put.map_err(|failure| {
+                if let Err(failure) = patiently(&self.metrics, put).await {
                     let create = fix::create_rejects_table(table.name(), &self.region);
-                    failed(table.name(), failure, &self.region, &create)
-                })?;
+                    return Err(failed(table, failure, &self.region, &create).await);
+                }
             }
         }
         self.metrics.rejected(reason);

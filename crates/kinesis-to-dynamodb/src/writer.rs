@@ -93,7 +93,7 @@ impl Writer {
                 Err(failure) if failure.kind == Kind::Invalid => {
                     return self.refused(failure).await;
                 }
-                Err(failure) => return Err(self.failed(failure)),
+                Err(failure) => return Err(self.failed(failure).await),
             };
             let Some(stored) = stored else {
                 // It went meanwhile.
@@ -130,10 +130,10 @@ impl Writer {
         }
     }
 
-    fn failed(&self, failure: Failure) -> Error {
+    async fn failed(&self, failure: Failure) -> Error {
         let region = &self.clients.region;
         let create = fix::create_table(self.table.name(), &self.key, region);
-        failed(self.table.name(), failure, region, &create)
+        failed(&self.table, failure, region, &create).await
     }
 
     /// The item's own fault, such as a field that is an index's key and of another type? Or is the
@@ -142,8 +142,9 @@ impl Writer {
         // Locked while it is asked for: many items may be refused at a time.
         let mut looked_at = self.looked_at.lock().await;
         if looked_at.is_none_or(|at| at.elapsed() > LOOK_AGAIN) {
-            let look = || checks::key(self.table.name(), &self.clients);
-            let keys = patiently(&self.metrics, look).await;
+            let table = self.clients.table(self.table.name());
+            let described = patiently(&self.metrics, || table.describe()).await;
+            let keys = described.map(|description| description.keys);
             let key = checks::one_key(self.table.name(), keys, &self.clients.region);
             let key = key.map_err(Error::Write)?;
             if key != self.key {
@@ -190,10 +191,20 @@ where
 }
 
 /// A write that waiting does not help, with what does.
-pub(crate) fn failed(table: &str, failure: Failure, region: &str, create: &str) -> Error {
+pub(crate) async fn failed(table: &Table, failure: Failure, region: &str, create: &str) -> Error {
+    // DynamoDB says of a table that is being made that there is none.
+    if matches!(failure.kind, Kind::NotFound | Kind::InUse)
+        && let Ok(description) = table.describe().await
+        && let Some(Problem { what, fix }) = checks::not_active(table.name(), &description)
+    {
+        let what = format!("{what}, and cannot be written to ({failure})");
+        return Error::Write(Problem { what, fix });
+    }
+    let table = table.name();
     let what = format!("cannot write to table {table} ({failure})");
     let fix = match failure.kind {
         Kind::NotFound => Some(create.to_owned()),
+        Kind::InUse => Some("Wait until its change is done".to_owned()),
         _ => fix::of_failure(
             &failure,
             &fix::TABLE_ACTIONS,

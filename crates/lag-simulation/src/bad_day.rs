@@ -1,18 +1,15 @@
-//! Days on which things break, and what must hold on each of them.
+//! Days on which things break, and what must hold on each of them. `kinds` has them all.
+
+mod kinds;
+
+pub use kinds::bad_days;
 
 use crate::{
-    cluster::{
-        Consumer,
-        faults::{Outage, Plan},
-    },
+    cluster::{Consumer, faults::Outage},
     policy::{Eyes, Policy},
-    run::{Outcome, Setup, run},
-    workload::Workload,
+    run::{Moment, Outcome, Setup, run},
+    workload::{Reshard, Workload},
 };
-
-/// An outage lasts from one second to the other.
-const OUTAGE: (u64, u64) = (5400, 5400 + 7200);
-const HOUR: u64 = 3600;
 
 /// A kind of bad day.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +20,8 @@ pub struct BadDay {
     pub hours: u64,
     /// What is wrong.
     change: fn(Setup) -> Setup,
+    /// Shards at the start in place of the workload's, and what becomes of them.
+    shards: Option<(u32, &'static [(u64, Reshard)])>,
     /// What must hold besides what always must.
     holds: Invariants,
 }
@@ -38,17 +37,11 @@ struct Invariants {
     changes: f64,
     /// Right-sizing may speak of an outage for so much of the time.
     alarms: f64,
+    /// At least so many pods as at the start all the time.
+    keeps: bool,
     /// Shards wait for an owner for at most so many seconds.
     orphaned: u64,
 }
-
-const USUAL: Invariants = Invariants {
-    pods: 2.5,
-    p99: Some(6.0),
-    changes: 6.0,
-    alarms: 0.01,
-    orphaned: 600,
-};
 
 /// What a bad day came to.
 #[derive(Clone, Debug)]
@@ -63,150 +56,14 @@ pub struct Day {
     pub broken: Vec<String>,
 }
 
-/// All of them.
-pub fn bad_days() -> Vec<BadDay> {
-    let day = |name, change| BadDay {
-        name,
-        hours: 6,
-        change,
-        holds: USUAL,
-    };
-    let outage = |name, change| BadDay {
-        holds: Invariants {
-            pods: 3.0,
-            p99: None,
-            alarms: 1.0,
-            ..USUAL
-        },
-        ..day(name, change)
-    };
-    // Until its leases expire, a dead pod is one that stands.
-    let dead = |name, change| BadDay {
-        holds: Invariants {
-            pods: 3.5,
-            alarms: 0.1,
-            ..USUAL
-        },
-        ..day(name, change)
-    };
-    // An oracle that knows no strength or pause is no measure.
-    let uneven = |name, change| BadDay {
-        holds: Invariants { pods: 4.5, ..USUAL },
-        ..day(name, change)
-    };
-    vec![
-        outage("all pods stand for 2 h", |setup| {
-            with_plan(setup, |plan| {
-                plan.outage = Some((Outage::Total, OUTAGE.0, OUTAGE.1))
-            })
-        }),
-        outage("half of the pods stand for 2 h", |setup| {
-            with_plan(setup, |plan| {
-                plan.outage = Some((Outage::Half, OUTAGE.0, OUTAGE.1))
-            })
-        }),
-        day("a pod takes at most 4 leases of 12", |setup| {
-            with_plan(setup, |plan| plan.lease_limit = Some(4))
-        }),
-        day("a rolling deploy every 30 min", |setup| {
-            with_plan(setup, |plan| plan.rollout_every = Some(1800))
-        }),
-        day("a pod killed every 10 min", |setup| {
-            with_plan(setup, |plan| {
-                plan.kill_every = Some(600);
-                plan.failover = 10;
-            })
-        }),
-        dead("the same, failover time 60 s", |setup| Setup {
-            eyes: Eyes {
-                rhythm: Some(20),
-                ..setup.eyes
-            },
-            ..with_plan(setup, |plan| {
-                plan.kill_every = Some(600);
-                plan.failover = 60;
-            })
-        }),
-        BadDay {
-            holds: Invariants {
-                p99: None,
-                pods: 3.0,
-                alarms: 0.1,
-                orphaned: 900,
-                ..USUAL
-            },
-            ..day("a pod killed every hour, failover time 300 s", |setup| {
-                Setup {
-                    eyes: Eyes {
-                        rhythm: Some(100),
-                        ..setup.eyes
-                    },
-                    ..with_plan(setup, |plan| {
-                        plan.kill_every = Some(3600);
-                        plan.failover = 300;
-                    })
-                }
-            })
-        },
-        uneven("pods carry 0.6 to 1.4, and less for 2 min", |setup| {
-            with_plan(setup, |plan| {
-                plan.unequal = true;
-                plan.cold = 120;
-            })
-        }),
-        uneven("each pod pauses for 20 s every 10 min", |setup| {
-            with_plan(setup, |plan| plan.pause_every = Some(600))
-        }),
-        day("the scaler's clock 35 s ahead of AWS's", |setup| {
-            with_clock(setup, -35)
-        }),
-        day("the scaler's clock 35 s behind AWS's", |setup| {
-            with_clock(setup, 35)
-        }),
-        BadDay {
-            hours: 9,
-            holds: Invariants { pods: 3.5, ..USUAL },
-            ..day("a poisoned shard for 6 h", |setup| Setup {
-                stuck: Some(6 * HOUR),
-                ..setup
-            })
-        },
-        day("half of the probes throttled", |setup| Setup {
-            eyes: Eyes {
-                throttled: 0.5,
-                ..setup.eyes
-            },
-            ..setup
-        }),
-        day("the scaler rolled out every 45 min", |setup| Setup {
-            restart: Some(2700),
-            ..setup
-        }),
-    ]
-}
-
-fn with_plan(setup: Setup, change: impl Fn(&mut Plan)) -> Setup {
-    let mut plan = setup.plan;
-    change(&mut plan);
-    Setup { plan, ..setup }
-}
-
-fn with_clock(setup: Setup, skew: i64) -> Setup {
-    Setup {
-        eyes: Eyes {
-            skew,
-            knows_time: true,
-            ..setup.eyes
-        },
-        ..setup
-    }
-}
-
 impl BadDay {
     /// Runs it, beside an oracle that meets the same.
     pub fn run(&self, workload: &Workload, consumer: Consumer, seed: u64) -> Day {
         let mut workload = workload.clone();
         workload.hours = self.hours;
+        if let Some((shards, reshards)) = self.shards {
+            (workload.shards, workload.reshards) = (shards, reshards);
+        }
         let setup = (self.change)(Setup::new(consumer));
         let outage = setup.plan.outage.map(|(kind, from, to)| (kind, (from, to)));
         let patient = Setup {
@@ -219,12 +76,20 @@ impl BadDay {
         };
         let outcome = run(&workload, Policy::Lag, &setup, seed);
         let oracle = run(&workload, Policy::Oracle, &patient, seed);
-        let drained = |outcome: &Outcome| {
-            let mut after = outcome.moments.iter().filter(|it| it.second >= OUTAGE.1);
-            let young = after.find(|moment| moment.age <= setup.threshold);
-            young.map_or(u64::MAX, |moment| moment.second - OUTAGE.1)
-        };
-        let drain = outage.map(|_| (drained(&outcome), drained(&oracle)));
+        // Setting checkpoints back leaves a backlog as an outage does.
+        let restored = setup.plan.restored.map(|(at, _)| at);
+        let end = outage.map(|(_, (_, to))| to).or(restored);
+        let drain = end.and_then(|end| {
+            let drained = |outcome: &Outcome| {
+                let after = |moment: &&Moment| moment.second > end;
+                let mut after = outcome.moments.iter().filter(after);
+                let young = after.find(|moment| moment.age <= setup.threshold);
+                young.map_or(u64::MAX, |moment| moment.second - end)
+            };
+            // Where pods cannot be made more there is nothing to compare.
+            let oracles = drained(&oracle);
+            (oracles < u64::MAX).then(|| (drained(&outcome), oracles))
+        });
         let mut day = Day {
             outcome,
             oracle,
@@ -274,7 +139,7 @@ impl Day {
             need(p99 <= most * java, format!("p99 {} s", outcome.p99()));
         }
         if let Some((kind, (from, to))) = outage {
-            let during = |moment: &&crate::run::Moment| (from..to).contains(&moment.second);
+            let during = |moment: &&Moment| (from..to).contains(&moment.second);
             let replicas = || outcome.moments.iter().filter(during).map(|it| it.replicas);
             let before = replicas().next().unwrap_or(0);
             let least = replicas().min().unwrap_or(0);
@@ -283,13 +148,14 @@ impl Day {
                 format!("{least} pods of {before} in the outage"),
             );
             need(
-                outcome.alarms + 300 >= to - from || kind == Outage::Half,
+                outcome.alarms + 300 >= to - from || !kind.is_seen(),
                 format!("an outage of {} s told for {} s", to - from, outcome.alarms),
             );
-            need(
-                outcome.alarms > 600,
-                format!("told for {} s", outcome.alarms),
-            );
+        }
+        if holds.keeps {
+            let replicas = || outcome.moments.iter().map(|it| it.replicas);
+            let (first, least) = (replicas().next(), replicas().min());
+            need(least >= first, format!("{least:?} pods of {first:?}"));
         }
         if let Some((ours, oracles)) = *drain {
             need(

@@ -77,6 +77,8 @@ pub struct Look {
     pub busy: Option<f64>,
     /// Closed, read to its end, not finished.
     pub drained: bool,
+    /// Nobody may look at its records.
+    pub denied: bool,
 }
 
 /// All of it, at one second.
@@ -223,7 +225,7 @@ impl Cluster {
             0
         };
         let pod = Pod {
-            ready: self.now + self.rng.u64(20..=40) + slow,
+            ready: self.now + self.rng.u64(20..=40) + slow + self.faults.plan.late_start,
             stole: 0,
             used: 0.0,
             busy: 0.0,
@@ -264,31 +266,38 @@ impl Cluster {
         self.write_checkpoints();
     }
 
+    /// What a pod of usual strength carries now, in records a second.
+    pub fn capacity(&self) -> f64 {
+        self.capacity * self.faults.throughput(self.now)
+    }
+
     /// Max-min fair: shards with less to read than their share leave the rest to the others.
     fn read(&mut self) {
         let now = self.now;
+        let capacity = self.capacity();
+        let mut unread_of: BTreeMap<u32, Vec<(f64, &mut Shard)>> = BTreeMap::new();
+        for (index, shard) in self.shards.iter_mut().enumerate() {
+            let stuck = shard
+                .stuck
+                .is_some_and(|(from, to)| (from..to).contains(&now));
+            let reads = !shard.finished && shard.paused_until <= now && !stuck;
+            // What arrived in this second is read in the next.
+            let unread = shard.arrived_by(now) - shard.read;
+            if let Some(owner) = shard.owner
+                && reads
+                && unread > NOTHING
+                && !self.faults.denies(index, now)
+            {
+                unread_of.entry(owner).or_default().push((unread, shard));
+            }
+        }
         for (name, pod) in &mut self.pods {
             if self.faults.stands(*name, now) {
                 pod.used = 0.0;
                 continue;
             }
-            let capacity = self.capacity * pod.strength * self.faults.warmth(pod.ready, now);
-            let mut wanting: Vec<(f64, &mut Shard)> = self
-                .shards
-                .iter_mut()
-                .filter(|shard| {
-                    let stuck = shard
-                        .stuck
-                        .is_some_and(|(from, to)| (from..to).contains(&now));
-                    shard.owner == Some(*name)
-                        && !shard.finished
-                        && shard.paused_until <= now
-                        && !stuck
-                })
-                // What arrived in this second is read in the next.
-                .map(|shard| (shard.arrived_by(now) - shard.read, shard))
-                .filter(|(unread, _)| *unread > NOTHING)
-                .collect();
+            let capacity = capacity * pod.strength * self.faults.warmth(pod.ready, now);
+            let mut wanting = unread_of.remove(name).unwrap_or_default();
             wanting.sort_by(|a, b| a.0.total_cmp(&b.0));
             let mut left = capacity;
             let mut sharing = wanting.len();
@@ -308,7 +317,11 @@ impl Cluster {
         for index in 0..self.shards.len() {
             let shard = &mut self.shards[index];
             let lives = |name: u32| self.pods.contains_key(&name);
-            if shard.finished || !shard.owner.is_some_and(lives) || shard.paused_until >= self.now {
+            if shard.finished
+                || !shard.owner.is_some_and(lives)
+                || shard.paused_until >= self.now
+                || self.faults.plan.no_checkpoints
+            {
                 continue;
             }
             if (self.now + shard.phase).is_multiple_of(self.checkpoint_every) {
@@ -365,6 +378,7 @@ impl Cluster {
                         .and_then(|name| self.pods.get(&name))
                         .map(|pod| pod.busy.clamp(0.0, 1.0)),
                     drained: !shard.open && !unread,
+                    denied: self.faults.denies(index, self.now),
                 }
             })
             .collect()
@@ -375,6 +389,14 @@ impl Shard {
     /// Whether records can still arrive.
     pub fn is_open(&self) -> bool {
         self.open
+    }
+
+    /// Its checkpoint becomes what had arrived by that second.
+    fn set_back(&mut self, second: u64) {
+        self.finished = false;
+        self.checkpoint = self.checkpoint.min(self.arrived_by(second));
+        self.read = self.checkpoint;
+        (self.read_second, self.checkpoint_second) = (0, 0);
     }
 
     fn arrived_by(&self, second: u64) -> f64 {

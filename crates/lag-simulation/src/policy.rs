@@ -5,7 +5,7 @@ use std::{
     ops::Range,
 };
 
-use right_sizing::{Observation, Settings, ShardObservation, State};
+use right_sizing::{Certainty, Observation, Settings, ShardObservation, State};
 
 use crate::{cluster::Cluster, workload::Load};
 
@@ -92,6 +92,8 @@ pub struct Scaler {
 
 /// The epoch in which a simulation begins, in ms, so that a skew does not go below it.
 const EPOCH_MS: u64 = 1_700_000_000_000;
+/// For so long a look stands in for those that fail.
+const MAX_STALE_MS: u64 = 300_000;
 
 impl Scaler {
     /// One that has just started.
@@ -119,7 +121,15 @@ impl Scaler {
             .iter()
             .any(|look| look.unread_since.is_some() || look.drained);
         match self.policy {
-            Policy::Lag | Policy::Busy => self.right_size(second, looks),
+            Policy::Lag | Policy::Busy => {
+                // Who gets no answer leaves the pods as they are.
+                let as_it_is = Answer {
+                    value: target * f64::from(cluster.replicas()),
+                    target,
+                    active,
+                };
+                self.right_size(second, looks).unwrap_or(as_it_is)
+            }
             Policy::Oracle => {
                 let waits = |(from, to): (u64, u64)| (from..to).contains(&second);
                 if !self.eyes.patience.is_some_and(waits) {
@@ -189,7 +199,8 @@ impl Scaler {
         }
     }
 
-    fn right_size(&mut self, second: u64, looks: Vec<crate::cluster::Look>) -> Answer {
+    /// None: nothing can be said.
+    fn right_size(&mut self, second: u64, looks: Vec<crate::cluster::Look>) -> Option<Answer> {
         let ms = |second: u64| EPOCH_MS + second * 1000;
         let mut shards = Vec::new();
         for look in looks {
@@ -205,13 +216,17 @@ impl Scaler {
                 drained: look.drained,
                 ..ShardObservation::default()
             };
-            let failed = self.rng.f64() < self.eyes.throttled;
-            let seen = match self.seen.get(&look.id) {
+            let failed = self.rng.f64() < self.eyes.throttled || look.denied;
+            let mut seen = match self.seen.get(&look.id) {
                 // Leases are still seen, records are not.
                 Some(old) if failed => ShardObservation {
                     owner: look.owner,
                     busy: look.busy,
                     ..old.clone()
+                },
+                None if failed => ShardObservation {
+                    undecided: true,
+                    ..fresh
                 },
                 _ => fresh,
             };
@@ -219,7 +234,11 @@ impl Scaler {
                 as_of_ms: seen.as_of_ms.or(Some(ms(second))),
                 ..seen.clone()
             };
-            self.seen.insert(look.id, kept);
+            if !seen.undecided {
+                self.seen.insert(look.id, kept);
+            }
+            let is_old = |as_of: u64| as_of + MAX_STALE_MS < ms(second);
+            seen.undecided |= seen.as_of_ms.is_some_and(is_old);
             shards.push(seen);
         }
         let seen = Observation {
@@ -231,6 +250,9 @@ impl Scaler {
             rhythm_ms: self.eyes.rhythm.map(|rhythm| rhythm * 1000),
             shards,
         };
+        if let Certainty::Unknown(_) = seen.certainty(MAX_STALE_MS) {
+            return None;
+        }
         let decision = self.state.decide(&seen, &self.settings);
         let answer = Answer {
             value: decision.value,
@@ -238,12 +260,17 @@ impl Scaler {
             active: decision.active,
         };
         self.decision = Some(decision);
-        answer
+        Some(answer)
     }
 
     /// When the next refresh is due.
     pub fn next_refresh(&mut self, second: u64) -> u64 {
         second + 15 + self.rng.u64(0..=self.eyes.jitter)
+    }
+
+    /// Whether it looks again ten seconds before that.
+    pub fn looks_soon(&self) -> bool {
+        self.decision.as_ref().is_some_and(|it| it.look_soon)
     }
 }
 
@@ -271,11 +298,12 @@ fn oracle<const N: usize>(spans: [Range<u64>; N], cluster: &Cluster, load: &Load
         })
         .collect();
     let all = needs.len();
+    let capacity = cluster.capacity();
     let carried = |pods: usize| {
         (0..pods).all(|pod| {
             let mine = || needs.iter().skip(pod).step_by(pods);
             mine().count() == 1
-                || (0..N).all(|part| mine().map(|need| need[part]).sum::<f64>() <= 1000.0)
+                || (0..N).all(|part| mine().map(|need| need[part]).sum::<f64>() <= capacity)
         })
     };
     let least = all.div_ceil(cluster.lease_limit().unwrap_or(u32::MAX) as usize);

@@ -131,7 +131,11 @@ pub fn run(workload: &Workload, policy: Policy, setup: &Setup, seed: u64) -> Out
     let mut cluster = Cluster::new(
         setup.consumer,
         workload.shards,
-        start(workload, &load),
+        start(
+            workload,
+            &load,
+            if setup.plan.weak { 250.0 } else { 1000.0 },
+        ),
         setup.checkpoint,
         seed,
     );
@@ -194,6 +198,9 @@ pub fn run(workload: &Workload, policy: Policy, setup: &Setup, seed: u64) -> Out
             if second >= next[n] {
                 next[n] = scaler.next_refresh(second);
                 let answer = scaler.refresh(second + 1, &cluster, &load);
+                if scaler.looks_soon() {
+                    next[n] -= 10;
+                }
                 if let Some(decision) = &scaler.decision
                     && decision.step != right_sizing::Step::Hold
                 {
@@ -258,7 +265,7 @@ pub fn run(workload: &Workload, policy: Policy, setup: &Setup, seed: u64) -> Out
 }
 
 /// The pods that run when the simulation begins: the fewest that carry its first two minutes.
-fn start(workload: &Workload, load: &Load) -> u32 {
+fn start(workload: &Workload, load: &Load, capacity: f64) -> u32 {
     let width = 1.0 / f64::from(workload.shards);
     let needs: Vec<f64> = (0..workload.shards)
         .map(|i| {
@@ -272,7 +279,7 @@ fn start(workload: &Workload, load: &Load) -> u32 {
     (1..workload.shards)
         .find(|pods| {
             let pods = *pods as usize;
-            (0..pods).all(|pod| needs.iter().skip(pod).step_by(pods).sum::<f64>() <= 1000.0)
+            (0..pods).all(|pod| needs.iter().skip(pod).step_by(pods).sum::<f64>() <= capacity)
         })
         .unwrap_or(workload.shards)
 }

@@ -32,8 +32,23 @@ fn what_ran_stays_in_an_outage_and_its_backlog_is_read_as_an_oracle_reads_it() {
 }
 
 #[test]
+fn so_it_does_when_pods_are_replaced_and_where_each_has_one_shard() {
+    holds(&["replaced every 30 min", "a fourth of the pods"]);
+}
+
+#[test]
+fn who_is_denied_as_the_consumer_is_holds_what_ran() {
+    holds(&["the key is denied", "the same for half"]);
+}
+
+#[test]
+fn habits_and_a_restored_table_are_no_outage() {
+    holds(&["checkpoints every 5 min", "restored"]);
+}
+
+#[test]
 fn shards_beyond_a_limit_of_leases_find_an_owner() {
-    holds(&["leases of 12"]);
+    holds(&["leases of 12", "starts 5 min later"]);
 }
 
 #[test]

@@ -2,7 +2,10 @@
 
 use serde::Serialize;
 
-use crate::reason::{Note, Reason};
+use crate::{
+    observation::Unknown,
+    reason::{Note, Reason},
+};
 
 /// The decision of one refresh.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -11,14 +14,20 @@ use crate::reason::{Note, Reason};
 pub struct Decision {
     /// The time of the observation, in ms of the epoch.
     pub at_ms: u64,
-    /// The replicas wished: from 1 to readable shards / `shardCount`, rounded up; 0 only when there
-    /// is no readable shard at all.
+    /// The replicas wished: from 1 to readable shards / `shardCount`, rounded up.
     pub replicas: u32,
     /// What KEDA is told: `shardCount` × replicas, against a target of `shardCount`.
     pub value: f64,
     /// Whether there is work: something unread or, while pods run, something read since the refresh
-    /// before.
+    /// before. While that is unknown, as before.
     pub active: bool,
+    /// Why nothing can be said, if so: the replicas then hold what was wished and what runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unknown: Option<Unknown>,
+    /// Whether a look in a few seconds is worth more than one at the usual pace: the first pods of
+    /// an application that was found at zero show how many it needs.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub look_soon: bool,
     /// What kind of decision it was.
     pub step: Step,
     /// Why it is that many replicas. In JSON, the sentence.
@@ -60,11 +69,15 @@ pub struct Outage {
     /// When the first of the checkpoints was last seen to move, in ms of the epoch; or when it was
     /// first seen, if it never moved.
     pub since_ms: u64,
-    /// Shards whose checkpoint stands.
+    /// Shards whose checkpoint stands, and those with something unread that nobody has held for as
+    /// long.
     pub standing: u32,
-    /// Shards that have an owner, and something unread or read since the last of those stopped.
+    /// Shards with something unread, or read since the last of those stopped.
     pub unread: u32,
-    /// The pods of which nothing moves, by name.
+    /// Shards of which nothing is known now. Those that stood before count as standing.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub undecided: u32,
+    /// The pods of which nothing moves, by name, first those that live.
     pub pods: Vec<String>,
 }
 

@@ -111,6 +111,8 @@ pub enum Certainty {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Unknown {
+    /// No readable shard is known. Every stream has one: it was not read yet, or not whole.
+    NoShards,
     /// No shard has a verdict.
     NoneDecided {
         /// Readable shards.
@@ -146,9 +148,12 @@ impl Observation {
     /// may be at most half of all.
     pub fn certainty(&self, max_stale_ms: u64) -> Certainty {
         let shards = self.shards.len();
+        if shards == 0 {
+            return Certainty::Unknown(Unknown::NoShards);
+        }
         let decided = || self.shards.iter().filter(|shard| !shard.undecided);
         let undecided = shards - decided().count();
-        if shards > 0 && undecided == shards {
+        if undecided == shards {
             return Certainty::Unknown(Unknown::NoneDecided { shards });
         }
         let is_stale = |shard: &&ShardObservation| {

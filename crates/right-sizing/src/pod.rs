@@ -45,7 +45,7 @@ pub(crate) struct Measured {
     /// Whether that one fell back no further in the last refresh: a pause is over, then.
     pub(crate) recovers: bool,
     /// Whether that one has fallen back for longer than a pause.
-    falls_back: bool,
+    pub(crate) falls_back: bool,
     /// Shards that the pod has.
     pub(crate) holds: u32,
     /// Shards that it can carry, in thousandths.

@@ -18,6 +18,11 @@ pub enum Reason {
         /// The pods wished.
         pods: u32,
     },
+    /// No readable shard is known: nothing can be decided, and what was wished stays.
+    NoShards {
+        /// The pods wished.
+        pods: u32,
+    },
     /// Of some shards nothing is known yet: what runs stays.
     Undecided {
         /// Shards of which nothing is known.
@@ -33,16 +38,44 @@ pub enum Reason {
         pods: u32,
         /// Shards whose checkpoint stands.
         standing: u32,
-        /// Shards that have an owner, and something unread or read since the last of those stopped.
+        /// Shards with something unread, or read since the last of those stopped.
         unread: u32,
+        /// Shards of which nothing is known now.
+        undecided: u32,
         /// Since the first of them was last seen to move, in ms.
         stands_ms: u64,
         /// A pod of which nothing moves.
         pod: Option<String>,
         /// How many more such pods there are.
         more_pods: usize,
-        /// Whether no pod holds a lease any more, and these are the last that did.
+        /// Whether those pods hold no lease any more.
         gone: bool,
+        /// Whether no pod does.
+        nobody: bool,
+    },
+    /// Checkpoints stand for longer than usual: nothing is tried.
+    CheckpointsStand {
+        /// How many.
+        shards: u32,
+        /// The pods wished.
+        pods: u32,
+    },
+    /// Shards could not be looked into for a while, or most of them now: nothing is tried.
+    NotLookedInto {
+        /// How many.
+        shards: u32,
+        /// The pods wished.
+        pods: u32,
+    },
+    /// Checkpoints stand for longer than usual while fewer pods are tried: what that comes to
+    /// cannot be seen.
+    TrialBrokenOff {
+        /// The pods that were tried.
+        tried: u32,
+        /// How many checkpoints stand.
+        shards: u32,
+        /// The pods wished.
+        pods: u32,
     },
     /// The backlog of an outage is read.
     BacklogRead {
@@ -56,6 +89,13 @@ pub enum Reason {
         /// Shards that nobody takes.
         shards: u32,
         /// The most shards that a pod holds.
+        per_pod: u32,
+        /// The pods wished.
+        pods: u32,
+    },
+    /// Pods that came took shards that nobody took before: those that ran were full.
+    LimitShown {
+        /// The most leases that a pod takes.
         per_pod: u32,
         /// The pods wished.
         pods: u32,

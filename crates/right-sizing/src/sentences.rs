@@ -24,6 +24,12 @@ impl Display for Reason {
                     count(*pods, "pod")
                 )
             }
+            Self::NoShards { pods } => write!(
+                f,
+                "undecided: {}; still {} wished",
+                Unknown::NoShards,
+                count(*pods, "pod")
+            ),
             Self::Undecided {
                 undecided,
                 shards,
@@ -42,32 +48,53 @@ impl Display for Reason {
                 pods,
                 standing,
                 unread,
+                undecided,
                 stands_ms,
                 pod,
                 more_pods,
                 gone,
+                nobody,
             } => {
-                write!(
-                    f,
-                    "outage: {standing} of {} with unread records stand still for {}",
-                    count(*unread, "shard"),
-                    time(*stands_ms)
-                )?;
-                match (pod, more_pods, gone) {
-                    (Some(pod), 0, false) => write!(f, ", all that {pod} has")?,
-                    (Some(pod), n, false) => write!(f, ", all that {pod} and {n} more have")?,
-                    (Some(pod), 0, true) => write!(f, ": {pod} is gone, and nobody came")?,
-                    (Some(pod), n, true) => {
-                        write!(f, ": {pod} and {n} more are gone, and nobody came")?;
-                    }
-                    (None, ..) => {}
+                let of = count(*unread, "shard");
+                write!(f, "outage: {standing} of {of} with unread records")?;
+                if *undecided > 0 {
+                    write!(f, " ({undecided} undecided)")?;
                 }
-                let stay = match (gone, pods) {
-                    (false, 1) => ": 1 pod stays".into(),
-                    (false, pods) => format!(": {pods} pods stay"),
-                    (true, pods) => format!("; still {} wished", count(*pods, "pod")),
-                };
-                write!(f, "{stay}")
+                write!(f, " stand still for {}", time(*stands_ms))?;
+                if let Some(pod) = pod {
+                    let pods = match more_pods {
+                        0 => pod.clone(),
+                        n => format!("{pod} and {n} more"),
+                    };
+                    let are = if *more_pods == 0 { "is" } else { "are" };
+                    let have = if *more_pods == 0 { "has" } else { "have" };
+                    match (gone, nobody) {
+                        (false, _) => write!(f, ", all that {pods} {have}")?,
+                        (true, false) => write!(f, ", all that {pods} had, now gone")?,
+                        (true, true) => write!(f, ": {pods} {are} gone, and nobody came")?,
+                    }
+                }
+                if *nobody {
+                    return write!(f, "; still {} wished", count(*pods, "pod"));
+                }
+                stay(f, *pods)
+            }
+            Self::CheckpointsStand { shards, pods } => {
+                checkpoints_stand(f, *shards)?;
+                stay(f, *pods)
+            }
+            Self::NotLookedInto { shards, pods } => {
+                write!(f, "{} could not be looked into", count(*shards, "shard"))?;
+                stay(f, *pods)
+            }
+            Self::TrialBrokenOff {
+                tried,
+                shards,
+                pods,
+            } => {
+                checkpoints_stand(f, *shards)?;
+                let (tried, pods) = (count(*tried, "pod"), count(*pods, "pod"));
+                write!(f, ": no time to try {tried}; so {pods}")
             }
             Self::BacklogRead { pods, from } => {
                 on_time(f, *from)?;
@@ -89,6 +116,12 @@ impl Display for Reason {
                     count(*pods, "pod")
                 )
             }
+            Self::LimitShown { per_pod, pods } => write!(
+                f,
+                "pods that came took what nobody took, and no pod takes more than {}: so {}",
+                count(*per_pod, "lease"),
+                count(*pods, "pod")
+            ),
             Self::NobodyTook {
                 shards,
                 tried,
@@ -258,6 +291,16 @@ impl Display for Reason {
     }
 }
 
+fn stay(f: &mut Formatter<'_>, pods: u32) -> Result {
+    let stay = if pods == 1 { "stays" } else { "stay" };
+    write!(f, ": {} {stay}", count(pods, "pod"))
+}
+
+fn checkpoints_stand(f: &mut Formatter<'_>, shards: u32) -> Result {
+    let shards = count(shards, "checkpoint");
+    write!(f, "{shards} stand for longer than usual")
+}
+
 fn on_time(f: &mut Formatter<'_>, pods: u32) -> Result {
     write!(f, "on time with {}", count(pods, "pod"))
 }
@@ -348,6 +391,7 @@ impl Display for Note {
 impl Display for Unknown {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
         match self {
+            Self::NoShards => write!(f, "no readable shard is known"),
             Self::NoneDecided { shards } => write!(
                 f,
                 "of none of {shards} readable shards is known whether it has unread records"
@@ -366,6 +410,12 @@ impl Display for Unknown {
 }
 
 impl Serialize for Reason {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl Serialize for Unknown {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }

@@ -16,6 +16,9 @@ const OWNERS_MS: u64 = 120_000;
 /// KCL's own examples do.
 const KNOWN_MOVES: u32 = 3;
 const UNKNOWN_HOLD_MS: u64 = 90_000;
+/// Whoever was not seen to checkpoint and is so far behind does not do it so seldom: it stands, or
+/// is late.
+const SURELY_BEHIND_MS: u64 = HOLD_MOST_MS + 60_000;
 /// Checkpoint intervals are averaged over so many moves.
 const HOLDS: usize = 6;
 /// Nobody checkpoints more rarely than this on purpose.
@@ -23,6 +26,8 @@ const HOLD_MOST_MS: u64 = 600_000;
 /// A shard that gains less than this in two refreshes does not pause, in thousandths of a second
 /// per second.
 const PAUSED_MILLI: u64 = 250;
+/// A position goes back by less with clocks and records that come late.
+const SET_BACK_MS: u64 = 60_000;
 /// The positions that are kept.
 const SAMPLES: usize = 64;
 
@@ -108,8 +113,15 @@ impl ShardMemory {
         memory
     }
 
-    /// Takes in a further refresh. Returns whether the owner changed.
-    pub(crate) fn update(&mut self, seen: &ShardObservation, at: u64, offset_ms: i64) -> bool {
+    /// Takes in a further refresh. Returns whether the owner changed. `woke`: the application was
+    /// found at zero, so that the first pods are measured at once.
+    pub(crate) fn update(
+        &mut self,
+        seen: &ShardObservation,
+        at: u64,
+        offset_ms: i64,
+        woke: bool,
+    ) -> bool {
         let handed_over = self.owner != seen.owner;
         let had_owner = self.owner.is_some();
         if handed_over {
@@ -128,6 +140,7 @@ impl ShardMemory {
                 self.checkpoint.clone_from(&seen.checkpoint);
                 self.unmoved_since_ms = None;
                 self.unread_first_ms = None;
+                self.last_move_ms = Some(at);
             }
             self.moved_ms = at;
         }
@@ -154,7 +167,7 @@ impl ShardMemory {
         }
         self.observe(seen, at, offset_ms, moved);
         // A move seen together with the hand-over may be the last owner's, where there was one.
-        if handed_over && had_owner {
+        if handed_over && (had_owner || !woke) {
             self.measured_from_ms = None;
         }
         handed_over
@@ -217,6 +230,16 @@ impl ShardMemory {
         let fresh = self.samples.back().is_none_or(|(last, _)| as_of > *last);
         if fresh && (moved || caught_up || self.samples.is_empty()) {
             let position = aws_time - self.age_ms.unwrap_or(0);
+            let is_set_back = |last: u64| position + SET_BACK_MS < last;
+            if self
+                .samples
+                .back()
+                .is_some_and(|(_, last)| is_set_back(*last))
+            {
+                // The lease table was restored, or the lease made anew: that is a backlog, and no
+                // slow reading.
+                self.samples.clear();
+            }
             self.samples.push_back((as_of, position));
             if self.samples.len() > SAMPLES {
                 self.samples.pop_front();
@@ -258,6 +281,32 @@ impl ShardMemory {
             threshold_ms
         };
         self.stands_ms() > threshold_ms || self.unmoved_ms() > threshold_ms + OWNERS_MS
+    }
+
+    /// Whether it is sure that what stands does not do so by habit: a scaler that has just started
+    /// does not know how seldom checkpoints are.
+    pub(crate) fn stands_surely(&self, habit_is_known: bool) -> bool {
+        let is_far_behind = self.age_ms.is_some_and(|age| age > SURELY_BEHIND_MS);
+        habit_is_known || self.moves >= KNOWN_MOVES || is_far_behind
+    }
+
+    /// For how long each of the last checkpoints stood with something unread, in ms, and at how
+    /// many looks it was seen so.
+    pub(crate) fn holds(&self) -> impl Iterator<Item = (u64, u32)> {
+        self.holds.iter().copied()
+    }
+
+    /// The same of the present checkpoint; none where nobody holds it or nothing is unread.
+    pub(crate) fn holds_now(&self) -> Option<(u64, u32)> {
+        let first_ms = self.unread_first_ms.filter(|_| self.owner.is_some())?;
+        self.age_ms?;
+        Some((self.seen_ms.saturating_sub(first_ms), self.refreshes))
+    }
+
+    /// Whether something is unread and it has had no owner since before that time.
+    pub(crate) fn is_free_since(&self, time_ms: u64) -> bool {
+        self.without_owner_since_ms()
+            .is_some_and(|since| since <= time_ms)
     }
 
     /// Whether its checkpoint should have moved by now, so that it may be about to stand: how fast

@@ -2,11 +2,12 @@
 //!
 //! [`State::judge`] is the law, read from top to bottom. It has two ways to measure: `progress`, by
 //! how fast positions move, and `busy`, by what pods say of themselves. Where neither tells
-//! anything `outage` and `orphans` decide. `digest` says what of an observation matters, `report`
-//! what else a decision shows.
+//! anything `outage` and `orphans` decide; `doubt` says whether a trial would. `digest` says what
+//! of an observation matters, `report` what else a decision shows.
 
 mod busy;
 mod digest;
+mod doubt;
 mod orphans;
 mod outage;
 mod progress;
@@ -16,10 +17,14 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use serde::{Deserialize, Serialize};
 
-use self::{digest::Digest, orphans::Orphans, outage::OutageMemory};
+use self::{
+    digest::Digest,
+    orphans::Orphans,
+    outage::{Found, OutageMemory},
+};
 use crate::{
-    decision::{Decision, Outage, Step},
-    observation::{Observation, Settings},
+    decision::{Decision, Step},
+    observation::{Certainty, Observation, Settings},
     pod::{self, Pod},
     reason::Reason,
     shard::ShardMemory,
@@ -34,6 +39,8 @@ const DRAIN_MS: u64 = 300 * SECOND;
 const PAUSE_MS: u64 = 2 * MINUTE;
 /// AWS says its time in whole seconds: smaller differences are no news.
 const CLOCK_NOISE_MS: u64 = 1500;
+/// From zero the first pods come and show how much they carry within this.
+const WAKES_MS: u64 = 2 * MINUTE;
 /// Nothing unread and nothing read for so long is idle; less is the gap between two records.
 const IDLE_MS: u64 = 2 * MINUTE;
 
@@ -43,6 +50,8 @@ const IDLE_MS: u64 = 2 * MINUTE;
 #[serde(rename_all = "camelCase")]
 pub struct State {
     last_ms: u64,
+    /// Whether there was no work when that was last known.
+    is_idle: bool,
     /// The replicas wished; none before the first refresh.
     wish: Option<u32>,
     /// The wish, while it is what was found at the first refresh.
@@ -50,6 +59,8 @@ pub struct State {
     /// Nobody ran at the first refresh, and the wish has not changed since: nothing says how many
     /// pods are needed.
     woke_unknown: bool,
+    /// Since when something is unread, while that is so.
+    woke_ms: Option<u64>,
     /// When the wish last changed.
     wished_ms: u64,
     /// When a lease last changed hands.
@@ -94,22 +105,45 @@ impl State {
             seen
         };
         let at = seen.at_ms;
-        self.observe(seen, at);
+        let unknown = match seen.certainty(u64::MAX) {
+            Certainty::Unknown(unknown) => Some(unknown),
+            Certainty::Whole | Certainty::LowerBound { .. } => None,
+        };
+        // Without shards nothing was seen, so nothing is forgotten either.
+        let sees_shards = !seen.shards.is_empty();
+        if sees_shards {
+            self.observe(seen, at);
+        }
         let digest = self.digest(settings, at);
         let outage = self.find_outage(&digest);
         self.follow_orphans(&digest);
         let overdue = self.overdue(&digest);
         let orphans = overdue.len() as u32 + self.orphans.given_up();
-        let (step, reason) = self.judge(&digest, outage.as_ref(), overdue, settings);
+        let (step, reason) = if sees_shards {
+            self.judge(&digest, outage.as_ref(), overdue, settings)
+        } else {
+            let pods = self.wish.unwrap_or(1).max(1);
+            (Step::Hold, Reason::NoShards { pods })
+        };
         self.last_ms = at;
         self.mark_standing(&digest);
+        if unknown.is_none() {
+            self.is_idle = !self.is_active(&digest, settings);
+        }
+        let look_soon = self.looks_soon(&digest);
         let wish = self.wish.unwrap_or(1).max(1);
-        let replicas = digest.at_least(wish);
+        let replicas = if sees_shards {
+            digest.at_least(wish)
+        } else {
+            wish
+        };
         Decision {
             at_ms: told_ms,
             replicas,
             value: f64::from(settings.shard_count.max(1)) * f64::from(replicas),
-            active: self.is_active(&digest, settings),
+            active: !self.is_idle,
+            unknown,
+            look_soon,
             step,
             reason,
             notes: self.notes(&digest, settings),
@@ -117,10 +151,14 @@ impl State {
             running: digest.running,
             carry: self.carry.map(|(milli, _)| milli as f64 / 1000.0),
             checkpoint_interval_ms: digest.interval_ms,
-            outage,
+            outage: outage.map(|found| found.outage),
             orphans,
-            undecided: digest.undecided,
-            shards: self.views(&digest),
+            undecided: if sees_shards { digest.undecided } else { 0 },
+            shards: if sees_shards {
+                self.views(&digest)
+            } else {
+                Vec::new()
+            },
         }
     }
 
@@ -141,7 +179,7 @@ impl State {
         let mut resharded = self.shards.len() != before;
         for shard in &seen.shards {
             if let Some(memory) = self.shards.get_mut(&shard.id) {
-                if memory.update(shard, at, offset_ms) {
+                if memory.update(shard, at, offset_ms, self.woke_unknown) {
                     self.note_hand_over(at);
                 }
             } else {
@@ -165,11 +203,20 @@ impl State {
         self.unchanged_refreshes = 0;
     }
 
+    /// Nothing says how many pods are needed, and the first ones come or have just come.
+    fn looks_soon(&mut self, digest: &Digest) -> bool {
+        if !self.woke_unknown || !digest.unread {
+            self.woke_ms = None;
+            return false;
+        }
+        digest.at - *self.woke_ms.get_or_insert(digest.at) < WAKES_MS
+    }
+
     /// The control law.
     fn judge(
         &mut self,
         digest: &Digest,
-        outage: Option<&Outage>,
+        outage: Option<&Found>,
         overdue: BTreeSet<String>,
         settings: &Settings,
     ) -> (Step, Reason) {
@@ -191,6 +238,9 @@ impl State {
         }
         self.end_outage();
         if let Some(decided) = self.end_failed_trial(digest, settings, wish) {
+            return decided;
+        }
+        if let Some(decided) = self.break_trial_off(digest, wish) {
             return decided;
         }
         let of_late = digest
@@ -290,7 +340,11 @@ impl State {
         if !digest.unread && running == 0 {
             return hold(Reason::NothingUnread { pods: wish });
         }
+        let doubt = digest.doubts.forbid_a_trial(wish);
         let left_ms = self.quiet_left_ms(digest);
+        if let Some(reason) = doubt.filter(|_| left_ms == 0 || digest.doubts.are_old()) {
+            return hold(reason);
+        }
         if left_ms > 0 {
             let pods = wish;
             return hold(match self.trial_from {

@@ -3,74 +3,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod support;
+
 use std::{fs, path::Path};
 
-use right_sizing::{
-    Decision, Observation, Reason, Recorded, Settings, ShardObservation, State, Step,
-};
-
-const START_MS: u64 = 1_764_100_000_000;
-const REFRESH_MS: u64 = 15_000;
-
-/// An application whose pods hold the shards in turn.
-struct Day {
-    state: State,
-    settings: Settings,
-    seen: Observation,
-}
-
-impl Day {
-    fn new(shards: usize, pods: usize) -> Self {
-        let shard = |number: usize| ShardObservation {
-            id: format!("shardId-{number:012}"),
-            owner: Some(format!("pod-{}", number % pods)),
-            ..ShardObservation::default()
-        };
-        let mut seen = Observation {
-            at_ms: START_MS,
-            ..Observation::default()
-        };
-        seen.shards = (0..shards).map(shard).collect();
-        Self {
-            state: State::default(),
-            settings: Settings::new(30_000, 1),
-            seen,
-        }
-    }
-
-    /// So many refreshes; `change` does what happened to each shard since the one before.
-    fn look(
-        &mut self,
-        refreshes: usize,
-        mut change: impl FnMut(usize, &mut ShardObservation, u64),
-    ) -> Vec<Decision> {
-        let refresh = |_| {
-            self.seen.at_ms += REFRESH_MS;
-            let at_ms = self.seen.at_ms;
-            for (number, shard) in self.seen.shards.iter_mut().enumerate() {
-                change(number, shard, at_ms);
-            }
-            self.state.decide(&self.seen, &self.settings)
-        };
-        (0..refreshes).map(refresh).collect()
-    }
-
-    /// The same, the last of them.
-    fn last(
-        &mut self,
-        refreshes: usize,
-        change: impl FnMut(usize, &mut ShardObservation, u64),
-    ) -> Decision {
-        self.look(refreshes, change).pop().unwrap()
-    }
-}
-
-/// Read to within a second.
-fn reads(shard: &mut ShardObservation, at_ms: u64) {
-    shard.checkpoint = at_ms.to_string();
-    shard.unread_since_ms = Some(at_ms - 1_000);
-    shard.as_of_ms = None;
-}
+use right_sizing::{Decision, Reason, Recorded, State, Step};
+use support::{Day, REFRESH_MS, START_MS, reads};
 
 fn is_outage(decision: &Decision) -> bool {
     assert_eq!(

@@ -1,7 +1,7 @@
 //! What holds whatever is seen.
 
 use proptest::{collection::vec, option, prelude::*};
-use right_sizing::{Observation, Settings, ShardObservation, State};
+use right_sizing::{Certainty, Observation, Settings, ShardObservation, State};
 
 const START_MS: u64 = 1_700_000_000_000;
 
@@ -72,8 +72,9 @@ proptest! {
         for seen in &hour {
             let decision = state.decide(seen, &settings);
             let most = (seen.shards.len() as u32).div_ceil(shard_count);
-            prop_assert!(decision.replicas <= most);
-            prop_assert!(seen.shards.is_empty() || decision.replicas >= 1);
+            prop_assert!(decision.replicas <= most || seen.shards.is_empty());
+            prop_assert!(decision.replicas >= 1);
+            prop_assert_eq!(decision.unknown.is_some(), matches!(seen.certainty(u64::MAX), Certainty::Unknown(_)));
             prop_assert_eq!(decision.value, f64::from(decision.replicas * shard_count));
             let decided = seen.shards.iter().filter(|shard| !shard.undecided);
             let unread = decided.clone().any(|shard| shard.unread_since_ms.is_some() || shard.drained);

@@ -411,22 +411,6 @@ fn busy_pods_are_relieved_before_anything_is_late_and_idle_ones_go() {
 }
 
 #[test]
-fn no_readable_shard_is_no_replica() {
-    let decision = State::default().decide(
-        &Observation {
-            at_ms: START_MS,
-            shards: vec![],
-            ..Observation::default()
-        },
-        &settings(),
-    );
-    assert_eq!(
-        (decision.replicas, decision.value, decision.active),
-        (0, 0.0, false)
-    );
-}
-
-#[test]
 fn a_recording_is_decided_again_alike() {
     let mut application = Application::new(12, 2, settings());
     let mut decisions: Vec<Decision> = (0..30).map(|_| application.look(1.0)).collect();

@@ -52,7 +52,7 @@ fn one_unread_shard_is_enough_and_none_decided_or_most_old_is_not() {
     let table = [
         (observation(0, 3), Certainty::Whole),
         (caught_up(observation(0, 3)), Certainty::Whole),
-        (Observation::default(), Certainty::Whole),
+        (Observation::default(), unknown(Unknown::NoShards)),
         (
             undecided(observation(0, 0), 1),
             Certainty::LowerBound { undecided: 11 },
@@ -88,6 +88,61 @@ fn one_unread_shard_is_enough_and_none_decided_or_most_old_is_not() {
     for (observation, certainty) in table {
         assert_eq!(observation.certainty(MAX_STALE_MS), certainty);
     }
+}
+
+#[test]
+fn without_shards_nothing_is_decided_and_nothing_forgotten() {
+    let settings = Settings::new(30_000, 2);
+    let none = |after_s| Observation {
+        shards: Vec::new(),
+        ..observation(after_s, 0)
+    };
+    let mut state = State::default();
+    for (seen, replicas, unknown) in [
+        (none(0), 1, Some(Unknown::NoShards)),
+        (observation(15, 4), 4, None),
+        (none(30), 4, Some(Unknown::NoShards)),
+        (none(45), 4, Some(Unknown::NoShards)),
+        (observation(60, 4), 4, None),
+    ] {
+        let decision = state.decide(&seen, &settings);
+        assert_eq!((decision.replicas, decision.active), (replicas, true));
+        assert_eq!(decision.value, f64::from(2 * replicas));
+        assert_eq!(decision.unknown, unknown);
+        // It is no reshard either.
+        assert!(decision.step == Step::Hold || seen.at_ms == START_MS + 15_000);
+        if unknown.is_some() {
+            let pods = if replicas == 1 { "1 pod" } else { "4 pods" };
+            assert_eq!(
+                decision.reason.to_string(),
+                format!("undecided: no readable shard is known; still {pods} wished")
+            );
+        }
+    }
+}
+
+#[test]
+fn what_is_not_known_is_not_idle() {
+    let settings = Settings::new(30_000, 1);
+    let all_undecided = |after_s| undecided(observation(after_s, 3), 0);
+    let rests = |after_s| {
+        let mut seen = observation(after_s, 0);
+        for shard in &mut seen.shards {
+            (shard.unread_since_ms, shard.checkpoint) = (None, String::new());
+        }
+        seen
+    };
+    let mut state = State::default();
+    let first = state.decide(&all_undecided(0), &settings);
+    assert_eq!((first.replicas, first.active), (3, true));
+    assert_eq!(first.unknown, Some(Unknown::NoneDecided { shards: 12 }));
+    // What rested does so until something is known.
+    for after_s in [15, 30, 45] {
+        assert!(!state.decide(&rests(after_s), &settings).active);
+    }
+    let seen = undecided(rests(60), 6);
+    let decision = state.decide(&seen, &settings);
+    assert!(!decision.active && decision.unknown.is_some());
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //!
 //! It breaks calls by operation as [`Faults`] say, on and off while the binary runs, and counts
 //! calls, bytes, items and DynamoDB's units. Its answers to faults are JSON, as the Rust SDKs ask.
+//! It gives tables a status, and the service a clock that refuses signatures as AWS does.
 
 mod call;
 mod relay;
@@ -49,6 +50,10 @@ struct Shared {
     /// Access key, operation, table or stream.
     callers: Mutex<BTreeSet<(String, String, String)>>,
     tables: Mutex<BTreeSet<TableAsked>>,
+    /// Of tables that cannot be used.
+    statuses: Mutex<BTreeMap<String, &'static str>>,
+    /// By how many seconds the service's clock is ahead. `None`: nobody looks at it.
+    clock: Mutex<Option<i64>>,
     /// Changes with each call that comes in.
     changed: watch::Sender<()>,
 }
@@ -81,6 +86,22 @@ impl Proxy {
     /// What goes wrong. [`Faults::inject_on`] takes the name of a table or a stream.
     pub fn faults(&self) -> &Faults {
         &self.shared.faults
+    }
+
+    /// Gives the table this status, in which its items can neither be read nor written. `None`: the
+    /// one that it has.
+    pub fn set_status(&self, table: &str, status: Option<&'static str>) {
+        let mut statuses = self.shared.statuses.lock().unwrap();
+        match status {
+            Some(status) => drop(statuses.insert(table.to_owned(), status)),
+            None => drop(statuses.remove(table)),
+        }
+    }
+
+    /// From now on the service's clock is ahead of this machine's by so many seconds, and refuses
+    /// signatures that are five minutes off.
+    pub fn set_clock(&self, ahead: i64) {
+        *self.shared.clock.lock().unwrap() = Some(ahead);
     }
 
     /// What an operation came to so far, on all streams or tables.

@@ -7,6 +7,7 @@ use serde_json::json;
 use tokio::time::sleep;
 
 use super::{
+    interval::Checkpoints,
     manifest::Written,
     report::{KeyReport, Permission, Seen, Told, TriggerReport},
 };
@@ -138,7 +139,12 @@ async fn find_answer(written: &Written, config: &Config, seen: &mut Seen) -> Res
         }
         ScaleOn::Application(work) => {
             let second_look = Pace::from(&config.aws).second_look;
-            let snapshot = fetch_application(&aws, stream, work, second_look).await?;
+            let mut checkpoints = Checkpoints::default();
+            let looked = fetch_application(&aws, stream, work, second_look, &mut checkpoints).await;
+            let snapshot = looked?;
+            if let Measure::Lag { threshold, .. } = work.measure {
+                seen.warnings.extend(checkpoints.warning(threshold));
+            }
             let question = Question {
                 stream,
                 work,
@@ -154,12 +160,14 @@ async fn find_answer(written: &Written, config: &Config, seen: &mut Seen) -> Res
     }
 }
 
-/// Fetches as a watcher does, until every shard has a verdict.
+/// Fetches as a watcher does, until every shard has a verdict, and for a while longer where no
+/// checkpoint moved.
 async fn fetch_application(
     aws: &Arc<Aws>,
     stream: &StreamSource,
     work: &Work,
     second_look: Duration,
+    checkpoints: &mut Checkpoints,
 ) -> Result<Arc<ApplicationSnapshot>, Error> {
     let mut fetcher = aws.application(&work.application(stream));
     let mut request = FetchRequest {
@@ -169,8 +177,11 @@ async fn fetch_application(
         },
         quick: false,
     };
+    let mut since = None;
     for _ in 1..FETCHES {
         let snapshot = fetcher.fetch(request).await.map_err(Arc::new)?;
+        checkpoints.look(&snapshot);
+        let watched = since.get_or_insert(snapshot.at).elapsed();
         let lag = snapshot.lag.as_ref();
         if lag.is_some() && snapshot.is_first_look {
             // Whether the owners of leases live is seen by their renewals.
@@ -178,6 +189,11 @@ async fn fetch_application(
         } else if lag.is_some_and(|lag| lag.under_way) {
             request.quick = true;
             sleep(Duration::from_secs(1)).await;
+        } else if let Measure::Lag { threshold, .. } = work.measure
+            && checkpoints.are_worth_a_look(threshold, watched)
+        {
+            request.quick = false;
+            sleep(second_look).await;
         } else {
             return Ok(snapshot);
         }

@@ -64,6 +64,9 @@ impl TriggerReport {
         if let Some(application) = &seen.application {
             print_application(application, out)?;
         }
+        for warning in &seen.warnings {
+            writeln!(out, "  warning: {warning}")?;
+        }
         told.print(seen, out)
     }
 }

@@ -87,6 +87,9 @@ pub(super) struct Seen {
     pub(super) permissions: Vec<Permission>,
     /// The application's work, where it is asked for. As `/explain` shows it.
     pub(super) application: Option<ApplicationView>,
+    /// What is not as it should be, and is no error.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) warnings: Vec<String>,
 }
 
 /// A key that holds.

@@ -17,7 +17,8 @@ aws: {refresh: 300ms, timeout: 2s, callsPerSecond: 1000}
 policy: [{namespaces: ['*'], endpoints: ['http://127.0.0.1:*'], roles: ['*']}]
 ";
 
-pub(super) async fn answers(written: &Rows, update: bool) -> Result<Rows, String> {
+/// Of each fault, or of one of so many.
+pub(super) async fn answers(written: &Rows, update: bool, step: usize) -> Result<Rows, String> {
     let kinesis = EmbeddedKinesis::start(embedded_kinesis::Config::default());
     let kinesis = kinesis.await.unwrap();
     create_stream(&aws(&kinesis), "orders", 3).await;
@@ -31,7 +32,7 @@ pub(super) async fn answers(written: &Rows, update: bool) -> Result<Rows, String
     let scaler = Process::start(CONFIG, &env).await;
     let mut client = scaler.client().await;
     let mut rows = Rows::new();
-    for (number, fault) in faults(NAME).into_iter().enumerate() {
+    for (number, fault) in faults(NAME).into_iter().enumerate().step_by(step) {
         kinesis.faults().clear();
         let before = kinesis.count(NAME);
         kinesis.faults().inject(NAME, fault.fault, FOREVER);

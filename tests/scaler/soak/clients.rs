@@ -132,6 +132,21 @@ async fn connect(scaler: &Scaler) -> Client {
     eventually("a connection", connected).await
 }
 
+/// Each object once, until it is answered.
+pub(super) async fn ask_each(world: &World, scaler: &Scaler) {
+    let mut client = connect(scaler).await;
+    for Object { object, .. } in &world.objects {
+        test_support::wait::until("an answer", async || {
+            let answer = value(&mut client, object).await.ok();
+            if answer.is_none() {
+                sleep(Duration::from_millis(50)).await;
+            }
+            answer
+        })
+        .await;
+    }
+}
+
 /// Each object in turn, over one connection.
 async fn poll(number: usize, world: &World, scaler: &Scaler, stop: &CancellationToken) -> Counted {
     let mut counted = Counted::default();

@@ -169,3 +169,17 @@ async fn errors_are_cbor_too() {
         Some("SerializationException")
     );
 }
+
+/// As the Java KCL's own client begins, without TLS: the preface, and its settings.
+#[tokio::test]
+async fn http_2_is_answered_with_its_own_settings() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let (server, _) = server().await;
+    let address = server.endpoint().replace("http://", "");
+    let mut socket = tokio::net::TcpStream::connect(address).await.unwrap();
+    let hello = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    socket.write_all(hello).await.unwrap();
+    let mut frame = [0; 9];
+    socket.read_exact(&mut frame).await.unwrap();
+    assert_eq!(frame[3], 4, "{frame:?} is no SETTINGS frame");
+}

@@ -97,7 +97,7 @@ impl Child {
                 }
                 Answer::Status { response_for } => return Err(out_of_step(response_for, action)),
                 Answer::Checkpoint(asked) => self.checkpoint(&asked, desk).await?,
-                Answer::TooOld(why) => return Err(ChildError::TooOld(why)),
+                Answer::TooOld(why) => return Err(ChildError::TooOld(why.to_owned())),
             }
         }
         Ok(())
@@ -110,7 +110,7 @@ impl Child {
             match answer {
                 Answer::Status { response_for } => return Err(out_of_step(response_for, next)),
                 Answer::Checkpoint(asked) => self.checkpoint(&asked, desk).await?,
-                Answer::TooOld(why) => return Err(ChildError::TooOld(why)),
+                Answer::TooOld(why) => return Err(ChildError::TooOld(why.to_owned())),
             }
         }
         Ok(())
@@ -151,6 +151,7 @@ impl Child {
                     _ => Err(self.death().await),
                 }
             }
+            () = self.stderr.refuses(action) => Err(ChildError::unknown_to_it(action)),
             time = silent => Err(ChildError::Silent(time, action.name())),
         }
     }

@@ -1,42 +1,39 @@
 //! The process: its start, its output, its end.
 
-use std::{
-    collections::VecDeque,
-    io::{self, Write as _},
-    process::ExitStatus,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{io, process::ExitStatus, sync::Arc, time::Duration};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _},
-    process::{self, ChildStderr, ChildStdin, ChildStdout},
+    process::{self, ChildStdin, ChildStdout},
     sync::{OwnedMutexGuard, mpsc},
     task::JoinHandle,
     time::timeout,
 };
 use tracing::{info, warn};
 
-use super::program::Program;
+use super::{
+    output::Output,
+    program::Program,
+    stderr::{LAST_LINE_CHARS, Stderr},
+};
 use crate::{
     metrics::Metrics,
     wire::{
         answers::{self, Answer},
-        lines::{Line, Lines},
         messages::Action,
     },
 };
 
 /// Messages that a child may send without being asked; then its output waits.
 const UNASKED: usize = 16;
-/// Lines of standard error that are repeated where a child dies, and the characters of each.
-const LAST_LINES: usize = 20;
-const LAST_LINE_CHARS: usize = 500;
 /// Between end of input, SIGTERM and SIGKILL.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// What a dead process wrote is in its pipes.
 const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// The oldest clients whose protocol is today's.
+const CLIENTS: &str =
+    "amazon_kclpy, aws-kcl, aws-kclrb or Amazon.Kinesis.ClientLibrary 2.0 or later";
 
 /// Why a child is of no use any more.
 #[derive(Debug, thiserror::Error)]
@@ -50,14 +47,12 @@ pub enum ChildError {
         source: io::Error,
     },
     /// It ended, or closed a pipe.
-    #[error("the child {how}{during}{hint}{last}")]
+    #[error("the child {how}{during}{last}")]
     Died {
         /// How.
         how: String,
         /// What it was asked.
         during: String,
-        /// What may be the reason.
-        hint: &'static str,
         /// The end of its standard error.
         last: String,
     },
@@ -73,11 +68,18 @@ pub enum ChildError {
         want: &'static str,
     },
     /// It speaks an older protocol.
-    #[error("the child's client library is too old: {0}")]
-    TooOld(&'static str),
+    #[error("the child's client library is too old: {0}: want {clients}", clients = CLIENTS)]
+    TooOld(String),
     /// A message was broken off.
     #[error("the child was not told all of a message: it has to be started anew")]
     Torn,
+}
+
+impl ChildError {
+    /// It said that it does not know that message.
+    pub(super) fn unknown_to_it(action: Action) -> Self {
+        Self::TooOld(format!("it does not know the message {}", action.name()))
+    }
 }
 
 /// A child of one shard. When dropped it is killed: [`stop`](Self::stop) is kinder.
@@ -87,8 +89,8 @@ pub struct Child {
     pub(super) process: process::Child,
     pub(super) stdin: Option<ChildStdin>,
     pub(super) answers: mpsc::Receiver<Answer>,
-    stderr: JoinHandle<()>,
-    last: Arc<Mutex<VecDeque<String>>>,
+    pub(super) stderr: Arc<Stderr>,
+    hearing: JoinHandle<()>,
     group: Option<Pid>,
     pub(super) timeout: Option<Duration>,
     /// What it was asked and did not answer yet.
@@ -125,13 +127,17 @@ impl Child {
         metrics.child_started();
         let (to, answers) = mpsc::channel(UNASKED);
         tokio::spawn(hear(stdout, shard.to_owned(), to, metrics));
-        let last = Arc::new(Mutex::new(VecDeque::new()));
+        let words = Arc::new(Stderr::default());
+        let hearing = {
+            let words = Arc::clone(&words);
+            tokio::spawn(async move { words.pass_on(stderr).await })
+        };
         Ok(Self {
             shard: shard.to_owned(),
             stdin: Some(stdin),
             answers,
-            stderr: tokio::spawn(pass_on(stderr, Arc::clone(&last))),
-            last,
+            stderr: words,
+            hearing,
             group: id.and_then(|id| Pid::from_raw(id.cast_signed())),
             process,
             timeout,
@@ -150,8 +156,11 @@ impl Child {
     /// How it ended.
     pub(super) async fn death(&mut self) -> ChildError {
         let status = timeout(LAST_WORDS, self.process.wait()).await;
-        if !self.stderr.is_finished() {
-            let _ = timeout(LAST_WORDS, &mut self.stderr).await;
+        if !self.hearing.is_finished() {
+            let _ = timeout(LAST_WORDS, &mut self.hearing).await;
+        }
+        if let Some(action) = self.awaiting.filter(|it| self.stderr.has_refused(*it)) {
+            return ChildError::unknown_to_it(action);
         }
         let how = match status {
             Ok(Ok(status)) => format!("ended by itself ({})", said(status)),
@@ -161,26 +170,8 @@ impl Child {
             Some(action) => format!(" while it was asked {}", action.name()),
             None => " while it was asked nothing".to_owned(),
         };
-        let hint = match self.awaiting {
-            Some(Action::LeaseLost | Action::ShardEnded | Action::ShutdownRequested) => {
-                "; clients before 2.0 do not know that message"
-            }
-            _ => "",
-        };
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let last = match last.is_empty() {
-            true => String::new(),
-            false => {
-                let lines: Vec<_> = last.iter().map(String::as_str).collect();
-                format!("; its last lines on standard error: {}", lines.join(" | "))
-            }
-        };
-        ChildError::Died {
-            how,
-            during,
-            hint,
-            last,
-        }
+        let last = self.stderr.last_words();
+        ChildError::Died { how, during, last }
     }
 
     /// Ends it in order: end of input, then SIGTERM, then SIGKILL.
@@ -258,52 +249,5 @@ async fn hear(stdout: ChildStdout, shard: String, to: mpsc::Sender<Answer>, metr
                 );
             }
         }
-    }
-}
-
-/// Its standard error becomes ours, by whole lines; the last ones are kept.
-async fn pass_on(stderr: ChildStderr, last: Arc<Mutex<VecDeque<String>>>) {
-    let mut output = Output::new(stderr);
-    while let Some(line) = output.next().await {
-        let _ = writeln!(io::stderr().lock(), "{}", line.text);
-        let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.len() == LAST_LINES {
-            last.pop_front();
-        }
-        last.push_back(line.text.chars().take(LAST_LINE_CHARS).collect());
-    }
-}
-
-/// A pipe, by lines.
-struct Output<P> {
-    pipe: P,
-    lines: Lines,
-    ready: VecDeque<Line>,
-    buffer: Vec<u8>,
-}
-
-impl<P: AsyncRead + Unpin> Output<P> {
-    fn new(pipe: P) -> Self {
-        Self {
-            pipe,
-            lines: Lines::default(),
-            ready: VecDeque::new(),
-            buffer: vec![0; 8 << 10],
-        }
-    }
-
-    /// `None`: the pipe has ended.
-    async fn next(&mut self) -> Option<Line> {
-        while self.ready.is_empty() {
-            match self.pipe.read(&mut self.buffer).await {
-                Ok(length @ 1..) => {
-                    let ready = &mut self.ready;
-                    self.lines
-                        .push(&self.buffer[..length], |line| ready.push_back(line));
-                }
-                _ => return self.lines.end(),
-            }
-        }
-        self.ready.pop_front()
     }
 }

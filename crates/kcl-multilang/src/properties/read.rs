@@ -137,6 +137,8 @@ impl Reader<'_> {
             });
         let times = [
             (idle, &mut config.idle_between_reads),
+            // Who names a pause gets that one, also while records come.
+            (idle, &mut config.tip_read_interval),
             (
                 self.millis(
                     "failoverTimeMillis",

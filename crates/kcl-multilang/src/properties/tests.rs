@@ -64,6 +64,10 @@ fn every_key_that_matters_reaches_the_worker() {
         millis(1500)
     );
     assert_eq!(
+        config("idleTimeBetweenReadsInMillis=1500").tip_read_interval,
+        millis(1500)
+    );
+    assert_eq!(
         config("pollingConfig.idleTimeBetweenReadsInMillis=50").idle_between_reads,
         millis(200)
     );

@@ -12,7 +12,7 @@ pub enum Answer {
     },
     /// Records up to there are processed.
     Checkpoint(Asked),
-    /// A message of a client library that is too old: why, and what to use.
+    /// A message of a client library that is too old: how that is known.
     TooOld(&'static str),
 }
 
@@ -42,8 +42,7 @@ pub fn parse(line: &str) -> Option<Answer> {
         }),
         // Read as today's, it would stand for all that was delivered.
         "checkpoint" if object.contains_key("checkpoint") => Some(Answer::TooOld(
-            "its checkpoints are those of amazon_kclpy before 1.4 and of old ports: want \
-             amazon_kclpy, aws-kcl, aws-kclrb or Amazon.Kinesis.ClientLibrary 2.0 or later",
+            "its checkpoints are those of amazon_kclpy before 1.4 and of old ports",
         )),
         "checkpoint" => Some(Answer::Checkpoint(Asked {
             sequence_number: text(object.remove("sequenceNumber")),
@@ -80,6 +79,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::wire::lines::Lines;
 
     fn status(of: &str) -> Option<Answer> {
         let response_for = of.to_owned();
@@ -199,6 +199,38 @@ mod tests {
                     let _ = asked.sub_sequence();
                 }
             }
+        }
+
+        /// However the pipe cuts them, whatever stands between them and however lines end.
+        #[test]
+        fn messages_come_out_whole_and_in_their_order(
+            said in prop::collection::vec((any::<u16>(), "[^\r\n]{0,40}", 0..4usize), 0..20),
+            cuts in prop::collection::vec(1..50usize, 1..20),
+        ) {
+            let (mut bytes, mut want) = (Vec::new(), Vec::new());
+            for (number, junk, kind) in &said {
+                let end = ["\n", "\r", "\r\n", "\n\n"][kind % 4];
+                let line = match kind {
+                    0 => junk.clone(),
+                    1 => format!("{{\"action\": \"status\", \"responseFor\": \"{number}\"}}"),
+                    2 => format!("  {{\"sequenceNumber\":{number},\"action\":\"checkpoint\"}} {junk}"),
+                    _ => format!("\u{fffd}{junk}"),
+                };
+                want.extend(parse(line.trim()));
+                bytes.extend_from_slice(format!("{line}{end}").as_bytes());
+            }
+            let (mut lines, mut got, mut rest) = (Lines::default(), Vec::new(), &bytes[..]);
+            for cut in cuts.iter().cycle() {
+                let (piece, behind) = rest.split_at((*cut).min(rest.len()));
+                lines.push(piece, |line| got.extend(parse(&line.text)));
+                if behind.is_empty() { break }
+                rest = behind;
+            }
+            let statuses = said.iter().filter(|(_, _, kind)| *kind == 1).count();
+            let is_status = |it: &&Answer| matches!(it, Answer::Status { .. });
+            let heard = got.iter().filter(is_status).count();
+            prop_assert!(heard >= statuses, "{} of {}", heard, statuses);
+            prop_assert_eq!(got, want);
         }
     }
 }

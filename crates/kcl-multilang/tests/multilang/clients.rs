@@ -16,16 +16,20 @@ pub enum Client {
     Plain,
     /// PyPI's amazon_kclpy.
     Kclpy,
+    /// Its last version with the protocol of KCL 1.x.
+    OldKclpy,
     /// npm's aws-kcl.
     AwsKcl,
 }
 
 /// The newest at the registries' state of 2026-11.
 const KCLPY: &str = "amazon_kclpy==3.2.0";
+const OLD_KCLPY: &str = "amazon_kclpy==1.5.1";
 const AWS_KCL: &str = "aws-kcl@2.3.2";
 
 static PYTHON: OnceCell<Option<String>> = OnceCell::const_new();
 static KCLPY_FOLDER: OnceCell<Result<PathBuf, String>> = OnceCell::const_new();
+static OLD_KCLPY_FOLDER: OnceCell<Result<PathBuf, String>> = OnceCell::const_new();
 static AWS_KCL_FOLDER: OnceCell<Result<PathBuf, String>> = OnceCell::const_new();
 
 /// A child's command, and the variables that it needs.
@@ -50,13 +54,17 @@ pub async fn command(client: Client, test: &str) -> Option<Runs> {
                 variables: Vec::new(),
             })
         }
-        Client::Kclpy => {
+        Client::Kclpy | Client::OldKclpy => {
             let Some(python) = python().await else {
                 return missing("no python3");
             };
-            match KCLPY_FOLDER.get_or_init(async || kclpy(python)).await {
+            let (version, cell, script) = match client {
+                Client::Kclpy => (KCLPY, &KCLPY_FOLDER, "with_kclpy.py"),
+                _ => (OLD_KCLPY, &OLD_KCLPY_FOLDER, "with_old_kclpy.py"),
+            };
+            match cell.get_or_init(async || kclpy(python, version)).await {
                 Ok(folder) => Some(Runs {
-                    command: format!("{python} {}", child("with_kclpy.py")),
+                    command: format!("{python} {}", child(script)),
                     variables: vec![("PYTHONPATH", folder.display().to_string())],
                 }),
                 Err(why) => missing(why),
@@ -92,8 +100,8 @@ pub async fn python() -> Option<&'static str> {
 }
 
 /// Its source alone: installing it would fetch the jars that it is run without here.
-fn kclpy(python: &str) -> Result<PathBuf, String> {
-    let folder = folder(KCLPY);
+fn kclpy(python: &str, version: &str) -> Result<PathBuf, String> {
+    let folder = folder(version);
     let done = |root: &Path| {
         let entries = fs::read_dir(root).ok()?;
         let mut paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
@@ -116,7 +124,7 @@ fn kclpy(python: &str) -> Result<PathBuf, String> {
             "--no-build-isolation",
             "--dest",
             to,
-            KCLPY,
+            version,
         ],
     )
     .or_else(|_| {
@@ -130,7 +138,7 @@ fn kclpy(python: &str) -> Result<PathBuf, String> {
                 "--no-deps",
                 "--dest",
                 to,
-                KCLPY,
+                version,
             ],
         )
     })?;

@@ -9,18 +9,20 @@
 use std::{collections::BTreeSet, env, time::Duration};
 
 use aws_sdk_kinesis::{primitives::Blob, types::PutRecordsRequestEntry};
-use test_support::{Process, Program, Signal, skip::skip};
+use test_support::{Item, Process, Program, Signal, skip::skip, text};
 use tokio::time::{Instant, sleep};
 
 use crate::{
     clients::{Client, child, command, python},
-    story::kill,
+    story::{by_child, kill},
     support::{Note, STREAM, World},
 };
 
 const CLASS: &str = "software.amazon.kinesis.multilang.MultiLangDaemon";
 /// A JVM on a busy machine, and minutes of KCL 3's own start.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_secs(600);
+/// What every KCL 3 has: PHASE1 came with 3.5.
+const LIKE_2: &str = "clientVersionConfig = CLIENT_VERSION_CONFIG_COMPATIBLE_WITH_2X";
 /// What both are measured with.
 const RECORDS: usize = 200_000;
 
@@ -41,27 +43,50 @@ fn java(world: &World, ours: &Program, test: &str) -> Option<Program> {
     Some(ours.environment_of(jvm))
 }
 
-async fn within<T>(what: &str, world: &World, holds: impl Fn(&[Note]) -> Option<T>) -> T {
+/// Waits until this holds of the ledger, while these daemons run.
+async fn within<T>(
+    what: &str,
+    world: &World,
+    daemons: &mut [&mut Process],
+    holds: impl Fn(&[Note]) -> Option<T>,
+) -> T {
     let begin = Instant::now();
     loop {
         if let Some(found) = holds(&world.ledger()) {
             return found;
         }
-        assert!(begin.elapsed() < PATIENCE, "waited in vain for {what}");
+        let ended = daemons.iter_mut().any(|it| it.has_ended().is_some());
+        if ended || begin.elapsed() > PATIENCE {
+            let logs: Vec<_> = daemons.iter().map(|it| it.log()).collect();
+            panic!("waited in vain for {what}:\n{}", logs.join("\n\n"));
+        }
         sleep(Duration::from_millis(20)).await;
     }
 }
 
-async fn processed(world: &World, daemon: &Process, from: usize, to: usize) {
+async fn processed(world: &World, daemons: &mut [&mut Process], from: usize, to: usize) {
     world.put((from..to).map(|it| format!("r{it}"))).await;
-    let all = within("all records", world, |notes| {
+    let what = format!("records {from} to {to}");
+    within(&what, world, daemons, |notes| {
         let texts: BTreeSet<_> = notes.iter().filter_map(|note| note.text("data")).collect();
         let all = (from..to).all(|it| texts.contains(format!("r{it}").as_str()));
         all.then_some(())
-    });
-    if tokio::time::timeout(PATIENCE * 9 / 10, all).await.is_err() {
-        panic!("not all of records {from} to {to}:\n{}", daemon.log());
-    }
+    })
+    .await;
+}
+
+/// How often each of these records was processed, where that is not once.
+fn again(world: &World, range: std::ops::Range<usize>) -> Vec<(usize, usize)> {
+    let notes = world.ledger();
+    let times = |record: usize| {
+        let text = format!("r{record}");
+        let same = |note: &&Note| note.text("data") == Some(&text);
+        notes.iter().filter(same).count()
+    };
+    range
+        .map(|it| (it, times(it)))
+        .filter(|(_, times)| *times != 1)
+        .collect()
 }
 
 /// SIGTERM, and its end, whatever its code.
@@ -72,44 +97,90 @@ async fn ended(mut process: Process) -> Duration {
     begin.elapsed()
 }
 
+fn keys(worker: &str) -> [String; 5] {
+    [
+        format!("workerId = {worker}"),
+        "retrievalMode = POLLING".to_owned(),
+        "metricsLevel = NONE".to_owned(),
+        "shutdownGraceMillis = 10000".to_owned(),
+        LIKE_2.to_owned(),
+    ]
+}
+
+/// Ours and Java's over one properties file. `None`: Java or the client cannot be had.
+async fn both(world: &World, test: &str) -> Option<(Program, Program)> {
+    let keys = keys("w");
+    let keys = keys.each_ref().map(String::as_str);
+    let ours = world.daemon(Client::Kclpy, test, &keys).await?;
+    let java = java(world, &ours, test)?;
+    Some((ours, java))
+}
+
 #[tokio::test]
 async fn the_java_daemon_takes_over_and_gives_back() {
     let world = World::new(2).await;
-    let keys = [
-        "workerId = w",
-        "retrievalMode = POLLING",
-        "metricsLevel = NONE",
-        "shutdownGraceMillis = 10000",
-        "clientVersionConfig = CLIENT_VERSION_CONFIG_COMPATIBLE_WITH_2X_PHASE1",
-    ];
-    let test = "the_java_daemon_takes_over";
-    let Some(ours) = world.daemon(Client::Kclpy, test, &keys).await else {
+    let Some((ours, java)) = both(&world, "the_java_daemon_takes_over").await else {
         return;
     };
-    let Some(java) = java(&world, &ours, test) else {
-        return;
-    };
-    let first = ours.start();
-    processed(&world, &first, 0, 100).await;
+    let mut first = ours.start();
+    processed(&world, &mut [&mut first], 0, 100).await;
     ended(first).await;
-    let second = java.start();
-    processed(&world, &second, 100, 200).await;
+    let mut second = java.start();
+    processed(&world, &mut [&mut second], 100, 200).await;
     ended(second).await;
-    let third = ours.start();
-    processed(&world, &third, 200, 300).await;
+    let mut third = ours.start();
+    processed(&world, &mut [&mut third], 200, 300).await;
     third.stop().await;
-    let notes = world.ledger();
-    let times = |text: &str| {
-        notes
-            .iter()
-            .filter(|note| note.text("data") == Some(text))
-            .count()
+    // Each checkpointed everything, so the next one read on exactly there.
+    assert_eq!(again(&world, 0..300), []);
+}
+
+/// A rollout from Java to ours, and half of it back: both at work on one lease table.
+#[tokio::test]
+async fn both_share_the_shards_beside_each_other() {
+    let world = World::new(4).await;
+    let Some((_, java)) = both(&world, "beside the Java daemon").await else {
+        return;
     };
-    // Ours checkpointed everything, so Java reads on exactly there.
-    let again: Vec<_> = (0..100)
-        .filter(|it| times(&format!("r{it}")) != 1)
-        .collect();
-    assert!(again.is_empty(), "processed again: {again:?}");
+    let mut theirs = java.start();
+    processed(&world, &mut [&mut theirs], 0, 100).await;
+    // The Java daemon has read the file.
+    let keys = keys("x");
+    let keys = keys.each_ref().map(String::as_str);
+    let ours = world.daemon(Client::Kclpy, "beside the Java daemon", &keys);
+    let mut ours = ours.await.unwrap().start();
+    shared(&world, &mut [&mut theirs, &mut ours]).await;
+    processed(&world, &mut [&mut theirs, &mut ours], 100, 300).await;
+    ended(theirs).await;
+    processed(&world, &mut [&mut ours], 300, 400).await;
+    ours.stop().await;
+    let notes = world.ledger();
+    for (child, positions) in by_child(&notes) {
+        assert!(positions.is_sorted(), "{child:?} got records out of order");
+    }
+}
+
+/// Waits until each of both has two of the four leases.
+async fn shared(world: &World, daemons: &mut [&mut Process]) {
+    let begin = Instant::now();
+    loop {
+        let leases = world.leases().await;
+        let of = |worker: &str| {
+            let owner = |lease: &&Item| {
+                lease.contains_key("leaseOwner") && text(lease, "leaseOwner") == worker
+            };
+            leases.iter().filter(owner).count()
+        };
+        if (of("w"), of("x")) == (2, 2) {
+            return;
+        }
+        let ended = daemons.iter_mut().any(|it| it.has_ended().is_some());
+        if ended || begin.elapsed() > PATIENCE {
+            let logs: Vec<_> = daemons.iter().map(|it| it.log()).collect();
+            panic!("they do not share: {leases:?}\n{}", logs.join("\n\n"));
+        }
+        sleep(Duration::from_millis(200)).await;
+    }
 }
 
 /// Prints a table of both daemons, in one run: nothing is asserted.
@@ -164,16 +235,17 @@ async fn measure(world: &World, program: &Program) -> String {
             .filter(|note| note.number("records") > 0.0)
             .count()
     };
+    let some = |name: &str| (0..40).map(|it| format!("{name}{it}")).collect::<Vec<_>>();
     // Some for each of the four shards.
-    world.put((0..40).map(|it| format!("r{it}"))).await;
+    world.put(some("r")).await;
     let begin = Instant::now();
-    let daemon = program.start();
-    within("a first batch", world, |notes| {
+    let mut daemon = program.start();
+    within("a first batch", world, &mut [&mut daemon], |notes| {
         (batches(notes) > 0).then_some(())
     })
     .await;
     let start = begin.elapsed().as_secs_f64();
-    within("all shards", world, |notes| {
+    within("all shards", world, &mut [&mut daemon], |notes| {
         (batches(notes) >= 4).then_some(())
     })
     .await;
@@ -189,8 +261,7 @@ async fn measure(world: &World, program: &Program) -> String {
         .unwrap();
     let (seen, begin) = (world.ledger().len(), Instant::now());
     kill(victim.pid());
-    world.put((0..40).map(|it| format!("s{it}"))).await;
-    let mut daemon = daemon;
+    world.put(some("s")).await;
     let goes_on = loop {
         let again = world.ledger()[seen..]
             .iter()
@@ -206,7 +277,7 @@ async fn measure(world: &World, program: &Program) -> String {
     if daemon.has_ended().is_some() {
         daemon = program.start();
         let seen = world.ledger().len();
-        within("another batch", world, |notes| {
+        within("another batch", world, &mut [&mut daemon], |notes| {
             (batches(&notes[seen..]) > 0).then_some(())
         })
         .await;
@@ -214,15 +285,18 @@ async fn measure(world: &World, program: &Program) -> String {
     sleep(Duration::from_secs(3)).await;
     let stop = ended(daemon).await.as_secs_f64();
 
-    world.put((0..40).map(|it| format!("t{it}"))).await;
+    world.put(some("t")).await;
     let (seen, begin) = (world.ledger().len(), Instant::now());
-    let daemon = program.start();
-    within("a batch after the restart", world, |notes| {
-        (batches(&notes[seen..]) > 0).then_some(())
-    })
+    let mut daemon = program.start();
+    within(
+        "a batch after the restart",
+        world,
+        &mut [&mut daemon],
+        |notes| (batches(&notes[seen..]) > 0).then_some(()),
+    )
     .await;
     let restart = begin.elapsed().as_secs_f64();
-    within("all of them", world, |notes| {
+    within("all of them", world, &mut [&mut daemon], |notes| {
         (count(&notes[seen..]) >= 40.0).then_some(())
     })
     .await;
@@ -230,8 +304,8 @@ async fn measure(world: &World, program: &Program) -> String {
 
     let seen = world.ledger().len();
     fill(world).await;
-    let daemon = program.start();
-    within("the drain", world, |notes| {
+    let mut daemon = program.start();
+    within("the drain", world, &mut [&mut daemon], |notes| {
         (count(&notes[seen..]) >= RECORDS as f64).then_some(())
     })
     .await;
@@ -241,16 +315,24 @@ async fn measure(world: &World, program: &Program) -> String {
         .iter()
         .filter(|note| note.number("records") > 0.0)
         .collect();
-    let first = batches
+    let time = |name| batches.iter().map(move |note| note.number(name));
+    let first = time("begin").fold(f64::MAX, f64::min);
+    let last = time("at").fold(0.0, f64::max);
+    let children: f64 = batches
         .iter()
-        .map(|note| note.number("begin"))
-        .fold(f64::MAX, f64::min);
-    let last = batches
-        .iter()
-        .map(|note| note.number("at"))
-        .fold(0.0, f64::max);
+        .map(|note| note.number("at") - note.number("begin"))
+        .sum();
     ended(daemon).await;
     let rate = RECORDS as f64 / (last - first);
+    let most = batches
+        .iter()
+        .map(|note| note.number("records"))
+        .fold(0.0, f64::max);
+    println!(
+        "{} batches of {most} records at most, {children:.1} s in children, {:.1} s from first to last",
+        batches.len(),
+        last - first,
+    );
     format!(
         "{start:.1} s | {restart:.1} s | {rate:.0} | {cpu:.1} | {idle:.0}, {peak:.0} | {stop:.1} s | {goes_on}"
     )

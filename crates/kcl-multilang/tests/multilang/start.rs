@@ -81,6 +81,27 @@ async fn check_says_what_each_key_does() {
     assert!(text.contains("! shardPrioritization = x"), "{text}");
 }
 
+/// As an init container does it.
+#[tokio::test]
+async fn the_binary_copies_itself_into_a_folder() {
+    let world = World::new(1).await;
+    let folder = world.folder.path();
+    let install = ["install".as_ref(), folder.as_os_str()];
+    let (code, text) = world.binary().args(install).run().await;
+    assert_eq!(code, 0, "{text}");
+    let copy = world.binary_at(world.path("kcl-multilang").as_os_str());
+    let (code, text) = copy.args(["--version"]).run().await;
+    assert_eq!(code, 0);
+    assert!(text.contains(env!("CARGO_PKG_VERSION")), "{text}");
+    let (code, text) = world
+        .binary()
+        .args(["install", "/no/such/folder"])
+        .run()
+        .await;
+    assert_eq!(code, 1);
+    assert!(text.contains("/no/such/folder/kcl-multilang: "), "{text}");
+}
+
 /// As amazon_kclpy_helper.py prints it.
 #[tokio::test]
 async fn a_jvms_command_line_starts_it_with_json_logs_and_an_admin_port() {
@@ -143,4 +164,51 @@ async fn a_jvms_command_line_starts_it_with_json_logs_and_an_admin_port() {
     let started: Value = serde_json::from_str(started).unwrap();
     assert_eq!(started["shard"], "shardId-000000000000");
     assert!(log.contains("Logback"), "{log}");
+}
+
+/// It knows all but the last message.
+#[tokio::test]
+async fn a_client_that_is_too_old_is_told_with_the_version_to_use() {
+    let world = World::new(1).await;
+    let Some(program) = world.daemon(Client::OldKclpy, "too old", &[]).await else {
+        return;
+    };
+    let daemon = started(&program).await;
+    world.put_to(0, "a").await;
+    world.processed("a").await;
+    let log = daemon.stop().await;
+    assert!(
+        log.contains("it does not know the message leaseLost"),
+        "{log}"
+    );
+    assert!(log.contains("ClientLibrary 2.0 or later"), "{log}");
+}
+
+#[test]
+fn the_metrics_in_the_map_from_cloudwatch_are_exposed() {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+    let file = |name: &str| fs::read_to_string(format!("{root}/{name}")).unwrap();
+    let docs = file("docs/multilang.md");
+    let map = docs.split("## CloudWatch's names").nth(1).unwrap();
+    let map = map.split("\n## ").next().unwrap();
+    let ours = [
+        "children_started_total",
+        "children_failed_total",
+        "child_lines_skipped_total",
+    ];
+    // Whose README is held against what is exposed.
+    let shared = file("crates/kinesis-to-dynamodb/README.md");
+    let mut found = 0;
+    for row in map.lines().filter(|line| line.starts_with("| ")).skip(1) {
+        let names = row.split('|').nth(2).unwrap().split('`').skip(1).step_by(2);
+        for name in names.map(|name| name.split('{').next().unwrap()) {
+            if name == "kinesis_consumer_" {
+                continue;
+            }
+            found += 1;
+            let is_exposed = ours.contains(&name) || shared.contains(&format!("| `{name}` |"));
+            assert!(is_exposed, "{name}");
+        }
+    }
+    assert!(found > 10, "{found}");
 }

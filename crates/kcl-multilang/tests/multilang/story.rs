@@ -12,12 +12,12 @@ use crate::{
 };
 
 /// Shard and process.
-type Child = (String, i64);
+pub type Child = (String, i64);
 /// A sequence number, longest last: decimals without leading zeros.
-type Number = (usize, String);
+pub type Number = (usize, String);
 
 /// What each child processed, in its order.
-fn by_child(notes: &[Note]) -> BTreeMap<Child, Vec<Number>> {
+pub fn by_child(notes: &[Note]) -> BTreeMap<Child, Vec<Number>> {
     let mut children = BTreeMap::<_, Vec<_>>::new();
     for note in notes.iter().filter(|note| note.event() == "record") {
         let number = note.text("number").unwrap();

@@ -160,18 +160,39 @@ pub(crate) fn void(
     void.map(|lease| lease.key.clone()).collect()
 }
 
+/// The leases of ours that a worker asked for that is gone. Who comes next does not know that, and
+/// would leave them to it.
+pub(crate) fn dead_requests<'a>(
+    leases: &'a [Lease],
+    observations: &Observations,
+    held: &BTreeSet<LeaseKey>,
+    now: Instant,
+) -> Vec<&'a Lease> {
+    let workers = Workers::of(leases, observations, now);
+    let is_dead = |lease: &&Lease| {
+        let asker = lease.handover_to.as_deref();
+        held.contains(&lease.key)
+            && asker.is_some_and(|asker| workers.is_gone(asker, lease, observations))
+    };
+    leases.iter().filter(is_dead).collect()
+}
+
 /// Workers of this library that renew a lease which they took themselves.
 struct Workers<'a> {
     alive: BTreeSet<&'a str>,
 }
 
 impl<'a> Workers<'a> {
-    fn of(leases: &'a [Lease], observations: &Observations, now: Instant) -> Self {
+    fn of(
+        leases: impl IntoIterator<Item = &'a Lease>,
+        observations: &Observations,
+        now: Instant,
+    ) -> Self {
         let shows_life = |lease: &&Lease| {
             let is_theirs = lease.is_native() && lease.native_process.is_some();
             is_theirs && !lease.is_finished() && !observations.is_available(lease, now)
         };
-        let alive = leases.iter().filter(shows_life);
+        let alive = leases.into_iter().filter(shows_life);
         let alive = alive.filter_map(|lease| lease.owner.as_deref()).collect();
         Self { alive }
     }
@@ -257,12 +278,13 @@ impl<'a> View<'a> {
         // What each will still hold when the standing requests are granted, and what else can be
         // had of it. What others asked for does not count as theirs: a lease that is about to move
         // shall not make its next holder one to ask. A request that the holder will refuse, as its
-        // asker has enough by now, stands for nothing.
+        // asker has enough by now or is gone, stands for nothing.
         let mut held: BTreeMap<&str, usize> = BTreeMap::new();
         for holder in unfinished.iter().filter_map(|lease| self.holder(lease)) {
             *held.entry(holder).or_default() += 1;
         }
         let holds = |worker: &str| held.get(worker).copied().unwrap_or_default();
+        let workers = Workers::of(unfinished.iter().copied(), self.observations, self.now);
         let mut counts = BTreeMap::from([(self.me, 0)]);
         let mut offers: BTreeMap<&str, Vec<Action>> = BTreeMap::new();
         let mut scattered = unfinished.to_vec();
@@ -276,7 +298,9 @@ impl<'a> View<'a> {
                 .as_deref()
                 .filter(|_| lease.is_native() && holder != self.me);
             let is_void = self.observations.ask_is_void(lease, self.now);
-            let stands = |asker: &&str| !is_void && holds(holder) >= holds(asker) + 2;
+            let is_gone = |asker: &str| workers.is_gone(asker, lease, self.observations);
+            let stands =
+                |asker: &&str| !is_void && !is_gone(asker) && holds(holder) >= holds(asker) + 2;
             if let Some(asker) = asker.filter(stands) {
                 counts
                     .entry(self.me)

@@ -48,6 +48,25 @@ impl CallError {
         }
     }
 
+    /// Whether AWS, or a source of credentials, said no, other than to slow down or for trouble of
+    /// its own.
+    pub(crate) fn is_refusal(&self) -> bool {
+        let refuses = |failure: &Failure| {
+            matches!(
+                failure.kind,
+                Kind::NotFound
+                    | Kind::InUse
+                    | Kind::Denied
+                    | Kind::NoCredentials
+                    | Kind::Unauthenticated
+                    | Kind::ExpiredCredentials
+                    | Kind::NotSent
+                    | Kind::Unknown
+            )
+        };
+        self.source.as_deref().is_some_and(refuses)
+    }
+
     /// Whether the stream, shard or table is not there.
     pub(crate) fn is_of_missing_thing(&self) -> bool {
         self.missing

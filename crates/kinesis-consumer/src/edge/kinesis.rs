@@ -81,6 +81,15 @@ impl KinesisError {
         | Self::Unavailable(error)) = self;
         error.code()
     }
+
+    /// Whether waiting is not known to mend it.
+    pub(crate) fn stands(&self) -> bool {
+        match self {
+            Self::Permanent(_) => true,
+            Self::Unavailable(error) => error.is_refusal(),
+            _ => false,
+        }
+    }
 }
 
 /// One stream, as one worker reads it.

@@ -37,6 +37,10 @@ pub enum TableError {
     /// Not allowed, no such table, wrong schema: waiting does not help.
     #[error("{0}")]
     Permanent(#[source] CallError),
+    /// There is a table, but it cannot be used: it is being made or deleted, or cannot be
+    /// decrypted.
+    #[error("{0}")]
+    NotActive(#[source] CallError),
     /// No usable answer: the write may have happened or not.
     #[error("{0}")]
     Unavailable(#[source] CallError),
@@ -53,9 +57,19 @@ impl TableError {
     pub fn code(&self) -> Option<&str> {
         match self {
             Self::Conflict(_) => None,
-            Self::Throttled(error) | Self::Permanent(error) | Self::Unavailable(error) => {
-                error.code()
-            }
+            Self::Throttled(error)
+            | Self::Permanent(error)
+            | Self::NotActive(error)
+            | Self::Unavailable(error) => error.code(),
+        }
+    }
+
+    /// Whether waiting is not known to mend it.
+    pub(crate) fn stands(&self) -> bool {
+        match self {
+            Self::Permanent(_) | Self::NotActive(_) => true,
+            Self::Unavailable(error) => error.is_refusal(),
+            Self::Conflict(_) | Self::Throttled(_) => false,
         }
     }
 }
@@ -108,8 +122,8 @@ fn new_process() -> String {
 /// its own (`nativeProcess`).
 #[async_trait]
 pub trait LeaseTable: fmt::Debug + Send + Sync {
-    /// Creates the table when absent (PAY_PER_REQUEST) and waits until it can be used. `Ok(true)`:
-    /// it was created.
+    /// Creates the table when absent (PAY_PER_REQUEST) and waits until it can be used, for half a
+    /// minute. `Ok(true)`: it was created.
     async fn ensure_exists(&self) -> Result<bool, TableError>;
 
     /// All leases, eventually consistent.

@@ -58,8 +58,13 @@ pub struct Config {
     pub parallelism: usize,
     /// Records of one GetRecords call. Default 10,000, the most there is.
     pub max_records: u32,
-    /// The pause between GetRecords calls of one shard at the tip. Default 1 s.
+    /// The time between GetRecords calls of one shard at the tip when no records have come for a
+    /// while. Default 1 s.
     pub idle_between_reads: Duration,
+    /// The time between GetRecords calls of one shard at the tip while records come; it grows to
+    /// `idle_between_reads`, which also bounds it, within some 20 s of silence. Default 400 ms:
+    /// half of the quota, so that another application can have the other half.
+    pub tip_read_interval: Duration,
     /// The shortest time between GetRecords calls of one shard while behind. Default 200 ms: the
     /// quota is 5 calls a second.
     pub min_read_interval: Duration,
@@ -125,6 +130,7 @@ impl Config {
             parallelism: std::thread::available_parallelism().map_or(1, NonZero::get),
             max_records: 10_000,
             idle_between_reads: Duration::from_secs(1),
+            tip_read_interval: Duration::from_millis(400),
             min_read_interval: Duration::from_millis(200),
             read_bytes_per_second: 2 << 20,
             memory_bytes: 96 << 20,
@@ -159,6 +165,7 @@ impl Config {
             ("scan_interval", self.scan_interval, LEAST_PAUSE),
             ("shard_sync_interval", self.shard_sync_interval, LEAST_PAUSE),
             ("idle_between_reads", self.idle_between_reads, LEAST_PAUSE),
+            ("tip_read_interval", self.tip_read_interval, LEAST_PAUSE),
             (
                 "parent_poll_interval",
                 self.parent_poll_interval,

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use jiff::Timestamp;
 use tracing::{debug, error, info, trace, warn};
 
 use crate::model::{
@@ -209,6 +210,17 @@ pub enum Event {
         /// How long ago that record arrived: what is lost is older.
         age: Option<Duration>,
     },
+    /// The lease table held no leases, so the application starts at its initial position: it is
+    /// new, or somebody deleted the table while no worker ran, and then nobody knows where it
+    /// stood.
+    #[cfg_attr(not(feature = "test-util"), non_exhaustive)]
+    StartedAnew {
+        /// The initial position.
+        position: Checkpoint,
+        /// What arrived before is not read. `None`: everything is, or the position is LATEST, and
+        /// AWS did not say the time.
+        since: Option<Timestamp>,
+    },
     /// Leases were added to the table.
     #[cfg_attr(not(feature = "test-util"), non_exhaustive)]
     LeasesCreated {
@@ -366,6 +378,14 @@ impl Event {
             } => warn!(
                 %shard, from = %checkpoint, to = oldest.as_ref().map(tracing::field::display),
                 ?age, "records after the checkpoint may be lost to the stream's retention; reading goes on at the oldest one"
+            ),
+            Self::StartedAnew { position, .. } if *position == Checkpoint::TrimHorizon => {
+                info!(%position, "the lease table held no leases: the application starts");
+            }
+            Self::StartedAnew { position, since } => warn!(
+                %position, since = since.map(tracing::field::display),
+                "the lease table held no leases: the application starts, and what arrived before is \
+                 not read"
             ),
             Self::LeasesCreated { shards } => info!(shards = %list(shards), "leases created"),
             Self::LeaseDeleted { shard } => info!(%shard, "lease of a finished shard deleted"),

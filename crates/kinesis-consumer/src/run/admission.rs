@@ -132,7 +132,7 @@ impl<'a> Admission<'a> {
                     let is_listed = shards.iter().any(|shard| shard.id == lease.key.shard);
                     gone = gone.or((!is_listed).then_some(lease));
                 }
-                (lease, Proof::Nothing) => context.ownership.saw_empty(&lease.key),
+                (lease, Proof::Nothing) => context.ownership.saw_empty(&lease),
                 (_, Proof::Foreign(why)) => return Err(context.other_stream(why)),
             }
         }
@@ -215,6 +215,7 @@ impl<'a> Admission<'a> {
         loop {
             let answer = self.context.table.ensure_exists().await;
             if self.answered(answer, "ensure_exists").await?.is_some() {
+                self.context.succeeded("ensure_exists");
                 return Ok(());
             }
         }

@@ -143,7 +143,8 @@ impl Auditor {
         };
         let mut leases = scan.leases;
         let race = |what: &dyn ToString| Trouble::Race(what.to_string());
-        let (shards, wanted) = if leases.is_empty() && lost.is_empty() {
+        let is_new = leases.is_empty() && lost.is_empty();
+        let (shards, wanted) = if is_new {
             let filter = shard_sync::initial_filter(position);
             let shards = kinesis.list_shards(filter).await?;
             context.ownership.learn(&shards);
@@ -207,6 +208,16 @@ impl Auditor {
         }
         leases.extend(wanted.iter().cloned());
         let created = self.create(wanted).await?;
+        if is_new && !created.is_empty() {
+            context.report(Event::StartedAnew {
+                position: position.checkpoint(),
+                since: match position {
+                    InitialPosition::TrimHorizon => None,
+                    InitialPosition::Latest => context.latest_since(),
+                    InitialPosition::AtTimestamp(time) => Some(time),
+                },
+            });
+        }
         if !created.is_empty() {
             context.report(Event::LeasesCreated { shards: created });
         }

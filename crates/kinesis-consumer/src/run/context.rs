@@ -114,7 +114,7 @@ impl Context {
             self.known().table_is_missing();
             self.reaudit.notify_one();
         }
-        if let TableError::Permanent(_) = error {
+        if error.stands() {
             self.stands(operation, error, || self.table_error(error.clone()));
         }
         let throttled = matches!(error, TableError::Throttled(_));
@@ -128,7 +128,7 @@ impl Context {
         operation: &'static str,
         error: &KinesisError,
     ) {
-        if let KinesisError::Permanent(_) = error {
+        if error.stands() {
             self.stands(operation, error, || self.stream_error(error.clone()));
         }
         let throttled = matches!(error, KinesisError::Throttled(_));

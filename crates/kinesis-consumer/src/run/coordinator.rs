@@ -24,7 +24,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
-    decide::assignment::{Action, Limits, Observations, grants, plan, void},
+    decide::assignment::{Action, Limits, Observations, dead_requests, grants, plan, void},
     edge::lease_table::{Scan, TableError},
     face::{checkpointer::LeaseHandle, error::Error, event::Event},
     model::{keys::LeaseKey, lease::Lease},
@@ -101,7 +101,7 @@ impl Coordinator {
                 }
                 Some(answer) = self.moves.next() => match answer {
                     Answer::Moved(moved) => self.moved(*moved),
-                    Answer::Proved(proved) => self.proved(proved)?,
+                    Answer::Proved(proved) => self.proved(*proved)?,
                 },
                 () = self.context.rescan.notified() => self.next_scan = Instant::now(),
                 () = sleep_until(self.next_scan), if self.moves.is_empty() => {
@@ -207,7 +207,7 @@ impl Coordinator {
         Ok(())
     }
 
-    fn grant(&self, leases: &[Lease], now: Instant) {
+    fn grant(&mut self, leases: &[Lease], now: Instant) {
         let leaving = self.held.iter();
         let leaving = leaving.filter_map(|(key, held)| match &*held.stop.borrow() {
             Some(Stop::HandOver(to)) => Some((key.clone(), to.clone())),
@@ -222,6 +222,9 @@ impl Coordinator {
             }
         }
         let (me, held) = (&self.context.config.worker_id, self.held_keys());
+        for lease in dead_requests(leases, &self.observations, &held, now) {
+            self.moves.push(&self.context, Kind::Refuse, lease.clone());
+        }
         for (key, to) in grants(leases, &self.observations, me, &held, &leaving, now) {
             if let Some(held) = self.held.get(&key) {
                 held.stop.send_replace(Some(Stop::HandOver(to)));
@@ -283,6 +286,10 @@ impl Coordinator {
             }
             Ok(None) => {}
             Err(error) => {
+                // It may be ours all the same: then a scan shows it, or it is given up at the end.
+                if kind != Kind::Refuse {
+                    self.coming.insert(lease.key.clone());
+                }
                 // A race was lost, or the call failed: the table is not as it was planned.
                 let soon = Instant::now() + self.context.config.peer_scan_interval;
                 self.next_scan = self.next_scan.min(soon);

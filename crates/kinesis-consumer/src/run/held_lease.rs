@@ -33,6 +33,10 @@ use crate::{
     run::context::{Context, backoff, pause},
 };
 
+mod giving;
+
+pub(crate) use giving::Given;
+
 #[derive(Debug)]
 pub(crate) struct HeldLease {
     context: Arc<Context>,
@@ -44,15 +48,6 @@ pub(crate) struct HeldLease {
     hurry: Notify,
     over: CancellationToken,
     namesake: AtomicBool,
-}
-
-/// How a lease was given up.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Given {
-    /// To the worker that asked.
-    HandedOver,
-    /// To whoever takes it.
-    Released,
 }
 
 /// The lease as the table last returned it.
@@ -152,10 +147,7 @@ impl HeldLease {
             }
             let to = self.pending_beyond(&stored);
             match self.write(&mut stored, to.as_ref()).await {
-                Ok(()) => {
-                    failures = self.backoff();
-                    self.context.succeeded("renew");
-                }
+                Ok(()) => failures = self.backoff(),
                 Err(TableError::Conflict(_)) => return,
                 Err(error) => {
                     drop(stored);
@@ -225,63 +217,6 @@ impl HeldLease {
         }
     }
 
-    /// Gives the lease to `to`, or to whoever takes it; also where `to` has withdrawn its request.
-    /// `None`: it was lost before, or its failover time ran out before the table took the write.
-    pub(crate) async fn give_up(&self, mut to: Option<&str>) -> Option<Given> {
-        let mut stored = self.stored.lock().await;
-        if self.is_over() {
-            return None;
-        }
-        if let Some(acknowledged) = self.pending_beyond(&stored) {
-            match self.store(&mut stored, &acknowledged).await {
-                Ok(()) | Err(CheckpointError::Table(_)) => {}
-                Err(_) => return None,
-            }
-        }
-        let mut failures = self.backoff();
-        loop {
-            let answer = match to {
-                Some(worker) => self.context.table.hand_over(&stored.lease, worker).await,
-                None => self.context.table.release(&stored.lease).await,
-            };
-            let failure = match answer {
-                Ok(()) => break,
-                Err(TableError::Conflict(current)) => match self.current(current).await {
-                    Ok(Some(current)) if self.is_ours(&stored.lease, &current) => {
-                        stored.lease = current;
-                        continue;
-                    }
-                    Ok(Some(current)) if is_given(&stored.lease, &current, to) => break,
-                    // Nobody wrote since, but the request is gone.
-                    Ok(Some(current)) if to.is_some() && is_still(&stored.lease, &current) => {
-                        stored.lease = current;
-                        to = None;
-                        continue;
-                    }
-                    Ok(_) => {
-                        self.lose();
-                        return None;
-                    }
-                    Err(failure) => failure,
-                },
-                Err(failure) => failure,
-            };
-            self.context
-                .table_failed(Some(&self.key), "release", &failure);
-            if !self.is_sure() || matches!(failure, TableError::Permanent(_)) {
-                self.close();
-                return None;
-            }
-            pause(&mut failures).await;
-        }
-        self.close();
-        Some(if to.is_some() {
-            Given::HandedOver
-        } else {
-            Given::Released
-        })
-    }
-
     /// One renewal, or one checkpoint. `Conflict`: the lease is lost.
     async fn write(
         &self,
@@ -333,6 +268,10 @@ impl HeldLease {
             self.context.rescan.notify_one();
         }
         self.context.known().learn(&lease);
+        // One of them shows that the others can be made, too.
+        for write in ["renew", "checkpoint", "release"] {
+            self.context.succeeded(write);
+        }
         let mut pending = self.pending();
         if pending
             .to
@@ -451,16 +390,4 @@ impl HeldLease {
         }
         Ok(())
     }
-}
-
-/// Is the lease as we know it, with nobody but its owner in it?
-fn is_still(known: &Lease, current: &Lease) -> bool {
-    current.counter == known.counter
-        && current.owner == known.owner
-        && current.checkpoint_owner.is_none()
-}
-
-/// Did an earlier attempt to give `known` to `to` make it into `current`?
-fn is_given(known: &Lease, current: &Lease, to: Option<&str>) -> bool {
-    current.counter == known.counter + 1 && current.owner.as_deref() == to
 }

@@ -8,7 +8,10 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
+
+use tokio::time::Instant;
 
 use crate::model::{
     identity::{StreamName, readable},
@@ -17,6 +20,9 @@ use crate::model::{
     sequence::{Checkpoint, SequenceNumber},
     shard::Shard,
 };
+
+/// No stream keeps records for less than 24 hours; half of that is left to clocks.
+pub(crate) const SURELY_KEPT: Duration = Duration::from_hours(12);
 
 #[derive(Debug)]
 pub(crate) struct Ownership {
@@ -28,8 +34,8 @@ pub(crate) struct Ownership {
 struct State {
     shards: HashMap<ShardId, (SequenceNumber, String)>,
     proven: HashSet<LeaseKey>,
-    /// Nothing was left in these shards when their position was to be proven.
-    empty: HashSet<LeaseKey>,
+    /// Nothing was left in these shards when this position was to be proven, and when that was.
+    empty: HashMap<LeaseKey, (SequenceNumber, Instant)>,
     table_is_ours: bool,
 }
 
@@ -104,17 +110,24 @@ impl Ownership {
         state.table_is_ours = true;
     }
 
-    pub(crate) fn saw_empty(&self, key: &LeaseKey) {
-        self.state().empty.insert(key.clone());
+    /// The lease's shard holds nothing now.
+    pub(crate) fn saw_empty(&self, lease: &Lease) {
+        if let Checkpoint::At(done) = &lease.checkpoint {
+            let seen = (done.sequence_number.clone(), Instant::now());
+            self.state().empty.insert(lease.key.clone(), seen);
+        }
     }
 
     pub(crate) fn was_empty(&self, key: &LeaseKey) -> bool {
-        self.state().empty.contains(key)
+        self.state().empty.contains_key(key)
     }
 
-    /// Whatever its shard has, came after it was seen to be empty. Told once.
-    pub(crate) fn take_empty(&self, key: &LeaseKey) -> bool {
-        self.state().empty.remove(key)
+    /// Did all that comes after that record come after the shard was seen to be empty, and is it
+    /// still there? Not where another worker went on meanwhile, or after so long that the retention
+    /// may have taken some of it. Told once.
+    pub(crate) fn take_empty(&self, key: &LeaseKey, done: &SequenceNumber) -> bool {
+        let seen = self.state().empty.remove(key);
+        seen.is_some_and(|(at, when)| at == *done && when.elapsed() < SURELY_KEPT)
     }
 
     pub(crate) fn table_is_ours(&self) -> bool {
@@ -123,5 +136,39 @@ impl Ownership {
 
     pub(crate) fn set_table_is_ours(&self) {
         self.state().table_is_ours = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::sleep;
+
+    use super::*;
+    use crate::model::sequence::Position;
+
+    fn number(digits: &str) -> SequenceNumber {
+        digits.parse().expect("digits")
+    }
+
+    /// It says that nothing can be missing, so it must not outlive what it was seen of.
+    #[tokio::test(start_paused = true)]
+    async fn an_empty_shard_hides_no_gap_but_its_own() {
+        let ownership = Ownership::new(StreamName::new("orders", None));
+        let done = Checkpoint::At(Position {
+            sequence_number: number("7"),
+            sub_sequence_number: 0,
+        });
+        let lease = Lease::new("0", done);
+        let key = lease.key.clone();
+        ownership.saw_empty(&lease);
+        assert!(ownership.was_empty(&key));
+        assert!(ownership.take_empty(&key, &number("7")));
+        assert!(!ownership.take_empty(&key, &number("7")), "once");
+        ownership.saw_empty(&lease);
+        let elsewhere = ownership.take_empty(&key, &number("9"));
+        assert!(!elsewhere, "another worker went on meanwhile");
+        ownership.saw_empty(&lease);
+        sleep(SURELY_KEPT).await;
+        assert!(!ownership.take_empty(&key, &number("7")), "too long ago");
     }
 }

@@ -192,7 +192,12 @@ fn footprint(record: &Record) -> usize {
 /// number, which are the aggregate's. 0: it is none.
 fn parts(record: &Record) -> usize {
     let (users, texts) = user_records(record);
-    users * (size_of::<Record>() + TEXTS + texts)
+    users * part(texts)
+}
+
+/// The same of one of them that has so many bytes of texts.
+fn part(texts: usize) -> usize {
+    size_of::<Record>() + TEXTS + texts
 }
 
 /// What the allocator adds to a user record's texts.

@@ -147,7 +147,11 @@ impl ShardConsumer {
     async fn await_parents(&mut self) -> Result<(), Leave> {
         let mut waiting: Vec<_> = self.lease.copy().await.parent_keys().collect();
         while let Some(parent) = waiting.last() {
-            match self.context.table.read(parent).await {
+            let answer = self.context.table.read(parent).await;
+            if answer.is_ok() {
+                self.context.succeeded("read");
+            }
+            match answer {
                 Ok(Some(lease)) if !lease.is_finished() => {
                     self.rest(self.context.config.parent_poll_interval).await?
                 }
@@ -304,7 +308,10 @@ impl ShardConsumer {
                 .remember_latest(self.lease.key(), since)
                 .await
             {
-                Ok(()) => lease.latest_since = Some(since),
+                Ok(()) => {
+                    self.context.succeeded("remember_latest");
+                    lease.latest_since = Some(since);
+                }
                 Err(TableError::Conflict(Some(current))) if current.latest_since.is_some() => {
                     lease = *current
                 }

@@ -152,6 +152,7 @@ async fn work(context: Arc<Context>, stopping: CancellationToken) -> Result<(), 
     tokio::select! {
         biased;
         () = stopping.cancelled() => return Ok(()),
+        error = context.standing.given_up() => return Err(error),
         admitted = auditor.admit() => admitted?,
     }
     context.report(Event::Admitted);

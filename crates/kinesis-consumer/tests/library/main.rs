@@ -8,6 +8,7 @@ mod face;
 mod kinesis_sdk;
 mod lease_table;
 mod processes;
+mod sample;
 mod simulation;
 mod stream;
 mod worker;

@@ -1,6 +1,7 @@
 //! One promise of a worker at a time, over memory and on a paused clock: the times are the
 //! library's own waits and nothing else.
 
+mod answers;
 mod busy;
 mod clocks;
 mod idle;

@@ -1,9 +1,9 @@
-//! What is told, after which events; and that the README tells the same.
+//! That the README tells what is exposed.
 
 use std::{collections::BTreeSet, time::Duration};
 
 use clap::Parser as _;
-use kinesis_consumer::{Checkpoint, Position, UnfitAggregate};
+use kinesis_consumer::{Checkpoint, LeaseKey};
 
 use super::*;
 
@@ -26,144 +26,6 @@ fn shard() -> LeaseKey {
     "shardId-000000000000".into()
 }
 
-fn processed(millis_behind_latest: i64) -> Event {
-    Event::Processed {
-        shard: shard(),
-        records: 3,
-        rejected: 0,
-        bytes: 30,
-        millis_behind_latest,
-        took: Duration::ZERO,
-    }
-}
-
-fn line(metrics: &Metrics, name: &str) -> Option<String> {
-    let text = metrics.text();
-    text.lines()
-        .find(|line| line.starts_with(&format!("kinesis_consumer_{name}{{")))
-        .map(|line| line.rsplit(' ').next().unwrap().to_owned())
-}
-
-#[test]
-fn a_shard_given_up_leaves_no_lag_behind_and_counts_once() {
-    let metrics = metrics();
-    metrics.record(&Event::LeaseAcquired {
-        shard: shard(),
-        from: None,
-    });
-    assert_eq!(line(&metrics, "current_leases").as_deref(), Some("1"));
-    assert_eq!(
-        line(&metrics, "millis_behind_latest"),
-        None,
-        "unknown is not 0"
-    );
-    metrics.record(&processed(250));
-    assert_eq!(
-        line(&metrics, "millis_behind_latest").as_deref(),
-        Some("250")
-    );
-    metrics.record(&Event::ShardEnded {
-        shard: shard(),
-        children: vec![],
-    });
-    metrics.record(&Event::LeaseReleased { shard: shard() });
-    assert_eq!(line(&metrics, "current_leases").as_deref(), Some("0"));
-    assert_eq!(line(&metrics, "millis_behind_latest"), None);
-    assert_eq!(
-        line(&metrics, "released_leases_total").as_deref(),
-        Some("0")
-    );
-    assert_eq!(
-        line(&metrics, "settled_records_total").as_deref(),
-        Some("3")
-    );
-    // A page that was under way brings no lag back.
-    metrics.record(&Event::Polled {
-        shard: shard(),
-        millis_behind_latest: 1,
-    });
-    assert_eq!(line(&metrics, "millis_behind_latest"), None);
-}
-
-#[test]
-fn every_record_is_in_hand_until_it_is_settled() {
-    let metrics = metrics();
-    let in_hand = || line(&metrics, "records_in_hand").unwrap();
-    let shard = shard();
-    metrics.record(&Event::Fetched {
-        shard: shard.clone(),
-        records: 10,
-        covered: 2,
-    });
-    assert_eq!(in_hand(), "8");
-    metrics.record(&processed(0));
-    assert_eq!(in_hand(), "5");
-    metrics.record(&Event::AggregateRejected {
-        shard: shard.clone(),
-        position: Position {
-            sequence_number: "7".parse().unwrap(),
-            sub_sequence_number: 1,
-        },
-        records: 2,
-        bytes: 70,
-        reason: UnfitAggregate::Malformed("it has no user records"),
-    });
-    assert_eq!(in_hand(), "3");
-    metrics.record(&Event::GivenBack { shard, records: 3 });
-    assert_eq!(in_hand(), "0");
-    let text = metrics.text();
-    for outcome in [
-        "covered\"} 2",
-        "processed\"} 3",
-        "rejected\"} 2",
-        "given_back\"} 3",
-    ] {
-        assert!(text.contains(outcome), "{outcome}: {text}");
-    }
-}
-
-#[test]
-fn a_shards_end_that_waits_is_told_until_the_lease_goes() {
-    let metrics = metrics();
-    metrics.record(&Event::LeaseAcquired {
-        shard: shard(),
-        from: None,
-    });
-    metrics.record(&Event::ShardEndWaits {
-        shard: shard(),
-        acknowledged: Checkpoint::TrimHorizon,
-        delivered: Checkpoint::Latest,
-        retry_in: Duration::ZERO,
-    });
-    assert_eq!(line(&metrics, "waiting_shard_ends").as_deref(), Some("1"));
-    metrics.record(&Event::LeaseReleased { shard: shard() });
-    assert_eq!(line(&metrics, "waiting_shard_ends").as_deref(), Some("0"));
-}
-
-#[test]
-fn a_checkpoint_ages_until_it_moves() {
-    let metrics = metrics();
-    metrics.record(&Event::LeaseAcquired {
-        shard: shard(),
-        from: None,
-    });
-    let age = |now| {
-        metrics.set_gauges(now);
-        metrics.checkpoint_age.get_or_create(&label(&shard())).get()
-    };
-    let later = Instant::now() + Duration::from_secs(3600);
-    let before = age(later);
-    assert!(before >= 3600);
-    metrics.state.held().get_mut(&shard()).unwrap().checkpointed = later - Duration::from_secs(5);
-    assert_eq!(age(later), 5);
-    metrics.record(&Event::Checkpointed {
-        shard: shard(),
-        checkpoint: Checkpoint::TrimHorizon,
-    });
-    assert!(age(later) > 5, "the event sets it anew, to now");
-    assert_eq!(metrics.state()["leases"][0]["checkpoint"], "TRIM_HORIZON");
-}
-
 #[test]
 fn the_readme_has_every_metric() {
     let metrics = metrics();
@@ -176,17 +38,28 @@ fn the_readme_has_every_metric() {
         records: 3,
         covered: 0,
     });
-    metrics.record(&processed(0));
+    metrics.record(&Event::Processed {
+        shard: shard(),
+        records: 3,
+        rejected: 0,
+        bytes: 30,
+        millis_behind_latest: 0,
+        took: Duration::ZERO,
+    });
     metrics.put(&Put::Older);
     metrics.write_retried("PutItem", true);
     metrics.write_retried("PutItem", false);
     metrics.rejected(&Rejected::TooDeep);
+    metrics.record(&Event::StartedAnew {
+        position: Checkpoint::Latest,
+        since: None,
+    });
     metrics.record(&Event::Failing {
         operation: "renew",
         error: "denied".to_owned(),
         gives_up_in: Duration::from_secs(300),
     });
-    let text = metrics.text();
+    let text = metrics.library.text();
     let exposed: BTreeSet<String> = text
         .lines()
         .filter_map(|line| line.strip_prefix("kinesis_consumer_"))
@@ -201,19 +74,4 @@ fn the_readme_has_every_metric() {
         .map(|row| row.split('`').next().unwrap().to_owned())
         .collect();
     assert_eq!(told, exposed);
-}
-
-#[test]
-fn lag_grows_while_nothing_is_told() {
-    let mut held = Held::new();
-    assert_eq!(held.lag_millis(held.told), None, "unknown is not 0");
-    held.tell(250);
-    assert_eq!(
-        held.lag_millis(held.told + Duration::from_secs(1)),
-        Some(250)
-    );
-    assert_eq!(
-        held.lag_millis(held.told + Duration::from_secs(20)),
-        Some(20_250)
-    );
 }

@@ -95,6 +95,7 @@ async fn put_into(world: &World, backlog: &Backlog, shard: usize) -> Option<(Str
 #[case::of_100_kb(Backlog { shards: 8, records: 60, data: json(100_000), users: 1 })]
 #[case::of_300_kb(Backlog { shards: 16, records: 20, data: json(300_000), users: 1 })]
 #[case::one_of_10_mb(Backlog { shards: 24, records: 1, data: json(9_900_000), users: 1 })]
+#[case::tiny_in_a_large_one(Backlog { shards: 1, records: 1, data: tiny(400_000), users: 400_000 })]
 #[case::tiny_in_aggregates(Backlog { shards: 1, records: 8, data: tiny(90_000), users: 90_000 })]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backlog_drains_in_what_a_pod_has(#[case] backlog: Backlog) {
@@ -111,7 +112,7 @@ async fn a_backlog_drains_in_what_a_pod_has(#[case] backlog: Backlog) {
         .consumer("pod-1")
         .with(
             "LOG_LEVEL",
-            "info,kinesis_to_dynamodb=error,kinesis_to_dynamodb::admin=info",
+            "info,kinesis_to_dynamodb=error,kinesis_consumer_metrics=info",
         )
         .start();
     let processed = async || consumer.metric("data_bytes_processed_total", "").await;

@@ -114,3 +114,53 @@ async fn a_table_that_cannot_be_written_ends_the_process_unless_it_is_mended(
     let leases = world.items(APPLICATION).await;
     assert!(leases.iter().all(|lease| !lease.contains_key("leaseOwner")));
 }
+
+/// A table is deleted and made anew, or loses its key, while records come.
+#[rstest]
+#[tokio::test]
+async fn a_table_that_cannot_be_used_for_a_while_gets_every_record(
+    #[values(TABLE, "rejects", APPLICATION)] table: &str,
+) {
+    let world = World::tutorial(2).await;
+    world.rejects_table("rejects").await;
+    let consumer = world.consumer("pod-1").with("REJECTS_TABLE", "rejects");
+    let consumer = consumer.start();
+    consumer
+        .metric_when("current_leases", "", |count| count == 2.0)
+        .await;
+    let operation = if table == APPLICATION {
+        "renew"
+    } else {
+        "processor"
+    };
+    world
+        .dynamodb
+        .set_status(table, Some("INACCESSIBLE_ENCRYPTION_CREDENTIALS"));
+    for user in 0..10 {
+        world.put(&format!("user-{user}"), "{}").await;
+        world.put(&format!("bad-{user}"), "no JSON").await;
+    }
+    consumer
+        .metric_when("failing", operation, |failing| failing == 1.0)
+        .await;
+    let (status, body) = consumer.get("/livez").await;
+    assert_eq!(status, 200);
+    assert!(body.contains(operation), "{body}");
+    if table != APPLICATION {
+        assert!(body.contains("Enable the KMS key"), "{body}");
+    }
+    world.dynamodb.set_status(table, None);
+    for user in 0..10 {
+        world.user_when(&format!("user-{user}"), |_| true).await;
+    }
+    until("the rejects", async || {
+        (world.items("rejects").await.len() == 10).then_some(())
+    })
+    .await;
+    until("the end of the trouble", async || {
+        let (_, body) = consumer.get("/livez").await;
+        (body == "ok").then_some(())
+    })
+    .await;
+    consumer.stop().await;
+}

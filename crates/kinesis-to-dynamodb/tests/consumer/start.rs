@@ -1,9 +1,10 @@
 //! What is missing, wrong or denied is said at the start, with the command that mends it, and exit
 //! code 1.
 
-use crate::support::{self, Setup, TABLE, World};
+use crate::support::{self, APPLICATION, Setup, TABLE, World};
 use aws_sdk_dynamodb::types::{KeyType, ScalarAttributeType};
 use embedded_kinesis::{FOREVER, Fault};
+use rstest::rstest;
 
 /// Runs to the end and wants code 1 and `wanted` in the log.
 async fn refuses(consumer: Setup, wanted: &[&str]) {
@@ -268,4 +269,113 @@ async fn a_stream_may_be_given_by_its_arn() {
     let consumer = world.consumer("pod-1").with("STREAM_NAME", &arn).start();
     world.user_when("ann", |_| true).await;
     consumer.stop().await;
+}
+
+// === what is there, and cannot be used ===
+
+/// All three tables; the lease table is an older worker's.
+async fn with_tables() -> (World, Setup) {
+    let world = World::tutorial(1).await;
+    world.rejects_table("rejects").await;
+    let key = ("leaseKey", KeyType::Hash, ScalarAttributeType::S);
+    world.table(APPLICATION, &[key]).await;
+    let consumer = world.consumer("pod-1").with("REJECTS_TABLE", "rejects");
+    (world, consumer)
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_table_that_is_not_ready_is_waited_for_with_its_reason(
+    #[values(TABLE, "rejects", APPLICATION)] table: &str,
+    #[values("CREATING", "INACCESSIBLE_ENCRYPTION_CREDENTIALS")] status: &'static str,
+) {
+    let (world, consumer) = with_tables().await;
+    world.dynamodb.set_status(table, Some(status));
+    world.put("ann", "{}").await;
+    let running = consumer.start();
+    if (table, status) == (APPLICATION, "CREATING") {
+        // That is routine; it is told after ten seconds.
+        world.dynamodb.wait_for_calls("DescribeTable", 6).await;
+    } else {
+        running.logged(status).await;
+    }
+    let (ready, _) = running.get("/readyz").await;
+    assert_eq!(ready, 503);
+    assert_eq!(running.get("/livez").await.0, 200);
+    world.dynamodb.set_status(table, None);
+    world.user_when("ann", |_| true).await;
+    running.stop().await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_table_that_stays_unusable_ends_the_process_with_its_cause(
+    #[values(TABLE, "rejects", APPLICATION)] table: &str,
+) {
+    let (world, consumer) = with_tables().await;
+    world.dynamodb.set_status(table, Some("ARCHIVED"));
+    let told = [table, "ARCHIVED", "restore it from the backup"];
+    refuses(consumer.with("GIVE_UP_AFTER", "1s"), &told).await;
+}
+
+/// Kubernetes may want the pod gone before it has begun.
+#[rstest]
+#[case::the_stream("ListShards", None)]
+#[case::the_table("DescribeTable", Some(TABLE))]
+#[case::the_rejects_table("DescribeTable", Some("rejects"))]
+#[case::the_lease_table("DescribeTable", Some(APPLICATION))]
+#[case::its_creation("CreateTable", Some(APPLICATION))]
+#[case::its_leases("Scan", Some(APPLICATION))]
+#[case::a_leader("BatchGetItem", Some(APPLICATION))]
+#[case::the_first_lease("PutItem", Some(APPLICATION))]
+#[case::the_first_take("UpdateItem", Some(APPLICATION))]
+#[tokio::test]
+async fn sigterm_ends_a_start_that_hangs(#[case] operation: &str, #[case] table: Option<&str>) {
+    let world = World::tutorial(1).await;
+    world.rejects_table("rejects").await;
+    let consumer = world.consumer("pod-1").with("REJECTS_TABLE", "rejects");
+    match table {
+        Some(table) => {
+            let faults = world.dynamodb.faults();
+            faults.inject_on(table, operation, Fault::Hang, FOREVER);
+        }
+        None => world
+            .embedded
+            .faults()
+            .inject(operation, Fault::Hang, FOREVER),
+    }
+    let running = consumer.start();
+    let asked = async || match table {
+        Some(table) => {
+            let tallies = world.dynamodb.tallies_on(table);
+            tallies.iter().any(|(called, _)| called == operation)
+        }
+        None => running.log().contains("admin port"),
+    };
+    support::until("the call", async || asked().await.then_some(())).await;
+    running.stop().await;
+}
+
+/// The lease table was deleted while nobody ran.
+#[tokio::test]
+async fn a_start_without_leases_is_told() {
+    let world = World::tutorial(1).await;
+    let latest = world.consumer("pod-1").with("INITIAL_POSITION", "LATEST");
+    let first = latest.start();
+    first.consuming().await;
+    first
+        .metric_when("started_anew_total", "LATEST", |count| count == 1.0)
+        .await;
+    first.stop().await;
+    let second = latest.start();
+    second
+        .metric_when("current_leases", "", |count| count == 1.0)
+        .await;
+    assert_eq!(second.metric("started_anew_total", "").await, None);
+    second.stop().await;
+    let delete = world.dynamodb.client.delete_table().table_name(APPLICATION);
+    delete.send().await.unwrap();
+    let third = latest.start();
+    third.logged("what arrived before is not read").await;
+    third.stop().await;
 }

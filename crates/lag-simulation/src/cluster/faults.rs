@@ -1,5 +1,5 @@
-//! What goes wrong with pods: they stand, are killed, replaced, unequal, cold or paused, and leases
-//! are limited.
+//! What goes wrong: pods stand, are killed, replaced, unequal, cold, paused, slow or late to start,
+//! leases are limited, reads denied, checkpoints restored from a backup or never written.
 
 use std::collections::BTreeMap;
 
@@ -14,12 +14,25 @@ pub enum Outage {
     Total,
     /// Every second one: a zone is gone.
     Half,
+    /// Every fourth one.
+    Quarter,
+    /// The key is denied to all who read, also to whoever looks: of all shards.
+    Denied,
+    /// The same of every second shard.
+    HalfDenied,
+}
+
+impl Outage {
+    /// Whether a scaler can see that nothing moves: who is denied as well sees nothing.
+    pub fn is_seen(self) -> bool {
+        !matches!(self, Self::Denied | Self::HalfDenied)
+    }
 }
 
 /// What goes wrong, in seconds. The default: nothing.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Plan {
-    /// Pods renew leases and read nothing, from one second to another.
+    /// Pods renew leases and do not read, from one second to another.
     pub outage: Option<(Outage, u64, u64)>,
     /// A pod takes at most so many leases.
     pub lease_limit: Option<u32>,
@@ -35,6 +48,16 @@ pub struct Plan {
     pub cold: u64,
     /// Each pod reads nothing for 20 s this often on average.
     pub pause_every: Option<u64>,
+    /// Pods start so many seconds later than usual.
+    pub late_start: u64,
+    /// Pods carry half of the usual, from one second to another.
+    pub halved: Option<(u64, u64)>,
+    /// Pods carry a quarter of the usual.
+    pub weak: bool,
+    /// At a second the checkpoints become those of so many seconds before.
+    pub restored: Option<(u64, u64)>,
+    /// No checkpoint is ever written.
+    pub no_checkpoints: bool,
 }
 
 /// A plan, and how far it has come.
@@ -93,10 +116,34 @@ impl Faults {
         }
     }
 
+    fn outage(&self, now: u64) -> Option<Outage> {
+        let (outage, from, to) = self.plan.outage?;
+        (from..to).contains(&now).then_some(outage)
+    }
+
+    /// Whether nobody may read a shard now.
+    pub(super) fn denies(&self, shard: usize, now: u64) -> bool {
+        self.outage(now).is_some_and(|outage| match outage {
+            Outage::Denied => true,
+            Outage::HalfDenied => shard.is_multiple_of(2),
+            Outage::Total | Outage::Half | Outage::Quarter => false,
+        })
+    }
+
+    /// What every pod carries now, beside the usual.
+    pub(super) fn throughput(&self, now: u64) -> f64 {
+        let span = self.plan.halved;
+        let halved = span.is_some_and(|(from, to)| (from..to).contains(&now));
+        (if halved { 0.5 } else { 1.0 }) * (if self.plan.weak { 0.25 } else { 1.0 })
+    }
+
     /// Whether a pod reads nothing now.
     pub(super) fn stands(&self, pod: u32, now: u64) -> bool {
-        let in_outage = self.plan.outage.is_some_and(|(outage, from, to)| {
-            (from..to).contains(&now) && (outage == Outage::Total || pod.is_multiple_of(2))
+        let in_outage = self.outage(now).is_some_and(|outage| match outage {
+            Outage::Total => true,
+            Outage::Half => pod.is_multiple_of(2),
+            Outage::Quarter => pod.is_multiple_of(4),
+            Outage::Denied | Outage::HalfDenied => false,
         });
         in_outage || self.paused.get(&pod).is_some_and(|until| now < *until)
     }
@@ -107,6 +154,13 @@ impl Cluster {
     pub(super) fn fail(&mut self) {
         let now = self.now;
         let plan = self.faults.plan;
+        if let Some((at, back)) = plan.restored
+            && at == now
+        {
+            for shard in &mut self.shards {
+                shard.set_back(now.saturating_sub(back));
+            }
+        }
         if let Some(every) = plan.rollout_every {
             if now > 0 && now.is_multiple_of(every) {
                 self.faults.to_replace = self.pods.keys().copied().collect();

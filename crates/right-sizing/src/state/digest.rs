@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::{DRAIN_MS, SECOND, State};
+use super::{DRAIN_MS, MINUTE, SECOND, State, doubt::Doubts};
 use crate::{
     observation::Settings,
-    pod::{Measured, Pod},
+    pod::{FALLING_BACK_MILLI, Measured, Pod},
     reason::Reason,
     shard::ShardMemory,
 };
@@ -15,7 +15,11 @@ const SPAN_MOST_MS: u64 = 120 * SECOND;
 
 /// The same for the first pods of an application that was found at zero: nothing says how many it
 /// needs, so what the first refreshes show is believed.
-const FIRST_SPAN_MS: u64 = 12 * SECOND;
+const FIRST_SPAN_MS: u64 = 4 * SECOND;
+
+/// However old records may become, a checkpoint stands after this, or after three times the usual
+/// interval: an hour's threshold does not make an outage an hour's secret.
+const STANDS_MOST_MS: u64 = 5 * MINUTE;
 
 /// One refresh, digested.
 pub(super) struct Digest {
@@ -44,8 +48,14 @@ pub(super) struct Digest {
     pub(super) worst: Option<(String, u64)>,
     /// The same of the shards without owner.
     pub(super) worst_free: Option<(String, u64)>,
+    /// A checkpoint stands when it does so for longer than this, in ms.
+    pub(super) stands_ms: u64,
     /// Shards whose checkpoint does not move although something is unread.
     pub(super) left_out: BTreeSet<String>,
+    /// Those of them that surely do not stand by habit.
+    pub(super) standing: BTreeSet<String>,
+    /// How many checkpoints do not move as usual.
+    pub(super) doubts: Doubts,
     /// At least a third of the shards is behind by more than a backlog that is gone in five
     /// minutes.
     pub(super) broad_backlog: bool,
@@ -150,15 +160,21 @@ impl Digest {
 
 impl State {
     pub(super) fn digest(&self, settings: &Settings, at: u64) -> Digest {
-        let interval_ms = self.checkpoint_interval_ms();
+        let interval = self.checkpoint_interval_ms();
+        let interval_ms = interval.unwrap_or(0);
         let threshold_ms = settings.lag_threshold_ms.max(1).max(2 * interval_ms);
         let late_ms = threshold_ms - interval_ms;
+        let stands_ms = threshold_ms.min(STANDS_MOST_MS.max(3 * interval_ms));
         let left_out: BTreeSet<String> = self
             .shards
             .iter()
-            .filter(|(_, shard)| shard.is_standing(threshold_ms))
+            .filter(|(_, shard)| shard.is_standing(stands_ms))
             .map(|(id, _)| id.clone())
             .collect();
+        let surely = |id: &&String| {
+            let shard = self.shards.get(*id);
+            shard.is_some_and(|shard| shard.stands_surely(interval.is_some()))
+        };
         let is_left_out = |id: &str| left_out.contains(id);
         let lag = |shard: &ShardMemory| shard.lag_ms(interval_ms);
         let behind = |has_owner: bool| {
@@ -182,6 +198,12 @@ impl State {
             .pods
             .values()
             .filter_map(|pod| pod.measure(&self.shards, says_nothing, lag, late_ms / 2, span))
+            .map(|mut pod| {
+                // The first pod after zero that is late and falls back does not just pause.
+                let is_behind = pod.lag_ms > late_ms && pod.progress_milli < FALLING_BACK_MILLI;
+                pod.falls_back |= self.woke_unknown && is_behind;
+                pod
+            })
             .collect();
         let pods = || self.pods.values();
         let held = |pod: &Pod| pod.shards.len() as u32;
@@ -210,18 +232,21 @@ impl State {
                 .shards
                 .values()
                 .any(|shard| shard.age_ms.is_some() || shard.drained),
+            stands_ms,
+            standing: left_out.iter().filter(surely).cloned().collect(),
+            doubts: self.doubts(at),
             left_out,
         }
     }
 
-    /// The median of the shards' intervals, in ms.
-    fn checkpoint_interval_ms(&self) -> u64 {
+    /// The median of the shards' intervals, in ms; none where none is known.
+    fn checkpoint_interval_ms(&self) -> Option<u64> {
         let intervals = self.shards.values();
         let mut intervals: Vec<u64> = intervals
             .filter_map(ShardMemory::checkpoint_interval_ms)
             .collect();
         intervals.sort_unstable();
-        intervals.get(intervals.len() / 2).copied().unwrap_or(0)
+        intervals.get(intervals.len() / 2).copied()
     }
 }
 

@@ -17,6 +17,9 @@ use crate::{
 const TAKEN_MS: u64 = 90 * SECOND;
 /// More pods take leases within this.
 const HELPED_MS: u64 = 3 * MINUTE;
+/// After more pods took none it is tried again after this; each time after twice as long, up to
+/// what is remembered.
+const AGAIN_MS: u64 = 15 * MINUTE;
 /// How long it is remembered that more pods took none, or how many leases a pod takes.
 const REMEMBER_MS: u64 = 240 * MINUTE;
 
@@ -26,11 +29,15 @@ const REMEMBER_MS: u64 = 240 * MINUTE;
 pub(super) struct Orphans {
     /// More pods were wished so that they take these.
     helping: Option<Help>,
+    /// They took none in time, and are wished no more. They may come yet.
+    undone: Option<Help>,
+    /// They came, and took some: as many are needed.
+    proven: Option<Help>,
     /// More pods took none of these.
     given_up: BTreeSet<String>,
-    /// With so many pods.
-    given_up_pods: u32,
     given_up_until_ms: u64,
+    /// For how long they were given up last.
+    waited_ms: Option<u64>,
     /// The most leases that a pod takes, and until when that is remembered.
     limit: Option<(u32, u64)>,
 }
@@ -42,6 +49,8 @@ struct Help {
     /// The replicas wished before, and since.
     from: u32,
     pods: u32,
+    /// The pods that held leases then.
+    running: u32,
     /// The most shards that a pod held.
     per_pod: u32,
     shards: BTreeSet<String>,
@@ -77,7 +86,7 @@ impl Orphans {
         Some(Note::NobodyTakes {
             shard,
             more: self.given_up.len() - 1,
-            pods: self.given_up_pods,
+            pods: self.undone.as_ref()?.pods,
         })
     }
 }
@@ -107,15 +116,36 @@ impl State {
             shard.is_none_or(|shard| shard.owner.is_some())
         };
         let orphans = &mut self.orphans;
+        let before = orphans.given_up.len();
         orphans.given_up.retain(|id| !has_owner(id));
-        if digest.at > orphans.given_up_until_ms {
+        let was_taken = |help: &Help| help.shards.iter().any(has_owner);
+        let shows_limit = |help: &Help| {
+            was_taken(help) && digest.running > help.running && digest.fullest <= help.per_pod
+        };
+        // Late or not: what was taken when pods came was too much for those before.
+        if let Some(help) = orphans.undone.take_if(|help| shows_limit(help)) {
+            orphans.limit = Some((help.per_pod, digest.at + REMEMBER_MS));
+            orphans.proven = Some(help);
             orphans.given_up.clear();
         }
-        if let Some(help) = orphans
-            .helping
-            .take_if(|help| help.shards.iter().any(has_owner))
+        if let Some(help) = orphans.helping.take_if(|help| was_taken(help))
+            && shows_limit(&help)
         {
             orphans.limit = Some((help.per_pod, digest.at + REMEMBER_MS));
+            orphans.waited_ms = None;
+        }
+        if before > 0 && orphans.given_up.is_empty() {
+            orphans.undone = None;
+            orphans.waited_ms = None;
+        }
+        if digest.at > orphans.given_up_until_ms {
+            orphans.given_up.clear();
+            orphans.undone = None;
+        }
+        if let Some((limit, until)) = &mut orphans.limit
+            && digest.fullest == *limit
+        {
+            *until = digest.at + REMEMBER_MS;
         }
         orphans
             .limit
@@ -130,18 +160,35 @@ impl State {
         settings: &Settings,
         wish: u32,
     ) -> Option<(Step, Reason)> {
-        let waited = |help: &mut Help| digest.at - help.since_ms >= HELPED_MS;
+        if let Some(help) = self.orphans.proven.take()
+            && wish < help.pods.min(digest.cap)
+        {
+            let pods = help.pods.min(digest.cap);
+            self.trial_from = None;
+            self.change_wish(pods, digest.at);
+            let per_pod = help.per_pod;
+            return Some((Step::Out, Reason::LimitShown { per_pod, pods }));
+        }
+        // Where the limit is known they are waited for.
+        let is_known = self.orphans.limit.is_some();
+        let waited = |help: &mut Help| {
+            let may_come = is_known && digest.running < help.pods;
+            digest.at - help.since_ms >= HELPED_MS && !may_come
+        };
         if let Some(help) = self.orphans.helping.take_if(waited) {
-            let shards = help.shards.len() as u32;
-            self.orphans.given_up.extend(help.shards);
-            self.orphans.given_up_pods = help.pods;
-            self.orphans.given_up_until_ms = digest.at + REMEMBER_MS;
-            if wish == help.pods {
-                self.change_wish(help.from, digest.at);
+            let wait_ms = self.orphans.waited_ms.map_or(AGAIN_MS, |waited| waited * 2);
+            let wait_ms = wait_ms.min(REMEMBER_MS);
+            let (shards, tried, pods) = (help.shards.len() as u32, help.pods, help.from);
+            self.orphans.given_up.extend(help.shards.iter().cloned());
+            self.orphans.given_up_until_ms = digest.at + wait_ms;
+            self.orphans.waited_ms = Some(wait_ms);
+            self.orphans.undone = Some(help);
+            if wish == tried {
+                self.change_wish(pods, digest.at);
                 let reason = Reason::NobodyTook {
                     shards,
-                    tried: help.pods,
-                    pods: help.from,
+                    tried,
+                    pods,
                 };
                 return Some((Step::In, reason));
             }
@@ -149,7 +196,8 @@ impl State {
         if overdue.is_empty() {
             return None;
         }
-        let per_pod = digest.fullest.max(settings.shard_count).max(1);
+        let limit = self.orphans.limit().unwrap_or(0);
+        let per_pod = digest.fullest.max(limit).max(settings.shard_count).max(1);
         let pods = digest.shards.div_ceil(per_pod);
         if self.orphans.helping.is_some() || pods <= wish.max(digest.running) {
             return None;
@@ -159,7 +207,8 @@ impl State {
             since_ms: digest.at,
             from: wish,
             pods,
-            per_pod: digest.fullest,
+            running: digest.running,
+            per_pod: digest.fullest.max(limit),
             shards: overdue.clone(),
         });
         self.trial_from = None;

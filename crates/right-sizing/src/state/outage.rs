@@ -33,9 +33,26 @@ pub(super) struct OutageMemory {
     floor: u32,
     /// Whether it is over.
     over: bool,
+    /// What stands, and whose it was when it began to: it stands until its checkpoint moves or all
+    /// is read, whoever holds it, and while nothing is known of it.
+    standing: Standing,
+}
+
+/// Shards that stand, by id, and the pods that had them.
+type Standing = BTreeMap<String, Option<String>>;
+
+/// What stands, where that is an outage.
+pub(super) struct Found {
+    pub(super) outage: Outage,
+    standing: Standing,
 }
 
 impl Digest {
+    /// From when on a lease without owner has been so for long.
+    fn stood_ms(&self) -> u64 {
+        self.at.saturating_sub(self.stands_ms)
+    }
+
     /// What nobody reads is abandoned when it is older than this, in ms.
     fn abandoned_ms(&self) -> u64 {
         self.threshold_ms.min(ABANDONED_MS)
@@ -44,64 +61,81 @@ impl Digest {
 
 impl State {
     /// Whether what stands is an outage, and of whom.
-    pub(super) fn find_outage(&self, digest: &Digest) -> Option<Outage> {
-        if digest.running == 0 {
-            return self.find_abandoned(digest);
-        }
-        let standing = &digest.left_out;
-        if standing.is_empty() {
-            return None;
-        }
-        let stands_since = |id| self.shards.get(id).map(ShardMemory::standing_since_ms);
-        let last_stood_ms = standing.iter().filter_map(stands_since).max()?;
+    pub(super) fn find_outage(&self, digest: &Digest) -> Option<Found> {
+        let standing = self.standing(digest);
+        let since = |id: &String| self.shards.get(id).map(ShardMemory::standing_since_ms);
+        let since_ms = standing.keys().filter_map(since).min()?;
+        let last_stood_ms = standing.keys().filter_map(since).max()?;
+        let known_until = digest.at.saturating_sub(digest.threshold_ms);
         // Of each pod: shards with something unread, or read since the last one stopped; and those
         // of them that stand.
         let mut pods: BTreeMap<&str, (u32, u32)> = BTreeMap::new();
-        let known_until = digest.at.saturating_sub(digest.threshold_ms);
+        let (mut unread, mut unread_and_free) = (0, 0);
         for (id, shard) in &self.shards {
-            if let Some(owner) = &shard.owner
-                && (shard.age_ms.is_some() || shard.moved_after(last_stood_ms))
-                && (standing.contains(id) || shard.is_seen_since(known_until))
-            {
-                let (unread, still) = pods.entry(owner).or_default();
+            let stood_on = standing.get(id);
+            let is_unread = shard.age_ms.is_some() || shard.moved_after(last_stood_ms);
+            if stood_on.is_none() && !(is_unread && shard.is_seen_since(known_until)) {
+                continue;
+            }
+            unread += 1;
+            let is_free = stood_on.is_none() && shard.is_free_since(digest.stood_ms());
+            unread_and_free += u32::from(is_free);
+            let pod = stood_on.map_or(&shard.owner, |pod| pod);
+            if let Some(pod) = pod {
+                let (unread, still) = pods.entry(pod).or_default();
                 *unread += 1;
-                *still += u32::from(standing.contains(id));
+                *still += u32::from(stood_on.is_some());
             }
         }
-        let unread: u32 = pods.values().map(|(unread, _)| unread).sum();
-        let still: u32 = pods.values().map(|(_, still)| still).sum();
-        let whole = pods
-            .iter()
-            .filter(|(_, (unread, still))| unread == still)
-            .map(|(pod, (_, still))| ((*pod).to_owned(), *still));
-        let whole: Vec<(String, u32)> = whole.collect();
-        let is_whole_pod = whole.iter().any(|(_, still)| *still > 1);
+        pods.retain(|_, (unread, still)| unread == still);
+        let still = standing.len() as u32;
+        let of_whole_pods: u32 = pods.values().map(|(_, still)| still).sum();
         let is_outage = match still {
-            1 => !self.is_poisoned(standing.first()?),
-            _ => is_whole_pod || still * 3 >= unread,
+            // Where nobody is left nobody reads.
+            _ if digest.running == 0 => true,
+            1 => !self.is_poisoned(standing.keys().next()?),
+            _ => of_whole_pods > 1 || still * 3 >= unread,
         };
-        let since_ms = standing.iter().filter_map(stands_since).min()?;
-        is_outage.then(|| Outage {
+        // Those that live first: they can be looked at.
+        let (living, gone): (Vec<_>, Vec<_>) = pods
+            .into_keys()
+            .partition(|pod| self.pods.contains_key(*pod));
+        let outage = Outage {
             since_ms,
-            standing: still,
+            standing: still + unread_and_free,
             unread,
-            pods: whole.into_iter().map(|(pod, _)| pod).collect(),
-        })
+            undecided: digest.undecided,
+            pods: living.into_iter().chain(gone).map(str::to_owned).collect(),
+        };
+        is_outage.then_some(Found { outage, standing })
     }
 
-    /// The same where no pod is left: what they had stands.
-    fn find_abandoned(&self, digest: &Digest) -> Option<Outage> {
-        let pods = self.pods_that_left_work(digest);
-        let left_since = self.shards.values().filter_map(|shard| {
-            let pod = shard.abandoned_by(digest.abandoned_ms())?;
-            pods.contains_key(pod).then_some(shard.standing_since_ms())
-        });
-        Some(Outage {
-            since_ms: left_since.min()?,
-            standing: pods.values().sum(),
-            unread: self.unread_shards(),
-            pods: pods.into_keys().map(str::to_owned).collect(),
-        })
+    /// What is known to stand: with an owner for longer than its habit, or since it was told as an
+    /// outage; where no pod is left, what the last ones had.
+    fn standing(&self, digest: &Digest) -> Standing {
+        let owner = |id: &String| self.shards.get(id).and_then(|shard| shard.owner.clone());
+        let owned = digest.standing.iter().map(|id| (id.clone(), owner(id)));
+        let mut standing: Standing = owned.collect();
+        if digest.running == 0 {
+            let pods = self.pods_that_left_work(digest);
+            standing.extend(self.shards.iter().filter_map(|(id, shard)| {
+                let pod = shard.abandoned_by(digest.abandoned_ms())?;
+                pods.contains_key(pod)
+                    .then(|| (id.clone(), Some(pod.to_owned())))
+            }));
+        }
+        let told = self.outage.iter().filter(|memory| !memory.over);
+        let told = told.flat_map(|memory| &memory.standing);
+        let still_stands = |id: &String| {
+            let shard = self.shards.get(id);
+            shard.is_some_and(|shard| {
+                let has_work = shard.age_ms.is_some() || shard.undecided;
+                has_work && !shard.read && !shard.moved_after(self.last_ms)
+            })
+        };
+        let told = told.filter(|(id, _)| still_stands(id));
+        standing.extend(told.map(|(id, pod)| (id.clone(), pod.clone())));
+        standing
     }
 
     /// Pods that are gone and left shards unread which nobody reads since, with how many: where it
@@ -142,21 +176,25 @@ impl State {
     /// An outage: nothing is tried, and what ran stays. Pods that move and are late still get help.
     pub(super) fn sit_out(
         &mut self,
-        outage: &Outage,
+        found: &Found,
         digest: &Digest,
         settings: &Settings,
         wish: u32,
     ) -> (Step, Reason) {
+        let Found { outage, standing } = found;
         let before = wish.max(self.trial_from.take().unwrap_or(0));
+        let standing = standing.clone();
         let memory = match self.outage.take() {
             Some(memory) if !memory.over => OutageMemory {
                 floor: memory.floor.max(before),
+                standing,
                 ..memory
             },
             memory => OutageMemory {
                 before: memory.map_or(before, |memory| memory.before),
                 floor: before.max(digest.running),
                 over: false,
+                standing,
             },
         };
         let pods = memory.floor.min(digest.cap).max(1);
@@ -176,12 +214,15 @@ impl State {
             }
             return (Step::Out, reason);
         }
+        let lives = |pod: &String| self.pods.contains_key(pod);
         let reason = Reason::Outage {
             pods,
             standing: outage.standing,
             unread: outage.unread,
+            undecided: outage.undecided,
             stands_ms: digest.at - outage.since_ms,
-            gone: digest.running == 0,
+            gone: !outage.pods.is_empty() && !outage.pods.iter().any(lives),
+            nobody: digest.running == 0,
             pod: outage.pods.first().cloned(),
             more_pods: outage.pods.len().saturating_sub(1),
         };
@@ -231,6 +272,7 @@ impl State {
     pub(super) fn end_outage(&mut self) {
         if let Some(memory) = &mut self.outage {
             memory.over = true;
+            memory.standing.clear();
         }
     }
 }

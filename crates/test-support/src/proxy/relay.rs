@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use embedded_kinesis::{
     Fault,
-    line::{Body, BrokenOff, Reset, Socket, wrong_date},
+    line::{Body, BrokenOff, Reset, Socket, is_fresh, wrong_date},
 };
 use http_body_util::{BodyExt as _, Full};
 use hyper::{
@@ -20,8 +20,11 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::{TokioExecutor, TokioIo},
 };
+use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
+
+use crate::aws::ACCESS_KEY;
 
 use super::{
     Shared, TableAsked, Tally,
@@ -131,11 +134,44 @@ impl Relay {
             }
             _ => {}
         }
+        let clock = *self.shared.clock.lock().unwrap();
+        let date = clock.map(wrong_date);
+        let signed = head.headers.get("x-amz-date");
+        let signed = signed.and_then(|signed| signed.to_str().ok());
+        // The tests' own clients keep this machine's time.
+        let clock = clock.filter(|_| call.access_key != ACCESS_KEY);
+        let is_stale = clock
+            .zip(signed)
+            .is_some_and(|(ahead, signed)| !is_fresh(signed, ahead));
+        let status = self.shared.status(&call);
+        let describes = call.operation == "DescribeTable";
+        let refusal = if is_stale {
+            Some(("InvalidSignatureException", "Signature expired"))
+        } else {
+            // DynamoDB has one word for a table that is not there and one that cannot be used.
+            let unusable = ("ResourceNotFoundException", "Requested resource not found");
+            status.filter(|_| !describes).map(|_| unusable)
+        };
+        if let Some((code, message)) = refusal {
+            let body = call.service.error(code, message);
+            let mut answer = self.made(&call, 400, call.service.content_type(), body);
+            if let Some(date) = date {
+                answer.headers_mut().insert(DATE, date);
+            }
+            return Ok(answer);
+        }
         let answer = self.pass(head, body, &call).await;
+        let answer = answer.map(|answer| match status {
+            Some(status) => answer.map(|body| with_status(&body, status)),
+            None => answer,
+        });
         let mut answer = match answer {
             Ok(answer) => answer.map(Body::new),
             Err(_) => return broken_off(),
         };
+        if let Some(date) = date {
+            answer.headers_mut().insert(DATE, date);
+        }
         match fault {
             Some(Fault::LoseAnswer) => broken_off(),
             Some(Fault::HalfBody) => Ok(answer.map(Body::halved)),
@@ -194,7 +230,22 @@ fn trim(headers: &mut HeaderMap) {
     }
 }
 
+/// An answer of DescribeTable, with that status.
+fn with_status(body: &Bytes, status: &str) -> Bytes {
+    let mut answer: Value = serde_json::from_slice(body).unwrap_or_default();
+    if let Some(of_table) = answer.pointer_mut("/Table/TableStatus") {
+        *of_table = status.into();
+    }
+    answer.to_string().into()
+}
+
 impl Shared {
+    /// Of the call's table, if it cannot be used.
+    fn status(&self, call: &Call) -> Option<&'static str> {
+        let table = call.only().filter(|_| call.service == Service::DynamoDb)?;
+        self.statuses.lock().unwrap().get(table).copied()
+    }
+
     fn came_in(&self, call: &Call, bytes: usize, fault: bool) {
         self.count(call, |tally| {
             tally.calls += 1;

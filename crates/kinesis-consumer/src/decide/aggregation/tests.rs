@@ -3,6 +3,17 @@ use rstest::rstest;
 
 use super::*;
 
+/// `messages.proto`.
+#[derive(Clone, PartialEq, Message)]
+struct AggregatedRecord {
+    #[prost(bytes = "bytes", repeated, tag = "1")]
+    partition_keys: Vec<Bytes>,
+    #[prost(bytes = "bytes", repeated, tag = "2")]
+    explicit_hash_keys: Vec<Bytes>,
+    #[prost(message, repeated, tag = "3")]
+    records: Vec<UserRecord>,
+}
+
 fn carrier(data: impl Into<Bytes>) -> Record {
     let number = "49590338271490256608559692538361571095921575989136588898";
     let mut record = Record::new(number.parse().expect("digits"), "a", data);
@@ -43,11 +54,20 @@ fn place(table: &mut Vec<Bytes>, key: String) -> u64 {
 
 /// What is delivered, and what is set aside.
 fn taken_apart(data: impl Into<Bytes>, range: Option<HashRange>) -> (Vec<Record>, Option<Unfit>) {
-    let mut out = vec![carrier("before")];
-    let unfit = deaggregate(carrier(data), range, &mut out);
-    assert_eq!(out.remove(0), carrier("before"), "what was there stays");
-    assert!(unfit.is_none() || out.is_empty(), "whole, or not at all");
-    (out, unfit)
+    match open(carrier(data), range) {
+        Carried::Plain(record) => (vec![record], None),
+        Carried::Unfit(unfit) => (Vec::new(), Some(unfit)),
+        Carried::Users(mut aggregate) => {
+            let users = aggregate.left();
+            let mut out = vec![carrier("before")];
+            // In pieces as well as at once.
+            aggregate.take(1, &mut out);
+            aggregate.take(users, &mut out);
+            assert_eq!((aggregate.left(), out.len()), (0, users + 1));
+            assert_eq!(out.remove(0), carrier("before"), "what was there stays");
+            (out, None)
+        }
+    }
 }
 
 fn expanded(data: impl Into<Bytes>, range: Option<HashRange>) -> Vec<Record> {
@@ -107,6 +127,26 @@ fn data_are_slices_of_the_carriers_data() {
     let within = data.as_ptr_range();
     let got = expanded(data, None);
     assert!(within.contains(&got[0].data.as_ptr()));
+}
+
+/// The tables may stand anywhere.
+#[test]
+fn a_table_behind_its_records_is_read() {
+    let user = [&[0x1a, 5, 0x08, 0, 0x1a, 1][..], b"x"].concat();
+    let key = [&[0x0a, 2][..], b"pk"].concat();
+    let message = [&user[..], &key, &user].concat();
+    let got = expanded(wrap(&message), Some(EVERY_HASH_KEY));
+    let seen: Vec<_> = got.iter().map(|record| &*record.partition_key).collect();
+    assert_eq!(seen, ["pk", "pk"]);
+    let nobodys = HashRange { start: 1, end: 1 };
+    let (_, unfit) = taken_apart(wrap(&message), Some(nobodys));
+    assert!(matches!(
+        unfit.expect("unfit").reason,
+        UnfitAggregate::Misplaced {
+            first: 0,
+            records: 2
+        }
+    ));
 }
 
 fn raw(

@@ -5,27 +5,21 @@
 //! wrong as its hook says.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use async_trait::async_trait;
-use jiff::Timestamp;
-
 use crate::{
     edge::{
         failure::CallError,
-        lease_table::{Kcl3State, LeaseTable, Scan, TableError, new_process},
+        lease_table::{Kcl3State, Scan, TableError, new_process},
     },
-    model::{
-        keys::{LeaseKey, ShardId},
-        lease::Lease,
-        sequence::Checkpoint,
-        shard::HashRange,
-    },
+    model::{keys::LeaseKey, lease::Lease},
 };
+
+mod calls;
 
 /// A call about to be made.
 #[derive(Clone, Copy, Debug)]
@@ -61,6 +55,8 @@ pub enum Outcome {
     Lost,
     /// It is done, but the answer is lost: `Unavailable`.
     AnswerLost,
+    /// It is done, the answer is lost, and the SDK makes the call again: the answer to that.
+    Repeated,
 }
 
 type Faults = Arc<dyn Fn(&TableCall<'_>) -> Fault + Send + Sync>;
@@ -72,6 +68,8 @@ struct Shared {
     oddities: Scan,
     created: bool,
     deleted: bool,
+    /// Other than active.
+    status: Option<&'static str>,
     calls: BTreeMap<&'static str, u64>,
 }
 
@@ -149,6 +147,11 @@ impl MemoryTable {
         (shared.created, shared.deleted) = (false, true);
     }
 
+    /// Gives the table this status, in which nobody can use it. `None`: it is active.
+    pub fn set_status(&self, status: Option<&'static str>) {
+        self.shared().status = status;
+    }
+
     /// Deletes a lease behind everybody's back.
     pub fn delete_row(&self, key: impl Into<LeaseKey>) {
         self.shared().leases.remove(&key.into());
@@ -178,7 +181,7 @@ impl MemoryTable {
         &self,
         operation: &'static str,
         key: Option<&LeaseKey>,
-        act: impl FnOnce(&mut Shared) -> Result<T, TableError> + Send,
+        mut act: impl FnMut(&mut Shared) -> Result<T, TableError> + Send,
     ) -> Result<T, TableError> {
         let fault = self
             .faults
@@ -198,12 +201,19 @@ impl MemoryTable {
             Outcome::Lost => Err(TableError::Unavailable(
                 format!("{operation}: lost by fault").into(),
             )),
-            Outcome::Done | Outcome::AnswerLost => {
+            Outcome::Done | Outcome::AnswerLost | Outcome::Repeated => {
                 let mut shared = self.shared();
                 *shared.calls.entry(operation).or_default() += 1;
-                if shared.deleted && operation != "ensure_exists" {
+                if let (Some(status), "ensure_exists") = (shared.status, operation) {
+                    return Err(TableError::NotActive(format!("it is {status}").into()));
+                }
+                let is_missing = shared.deleted || shared.status.is_some();
+                if is_missing && operation != "ensure_exists" {
                     let missing = CallError::missing(format!("{operation}: no such table"));
                     return Err(TableError::Permanent(missing));
+                }
+                if fault.outcome == Outcome::Repeated {
+                    drop(act(&mut shared));
                 }
                 act(&mut shared)
             }
@@ -217,236 +227,5 @@ impl MemoryTable {
             )),
             _ => answer,
         }
-    }
-}
-
-/// The stored lease, where `holds` says that the condition holds.
-fn checked<'a>(
-    shared: &'a mut Shared,
-    key: &LeaseKey,
-    holds: impl FnOnce(&Lease) -> bool,
-) -> Result<&'a mut Lease, TableError> {
-    match shared.leases.get_mut(key) {
-        None => Err(TableError::Conflict(None)),
-        Some(stored) if holds(stored) => Ok(stored),
-        Some(stored) => Err(TableError::Conflict(Some(Box::new(stored.clone())))),
-    }
-}
-
-fn own(stored: &mut Lease, worker: &str, process: Option<&str>) {
-    if stored.owner.as_deref().is_some_and(|owner| owner != worker) {
-        stored.owner_switches += 1;
-    }
-    stored.owner = Some(worker.to_owned());
-    stored.native_process = process.map(str::to_owned);
-    stored.checkpoint_owner = None;
-    stored.handover_to = None;
-    beat(stored, None);
-}
-
-fn beat(stored: &mut Lease, busy_permille: Option<u16>) {
-    stored.busy_permille = busy_permille;
-    stored.counter += 1;
-    stored.native_counter = Some(stored.counter);
-}
-
-#[async_trait]
-impl LeaseTable for MemoryTable {
-    async fn ensure_exists(&self) -> Result<bool, TableError> {
-        self.call("ensure_exists", None, |shared| {
-            shared.deleted = false;
-            Ok(!std::mem::replace(&mut shared.created, true))
-        })
-        .await
-    }
-
-    async fn scan(&self) -> Result<Scan, TableError> {
-        self.call("scan", None, |shared| {
-            Ok(Scan {
-                leases: shared.leases.values().cloned().collect(),
-                ..shared.oddities.clone()
-            })
-        })
-        .await
-    }
-
-    async fn read(&self, key: &LeaseKey) -> Result<Option<Lease>, TableError> {
-        self.call("read", Some(key), |shared| {
-            Ok(shared.leases.get(key).cloned())
-        })
-        .await
-    }
-
-    async fn create(&self, lease: &Lease) -> Result<bool, TableError> {
-        self.call("create", Some(&lease.key), |shared| {
-            if shared.leases.contains_key(&lease.key) {
-                return Ok(false);
-            }
-            // As DynamoDB's item: what a new lease never has is not written.
-            let mut stored = Lease::new(lease.key.clone(), lease.checkpoint.clone());
-            stored.parents.clone_from(&lease.parents);
-            stored.children.clone_from(&lease.children);
-            stored.hash_range = lease.hash_range;
-            stored.stream_identity.clone_from(&lease.stream_identity);
-            stored.latest_since = lease
-                .latest_since
-                .filter(|_| lease.checkpoint == Checkpoint::Latest);
-            shared.leases.insert(lease.key.clone(), stored);
-            Ok(true)
-        })
-        .await
-    }
-
-    async fn take(&self, lease: &Lease, worker: &str) -> Result<Lease, TableError> {
-        self.call("take", Some(&lease.key), |shared| {
-            let stored = checked(shared, &lease.key, |stored| stored.counter == lease.counter)?;
-            own(stored, worker, Some(&self.process));
-            if lease.stream_identity.is_some() {
-                stored.stream_identity.clone_from(&lease.stream_identity);
-            }
-            Ok(stored.clone())
-        })
-        .await
-    }
-
-    async fn renew(&self, lease: &Lease) -> Result<Lease, TableError> {
-        self.call("renew", Some(&lease.key), |shared| {
-            let holds = |stored: &Lease| {
-                stored.counter == lease.counter && stored.checkpoint_owner.is_none()
-            };
-            let stored = checked(shared, &lease.key, holds)?;
-            beat(stored, lease.busy_permille);
-            Ok(stored.clone())
-        })
-        .await
-    }
-
-    async fn checkpoint(
-        &self,
-        lease: &Lease,
-        checkpoint: &Checkpoint,
-    ) -> Result<Lease, TableError> {
-        self.call("checkpoint", Some(&lease.key), |shared| {
-            let stored = checked(shared, &lease.key, |stored| stored.counter == lease.counter)?;
-            stored.checkpoint = checkpoint.clone();
-            stored.owner_switches = 0;
-            stored.latest_since = None;
-            beat(stored, lease.busy_permille);
-            Ok(stored.clone())
-        })
-        .await
-    }
-
-    async fn release(&self, lease: &Lease) -> Result<(), TableError> {
-        self.call("release", Some(&lease.key), |shared| {
-            let stored = checked(shared, &lease.key, |stored| stored.counter == lease.counter)?;
-            // A KCL 3 leader gives it to somebody: the owner is the next one.
-            if stored.checkpoint_owner.take().is_none() {
-                stored.owner = None;
-            }
-            stored.native_counter = None;
-            stored.native_process = None;
-            stored.handover_to = None;
-            stored.busy_permille = None;
-            stored.counter += 1;
-            Ok(())
-        })
-        .await
-    }
-
-    async fn hand_over(&self, lease: &Lease, to: &str) -> Result<(), TableError> {
-        self.call("hand_over", Some(&lease.key), |shared| {
-            let holds = |stored: &Lease| {
-                stored.counter == lease.counter
-                    && stored.checkpoint_owner.is_none()
-                    && stored.handover_to.as_deref() == Some(to)
-            };
-            own(checked(shared, &lease.key, holds)?, to, None);
-            Ok(())
-        })
-        .await
-    }
-
-    async fn ask(&self, lease: &Lease, worker: &str) -> Result<(), TableError> {
-        self.call("ask", Some(&lease.key), |shared| {
-            let holds = |stored: &Lease| {
-                stored.is_native()
-                    && stored.owner == lease.owner
-                    && stored.handover_to == lease.handover_to
-            };
-            checked(shared, &lease.key, holds)?.handover_to = Some(worker.to_owned());
-            Ok(())
-        })
-        .await
-    }
-
-    async fn withdraw(&self, key: &LeaseKey, worker: &str) -> Result<(), TableError> {
-        self.call("withdraw", Some(key), |shared| {
-            let holds = |stored: &Lease| stored.handover_to.as_deref() == Some(worker);
-            checked(shared, key, holds)?.handover_to = None;
-            Ok(())
-        })
-        .await
-    }
-
-    async fn remember_latest(&self, key: &LeaseKey, since: Timestamp) -> Result<(), TableError> {
-        self.call("remember_latest", Some(key), |shared| {
-            let holds = |stored: &Lease| {
-                stored.checkpoint == Checkpoint::Latest && stored.latest_since.is_none()
-            };
-            checked(shared, key, holds)?.latest_since = Some(since);
-            Ok(())
-        })
-        .await
-    }
-
-    async fn set_children(
-        &self,
-        key: &LeaseKey,
-        children: &BTreeSet<ShardId>,
-    ) -> Result<(), TableError> {
-        if children.is_empty() {
-            return Ok(());
-        }
-        self.call("set_children", Some(key), |shared| {
-            checked(shared, key, |_| true)?
-                .children
-                .clone_from(children);
-            Ok(())
-        })
-        .await
-    }
-
-    async fn set_hash_range(&self, key: &LeaseKey, range: HashRange) -> Result<(), TableError> {
-        self.call("set_hash_range", Some(key), |shared| {
-            checked(shared, key, |_| true)?.hash_range = Some(range);
-            Ok(())
-        })
-        .await
-    }
-
-    async fn set_stream(&self, key: &LeaseKey, identity: &str) -> Result<(), TableError> {
-        self.call("set_stream", Some(key), |shared| {
-            let holds = |stored: &Lease| stored.stream_identity.is_none();
-            checked(shared, key, holds)?.stream_identity = Some(identity.to_owned());
-            Ok(())
-        })
-        .await
-    }
-
-    async fn delete(&self, lease: &Lease) -> Result<(), TableError> {
-        self.call("delete", Some(&lease.key), |shared| {
-            checked(shared, &lease.key, |stored| {
-                stored.counter == lease.counter && stored.is_finished()
-            })?;
-            shared.leases.remove(&lease.key);
-            Ok(())
-        })
-        .await
-    }
-
-    async fn kcl3_state(&self) -> Result<Kcl3State, TableError> {
-        self.call("kcl3_state", None, |shared| Ok(shared.kcl3.clone()))
-            .await
     }
 }

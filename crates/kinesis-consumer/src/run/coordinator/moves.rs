@@ -31,6 +31,8 @@ pub(super) enum Kind {
     Child,
     /// To ask a worker of this library for its lease.
     Ask,
+    /// To take back the request of a worker that is gone for a lease of ours.
+    Refuse,
 }
 
 impl Kind {
@@ -39,6 +41,7 @@ impl Kind {
         match self {
             Self::Take | Self::Steal | Self::Child => "take",
             Self::Ask => "ask",
+            Self::Refuse => "withdraw",
         }
     }
 }
@@ -65,12 +68,12 @@ pub(super) struct Moves {
 }
 
 /// What the proof of a lease came to, which changes nothing in the table.
-pub(super) type Proved = (LeaseKey, Result<Proof, KinesisError>);
+pub(super) type Proved = (Lease, Result<Proof, KinesisError>);
 
 /// An answer.
 pub(super) enum Answer {
     Moved(Box<Moved>),
-    Proved(Proved),
+    Proved(Box<Proved>),
 }
 
 impl Moves {
@@ -93,7 +96,7 @@ impl Moves {
             let context = Arc::clone(context);
             let proof = async move {
                 let proof = prove(&context, &lease).await;
-                (lease.key, proof)
+                (lease, proof)
             };
             self.proofs.push(proof.boxed());
         }
@@ -110,8 +113,8 @@ impl Moves {
             biased;
             Some(moved) = self.under_way.next() => Some(Answer::Moved(Box::new(moved))),
             Some(proved) = self.proofs.next() => {
-                self.proving.remove(&proved.0);
-                Some(Answer::Proved(proved))
+                self.proving.remove(&proved.0.key);
+                Some(Answer::Proved(Box::new(proved)))
             }
             else => None,
         }
@@ -135,6 +138,10 @@ async fn make(context: Arc<Context>, kind: Kind, lease: Lease) -> Moved {
         Kind::Take | Kind::Steal => table.take(&lease, me).await.map(Some),
         Kind::Child => take_child(&context, &lease).await,
         Kind::Ask => table.ask(&lease, me).await.map(|()| None),
+        Kind::Refuse => {
+            let asker = lease.handover_to.as_deref().unwrap_or_default();
+            table.withdraw(&lease.key, asker).await.map(|()| None)
+        }
     };
     Moved {
         kind,
@@ -160,7 +167,22 @@ async fn undo(context: &Context, moved: Moved) {
         Ok(Some(taken)) => release(context, taken).await,
         // Also one whose answer did not come.
         _ if moved.kind == Kind::Ask => withdraw(context, &moved.lease.key).await,
-        _ => {}
+        _ if moved.kind == Kind::Refuse => {}
+        Ok(None) => {}
+        Err(TableError::Conflict(Some(current))) => forsake(context, &moved.lease, current).await,
+        Err(_) => match context.table.read(&moved.lease.key).await {
+            Ok(Some(current)) => forsake(context, &moved.lease, &current).await,
+            Ok(None) => {}
+            Err(error) => context.table_failed(Some(&moved.lease.key), "read", &error),
+        },
+    }
+}
+
+/// Releases what was taken as `read` shows it, if it was, although nobody said so.
+async fn forsake(context: &Context, read: &Lease, current: &Lease) {
+    let is_ours = current.owner.as_ref() == Some(&context.config.worker_id);
+    if is_ours && current.is_native() && current.counter == read.counter + 1 {
+        release(context, current).await;
     }
 }
 

@@ -45,19 +45,19 @@ impl Coordinator {
         Ok(waits.map(|key| (key.to_string(), why.to_owned())).collect())
     }
 
-    pub(super) fn proved(&mut self, (key, proof): Proved) -> Result<(), Error> {
-        let context = &self.context;
+    pub(super) fn proved(&mut self, (lease, proof): Proved) -> Result<(), Error> {
+        let (context, key) = (&self.context, &lease.key);
         match proof {
             Ok(Proof::Foreign(why)) => return Err(context.other_stream(why)),
-            Ok(Proof::Nothing) => context.ownership.saw_empty(&key),
+            Ok(Proof::Nothing) => context.ownership.saw_empty(&lease),
             Ok(Proof::Over) if !context.ownership.table_is_ours() => {
-                context.ownership.saw_empty(&key);
+                context.ownership.saw_empty(&lease);
             }
             Ok(Proof::Ours | Proof::Over) => {
-                context.ownership.proved(&key);
+                context.ownership.proved(key);
                 self.next_scan = Instant::now();
             }
-            Err(error) => context.kinesis_failed(Some(&key), "GetRecords", &error),
+            Err(error) => context.kinesis_failed(Some(key), "GetRecords", &error),
         }
         Ok(())
     }

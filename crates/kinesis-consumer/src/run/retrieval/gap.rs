@@ -20,6 +20,7 @@ use crate::{
     },
     run::{
         context::pause,
+        ownership::SURELY_KEPT,
         proof::{First, first_record},
     },
 };
@@ -30,8 +31,6 @@ const EMPTY_PAGES: u32 = 10;
 /// believed to be another stream's.
 const REFUSALS: u32 = 3;
 
-/// No stream keeps records for less than 24 hours; half of that is left to clocks.
-const SURELY_KEPT: Duration = Duration::from_hours(12);
 /// What is missing between two pages shows in their times of arrival, if it is more than this.
 const JUMP: SignedDuration = SignedDuration::from_secs(1);
 /// The shortest time between looks without a jump.
@@ -130,7 +129,8 @@ impl Polling {
     }
 
     fn tell_gap(&self, done: Position, oldest: Option<&Record>) {
-        if self.context.ownership.take_empty(&self.key) {
+        let done_number = &done.sequence_number;
+        if self.context.ownership.take_empty(&self.key, done_number) {
             return;
         }
         let arrival = oldest.and_then(|oldest| oldest.arrival);

@@ -1,5 +1,5 @@
-//! How many records to ask for at a time: as many as there is room for, few after a time-out, as
-//! the same page would not come in time again, and soon more.
+//! How many records to ask for at a time: as many as there is room for, few after a time-out or
+//! pages that broke off, as the same page would not come again either, and soon more.
 //!
 //! As TCP does: one after a time-out, doubled with each answer up to half of what timed out; that
 //! ceiling is raised again after a while without one.

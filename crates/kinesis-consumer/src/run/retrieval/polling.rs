@@ -30,8 +30,13 @@ use crate::{
     },
 };
 
+/// AWS's iterators are good for five minutes.
+const ITERATOR_LIFE: Duration = Duration::from_secs(270);
 /// An answer that has not begun by then holds no more room than a small one.
 const PROMPT: Duration = Duration::from_secs(1);
+
+/// Each empty page at the tip makes the next wait longer by this part of it.
+const CALMER: u32 = 32;
 
 pub(super) struct Polling {
     pub(super) context: Arc<Context>,
@@ -49,7 +54,11 @@ pub(super) struct Polling {
     pub(super) looked: Option<Instant>,
     /// How often Kinesis refused the position, in a row.
     pub(super) refusals: u32,
+    /// Pages in a row that did not arrive whole.
+    pub(super) broken_pages: u32,
     pub(super) limit: Limit,
+    /// The time between calls at the tip: longer the longer no records come.
+    pub(super) tip: Duration,
     /// The bytes of the next answer, as far as the last ones tell.
     pub(super) expected: usize,
     pub(super) waits: Waits,
@@ -60,6 +69,15 @@ pub(super) struct Polling {
 pub(super) struct Waits {
     pub(super) throttled: ExponentialBackoff,
     pub(super) failed: ExponentialBackoff,
+}
+
+/// So many broken pages in a row may be too large for something on the way.
+const BROKEN_PAGES: u32 = 3;
+
+/// Where reading goes on, and since when that is good.
+struct Cursor {
+    at: String,
+    since: Instant,
 }
 
 /// How to go on after a failed call.
@@ -88,7 +106,9 @@ impl Polling {
                 _ => None,
             },
             refusals: 0,
+            broken_pages: 0,
             limit: Limit::new(context.config.max_records),
+            tip: context.config.idle_between_reads,
             expected: LARGEST_ANSWER,
             start: start(lease, context.config.initial_position),
             last_fetched: None,
@@ -130,15 +150,17 @@ impl Polling {
             }
             self.out.until_within_share().await?;
             let room = self.out.share.page(self.expected).await;
+            let at = self.renewed(at).await;
             let began = Instant::now();
-            match self.page(&at, &room).await {
+            match self.page(&at.at, &room).await {
                 Ok(mut page) => {
                     self.context.succeeded("GetShardIterator");
                     self.context.succeeded("GetRecords");
                     self.waits = Waits::new();
                     self.refusals = 0;
+                    self.broken_pages = 0;
                     let children = std::mem::take(&mut page.children);
-                    iterator = page.next_iterator.take();
+                    iterator = page.next_iterator.take().map(Cursor::new);
                     next_call = began + self.pace(&page);
                     self.deliver(page, room, began.elapsed()).await?;
                     if !children.is_empty() && iterator.is_none() {
@@ -185,19 +207,29 @@ impl Polling {
         }
     }
 
+    async fn new_iterator(&self) -> Result<Cursor, KinesisError> {
+        let from = match &self.last_fetched {
+            Some(last) => StartFrom::AfterSequenceNumber(last.clone()),
+            None => self.start.clone(),
+        };
+        let kinesis = &self.context.kinesis;
+        let iterator = kinesis.shard_iterator(&self.key.shard, &from).await;
+        iterator.map(Cursor::new)
+    }
+
+    /// The iterator, or a new one where room for the page was so long in coming that it is too old:
+    /// the next wait may be as long.
+    async fn renewed(&self, iterator: Cursor) -> Cursor {
+        if iterator.since.elapsed() < ITERATOR_LIFE {
+            return iterator;
+        }
+        self.new_iterator().await.unwrap_or(iterator)
+    }
+
     /// An iterator where reading goes on. `None`: the shard is gone.
-    async fn iterator(&mut self) -> Result<Option<String>, Stop> {
+    async fn iterator(&mut self) -> Result<Option<Cursor>, Stop> {
         loop {
-            let from = match &self.last_fetched {
-                Some(last) => StartFrom::AfterSequenceNumber(last.clone()),
-                None => self.start.clone(),
-            };
-            match self
-                .context
-                .kinesis
-                .shard_iterator(&self.key.shard, &from)
-                .await
-            {
+            match self.new_iterator().await {
                 Ok(iterator) => return Ok(Some(iterator)),
                 Err(error) => {
                     if let Recovery::ShardGone = self.recover("GetShardIterator", error).await? {
@@ -210,8 +242,14 @@ impl Polling {
 
     /// The time from the start of the call that read `page` to the start of the next one. An empty
     /// page is the tip only if AWS says so.
-    fn pace(&self, page: &Page) -> Duration {
+    fn pace(&mut self, page: &Page) -> Duration {
         let config = &self.context.config;
+        self.tip = if page.records.is_empty() {
+            self.tip + self.tip / CALMER
+        } else {
+            config.tip_read_interval
+        }
+        .min(config.idle_between_reads);
         let sizes = page
             .records
             .iter()
@@ -219,7 +257,7 @@ impl Polling {
         let quota = self.quota(sizes.sum());
         let at_tip = page.millis_behind_latest == 0;
         quota.max(if at_tip {
-            config.idle_between_reads
+            self.tip
         } else {
             config.min_read_interval
         })
@@ -232,7 +270,11 @@ impl Polling {
     }
 
     async fn page_failed(&mut self, error: KinesisError) -> Result<Recovery, Stop> {
-        if let KinesisError::Timeout(_) = error {
+        if let KinesisError::Unavailable(_) = error {
+            self.broken_pages += 1;
+        }
+        if matches!(error, KinesisError::Timeout(_)) || self.broken_pages >= BROKEN_PAGES {
+            self.broken_pages = 0;
             self.limit.timed_out();
             self.expected = LEAST_EXPECTED;
         }
@@ -316,6 +358,15 @@ impl Polling {
                     pause(&mut self.waits.throttled).await;
                 }
             }
+        }
+    }
+}
+
+impl Cursor {
+    fn new(at: String) -> Self {
+        Self {
+            at,
+            since: Instant::now(),
         }
     }
 }

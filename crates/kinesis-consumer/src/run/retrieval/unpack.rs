@@ -5,11 +5,11 @@ use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
-    LEAST_EXPECTED, footprint, parts,
+    LEAST_EXPECTED, footprint, part, parts,
     polling::{Polling, Stop},
 };
 use crate::{
-    decide::aggregation::deaggregate,
+    decide::aggregation::{Aggregate, Carried, open},
     edge::kinesis::Page,
     face::event::Event,
     model::{
@@ -19,7 +19,8 @@ use crate::{
     run::budget::PageRoom,
 };
 
-/// What aggregates are taken apart into is delivered from so many bytes on.
+/// What aggregates are taken apart into is delivered from so many bytes on, also in the middle of
+/// one.
 const PIECE: usize = 1 << 20;
 
 /// A page on its way to the processor.
@@ -92,31 +93,14 @@ impl Polling {
         page: &mut Unpacking,
     ) -> Result<(), Stop> {
         for carrier in carriers {
-            let bytes = parts(&carrier);
-            if bytes > 0 {
-                if page.parts_bytes + bytes > PIECE {
-                    self.pass_on(page).await?;
-                }
-                let room = match self.out.share.try_parts(bytes) {
-                    Some(room) => room,
-                    None => {
-                        self.pass_on(page).await?;
-                        self.out.share.parts(bytes).await
-                    }
-                };
-                match &mut page.parts {
-                    Some(parts) => parts.merge(room),
-                    none => *none = Some(room),
-                }
-                page.parts_bytes += bytes;
-            }
-            match deaggregate(carrier, self.range, &mut page.records) {
-                None => {}
-                Some(unfit) if self.context.config.deliver_unfit_aggregates => {
+            match open(carrier, self.range) {
+                Carried::Plain(record) => page.records.push(record),
+                Carried::Users(aggregate) => self.take_users(aggregate, page).await?,
+                Carried::Unfit(unfit) if self.context.config.deliver_unfit_aggregates => {
                     page.records.push(unfit.record);
                 }
                 // In its place: after the records before it, and before those behind it.
-                Some(unfit) => {
+                Carried::Unfit(unfit) => {
                     self.pass_on(page).await?;
                     let is_covered = is_covered(&self.checkpoint, &unfit.record);
                     let covered = if is_covered { unfit.users } else { 0 };
@@ -128,6 +112,35 @@ impl Polling {
                     }
                 }
             }
+        }
+        Ok(())
+    }
+
+    async fn take_users(
+        &mut self,
+        mut aggregate: Aggregate,
+        page: &mut Unpacking,
+    ) -> Result<(), Stop> {
+        let each = part(aggregate.texts());
+        while aggregate.left() > 0 {
+            let users = aggregate.left().min((PIECE / each).max(1));
+            let bytes = users * each;
+            if page.parts_bytes + bytes > PIECE {
+                self.pass_on(page).await?;
+            }
+            let room = match self.out.share.try_parts(bytes) {
+                Some(room) => room,
+                None => {
+                    self.pass_on(page).await?;
+                    self.out.share.parts(bytes).await
+                }
+            };
+            match &mut page.parts {
+                Some(parts) => parts.merge(room),
+                none => *none = Some(room),
+            }
+            page.parts_bytes += bytes;
+            aggregate.take(users, &mut page.records);
         }
         Ok(())
     }

@@ -25,7 +25,10 @@ impl ShardConsumer {
         let leases = loop {
             self.confirm().await?;
             match self.create_children(&children).await {
-                Ok(Some(leases)) => break leases,
+                Ok(Some(leases)) => {
+                    self.context.succeeded("create");
+                    break leases;
+                }
                 Ok(None) => self.rest(self.context.config.parent_poll_interval).await?,
                 Err(error) => {
                     self.context

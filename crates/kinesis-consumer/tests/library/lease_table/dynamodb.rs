@@ -123,6 +123,7 @@ fn attribute(value: &Value) -> AttributeValue {
         ),
         "L" => AttributeValue::L(list().map(attribute).collect()),
         "M" => AttributeValue::M(from_json(value).into_iter().collect()),
+        "NULL" => AttributeValue::Null(true),
         other => panic!("type {other} in a fixture"),
     }
 }

@@ -159,6 +159,11 @@ async fn a_scan_tells_what_is_no_lease_of_ours() {
         serde_json::json!({ "leaseKey": { "S": "good" }, "leaseOwner": { "S": "java" } }),
         serde_json::json!({ "leaseKey": { "S": "null" }, "checkpoint": { "N": "0" } }),
         serde_json::json!({ "leaseKey": { "S": "text" }, "leaseCounter": { "S": "3" } }),
+        serde_json::json!({ "leaseKey": { "S": "none" }, "parentShardId": { "NULL": true } }),
+        serde_json::json!({ "leaseKey": { "S": "parent" }, "parentShardId": { "S": "good" } }),
+        serde_json::json!({
+            "leaseKey": { "S": "since" }, "checkpoint": { "S": "LATEST" }, "latestSince": { "S": "noon" }
+        }),
         serde_json::json!({
             "leaseKey": { "S": "1:orders:2:shardId-0" },
             "streamName": { "S": "1:orders:2" },
@@ -171,8 +176,8 @@ async fn a_scan_tells_what_is_no_lease_of_ours() {
     let mut scan = db.table().scan().await.expect("scanned");
     scan.broken.sort();
     let keys: Vec<_> = scan.broken.iter().map(|(key, _)| key.as_str()).collect();
-    assert_eq!(keys, ["null", "text"], "{scan:?}");
-    assert_eq!(scan.leases.len(), 1, "{scan:?}");
+    assert_eq!(keys, ["null", "parent", "since", "text"], "{scan:?}");
+    assert_eq!(scan.leases.len(), 2, "{scan:?}");
     assert_eq!(scan.foreign[0].0, "1:orders:2:shardId-0");
     assert!(scan.has_others && !scan.shows_kcl3);
     let kcl3 = serde_json::json!({

@@ -93,7 +93,11 @@ impl Ledger {
         {
             self.tell_lost(&shard.shard, checkpoint, oldest.as_ref());
         }
-        let text = format!("{life} {event:?}");
+        let text = match event {
+            // The time is this machine's own.
+            Event::StartedAnew { position, .. } => format!("{life} StartedAnew {position}"),
+            _ => format!("{life} {event:?}"),
+        };
         // A fingerprint of all that happened, in order: a seed that replays has the same one.
         for byte in text.bytes() {
             self.trace = (self.trace ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
@@ -334,6 +338,7 @@ fn name(event: &Event) -> &'static str {
         Event::Retrying { .. } => "Retrying",
         Event::CheckpointExpired { .. } => "CheckpointExpired",
         Event::Unreadable { .. } => "Unreadable",
+        Event::StartedAnew { .. } => "StartedAnew",
         Event::LeasesCreated { .. } => "LeasesCreated",
         Event::LeaseDeleted { .. } => "LeaseDeleted",
         _ => "other",

@@ -120,8 +120,10 @@ impl Life {
         } else if self.happens(chaos.lost) {
             if self.happens(50) {
                 Outcome::Lost
-            } else {
+            } else if self.happens(50) {
                 Outcome::AnswerLost
+            } else {
+                Outcome::Repeated
             }
         } else {
             Outcome::Done
@@ -199,7 +201,7 @@ impl Life {
             *self.process.heard.lock().unwrap() = Some((date, Instant::now()));
         }
         match fault.outcome {
-            Outcome::Done => result,
+            Outcome::Done | Outcome::Repeated => result,
             Outcome::Throttled => Err(KinesisError::Throttled("by fault".into())),
             Outcome::Denied => Err(KinesisError::Permanent("by fault".into())),
             Outcome::Lost | Outcome::AnswerLost => {

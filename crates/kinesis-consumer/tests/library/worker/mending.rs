@@ -123,6 +123,100 @@ async fn a_row_deleted_while_workers_run_comes_back_where_it_stood() {
     worker.stop().await.unwrap();
 }
 
+// === tables that are there, and cannot be used ===
+
+/// A told reason, and then the cause: how long is tried is a setting.
+#[rstest]
+#[case::being_made("CREATING")]
+#[case::archived("ARCHIVED")]
+#[tokio::test(start_paused = true)]
+async fn a_table_that_cannot_be_used_is_waited_for_as_long_as_a_setting_says(
+    #[case] status: &'static str,
+    #[values(true, false)] is_running: bool,
+) {
+    let world = World::new(2);
+    world.table().set_status((!is_running).then_some(status));
+    let worker = world.start(config("a"), checkpointing());
+    sleep(seconds(200)).await;
+    world.table().set_status(None);
+    world.put(0, 2);
+    sleep(seconds(60)).await;
+    assert_eq!(delivered(&world, 0), [0, 1], "it goes on when it can");
+    let of =
+        |wanted: fn(&Event) -> bool| world.told().iter().filter(|told| is(told, wanted)).count();
+    let failing =
+        |event: &Event| matches!(event, Event::Failing { error, .. } if error.contains("it is"));
+    if !is_running {
+        assert_eq!(of(failing), 1);
+        assert_eq!(of(|event| matches!(event, Event::Recovered { .. })), 1);
+    }
+
+    world.table().set_status(Some(status));
+    let began = Instant::now();
+    let worker = match is_running {
+        true => worker,
+        false => {
+            worker.kill().await;
+            world.start(config("a"), checkpointing())
+        }
+    };
+    let error = worker.error().await;
+    assert!(matches!(error, Error::Table { .. }), "{error}");
+    let took = began.elapsed();
+    assert!((seconds(295)..seconds(420)).contains(&took), "{took:?}");
+}
+
+// === starts without leases ===
+
+/// Nobody knows where an application stood whose table was deleted while no worker ran: what is not
+/// read is told.
+#[rstest]
+#[case::latest(InitialPosition::Latest, &[5, 6, 7])]
+#[case::oldest(InitialPosition::TrimHorizon, &[0, 1, 2, 3, 4, 5, 6, 7])]
+#[tokio::test(start_paused = true)]
+async fn a_start_without_leases_tells_what_it_does_not_read(
+    #[case] position: InitialPosition,
+    #[case] read: &[u64],
+) {
+    let world = World::new(1);
+    let start = |worker| {
+        let mut config = config(worker);
+        config.initial_position = position;
+        world.start(config, checkpointing())
+    };
+    let anew = |world: &World| {
+        let told = world.told().into_iter();
+        let anew = told.filter_map(|told| match told.what {
+            What::Event(Event::StartedAnew { position, since }) => Some((position, since)),
+            _ => None,
+        });
+        anew.collect::<Vec<_>>()
+    };
+    let first = start("a");
+    sleep(seconds(30)).await;
+    first.stop().await.unwrap();
+    let again = start("b");
+    sleep(seconds(30)).await;
+    again.stop().await.unwrap();
+    assert_eq!(anew(&world).len(), 1, "only the first one");
+    world.table().delete_table();
+    world.put(0, 5);
+    sleep(seconds(60)).await;
+    let deleted = world.told().len();
+    let last = start("c");
+    sleep(seconds(10)).await;
+    world.put(0, 3);
+    sleep(seconds(10)).await;
+    last.stop().await.unwrap();
+    assert!(deleted < world.told().len());
+    assert_eq!(world.delivered(0), read);
+    let anew = anew(&world);
+    assert_eq!(anew.len(), 2, "{anew:?}");
+    let (at, since) = &anew[1];
+    let is_latest = position == InitialPosition::Latest;
+    assert_eq!(since.is_some(), is_latest, "{at}");
+}
+
 // === permissions ===
 
 /// A worker whose calls of that operation are denied while the switch is on.

@@ -9,7 +9,7 @@ use kinesis_consumer::{
 use rstest::rstest;
 use tokio::{sync::Notify, time::sleep};
 
-use super::world::{Told, What, World, checkpointing, config, shard};
+use super::world::{Answer, Told, What, World, checkpointing, config, shard};
 
 fn gaps(reads: &[Duration]) -> Vec<u128> {
     reads
@@ -19,17 +19,55 @@ fn gaps(reads: &[Duration]) -> Vec<u128> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn calls_are_paced_by_the_quota_while_behind_and_by_the_second_at_the_tip() {
+async fn calls_are_paced_by_the_quota_while_behind_and_by_half_of_it_at_the_tip() {
     let world = World::new(1);
     world.put(0, 50);
     let mut config = config("a");
     config.max_records = 10;
     let _worker = world.start(config, checkpointing());
-    sleep(Duration::from_millis(3900)).await;
-    assert_eq!(
-        gaps(&world.reads(0)),
-        [200, 200, 200, 200, 1000, 1000, 1000]
-    );
+    sleep(Duration::from_millis(2100)).await;
+    assert_eq!(gaps(&world.reads(0)), [200, 200, 200, 200, 400, 413, 426]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shard_that_falls_silent_is_read_once_a_second_and_often_again_with_the_next_record() {
+    let world = World::new(1);
+    world.put(0, 1);
+    let _worker = world.start(config("a"), checkpointing());
+    sleep(Duration::from_secs(60)).await;
+    let silent = gaps(&world.reads(0));
+    let read = silent.len();
+    assert!(silent.is_sorted() && silent[0] == 400, "{silent:?}");
+    let whole = silent.iter().skip_while(|gap| **gap < 1000).count();
+    assert!(whole > 30, "{silent:?}");
+    world.put(0, 1);
+    sleep(Duration::from_millis(2500)).await;
+    let reads = gaps(&world.reads(0));
+    assert!(reads[read..].starts_with(&[1000, 400, 413]), "{reads:?}");
+}
+
+/// One record a second: each is with the processor within 500 ms.
+#[tokio::test(start_paused = true)]
+async fn a_trickle_is_delivered_within_half_a_second() {
+    let world = World::new(1);
+    let mut pause = Duration::from_millis(1000);
+    let _worker = world.start(config("a"), checkpointing());
+    sleep(Duration::from_secs(60)).await;
+    for nth in 0..100 {
+        world.put(0, 1);
+        let put = world.now();
+        let delivered = world
+            .until("delivered", |told| {
+                matches!(&told.what, What::Delivered(_, ordinals) if ordinals.contains(&nth))
+            })
+            .await;
+        let limit = if nth == 0 { 1_200 } else { 500 };
+        let latency = delivered - put;
+        assert!(latency.as_millis() <= limit, "{nth}: {latency:?}");
+        sleep(pause).await;
+        // Not in step with the reads.
+        pause = Duration::from_millis(1000 + (nth * 37) % 211);
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -65,9 +103,9 @@ async fn an_empty_page_is_not_the_tip() {
     world.put(0, 3);
     world.leave_empty(4);
     let _worker = world.start(config("a"), checkpointing());
-    sleep(Duration::from_millis(2500)).await;
+    sleep(Duration::from_millis(1300)).await;
     assert_eq!(world.delivered(0), [0, 1, 2]);
-    assert_eq!(gaps(&world.reads(0)), [200, 200, 200, 200, 1000]);
+    assert_eq!(gaps(&world.reads(0)), [200, 200, 200, 200, 400]);
 }
 
 /// What is fetched ahead of a processor that is stuck stays within `prefetch_bytes`, but for the
@@ -413,4 +451,38 @@ async fn errors_are_sat_out() {
     let _worker = world.start(config("a"), checkpointing());
     sleep(Duration::from_secs(30)).await;
     assert_eq!(world.delivered(0), [0, 1, 2]);
+}
+
+/// As by a proxy that lets no large answer pass.
+#[tokio::test(start_paused = true)]
+async fn a_page_that_breaks_off_again_and_again_is_asked_for_in_parts() {
+    let world = World::new(1);
+    (0..20).for_each(|_| world.stream(|stream| stream.put_large(0, 1000)));
+    world.break_pages_over(3000);
+    let worker = world.start(config("a"), checkpointing());
+    sleep(Duration::from_secs(600)).await;
+    assert_eq!(world.delivered(0), (0..20).collect::<Vec<_>>());
+    worker.stop().await.unwrap();
+}
+
+/// A batch may take longer than an iterator lives: none that is too old is used.
+#[tokio::test(start_paused = true)]
+async fn an_iterator_that_grew_old_while_it_waited_for_room_is_not_used() {
+    let world = World::new(1);
+    world.put(0, 5);
+    let mut config = config("a");
+    config.max_records = 1;
+    config.prefetch_bytes = 1;
+    let slow: Answer = Arc::new(|_, _, checkpointer| {
+        Box::pin(async move {
+            sleep(Duration::from_secs(400)).await;
+            Ok(checkpointer.checkpoint().await?)
+        })
+    });
+    let worker = world.start(config, slow);
+    sleep(Duration::from_secs(2500)).await;
+    assert_eq!(world.delivered(0), [0, 1, 2, 3, 4]);
+    let failed = |told: &Told| matches!(told.what, What::Event(Event::Retrying { .. }));
+    assert!(!world.told().iter().any(failed), "{:#?}", world.told());
+    worker.stop().await.unwrap();
 }

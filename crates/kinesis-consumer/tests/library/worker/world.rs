@@ -57,6 +57,8 @@ struct Inner {
     broken_iterator: Mutex<String>,
     /// Bytes a second of the line; 0: any.
     bandwidth: AtomicUsize,
+    /// Larger pages break off; 0: none does.
+    most_bytes: AtomicUsize,
 }
 
 /// What the library gives one read.
@@ -134,6 +136,7 @@ impl World {
             breaks_iterator: AtomicBool::new(false),
             broken_iterator: Mutex::default(),
             bandwidth: AtomicUsize::new(0),
+            most_bytes: AtomicUsize::new(0),
         }))
     }
 
@@ -178,6 +181,11 @@ impl World {
     /// Pages come at so many bytes a second, and not at all if that takes longer than a time-out.
     pub(crate) fn slow_down(&self, bytes_per_second: usize) {
         self.0.bandwidth.store(bytes_per_second, Ordering::Relaxed);
+    }
+
+    /// Pages of more bytes break off on the way.
+    pub(crate) fn break_pages_over(&self, bytes: usize) {
+        self.0.most_bytes.store(bytes, Ordering::Relaxed);
     }
 
     /// The next lists of shards fail so.
@@ -349,6 +357,10 @@ impl Kinesis for World {
                 }
                 let bandwidth = self.0.bandwidth.load(Ordering::Relaxed);
                 let bytes: usize = page.records.iter().map(|record| record.data.len()).sum();
+                let most = self.0.most_bytes.load(Ordering::Relaxed);
+                if most > 0 && bytes > most {
+                    return Err(KinesisError::Unavailable("it broke off".into()));
+                }
                 let takes =
                     Duration::from_secs((bytes as u64).checked_div(bandwidth as u64).unwrap_or(0));
                 if !takes.is_zero() {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kinesis_edge::{Description, Kind, Table};
+use kinesis_edge::{Description, Kind, Table, remedy_of_status as remedy};
 use tokio::time::Instant;
 
 use super::to_error;
@@ -10,7 +10,8 @@ use crate::edge::lease_table::TableError;
 
 const POLL: Duration = Duration::from_millis(200);
 const LOG_EVERY: Duration = Duration::from_secs(10);
-const PATIENCE: Duration = Duration::from_secs(600);
+/// A table is made in seconds. Whoever asks again says how long that is tried.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Creates the table if it is not there, and waits until it can be used. `true`: it was created by
 /// us.
@@ -20,7 +21,13 @@ pub(super) async fn ensure_exists(table: &Table) -> Result<bool, TableError> {
     let mut created = false;
     loop {
         let status = match table.describe().await {
-            Ok(description) => checked(table.name(), description)?,
+            Ok(description) if description.is_usable() => {
+                return checked(table.name(), &description).map(|()| created);
+            }
+            Ok(description) => {
+                checked(table.name(), &description)?;
+                description.status
+            }
             Err(failure) if failure.kind == Kind::NotFound => {
                 // Also when a table of that name is gone only now, after its deletion.
                 let by_us = table.create("leaseKey").await;
@@ -29,13 +36,12 @@ pub(super) async fn ensure_exists(table: &Table) -> Result<bool, TableError> {
             }
             Err(failure) => return Err(to_error(table, &failure)),
         };
-        if ["ACTIVE", "UPDATING"].contains(&status.as_str()) {
-            return Ok(created);
-        }
         let table = table.name();
-        if started.elapsed() >= PATIENCE {
-            let text = format!("table {table} is still {status} after {PATIENCE:?}");
-            return Err(TableError::Unavailable(text.into()));
+        let passes = ["CREATING", "DELETING"].contains(&status.as_str());
+        if !passes || started.elapsed() >= PATIENCE {
+            let remedy = remedy(&status);
+            let text = format!("table {table} is {status}: it cannot be used. {remedy}");
+            return Err(TableError::NotActive(text.into()));
         }
         if logged.elapsed() >= LOG_EVERY {
             logged = Instant::now();
@@ -45,13 +51,13 @@ pub(super) async fn ensure_exists(table: &Table) -> Result<bool, TableError> {
     }
 }
 
-/// The table's status, if it is keyed as a lease table.
-fn checked(table: &str, description: Description) -> Result<String, TableError> {
-    let Description { status, keys } = description;
+/// Is it keyed as a lease table?
+fn checked(table: &str, description: &Description) -> Result<(), TableError> {
+    let keys = &description.keys;
     if let [key] = keys.as_slice()
         && (key.name.as_str(), key.role.as_str()) == ("leaseKey", "HASH")
     {
-        return Ok(status);
+        return Ok(());
     }
     let keys: Vec<_> = keys
         .iter()

@@ -144,8 +144,8 @@ fn lease(item: &Item) -> Result<Lease, String> {
         owner: owned("leaseOwner"),
         counter: unsigned(item, "leaseCounter")?.ok_or("no leaseCounter (N)")?,
         owner_switches: unsigned(item, "ownerSwitchesSinceCheckpoint")?.unwrap_or(0),
-        parents: set(item, "parentShardId"),
-        children: set(item, "childShardIds"),
+        parents: set(item, "parentShardId")?,
+        children: set(item, "childShardIds")?,
         hash_range: hash_range.map(|(start, end)| HashRange { start, end }),
         checkpoint_owner: owned("checkpointOwner"),
         native_counter: unsigned(item, "nativeCounter")?,
@@ -154,7 +154,10 @@ fn lease(item: &Item) -> Result<Lease, String> {
         stream_identity: owned("nativeStream"),
         // Only a hint, so an odd one spoils nothing.
         busy_permille: busy(item),
-        latest_since: millis(item, "latestSince").filter(|_| checkpoint == Checkpoint::Latest),
+        latest_since: match checkpoint {
+            Checkpoint::Latest => millis(item, "latestSince")?,
+            _ => None,
+        },
         checkpoint,
     })
 }
@@ -178,8 +181,14 @@ fn unsigned(item: &Item, name: &str) -> Result<Option<u64>, String> {
         .ok_or_else(|| format!("{name} is {value:?}: want N, a whole number from 0"))
 }
 
-fn millis(item: &Item, name: &str) -> Option<Timestamp> {
-    Timestamp::from_millisecond(item.get(name)?.as_n().ok()?.parse().ok()?).ok()
+fn millis(item: &Item, name: &str) -> Result<Option<Timestamp>, String> {
+    let Some(value) = item.get(name) else {
+        return Ok(None);
+    };
+    let millis = value.as_n().ok().and_then(|digits| digits.parse().ok());
+    let time = millis.and_then(|millis| Timestamp::from_millisecond(millis).ok());
+    time.map(Some)
+        .ok_or_else(|| format!("{name} is {value:?}: want N, milliseconds since 1970"))
 }
 
 /// Written as 0 to 1 with three decimals.
@@ -191,11 +200,12 @@ fn busy(item: &Item) -> Option<u16> {
         .then(|| (fraction * 1000.0).round() as u16)
 }
 
-fn set(item: &Item, name: &str) -> BTreeSet<ShardId> {
-    item.get(name)
-        .and_then(|value| value.as_ss().ok())
-        .into_iter()
-        .flatten()
-        .map(|id| id.as_str().into())
-        .collect()
+/// Other libraries write NULL for none.
+fn set(item: &Item, name: &str) -> Result<BTreeSet<ShardId>, String> {
+    match item.get(name) {
+        None | Some(AttributeValue::Null(_)) => Ok(BTreeSet::new()),
+        Some(AttributeValue::Ss(ids)) => Ok(ids.iter().map(|id| id.as_str().into()).collect()),
+        // A child whose parents are not known would be read before them.
+        Some(odd) => Err(format!("{name} is {odd:?}: want SS")),
+    }
 }

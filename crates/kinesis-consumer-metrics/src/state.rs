@@ -29,19 +29,19 @@ pub(crate) struct State {
 
 /// A shard whose lease is held.
 #[derive(Clone, Debug)]
-pub(super) struct Held {
+pub(crate) struct Held {
     /// Unknown until the first answer of GetRecords: never a made-up 0.
     millis_behind_latest: Option<i64>,
     /// When it was told last.
-    pub(super) told: Instant,
-    pub(super) checkpoint: Option<String>,
-    pub(super) checkpointed: Instant,
-    pub(super) records: u64,
-    pub(super) end_waits: bool,
+    pub(crate) told: Instant,
+    pub(crate) checkpoint: Option<String>,
+    pub(crate) checkpointed: Instant,
+    pub(crate) records: u64,
+    pub(crate) end_waits: bool,
 }
 
 impl State {
-    pub(super) fn new(instance: String) -> Self {
+    pub(crate) fn new(instance: String) -> Self {
         Self {
             instance,
             ready: AtomicBool::new(false),
@@ -82,7 +82,7 @@ impl State {
         })
     }
 
-    pub(super) fn json(&self, now: Instant) -> Value {
+    pub(crate) fn json(&self, now: Instant) -> Value {
         let leases: Vec<Value> = (self.held().iter())
             .map(|(shard, held)| {
                 json!({
@@ -103,32 +103,32 @@ impl State {
         })
     }
 
-    pub(super) fn held(&self) -> MutexGuard<'_, BTreeMap<LeaseKey, Held>> {
+    pub(crate) fn held(&self) -> MutexGuard<'_, BTreeMap<LeaseKey, Held>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn of(&self, shard: &LeaseKey, change: impl FnOnce(&mut Held)) {
+    pub(crate) fn of(&self, shard: &LeaseKey, change: impl FnOnce(&mut Held)) {
         if let Some(held) = self.held().get_mut(shard) {
             change(held);
         }
     }
 
     /// Was it held?
-    pub(super) fn give_up(&self, shard: &LeaseKey) -> bool {
+    pub(crate) fn give_up(&self, shard: &LeaseKey) -> bool {
         self.held().remove(shard).is_some()
     }
 
-    pub(super) fn failures(&self) -> MutexGuard<'_, BTreeMap<&'static str, (String, Instant)>> {
+    pub(crate) fn failures(&self) -> MutexGuard<'_, BTreeMap<&'static str, (String, Instant)>> {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn unread(&self) -> MutexGuard<'_, Vec<(String, String)>> {
+    pub(crate) fn unread(&self) -> MutexGuard<'_, Vec<(String, String)>> {
         self.unread.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Held {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             millis_behind_latest: None,
             told: Instant::now(),
@@ -139,14 +139,14 @@ impl Held {
         }
     }
 
-    pub(super) fn tell(&mut self, millis_behind_latest: i64) {
+    pub(crate) fn tell(&mut self, millis_behind_latest: i64) {
         self.millis_behind_latest = Some(millis_behind_latest);
         self.told = Instant::now();
     }
 
     /// What was told last; and while nothing is told, because a batch does not end, it grows with
     /// time.
-    pub(super) fn lag_millis(&self, now: Instant) -> Option<i64> {
+    pub(crate) fn lag_millis(&self, now: Instant) -> Option<i64> {
         let silence = now.saturating_duration_since(self.told);
         let since = if silence > SILENCE {
             silence

@@ -1,0 +1,149 @@
+//! Kinesis with STS ([`embedded_kinesis`]) and DynamoDB (dynoxide) behind one address, as SDKs and
+//! CLIs want it that know one endpoint for all services (`AWS_ENDPOINT_URL`).
+
+use std::{io, net::SocketAddr, sync::Arc};
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use embedded_kinesis::EmbeddedKinesis;
+use http_body_util::{Either, Full};
+use hyper::{
+    Request, Response, StatusCode, Uri, body::Incoming, server::conn::http1, service::service_fn,
+};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::{TokioExecutor, TokioIo},
+};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// The services. They stop when dropped.
+#[derive(Debug)]
+pub struct EmbeddedAws {
+    address: SocketAddr,
+    region: String,
+    _kinesis: EmbeddedKinesis,
+    _stop: DropGuard,
+}
+
+impl EmbeddedAws {
+    /// Serves at this address. `region`: that of calls that are not signed.
+    ///
+    /// # Errors
+    /// No port on loopback for a service of its own.
+    pub async fn serve(listener: TcpListener, region: &str) -> anyhow::Result<Self> {
+        let address = listener.local_addr()?;
+        let kinesis = EmbeddedKinesis::start(embedded_kinesis::Config {
+            region: region.to_owned(),
+            ..Default::default()
+        });
+        let kinesis = kinesis.await.context("Kinesis does not start")?;
+        let stop = CancellationToken::new();
+        let database = dynoxide::Database::memory()
+            .map_err(|error| anyhow::anyhow!("DynamoDB does not start: {error}"))?;
+        let dynamodb = TcpListener::bind("127.0.0.1:0").await?;
+        let services = Arc::new(Services {
+            kinesis: kinesis.endpoint(),
+            dynamodb: format!("http://{}", dynamodb.local_addr()?),
+            client: Client::builder(TokioExecutor::new()).build_http(),
+        });
+        tokio::spawn(dynoxide::server::serve_with_shutdown(
+            dynamodb,
+            database,
+            stop.clone().cancelled_owned(),
+        ));
+        tokio::spawn(
+            stop.clone()
+                .run_until_cancelled_owned(accept(listener, services)),
+        );
+        Ok(Self {
+            address,
+            region: region.to_owned(),
+            _kinesis: kinesis,
+            _stop: stop.drop_guard(),
+        })
+    }
+
+    /// The URL of all services, from this machine.
+    pub fn endpoint(&self) -> String {
+        let port = self.address.port();
+        match self.address.ip().is_unspecified() {
+            true => format!("http://localhost:{port}"),
+            false => format!("http://{}", self.address),
+        }
+    }
+
+    /// A line for a shell: the variables that lead SDKs and CLIs here. Versions differ in the
+    /// variable of the region, and version 2 of the CLI pages without `AWS_PAGER`.
+    pub fn variables(&self) -> String {
+        let (endpoint, region) = (self.endpoint(), &self.region);
+        format!(
+            "export AWS_ENDPOINT_URL={endpoint} AWS_REGION={region} AWS_DEFAULT_REGION={region} \
+             AWS_ACCESS_KEY_ID=any AWS_SECRET_ACCESS_KEY=any AWS_EC2_METADATA_DISABLED=true AWS_PAGER="
+        )
+    }
+}
+
+struct Services {
+    kinesis: String,
+    dynamodb: String,
+    client: Client<HttpConnector, Incoming>,
+}
+
+async fn accept(listener: TcpListener, services: Arc<Services>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                tokio::spawn(connection(stream, Arc::clone(&services)));
+            }
+            // Out of file descriptors, most likely: the next one may be free in a moment.
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            }
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, services: Arc<Services>) {
+    let service = service_fn(|request| {
+        let services = Arc::clone(&services);
+        async move { Ok::<_, io::Error>(services.pass_on(request).await) }
+    });
+    let served = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    if let Err(error) = served.await {
+        tracing::debug!(%error, "a connection broke");
+    }
+}
+
+impl Services {
+    /// The service names itself in the target of each call, such as `DynamoDB_20120810.Scan`.
+    async fn pass_on(
+        &self,
+        mut request: Request<Incoming>,
+    ) -> Response<Either<Incoming, Full<Bytes>>> {
+        let target = request.headers().get("x-amz-target");
+        let upstream = match target.is_some_and(|it| it.as_bytes().starts_with(b"DynamoDB")) {
+            true => &self.dynamodb,
+            false => &self.kinesis,
+        };
+        let path = request.uri().path_and_query().map_or("/", |it| it.as_str());
+        let answer = match format!("{upstream}{path}").parse::<Uri>() {
+            Ok(uri) => {
+                *request.uri_mut() = uri;
+                self.client
+                    .request(request)
+                    .await
+                    .map_err(anyhow::Error::from)
+            }
+            Err(error) => Err(error.into()),
+        };
+        answer
+            .map(|response| response.map(Either::Left))
+            .unwrap_or_else(|error| {
+                let mut response = Response::new(Either::Right(Full::from(error.to_string())));
+                *response.status_mut() = StatusCode::BAD_GATEWAY;
+                response
+            })
+    }
+}

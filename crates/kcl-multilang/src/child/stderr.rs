@@ -1,0 +1,119 @@
+//! A child's standard error: passed on, and its last lines kept.
+
+use std::{
+    collections::VecDeque,
+    io::{self, Write as _},
+    sync::{Mutex, PoisonError},
+};
+
+use tokio::{process::ChildStderr, sync::Notify};
+
+use super::output::Output;
+use crate::wire::messages::Action;
+
+/// Lines that are repeated where a child dies, and the characters of each.
+const LAST_LINES: usize = 20;
+pub(super) const LAST_LINE_CHARS: usize = 500;
+
+/// What clients say of a message that they do not know, in their words.
+const UNKNOWN: [&str; 4] = [
+    "couldn't be understood",
+    "nvalid action",
+    "nknown action",
+    "alformed",
+];
+
+/// What a child wrote there last.
+#[derive(Debug, Default)]
+pub(super) struct Stderr {
+    last: Mutex<VecDeque<String>>,
+    heard: Notify,
+}
+
+impl Stderr {
+    /// Its standard error becomes ours, by whole lines.
+    pub(super) async fn pass_on(&self, stderr: ChildStderr) {
+        let mut output = Output::new(stderr);
+        while let Some(line) = output.next().await {
+            let _ = writeln!(io::stderr().lock(), "{}", line.text);
+            self.keep(line.text.chars().take(LAST_LINE_CHARS).collect());
+        }
+    }
+
+    fn keep(&self, line: String) {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.len() == LAST_LINES {
+            last.pop_front();
+        }
+        last.push_back(line);
+        drop(last);
+        self.heard.notify_one();
+    }
+
+    /// The last lines, for people; empty where there are none.
+    pub(super) fn last_words(&self) -> String {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.is_empty() {
+            return String::new();
+        }
+        let lines: Vec<_> = last.iter().map(String::as_str).collect();
+        format!("; its last lines on standard error: {}", lines.join(" | "))
+    }
+
+    /// Resolves once it said that it does not know this message. Some clients go on then, and
+    /// answer nothing.
+    pub(super) async fn refuses(&self, action: Action) {
+        while !self.has_refused(action) {
+            self.heard.notified().await;
+        }
+    }
+
+    /// Clients before 2.0 do not know `leaseLost` and `shardEnded`.
+    pub(super) fn has_refused(&self, action: Action) -> bool {
+        if !matches!(action, Action::LeaseLost | Action::ShardEnded) {
+            return false;
+        }
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.iter().any(|line| {
+            line.contains(action.name()) && UNKNOWN.iter().any(|words| line.contains(words))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::python(
+        "amazon_kclpy.dispatch.MalformedAction: Received an action which couldn't be understood. Action was 'shardEnded' -- Allowed …",
+        true
+    )]
+    #[case::node("Invalid action received: {\"action\":\"shardEnded\"}", true)]
+    #[case::another_message("Invalid action received: {\"action\":\"leaseLost\"}", false)]
+    #[case::a_users_word("shardEnded: nothing left to do", false)]
+    fn clients_before_2_say_that_they_do_not_know_a_message(
+        #[case] line: &str,
+        #[case] want: bool,
+    ) {
+        let stderr = Stderr::default();
+        stderr.keep(line.to_owned());
+        assert_eq!(stderr.has_refused(Action::ShardEnded), want);
+    }
+
+    #[test]
+    fn the_last_lines_are_kept_and_no_more() {
+        let stderr = Stderr::default();
+        assert_eq!(stderr.last_words(), "");
+        for number in 0..=LAST_LINES {
+            stderr.keep(format!("line {number}"));
+        }
+        let words = stderr.last_words();
+        assert!(
+            words.contains("line 1 | ") && !words.contains("line 0"),
+            "{words}"
+        );
+    }
+}

@@ -1,0 +1,344 @@
+#![doc = include_str!("../README.md")]
+//!
+//! Where KCL has a metric of the same meaning, its name is KCL's in Prometheus form
+//! (MillisBehindLatest → `millis_behind_latest`).
+
+use kinesis_consumer::{Event, LeaseKey};
+use prometheus_client::{
+    encoding::text::encode,
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::Registry,
+};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use self::state::{Held, State};
+
+pub use self::admin::serve;
+pub use prometheus_client::{metrics, registry::Metric};
+
+mod admin;
+mod state;
+
+/// One label and its value.
+pub type Labels = [(&'static str, String); 1];
+/// A counter for each value of a label.
+pub type Counters = Family<Labels, Counter>;
+type Gauges = Family<Labels, Gauge>;
+type Outcomes = Family<[(&'static str, String); 2], Counter>;
+
+/// The metrics that every consumer has, and those that it adds.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    state: State,
+    failing: Gauges,
+    unreadable: Gauge,
+    put_back: Counter,
+    started_anew: Counters,
+    fetched: Counters,
+    settled: Outcomes,
+    in_hand: Gauge,
+    bytes: Counters,
+    batches: Counters,
+    records_total: Counter,
+    millis_behind_latest: Gauges,
+    checkpoint_age: Gauges,
+    current_leases: Gauge,
+    acquired: Counter,
+    lost: Counter,
+    handed_over: Counter,
+    released: Counter,
+    shards_ended: Counter,
+    waiting_shard_ends: Gauge,
+    processor_failures: Counter,
+    checkpoints_expired: Counter,
+    retries: Counters,
+    throttles: Counters,
+}
+
+impl Metrics {
+    /// Metrics with the labels `stream` and `application`; `/state` names the instance.
+    pub fn new(stream: &str, application: &str, instance: &str) -> Self {
+        let labels = [("stream", stream), ("application", application)];
+        let labels = labels.map(|(name, value)| (name.into(), value.to_owned().into()));
+        let mut registry = Registry::with_prefix_and_labels("kinesis_consumer", labels.into_iter());
+        let r = &mut registry;
+        Self {
+            fetched: told(
+                r,
+                "fetched_records",
+                "User records read, each time they were read",
+            ),
+            settled: told(r, "settled_records", "What became of them"),
+            in_hand: told(
+                r,
+                "records_in_hand",
+                "User records read and not settled yet",
+            ),
+            bytes: told(
+                r,
+                "data_bytes_processed",
+                "Data of records processed or kept aside, in bytes",
+            ),
+            batches: told(r, "batches_processed", "Their batches"),
+            millis_behind_latest: told(
+                r,
+                "millis_behind_latest",
+                "How far behind the shard's tip the last read ended",
+            ),
+            checkpoint_age: told(
+                r,
+                "checkpoint_age_seconds",
+                "Since the checkpoint last moved, on idle shards too",
+            ),
+            current_leases: told(r, "current_leases", "Leases held"),
+            acquired: told(r, "acquired_leases", "Leases taken or received"),
+            lost: told(r, "lost_leases", "Leases lost to others"),
+            handed_over: told(
+                r,
+                "handed_over_leases",
+                "Leases handed to a worker that asked",
+            ),
+            released: told(r, "released_leases", "Leases given up at shutdown"),
+            shards_ended: told(r, "shards_ended", "Closed shards processed to their end"),
+            waiting_shard_ends: told(
+                r,
+                "waiting_shard_ends",
+                "Closed shards read to their end whose records are not all acknowledged",
+            ),
+            processor_failures: told(
+                r,
+                "processor_failures",
+                "Batches that failed and were tried again",
+            ),
+            checkpoints_expired: told(
+                r,
+                "expired_checkpoints",
+                "Gaps: records after a checkpoint may be lost to the stream's retention",
+            ),
+            retries: told(r, "retries", "Calls that failed and were tried again"),
+            throttles: told(r, "throttles", "Calls that AWS throttled"),
+            failing: told(
+                r,
+                "failing",
+                "1 while an operation fails so that waiting does not mend it",
+            ),
+            started_anew: told(
+                r,
+                "started_anew",
+                "Starts at the initial position, as the lease table held no leases",
+            ),
+            put_back: told(
+                r,
+                "leases_put_back",
+                "Leases that somebody deleted, put back where they stood",
+            ),
+            unreadable: told(
+                r,
+                "unreadable_leases",
+                "Leases that nobody can read, whose shards stand still",
+            ),
+            records_total: Counter::default(),
+            state: State::new(instance.to_owned()),
+            registry,
+        }
+    }
+
+    /// A metric of the program's own, with the same prefix and labels.
+    pub fn add<M: Metric + Clone + Default>(&mut self, name: &str, help: &str) -> M {
+        told(&mut self.registry, name, help)
+    }
+
+    /// Counts an event.
+    pub fn record(&self, event: &Event) {
+        match event {
+            Event::Admitted => self.set_ready(true),
+            Event::LeaseAcquired { shard, .. } => {
+                self.acquired.inc();
+                self.state.held().insert(shard.clone(), Held::new());
+            }
+            Event::LeaseLost { shard, .. } => self.given_up(shard, &self.lost),
+            Event::HandedOver { shard, .. } => self.given_up(shard, &self.handed_over),
+            Event::LeaseReleased { shard, .. } => self.given_up(shard, &self.released),
+            Event::ShardEnded { shard, .. } => self.given_up(shard, &self.shards_ended),
+            Event::ShardStarted {
+                shard, checkpoint, ..
+            }
+            | Event::Checkpointed {
+                shard, checkpoint, ..
+            } => self.state.of(shard, |held| {
+                held.checkpoint = Some(checkpoint.to_string());
+                held.checkpointed = Instant::now();
+            }),
+            Event::Fetched {
+                shard,
+                records,
+                covered,
+                ..
+            } => {
+                let fetched = self.fetched.get_or_create(&label(shard));
+                fetched.inc_by(*records as u64);
+                self.in_hand.inc_by(*records as i64);
+                self.settle(shard, "covered", *covered);
+            }
+            Event::GivenBack { shard, records, .. } => self.settle(shard, "given_back", *records),
+            Event::AggregateRejected {
+                shard,
+                records,
+                bytes,
+                ..
+            } => {
+                self.settle(shard, "rejected", *records);
+                self.bytes
+                    .get_or_create(&label(shard))
+                    .inc_by(*bytes as u64);
+            }
+            Event::ShardEndWaits { shard, .. } => {
+                self.state.of(shard, |held| held.end_waits = true)
+            }
+            Event::Processed {
+                shard,
+                records,
+                rejected,
+                bytes,
+                millis_behind_latest,
+                ..
+            } => {
+                let label = label(shard);
+                self.settle(shard, "processed", records - rejected);
+                self.settle(shard, "rejected", *rejected);
+                self.bytes.get_or_create(&label).inc_by(*bytes as u64);
+                self.batches.get_or_create(&label).inc();
+                let records = *records as u64;
+                self.records_total.inc_by(records);
+                self.state.of(shard, |held| {
+                    held.tell(*millis_behind_latest);
+                    held.records += records;
+                });
+            }
+            Event::Polled {
+                shard,
+                millis_behind_latest,
+                ..
+            } => {
+                self.state
+                    .of(shard, |held| held.tell(*millis_behind_latest));
+            }
+            Event::ProcessorFailed { .. } => drop(self.processor_failures.inc()),
+            Event::Throttled { operation, .. } => self.retried(operation, true),
+            Event::Retrying { operation, .. } => self.retried(operation, false),
+            Event::Failing {
+                operation, error, ..
+            } => drop(
+                self.state
+                    .failures()
+                    .insert(*operation, (error.clone(), Instant::now())),
+            ),
+            Event::Recovered { operation, .. } => drop(self.state.failures().remove(operation)),
+            Event::Unreadable { leases, .. } => {
+                self.unreadable.set(leases.len() as i64);
+                self.state.unread().clone_from(leases);
+            }
+            Event::StartedAnew { position, .. } => {
+                let label = [("position", position.to_string())];
+                self.started_anew.get_or_create(&label).inc();
+            }
+            Event::LeasesPutBack { shards, .. } => drop(self.put_back.inc_by(shards.len() as u64)),
+            Event::CheckpointExpired { .. } => drop(self.checkpoints_expired.inc()),
+            _ => {}
+        }
+    }
+
+    /// Counts a call that is tried again.
+    pub fn retried(&self, operation: &str, throttled: bool) {
+        let counters = match throttled {
+            true => &self.throttles,
+            false => &self.retries,
+        };
+        counters.get_or_create(&operation_label(operation)).inc();
+    }
+
+    /// Is the worker running, and not stopping?
+    pub fn set_ready(&self, ready: bool) {
+        self.state.set_ready(ready);
+    }
+
+    /// Everything, in OpenMetrics' text form.
+    pub fn text(&self) -> String {
+        self.set_gauges();
+        let mut text = String::new();
+        // Writing to a String does not fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+
+    /// What a person wants to know of this consumer.
+    pub fn state(&self) -> Value {
+        let mut state = self.state.json(Instant::now());
+        state["records"] = json!(self.records_total.get());
+        state
+    }
+
+    /// At the scrape, so that a shard given up leaves no line behind, and ages are right.
+    fn set_gauges(&self) {
+        let now = Instant::now();
+        let held = self.state.held();
+        self.current_leases.set(held.len() as i64);
+        let waiting = held.values().filter(|held| held.end_waits).count();
+        self.waiting_shard_ends.set(waiting as i64);
+        self.millis_behind_latest.clear();
+        self.checkpoint_age.clear();
+        self.failing.clear();
+        for operation in self.state.failures().keys() {
+            self.failing
+                .get_or_create(&operation_label(operation))
+                .set(1);
+        }
+        for (shard, held) in held.iter() {
+            let label = label(shard);
+            if let Some(millis) = held.lag_millis(now) {
+                self.millis_behind_latest.get_or_create(&label).set(millis);
+            }
+            let age = now.saturating_duration_since(held.checkpointed).as_secs();
+            self.checkpoint_age.get_or_create(&label).set(age as i64);
+        }
+    }
+
+    fn settle(&self, shard: &LeaseKey, outcome: &str, records: usize) {
+        if records > 0 {
+            let labels = [
+                ("shard", shard.to_string()),
+                ("outcome", outcome.to_owned()),
+            ];
+            let settled = self.settled.get_or_create(&labels);
+            settled.inc_by(records as u64);
+            self.in_hand.dec_by(records as i64);
+        }
+    }
+
+    /// Counts once, though a lease may be told as ended and then as given up.
+    fn given_up(&self, shard: &LeaseKey, counter: &Counter) {
+        if self.state.give_up(shard) {
+            counter.inc();
+        }
+    }
+}
+
+fn label(shard: &LeaseKey) -> Labels {
+    [("shard", shard.to_string())]
+}
+
+fn operation_label(operation: &str) -> Labels {
+    [("operation", operation.to_owned())]
+}
+
+/// A metric of that name.
+fn told<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
+    let metric = M::default();
+    registry.register(name, help, metric.clone());
+    metric
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,248 @@
+//! The calls: as DynamoDB answers them.
+
+use std::collections::BTreeSet;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use super::{MemoryTable, Shared};
+use crate::{
+    edge::lease_table::{Kcl3State, LeaseTable, Scan, TableError},
+    model::{
+        keys::{LeaseKey, ShardId},
+        lease::Lease,
+        sequence::Checkpoint,
+        shard::HashRange,
+    },
+};
+
+/// The stored lease, where `holds` says that the condition holds.
+fn checked<'a>(
+    shared: &'a mut Shared,
+    key: &LeaseKey,
+    holds: impl FnOnce(&Lease) -> bool,
+) -> Result<&'a mut Lease, TableError> {
+    match shared.leases.get_mut(key) {
+        None => Err(TableError::Conflict(None)),
+        Some(stored) if holds(stored) => Ok(stored),
+        Some(stored) => Err(TableError::Conflict(Some(Box::new(stored.clone())))),
+    }
+}
+
+fn own(stored: &mut Lease, worker: &str, process: Option<&str>) {
+    if stored.owner.as_deref().is_some_and(|owner| owner != worker) {
+        stored.owner_switches += 1;
+    }
+    stored.owner = Some(worker.to_owned());
+    stored.native_process = process.map(str::to_owned);
+    stored.checkpoint_owner = None;
+    stored.handover_to = None;
+    beat(stored, None);
+}
+
+fn beat(stored: &mut Lease, busy_permille: Option<u16>) {
+    stored.busy_permille = busy_permille;
+    stored.counter += 1;
+    stored.native_counter = Some(stored.counter);
+}
+
+#[async_trait]
+impl LeaseTable for MemoryTable {
+    async fn ensure_exists(&self) -> Result<bool, TableError> {
+        self.call("ensure_exists", None, |shared| {
+            shared.deleted = false;
+            Ok(!std::mem::replace(&mut shared.created, true))
+        })
+        .await
+    }
+
+    async fn scan(&self) -> Result<Scan, TableError> {
+        self.call("scan", None, |shared| {
+            Ok(Scan {
+                leases: shared.leases.values().cloned().collect(),
+                ..shared.oddities.clone()
+            })
+        })
+        .await
+    }
+
+    async fn read(&self, key: &LeaseKey) -> Result<Option<Lease>, TableError> {
+        self.call("read", Some(key), |shared| {
+            Ok(shared.leases.get(key).cloned())
+        })
+        .await
+    }
+
+    async fn create(&self, lease: &Lease) -> Result<bool, TableError> {
+        self.call("create", Some(&lease.key), |shared| {
+            if shared.leases.contains_key(&lease.key) {
+                return Ok(false);
+            }
+            // As DynamoDB's item: what a new lease never has is not written.
+            let mut stored = Lease::new(lease.key.clone(), lease.checkpoint.clone());
+            stored.parents.clone_from(&lease.parents);
+            stored.children.clone_from(&lease.children);
+            stored.hash_range = lease.hash_range;
+            stored.stream_identity.clone_from(&lease.stream_identity);
+            stored.latest_since = lease
+                .latest_since
+                .filter(|_| lease.checkpoint == Checkpoint::Latest);
+            shared.leases.insert(lease.key.clone(), stored);
+            Ok(true)
+        })
+        .await
+    }
+
+    async fn take(&self, lease: &Lease, worker: &str) -> Result<Lease, TableError> {
+        self.call("take", Some(&lease.key), |shared| {
+            let stored = checked(shared, &lease.key, |stored| stored.counter == lease.counter)?;
+            own(stored, worker, Some(&self.process));
+            if lease.stream_identity.is_some() {
+                stored.stream_identity.clone_from(&lease.stream_identity);
+            }
+            Ok(stored.clone())
+        })
+        .await
+    }
+
+    async fn renew(&self, lease: &Lease) -> Result<Lease, TableError> {
+        self.call("renew", Some(&lease.key), |shared| {
+            let holds = |stored: &Lease| {
+                stored.counter == lease.counter && stored.checkpoint_owner.is_none()
+            };
+            let stored = checked(shared, &lease.key, holds)?;
+            beat(stored, lease.busy_permille);
+            Ok(stored.clone())
+        })
+        .await
+    }
+
+    async fn checkpoint(
+        &self,
+        lease: &Lease,
+        checkpoint: &Checkpoint,
+    ) -> Result<Lease, TableError> {
+        self.call("checkpoint", Some(&lease.key), |shared| {
+            let stored = checked(shared, &lease.key, |stored| stored.counter == lease.counter)?;
+            stored.checkpoint = checkpoint.clone();
+            stored.owner_switches = 0;
+            stored.latest_since = None;
+            beat(stored, lease.busy_permille);
+            Ok(stored.clone())
+        })
+        .await
+    }
+
+    async fn release(&self, lease: &Lease) -> Result<(), TableError> {
+        self.call("release", Some(&lease.key), |shared| {
+            let stored = checked(shared, &lease.key, |stored| stored.counter == lease.counter)?;
+            // A KCL 3 leader gives it to somebody: the owner is the next one.
+            if stored.checkpoint_owner.take().is_none() {
+                stored.owner = None;
+            }
+            stored.native_counter = None;
+            stored.native_process = None;
+            stored.handover_to = None;
+            stored.busy_permille = None;
+            stored.counter += 1;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn hand_over(&self, lease: &Lease, to: &str) -> Result<(), TableError> {
+        self.call("hand_over", Some(&lease.key), |shared| {
+            let holds = |stored: &Lease| {
+                stored.counter == lease.counter
+                    && stored.checkpoint_owner.is_none()
+                    && stored.handover_to.as_deref() == Some(to)
+            };
+            own(checked(shared, &lease.key, holds)?, to, None);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn ask(&self, lease: &Lease, worker: &str) -> Result<(), TableError> {
+        self.call("ask", Some(&lease.key), |shared| {
+            let holds = |stored: &Lease| {
+                stored.is_native()
+                    && stored.owner == lease.owner
+                    && stored.handover_to == lease.handover_to
+            };
+            checked(shared, &lease.key, holds)?.handover_to = Some(worker.to_owned());
+            Ok(())
+        })
+        .await
+    }
+
+    async fn withdraw(&self, key: &LeaseKey, worker: &str) -> Result<(), TableError> {
+        self.call("withdraw", Some(key), |shared| {
+            let holds = |stored: &Lease| stored.handover_to.as_deref() == Some(worker);
+            checked(shared, key, holds)?.handover_to = None;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn remember_latest(&self, key: &LeaseKey, since: Timestamp) -> Result<(), TableError> {
+        self.call("remember_latest", Some(key), |shared| {
+            let holds = |stored: &Lease| {
+                stored.checkpoint == Checkpoint::Latest && stored.latest_since.is_none()
+            };
+            checked(shared, key, holds)?.latest_since = Some(since);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn set_children(
+        &self,
+        key: &LeaseKey,
+        children: &BTreeSet<ShardId>,
+    ) -> Result<(), TableError> {
+        if children.is_empty() {
+            return Ok(());
+        }
+        self.call("set_children", Some(key), |shared| {
+            checked(shared, key, |_| true)?
+                .children
+                .clone_from(children);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn set_hash_range(&self, key: &LeaseKey, range: HashRange) -> Result<(), TableError> {
+        self.call("set_hash_range", Some(key), |shared| {
+            checked(shared, key, |_| true)?.hash_range = Some(range);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn set_stream(&self, key: &LeaseKey, identity: &str) -> Result<(), TableError> {
+        self.call("set_stream", Some(key), |shared| {
+            let holds = |stored: &Lease| stored.stream_identity.is_none();
+            checked(shared, key, holds)?.stream_identity = Some(identity.to_owned());
+            Ok(())
+        })
+        .await
+    }
+
+    async fn delete(&self, lease: &Lease) -> Result<(), TableError> {
+        self.call("delete", Some(&lease.key), |shared| {
+            checked(shared, &lease.key, |stored| {
+                stored.counter == lease.counter && stored.is_finished()
+            })?;
+            shared.leases.remove(&lease.key);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn kcl3_state(&self) -> Result<Kcl3State, TableError> {
+        self.call("kcl3_state", None, |shared| Ok(shared.kcl3.clone()))
+            .await
+    }
+}
