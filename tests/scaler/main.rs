@@ -12,7 +12,6 @@
 )]
 
 mod admin;
-mod answers;
 mod application;
 mod bad_days;
 mod bounds;
