@@ -7,7 +7,8 @@
     clippy::unwrap_used,
     clippy::future_not_send,
     clippy::print_stderr,
-    reason = "a test fails by panicking, runs on a thread of its own, has no user outside, and says why it is skipped"
+    clippy::print_stdout,
+    reason = "a test fails by panicking, runs on a thread of its own, has no user outside, and says why it is skipped or what it came to"
 )]
 
 mod admin;
@@ -47,6 +48,7 @@ mod replicas;
 mod rpcs;
 mod sharing;
 mod shutdown;
+mod soak;
 mod streams;
 mod supply_chain;
 mod support;

@@ -1,6 +1,7 @@
 //! A real scaler before an embedded Kinesis, both on loopback ports, with short intervals; and a
 //! client that asks as KEDA does.
 
+pub mod honest;
 pub mod keda;
 mod process;
 pub mod world;
