@@ -41,6 +41,8 @@ impl fmt::Debug for Filter {
 pub fn init(format: LogFormat, filter: EnvFilter) -> anyhow::Result<Filter> {
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        // It would be told on standard error, which panics where that is gone.
+        .log_internal_errors(false)
         .with_writer(io::stderr);
     let (started, filter) = match format {
         LogFormat::Text => {

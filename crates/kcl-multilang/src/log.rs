@@ -21,7 +21,10 @@ pub enum Format {
 /// The level is none, or something in this process logs already.
 pub fn start(format: Format, level: &str) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(level)?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter);
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        // It would be told on standard error, which panics where that is gone.
+        .log_internal_errors(false);
     let started = match format {
         Format::Text => lines.with_ansi(false).try_init(),
         Format::Json => lines.json().flatten_event(true).try_init(),

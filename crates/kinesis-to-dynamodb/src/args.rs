@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{Settings, log};
 
 /// Runs the consumer until SIGTERM or SIGINT. Code 0: ended in order; 1: an error, told on standard
-/// error; 2: wrong settings.
+/// error; 2: a setting that is wrong by itself.
 pub fn run() -> ExitCode {
     let settings = Settings::try_parse().unwrap_or_else(|error| named(error).exit());
     if let Err(error) = log::start(&settings) {

@@ -175,16 +175,21 @@ async fn rejects_table(table: Option<&str>, clients: &Clients) -> Result<(), Wro
         }
     };
     let not_active = not_active(table, &description);
-    let mut keys = description.keys;
+    rejects_key(table, description.keys, region)?;
+    let passes = true;
+    not_active.map_or(Ok(()), |problem| Err(Wrong { problem, passes }))
+}
+
+/// Whether rejects can be written with this key.
+pub(crate) fn rejects_key(table: &str, mut keys: Vec<Key>, region: &str) -> Result<(), Problem> {
     keys.sort_by(|a, b| a.role.cmp(&b.role));
     if let [record, part] = keys.as_slice()
         && (record.name == "record" && is(record, "HASH", "S"))
         && (part.name == "part" && is(part, "RANGE", "N"))
     {
-        let passes = true;
-        return not_active.map_or(Ok(()), |problem| Err(Wrong { problem, passes }));
+        return Ok(());
     }
-    let problem = Problem {
+    Err(Problem {
         what: format!(
             "rejects table {table} has the key {}: want record (HASH, S) and part (RANGE, N); use another table",
             listed(&keys)
@@ -193,8 +198,7 @@ async fn rejects_table(table: Option<&str>, clients: &Clients) -> Result<(), Wro
             "{} (and REJECTS_TABLE={table}-2)",
             fix::create_rejects_table(&format!("{table}-2"), region)
         ),
-    };
-    Err(problem.into())
+    })
 }
 
 fn is(key: &Key, role: &str, r#type: &str) -> bool {

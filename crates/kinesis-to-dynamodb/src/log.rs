@@ -14,6 +14,8 @@ pub fn start(settings: &Settings) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&settings.log_level)?;
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        // It would be told on standard error, which panics where that is gone.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr);
     let started = match settings.log_format {
         LogFormat::Text => lines.with_ansi(false).try_init(),

@@ -4,18 +4,19 @@
 //! A record in the rejects table is one item, or numbered parts where it is larger than an item may
 //! be: `record` (`<stream>/<shard>/<position>`), `part` from 1, `parts`, `data` (binary: joined in
 //! order they are the record's data), `partition_key`, `reason`, `stream`, `shard`,
-//! `sequence_number`, `sub_sequence_number`, `arrived`, `rejected_by`. Written again, it is the
-//! same.
+//! `sequence_number`, `sub_sequence_number`, `arrived`, `rejected_by`. What a longer partition key
+//! than any of Kinesis' own has beyond 2 KiB is in further parts, `partition_key_rest` (binary).
+//! Written again, it is the same.
 
 use std::sync::Arc;
 
 use kinesis_consumer::Record;
-use kinesis_edge::{AttributeValue, Blob, Table, Write};
+use kinesis_edge::{AttributeValue, Blob, Failure, Kind, Table, Write};
 
 use crate::{
     Error, Settings,
     aws::Clients,
-    fix,
+    checks, fix,
     item::{Item, Rejected},
     metrics::Metrics,
     writer::{failed, patiently},
@@ -23,6 +24,9 @@ use crate::{
 
 /// Data of one part: leaves room for names, the partition key and the reason.
 const PART_BYTES: usize = 384 << 10;
+/// The longest partition key that is kept in one piece. Kinesis' own have at most 1 KiB, those
+/// within an aggregate any length.
+const KEY_BYTES: usize = 2 << 10;
 /// The longest reason that is kept.
 const REASON_CHARS: usize = 1000;
 
@@ -64,8 +68,7 @@ impl Rejects {
                 // One part at a time is in memory.
                 let put = || table.put(part.clone(), Write::new());
                 if let Err(failure) = patiently(&self.metrics, put).await {
-                    let create = fix::create_rejects_table(table.name(), &self.region);
-                    return Err(failed(table, failure, &self.region, &create).await);
+                    return Err(self.failed(table, failure).await);
                 }
             }
         }
@@ -82,6 +85,18 @@ impl Rejects {
         Ok(())
     }
 
+    async fn failed(&self, table: &Table, failure: Failure) -> Error {
+        // The table may have been made anew, with another key.
+        if failure.kind == Kind::Invalid
+            && let Ok(description) = patiently(&self.metrics, || table.describe()).await
+            && let Err(problem) = checks::rejects_key(table.name(), description.keys, &self.region)
+        {
+            return Error::Write(problem);
+        }
+        let create = fix::create_rejects_table(table.name(), &self.region);
+        failed(table, failure, &self.region, &create).await
+    }
+
     fn parts<'a>(
         &self,
         shard: &str,
@@ -96,6 +111,7 @@ impl Rejects {
             arrival,
             ..
         } = record;
+        let (key, rest) = partition_key.split_at(partition_key.floor_char_boundary(KEY_BYTES));
         let text = |text: &str| AttributeValue::S(text.to_owned());
         let number = |number: usize| AttributeValue::N(number.to_string());
         let mut common = Item::from([
@@ -106,7 +122,7 @@ impl Rejects {
                     self.stream
                 )),
             ),
-            ("partition_key".into(), text(partition_key)),
+            ("partition_key".into(), text(key)),
             (
                 "reason".into(),
                 AttributeValue::S(reason.to_string().chars().take(REASON_CHARS).collect()),
@@ -124,16 +140,86 @@ impl Rejects {
             common.insert("arrived".into(), AttributeValue::S(arrival.to_string()));
         }
         // No data is one empty part.
-        let mut chunks: Vec<&[u8]> = data.chunks(PART_BYTES).collect();
+        let mut chunks: Vec<(&[u8], &[u8])> = data
+            .chunks(PART_BYTES)
+            .map(|chunk| (chunk, &[][..]))
+            .collect();
         if chunks.is_empty() {
-            chunks.push(&[]);
+            chunks.push((&[], &[]));
         }
+        let of_key = rest.as_bytes().chunks(PART_BYTES);
+        chunks.extend(of_key.map(|chunk| (&[][..], chunk)));
         common.insert("parts".into(), number(chunks.len()));
-        chunks.into_iter().zip(1..).map(move |(chunk, part)| {
-            let mut item = common.clone();
-            item.insert("part".into(), AttributeValue::N(part.to_string()));
-            item.insert("data".into(), AttributeValue::B(Blob::new(chunk)));
-            item
-        })
+        chunks
+            .into_iter()
+            .zip(1..)
+            .map(move |((chunk, of_key), part)| {
+                let mut item = common.clone();
+                item.insert("part".into(), AttributeValue::N(part.to_string()));
+                item.insert("data".into(), AttributeValue::B(Blob::new(chunk)));
+                if !of_key.is_empty() {
+                    let of_key = AttributeValue::B(Blob::new(of_key));
+                    item.insert("partition_key_rest".into(), of_key);
+                }
+                item
+            })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    fn rejects() -> Rejects {
+        let arguments = [
+            "x",
+            "--stream-name=s",
+            "--table-name=t",
+            "--application-name=a",
+        ];
+        Rejects {
+            table: None,
+            stream: "s".to_owned(),
+            rejected_by: "pod-1".to_owned(),
+            region: "us-east-1".to_owned(),
+            metrics: Arc::new(Metrics::new(&Settings::parse_from(arguments))),
+        }
+    }
+
+    /// Within an aggregate, a partition key may be as long as the aggregate.
+    #[test]
+    fn a_partition_key_of_any_length_is_kept_whole() {
+        let key = "\u{1f600}x".repeat(100_000);
+        let sequence_number = "7".parse().expect("digits");
+        let record = Record::new(sequence_number, key.as_str(), "data".as_bytes());
+        let reason = Rejected::Refused("why".to_owned());
+        let parts: Vec<_> = rejects().parts("shard", &record, &reason).collect();
+        let binary = |part: &Item, name: &str| {
+            let value = part.get(name).and_then(|value| value.as_b().ok());
+            value
+                .map(|blob| blob.clone().into_inner())
+                .unwrap_or_default()
+        };
+        let mut kept = parts[0]["partition_key"]
+            .as_s()
+            .expect("text")
+            .clone()
+            .into_bytes();
+        assert!(kept.len() <= KEY_BYTES);
+        for part in &parts {
+            assert!(
+                binary(part, "data").len() + binary(part, "partition_key_rest").len() <= PART_BYTES
+            );
+            kept.extend(binary(part, "partition_key_rest"));
+        }
+        assert_eq!(kept, key.as_bytes());
+        let data: Vec<_> = parts.iter().flat_map(|part| binary(part, "data")).collect();
+        assert_eq!(data, b"data");
+        assert_eq!(
+            parts[0]["parts"],
+            AttributeValue::N(parts.len().to_string())
+        );
     }
 }

@@ -2,14 +2,18 @@
 //!
 //! Each put is on condition that the stored item is absent or older, by shard, position and time of
 //! arrival (`order`). So records delivered twice, or by a worker that does not know yet that it
-//! lost its lease, change nothing: the table ends the same. An item without a position was written
-//! by something else (the tutorial's Java consumer, a person), and counts as older.
+//! lost its lease, change nothing: the table ends the same. An item without a position, or with one
+//! that is no text, was written by something else (the tutorial's Java consumer, a person), and
+//! counts as older.
 
 use std::{sync::Arc, time::Duration};
 
-use backon::{ExponentialBuilder, Retryable as _};
+use backon::{BackoffBuilder as _, ExponentialBuilder, Retryable as _};
 use kinesis_edge::{AttributeValue, Failure, Kind, Table, Write, Written};
-use tokio::{sync::Mutex, time::Instant};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, sleep},
+};
 
 use crate::{
     Error, Settings,
@@ -25,6 +29,14 @@ use crate::{
 
 /// How long a look at the table is believed. A table that is made anew takes longer than that.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
+
+/// Nothing that this program wrote: also where another one wrote attributes of these names. For
+/// [`write_on`].
+const NOT_OURS: &str = "attribute_not_exists(kinesis_position) \
+                        OR NOT attribute_type(kinesis_position, :string)";
+
+/// From so many refusals on, it is not only another consumer that writes the same item.
+const UNUSUAL: u32 = 5;
 
 /// What became of an item.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -76,14 +88,28 @@ impl Writer {
         // Newer in any order: a stored one need not be looked at.
         let position = AttributeValue::S(new.position.clone());
         let mut write = match &new.arrived {
-            Some(arrived) => Write::new()
-                .on("attribute_not_exists(kinesis_position) \
-                     OR (kinesis_position < :position AND kinesis_arrived <= :arrived)")
-                .value(":position", position)
-                .value(":arrived", AttributeValue::S(arrived.clone())),
-            None => Write::new().on("attribute_not_exists(kinesis_position)"),
+            Some(arrived) => write_on(format!(
+                "{NOT_OURS} OR (kinesis_position < :position AND kinesis_arrived <= :arrived)"
+            ))
+            .value(":position", position)
+            .value(":arrived", AttributeValue::S(arrived.clone())),
+            None => write_on(NOT_OURS),
         };
-        loop {
+        let mut pauses = pauses().build();
+        for refusals in 0.. {
+            // The first refusal shows what is stored, another one that it changed meanwhile.
+            if refusals > 1
+                && let Some(pause) = pauses.next()
+            {
+                self.metrics.write_retried("PutItem", false);
+                if refusals < UNUSUAL {
+                    tracing::debug!(?pause, "the item changed meanwhile, trying again");
+                } else {
+                    let table = self.table.name();
+                    tracing::warn!(table, refusals, ?pause, "an item changes with every write");
+                }
+                sleep(pause).await;
+            }
             let put = patiently(&self.metrics, || {
                 self.table.put(item.clone(), write.clone())
             });
@@ -96,8 +122,8 @@ impl Writer {
                 Err(failure) => return Err(self.failed(failure).await),
             };
             let Some(stored) = stored else {
-                // It went meanwhile.
-                write = Write::new().on("attribute_not_exists(kinesis_position)");
+                // It went meanwhile, or became another program's.
+                write = write_on(NOT_OURS);
                 continue;
             };
             match new.over(&stored, self.are_related(&new, &stored).await?) {
@@ -107,17 +133,21 @@ impl Writer {
                     if let Some(arrived) = arrived {
                         item.insert(KINESIS_ARRIVED.to_owned(), AttributeValue::S(arrived));
                     }
-                    let was = Write::new().value(":was", AttributeValue::S(stored.position));
+                    let was = AttributeValue::S(stored.position);
                     write = match stored.shard {
-                        Some(shard) => was
+                        Some(shard) => Write::new()
                             .on("kinesis_position = :was AND kinesis_shard = :in")
                             .value(":in", AttributeValue::S(shard)),
-                        None => was
-                            .on("kinesis_position = :was AND attribute_not_exists(kinesis_shard)"),
-                    };
+                        None => write_on(
+                            "kinesis_position = :was AND (attribute_not_exists(kinesis_shard) \
+                             OR NOT attribute_type(kinesis_shard, :string))",
+                        ),
+                    }
+                    .value(":was", was);
                 }
             }
         }
+        unreachable!("it is tried for ever")
     }
 
     async fn are_related(&self, new: &Version, stored: &Version) -> Result<bool, Error> {
@@ -167,6 +197,20 @@ impl Writer {
     }
 }
 
+/// A write on a condition that names the type `:string`.
+fn write_on(condition: impl Into<String>) -> Write {
+    let string = AttributeValue::S("S".to_owned());
+    Write::new().on(condition).value(":string", string)
+}
+
+fn pauses() -> ExponentialBuilder {
+    ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(50))
+        .with_max_delay(Duration::from_secs(5))
+        .with_jitter()
+        .without_max_times()
+}
+
 /// Calls until the answer is one that waiting does not change. Ends with the lease or the process:
 /// its caller is dropped then.
 pub(crate) async fn patiently<T, F>(
@@ -176,12 +220,7 @@ pub(crate) async fn patiently<T, F>(
 where
     F: Future<Output = Result<T, Failure>>,
 {
-    let pauses = ExponentialBuilder::default()
-        .with_min_delay(Duration::from_millis(50))
-        .with_max_delay(Duration::from_secs(5))
-        .with_jitter()
-        .without_max_times();
-    call.retry(pauses)
+    call.retry(pauses())
         .when(Failure::is_transient)
         .notify(|failure, pause| {
             metrics.write_retried(failure.operation, failure.kind == Kind::Throttled);

@@ -109,6 +109,18 @@ pub(crate) fn missing(
     Ok(lineage.into_created())
 }
 
+/// Where a shard starts that no lease leads to, in a table that has leases. Of an application that
+/// got going somebody deleted that lease: LATEST would skip what came since. One that is only just
+/// starting may have its first leases from another worker.
+pub(crate) fn late_position(leases: &[Lease], position: InitialPosition) -> InitialPosition {
+    let got_going =
+        |lease: &Lease| matches!(lease.checkpoint, Checkpoint::At(_) | Checkpoint::ShardEnd);
+    match position {
+        InitialPosition::Latest if leases.iter().any(got_going) => InitialPosition::TrimHorizon,
+        position => position,
+    }
+}
+
 /// The children of a closed shard, where `GetRecords` listed none.
 pub fn child_shards(parent: &ShardId, shards: &[Shard]) -> Vec<ChildShard> {
     let of_parent = shards.iter().filter(|shard| shard.parents.contains(parent));
@@ -276,6 +288,22 @@ pub fn open_but_finished(leases: &[Lease], shards: &[Shard]) -> Option<ShardId> 
         .iter()
         .find(|lease| lease.is_finished() && open.contains(&lease.key.shard))
         .map(|lease| lease.key.shard.clone())
+}
+
+/// Leases that wait for an open shard that is no parent of theirs, with that shard.
+pub(crate) fn wrong_parents(leases: &[Lease], shards: &[Shard]) -> Vec<(LeaseKey, ShardId)> {
+    let by_id: HashMap<_, _> = shards.iter().map(|shard| (&shard.id, shard)).collect();
+    let wrong = |lease: &Lease| {
+        let listed = by_id.get(&lease.key.shard)?;
+        let is_wrong = |parent: &&ShardId| {
+            !listed.parents.contains(*parent)
+                && by_id.get(*parent).is_some_and(|parent| !parent.closed)
+        };
+        let parent = lease.parents.iter().find(is_wrong)?;
+        Some((lease.key.clone(), parent.clone()))
+    };
+    let unfinished = leases.iter().filter(|lease| !lease.is_finished());
+    unfinished.filter_map(wrong).collect()
 }
 
 fn new_lease(shard: &Shard, checkpoint: Checkpoint) -> Lease {

@@ -199,6 +199,7 @@ pub enum Event {
     },
     /// The checkpoint, or what a slow worker read last, is older than what Kinesis keeps: records
     /// that came after it may be lost to retention; reading goes on at the oldest one that is left.
+    /// Or the stream no longer lists the shard, which was not read to its end.
     #[cfg_attr(not(feature = "test-util"), non_exhaustive)]
     CheckpointExpired {
         /// The lease.

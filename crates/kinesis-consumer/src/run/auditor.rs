@@ -194,8 +194,14 @@ impl Auditor {
                 }
                 position = InitialPosition::TrimHorizon;
             }
+            position = shard_sync::late_position(&leases, position);
             let mut wanted =
                 shard_sync::missing(&shards, &leases, position).map_err(|open| race(&open))?;
+            let since = leases.iter().filter_map(|lease| lease.latest_since).min();
+            for lease in &mut wanted {
+                // As the others, however late this one comes.
+                lease.latest_since = since.filter(|_| lease.checkpoint == Checkpoint::Latest);
+            }
             // Those are there, although nobody can read them: a hole.
             wanted.retain(|lease| {
                 let is = |(key, _): &(String, String)| lease.key.shard == *key.as_str();
@@ -226,6 +232,17 @@ impl Auditor {
                 Ok(()) | Err(TableError::Conflict(_)) => {}
                 Err(error) => return Err(error.into()),
             }
+        }
+        for (lease, parent) in shard_sync::wrong_parents(&leases, &shards) {
+            let error = format!(
+                "parentShardId names {parent}, which is open and no parent of it: it is not read \
+                 before that one ends"
+            );
+            context.report(Event::Retrying {
+                shard: Some(lease),
+                operation: "ListShards",
+                error,
+            });
         }
         self.name_stream(&leases).await?;
         let holes = shard_sync::holes(&leases);

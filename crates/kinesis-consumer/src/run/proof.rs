@@ -19,7 +19,7 @@ pub(crate) enum Proof {
     Ours,
     /// The shard is open and has no record yet, or none any more.
     Nothing,
-    /// The shard is gone, or closed without a record: nothing can be lost there.
+    /// The shard is gone, or closed without a record: whoever reads it tells what is missing.
     Over,
     /// It is not: why.
     Foreign(String),

@@ -94,3 +94,22 @@ async fn its_admin_port_is_reached_where_there_is_ipv6_alone() {
         .fold(program, |it, (name, value)| it.env(name, value));
     ipv6::alone("its_admin_port_is_reached", program, "9090", "/livez").await;
 }
+
+/// Not with a panic's code: who reads the log may be gone, or its disk full.
+#[test]
+fn a_log_that_cannot_be_written_changes_no_exit_code() {
+    let full = std::fs::File::options().write(true).open("/dev/full");
+    let mut consumer = std::process::Command::new(env!("CARGO_BIN_EXE_kinesis-to-dynamodb"));
+    let settings = ["STREAM_NAME", "TABLE_NAME", "APPLICATION_NAME"].map(|name| (name, "x"));
+    let nowhere = [
+        ("AWS_REGION", "us-east-1"),
+        ("AWS_ENDPOINT_URL", "http://127.0.0.1:1"),
+        ("AWS_ACCESS_KEY_ID", "test"),
+        ("AWS_SECRET_ACCESS_KEY", "test"),
+        ("AWS_MAX_ATTEMPTS", "1"),
+        ("ADMIN", "127.0.0.1:0"),
+    ];
+    let consumer = consumer.env_clear().envs(settings).envs(nowhere);
+    let status = consumer.stderr(full.unwrap()).status().unwrap();
+    assert_eq!(status.code(), Some(1));
+}

@@ -314,3 +314,41 @@ async fn a_table_that_vanished_and_came_back_has_every_record() {
     world.user_when("ann", |_| true).await;
     consumer.stop().await;
 }
+
+/// An attribute of our name that is no text is another program's.
+#[tokio::test]
+async fn an_item_with_a_position_or_shard_of_another_type_is_replaced() {
+    let world = World::tutorial(1).await;
+    let older = format!("{}.{:020}", "0".repeat(57), 0);
+    let seven = || AttributeValue::N("7".to_owned());
+    let attributes = |position, shard| {
+        [
+            ("kinesis_position", position),
+            ("kinesis_shard", shard),
+            ("left", s("over")),
+        ]
+    };
+    for (key, attributes) in [
+        ("position", attributes(seven(), s("shardId-000000000000"))),
+        ("shard", attributes(s(&older), seven())),
+        ("both", attributes(AttributeValue::Null(true), seven())),
+    ] {
+        let item = attributes.map(|(name, value)| (name.to_owned(), value));
+        let mut item = Item::from(item);
+        item.insert("email".to_owned(), s(key));
+        let put = world.dynamodb.client.put_item().table_name(TABLE);
+        put.set_item(Some(item)).send().await.unwrap();
+        world.put(key, r#"{"name":"stream"}"#).await;
+    }
+    let consumer = world.consumer("pod-1").start();
+    for key in ["position", "shard", "both"] {
+        let item = world
+            .user_when(key, |item| !item.contains_key("left"))
+            .await;
+        assert_eq!(text(&item, "name"), "stream");
+    }
+    consumer
+        .metric_when("items_written_total", "", |count| count == 3.0)
+        .await;
+    consumer.stop().await;
+}

@@ -1,5 +1,6 @@
 //! What waiting does not mend: it is mended in place, or ends the process.
 
+use aws_sdk_dynamodb::types::{KeyType, ScalarAttributeType};
 use embedded_kinesis::{FOREVER, Fault};
 use rstest::rstest;
 
@@ -113,6 +114,26 @@ async fn a_table_that_cannot_be_written_ends_the_process_unless_it_is_mended(
     );
     let leases = world.items(APPLICATION).await;
     assert!(leases.iter().all(|lease| !lease.contains_key("leaseOwner")));
+}
+
+#[tokio::test]
+async fn a_rejects_table_made_anew_with_another_key_ends_the_process() {
+    let world = World::tutorial(1).await;
+    world.rejects_table("rejects").await;
+    let consumer = world.consumer("pod-1").with("REJECTS_TABLE", "rejects");
+    let mut consumer = consumer.with("GIVE_UP_AFTER", "2s").start();
+    consumer.consuming().await;
+    let delete = world.dynamodb.client.delete_table().table_name("rejects");
+    delete.send().await.unwrap();
+    let key = [("other", KeyType::Hash, ScalarAttributeType::S)];
+    world.table("rejects", &key).await;
+    world.put("bad", "no JSON").await;
+    assert_eq!(consumer.ended().await, 1, "{}", consumer.log());
+    let log = consumer.log();
+    assert!(
+        log.contains("rejects table rejects has the key other"),
+        "{log}"
+    );
 }
 
 /// A table is deleted and made anew, or loses its key, while records come.

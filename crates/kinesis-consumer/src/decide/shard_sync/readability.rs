@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::{
-    decide::shard_sync::{OpenChildOfOpenParent, missing},
+    decide::shard_sync::{OpenChildOfOpenParent, late_position, missing},
     face::config::InitialPosition,
     model::{keys::ShardId, lease::Lease, sequence::Checkpoint, shard::Shard},
 };
@@ -41,6 +41,7 @@ pub fn readability(
     position: InitialPosition,
 ) -> Result<BTreeMap<ShardId, Readability>, OpenChildOfOpenParent> {
     let listed: HashSet<_> = shards.iter().map(|shard| &shard.id).collect();
+    let position = late_position(leases, position);
     let mut leases = leases.to_vec();
     for lease in &mut leases {
         if !listed.contains(&lease.key.shard) {

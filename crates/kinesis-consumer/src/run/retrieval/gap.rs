@@ -128,6 +128,19 @@ impl Polling {
         Ok(())
     }
 
+    /// The shard is gone before it was read to its end.
+    pub(super) fn tell_rest(&self) {
+        match self.done() {
+            Some(done) => self.tell_gap(done, None),
+            None => self.context.report(Event::CheckpointExpired {
+                shard: self.key.clone(),
+                checkpoint: self.checkpoint.clone(),
+                oldest: None,
+                age: None,
+            }),
+        }
+    }
+
     fn tell_gap(&self, done: Position, oldest: Option<&Record>) {
         let done_number = &done.sequence_number;
         if self.context.ownership.take_empty(&self.key, done_number) {

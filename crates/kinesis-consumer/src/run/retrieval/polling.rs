@@ -139,7 +139,7 @@ impl Polling {
                 Some(at) => at,
                 None => match self.iterator().await? {
                     Some(at) => at,
-                    None => match self.children().await? {
+                    None => match self.gone().await? {
                         Some(children) => return Ok(children),
                         None => continue,
                     },
@@ -185,7 +185,7 @@ impl Polling {
                     Recovery::SameIterator => iterator = Some(at),
                     Recovery::NewIterator => {}
                     Recovery::ShardGone => {
-                        if let Some(children) = self.children().await? {
+                        if let Some(children) = self.gone().await? {
                             return Ok(children);
                         }
                     }
@@ -317,6 +317,16 @@ impl Polling {
             .await?
             .iter()
             .all(|shard| shard.id != self.key.shard))
+    }
+
+    /// The children of a shard that the stream no longer lists: what was left to read of it is gone,
+    /// too. `None`: it is listed after all.
+    async fn gone(&mut self) -> Result<Option<Vec<ChildShard>>, Stop> {
+        let children = self.children().await?;
+        if children.is_some() {
+            self.tell_rest();
+        }
+        Ok(children)
     }
 
     /// The children by `ListShards`, where reading came to an end: empty only if the shard itself

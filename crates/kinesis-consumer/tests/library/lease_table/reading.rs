@@ -146,6 +146,23 @@ fn a_multi_stream_lease_says_whose_it_is() {
     json!({"leaseKey": {"S": "k"}, "leaseCounter": {"N": "3"}, "checkpoint": {"S": "LATEST"}, "streamName": {"S": "1:orders:2"}}),
     "no shardId (S)"
 )]
+#[case::of_a_kind_that_nobody_knows(
+    json!({
+        "leaseKey": {"S": "shardId-000000000000"}, "leaseCounter": {"N": "3"}, "checkpoint": {"S": "LATEST"},
+        "entityType": {"S": "ROW"}
+    }),
+    "entityType is ROW: want LEASE, or none"
+)]
+#[case::counted_out(
+    json!({"leaseKey": {"S": "k"}, "leaseCounter": {"N": "18446744073709551615"}, "checkpoint": {"S": "LATEST"}}),
+    "leaseCounter is 18446744073709551615: no worker can count on"
+)]
+#[case::its_own_parent(
+    json!({
+        "leaseKey": {"S": "k"}, "leaseCounter": {"N": "3"}, "checkpoint": {"S": "LATEST"}, "parentShardId": {"SS": ["k"]}
+    }),
+    "parentShardId names k itself, whose end it would wait for"
+)]
 fn a_broken_lease_says_why(#[case] item: Value, #[case] want: &str) {
     match lease::parse(&from_json(&item)) {
         Parsed::Broken(reason) => assert_eq!(reason, want),

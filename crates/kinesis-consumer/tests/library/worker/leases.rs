@@ -380,3 +380,27 @@ async fn a_kcl_3_leader_that_appears_gets_the_leases() {
     let asked = |told: &Told| matches!(told.what, What::Called("shutdown_requested", _));
     assert_eq!(world.told().iter().filter(|told| asked(told)).count(), 2);
 }
+
+/// Its lease was not at SHARD_END, so what was left to read went with it.
+#[tokio::test(start_paused = true)]
+async fn a_shard_that_the_stream_no_longer_lists_ends_with_a_gap() {
+    let world = World::new(1);
+    let gone = shard(77);
+    for shard in [shard(0), gone.clone()] {
+        let lease = Lease::new(shard, Checkpoint::TrimHorizon);
+        world.table().put(lease);
+    }
+    let _worker = world.start(config("a"), checkpointing());
+    let ended = |told: &Told| match &told.what {
+        What::Event(Event::ShardEnded { shard, .. }) => shard.shard == gone,
+        _ => false,
+    };
+    world.until("ended", ended).await;
+    let gap = |told: &Told| match &told.what {
+        What::Event(Event::CheckpointExpired { shard, oldest, .. }) => {
+            shard.shard == gone && oldest.is_none()
+        }
+        _ => false,
+    };
+    assert_eq!(world.told().iter().filter(|told| gap(told)).count(), 1);
+}

@@ -123,6 +123,71 @@ async fn a_row_deleted_while_workers_run_comes_back_where_it_stood() {
     worker.stop().await.unwrap();
 }
 
+/// While nobody runs, nobody remembers where the shard stood: its oldest record is not too old.
+#[tokio::test(start_paused = true)]
+async fn a_row_deleted_while_nobody_runs_skips_nothing() {
+    let world = World::new(2);
+    let start = |worker| {
+        let mut config = config(worker);
+        config.initial_position = InitialPosition::Latest;
+        world.start(config, checkpointing())
+    };
+    let first = start("a");
+    sleep(seconds(30)).await;
+    (0..2).for_each(|index| world.put(index, 5));
+    sleep(seconds(10)).await;
+    first.stop().await.unwrap();
+    world.table().delete_row(shard(0));
+    world.put(0, 5);
+    let second = start("b");
+    sleep(seconds(30)).await;
+    assert_eq!(delivered(&world, 0), (0..10).collect::<Vec<_>>());
+    second.stop().await.unwrap();
+}
+
+/// Of an application that has read nothing yet, each shard starts where the others do.
+#[tokio::test(start_paused = true)]
+async fn a_row_deleted_before_the_first_record_starts_with_the_others() {
+    let world = World::new(2);
+    let start = |worker| {
+        let mut config = config(worker);
+        config.initial_position = InitialPosition::Latest;
+        world.start(config, checkpointing())
+    };
+    world.put(0, 5);
+    sleep(seconds(10)).await;
+    let first = start("a");
+    sleep(seconds(30)).await;
+    first.stop().await.unwrap();
+    world.table().delete_row(shard(0));
+    world.put(0, 5);
+    sleep(seconds(10)).await;
+    let second = start("b");
+    sleep(seconds(30)).await;
+    assert_eq!(delivered(&world, 0), (5..10).collect::<Vec<_>>());
+    second.stop().await.unwrap();
+}
+
+/// Its own end would never come before that one's: nobody reads it, and it is told.
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_waits_for_an_open_shard_is_told() {
+    let world = World::new(2);
+    let first = world.start(config("a"), checkpointing());
+    sleep(seconds(30)).await;
+    first.stop().await.unwrap();
+    let parent = shard(1);
+    world.table().edit(shard(0), |lease| {
+        lease.parents.insert(parent);
+    });
+    let second = world.start(config("b"), checkpointing());
+    let told = |told: &Told| match &told.what {
+        What::Event(Event::Retrying { error, .. }) => error.contains("which is open and no parent"),
+        _ => false,
+    };
+    world.until("told", told).await;
+    second.stop().await.unwrap();
+}
+
 // === tables that are there, and cannot be used ===
 
 /// A told reason, and then the cause: how long is tried is a setting.

@@ -56,13 +56,18 @@ fn says_what_can_be_read(#[case] stream: &str, #[case] table: &str, #[case] want
 #[test]
 fn where_the_application_starts_matters_to_shards_that_no_lease_leads_to() {
     let stream = shards("0 0>1. 2.");
-    let leases = leases("2", &stream);
-    let verdicts = |position| verdicts(&stream, &leases, position);
-    assert_eq!(verdicts(InitialPosition::Latest), "0- 1=LATEST 2");
+    let verdicts = |table, position| verdicts(&stream, &leases(table, &stream), position);
+    let oldest = "0=TRIM_HORIZON 1<0 2";
     assert_eq!(
-        verdicts(InitialPosition::TrimHorizon),
-        "0=TRIM_HORIZON 1<0 2"
+        verdicts("2=LATEST", InitialPosition::Latest),
+        "0- 1=LATEST 2"
     );
+    assert_eq!(
+        verdicts("2", InitialPosition::Latest),
+        oldest,
+        "it got going"
+    );
+    assert_eq!(verdicts("2", InitialPosition::TrimHorizon), oldest);
 }
 
 #[test]
@@ -155,6 +160,7 @@ proptest! {
         let oldest = whole.iter().take_while(|shard| shard.closed).count().min(forgotten);
         let stream = &whole[oldest..];
         let position = if latest { InitialPosition::Latest } else { InitialPosition::TrimHorizon };
+        let position = late_position(&leases, position);
         let (first, ever) = run(stream, &leases, position);
         let verdicts = readability(stream, &leases, position).expect("consistent");
         prop_assert_eq!(verdicts.len(), stream.len());

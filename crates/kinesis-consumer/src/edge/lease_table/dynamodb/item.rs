@@ -38,6 +38,9 @@ pub const PROJECTION: [&str; 15] = [
     "busy",
 ];
 
+/// Java's largest `Long`: KCL reads no larger counter.
+const MOST_COUNTED: u64 = i64::MAX as u64;
+
 pub(super) fn string(text: impl Into<String>) -> AttributeValue {
     AttributeValue::S(text.into())
 }
@@ -88,7 +91,7 @@ pub(super) fn new_item(lease: &Lease) -> Item {
 pub enum Parsed {
     /// A lease. Its key has a stream in the table of a multi-stream application.
     Lease(Box<Lease>),
-    /// Something else of KCL 3's: its `entityType`.
+    /// Something else of KCL 3's, with no shard's id for its key: its `entityType`.
     Other(String),
     /// A lease that lacks what every lease has, or has it in a form that none has: why.
     Broken(String),
@@ -98,7 +101,11 @@ pub enum Parsed {
 /// well.
 pub fn parse(item: &Item) -> Parsed {
     if let Some(kind) = text(item, "entityType").filter(|kind| *kind != "LEASE") {
-        return Parsed::Other(kind.to_owned());
+        // Its shard has no other lease, and gets none while this item has its key.
+        return match key(item).starts_with("shardId-") {
+            true => Parsed::Broken(format!("entityType is {kind}: want LEASE, or none")),
+            false => Parsed::Other(kind.to_owned()),
+        };
     }
     match lease(item) {
         Ok(lease) => Parsed::Lease(Box::new(lease)),
@@ -139,12 +146,22 @@ fn lease(item: &Item) -> Result<Lease, String> {
     let hash_range =
         hash_keys.and_then(|(start, end)| Some((start.parse().ok()?, end.parse().ok()?)));
     let owned = |name| text(item, name).map(str::to_owned);
+    let parents = set(item, "parentShardId")?;
+    if parents.contains(&shard) {
+        return Err(format!(
+            "parentShardId names {shard} itself, whose end it would wait for"
+        ));
+    }
+    let counter = unsigned(item, "leaseCounter")?.ok_or("no leaseCounter (N)")?;
+    if counter >= MOST_COUNTED {
+        return Err(format!("leaseCounter is {counter}: no worker can count on"));
+    }
     Ok(Lease {
         key: LeaseKey { stream, shard },
         owner: owned("leaseOwner"),
-        counter: unsigned(item, "leaseCounter")?.ok_or("no leaseCounter (N)")?,
+        counter,
         owner_switches: unsigned(item, "ownerSwitchesSinceCheckpoint")?.unwrap_or(0),
-        parents: set(item, "parentShardId")?,
+        parents,
         children: set(item, "childShardIds")?,
         hash_range: hash_range.map(|(start, end)| HashRange { start, end }),
         checkpoint_owner: owned("checkpointOwner"),
