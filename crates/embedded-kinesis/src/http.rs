@@ -1,4 +1,5 @@
-//! Sockets and HTTP, 1.1 or 2: accepting, reading bounded bodies, and breaking connections on purpose.
+//! Sockets and HTTP, 1.1 or 2: accepting, reading bounded bodies, and breaking connections on
+//! purpose.
 
 mod body;
 mod socket;

@@ -1,8 +1,8 @@
 //! What strangers can hand to the programs, as bodies for fuzzing: each takes any bytes and must
 //! come back, without a panic and with an answer of bounded length.
 //!
-//! `cargo test` runs them over `fuzz/corpus` and over mutations of it; `cargo fuzz run NAME`, with a
-//! nightly compiler, as long as one likes. What it finds goes into `fuzz/corpus/NAME`.
+//! `cargo test` runs them over `fuzz/corpus` and over mutations of it; `cargo fuzz run NAME`, with
+//! a nightly compiler, as long as one likes. What it finds goes into `fuzz/corpus/NAME`.
 
 use std::{borrow::Cow, collections::HashMap};
 

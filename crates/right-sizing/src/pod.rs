@@ -116,8 +116,9 @@ impl Pod {
         })
     }
 
-    /// What it can carry, from its shards that are behind; none while none is, or while none of them
-    /// was watched for long enough. Those that were not are taken to be as fast as those that were.
+    /// What it can carry, from its shards that are behind; none while none is, or while none of
+    /// them was watched for long enough. Those that were not are taken to be as fast as those that
+    /// were.
     ///
     /// While they fall back, all shards of a pod get the same share of it: those behind speak for
     /// all. While they gain, they take what the others leave, which keep up at 1. The smaller of

@@ -177,8 +177,8 @@ impl ShardMemory {
         handed_over
     }
 
-    /// A checkpoint that stood far longer than those before stood for another reason than habit. Where
-    /// the next one does as well, it is the new habit.
+    /// A checkpoint that stood far longer than those before stood for another reason than habit.
+    /// Where the next one does as well, it is the new habit.
     fn note_hold(&mut self, held_ms: u64, threshold_ms: u64) {
         let hold = (held_ms, self.refreshes);
         let longest = self.holds.iter().map(|(held, _)| *held).max();

@@ -319,8 +319,8 @@ impl Polling {
             .all(|shard| shard.id != self.key.shard))
     }
 
-    /// The children of a shard that the stream no longer lists: what was left to read of it is gone,
-    /// too. `None`: it is listed after all.
+    /// The children of a shard that the stream no longer lists: what was left to read of it is
+    /// gone, too. `None`: it is listed after all.
     async fn gone(&mut self) -> Result<Option<Vec<ChildShard>>, Stop> {
         let children = self.children().await?;
         if children.is_some() {

@@ -23,9 +23,9 @@ fn seconds(count: u64) -> Duration {
     Duration::from_secs(count)
 }
 
-/// Every other call of each kind is done, and then its answer is lost, or the SDK makes it again and
-/// its condition does not hold any more. Workers join, ask, leave; Java's leases are adopted; shards
-/// end, and are forgotten.
+/// Every other call of each kind is done, and then its answer is lost, or the SDK makes it again
+/// and its condition does not hold any more. Workers join, ask, leave; Java's leases are adopted;
+/// shards end, and are forgotten.
 #[rstest]
 #[tokio::test(start_paused = true)]
 async fn a_write_that_went_through_unseen_costs_nothing(
