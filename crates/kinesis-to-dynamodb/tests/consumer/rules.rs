@@ -11,7 +11,9 @@ async fn the_rules_name_what_is_exported() {
     let rules = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../../charts/kinesis-to-dynamodb/templates/prometheusrule.yaml");
     let rules = std::fs::read_to_string(rules).unwrap();
-    let named = queries::named(&rules, "kinesis_consumer_");
+    let mut named = queries::named(&rules, "kinesis_consumer_");
+    // Of kcl-multilang, which the chart runs, too; its own tests hold what it exports.
+    named.retain(|name| !name.starts_with("kinesis_consumer_children_"));
     assert!(!named.is_empty());
 
     let world = World::tutorial(1).await;

@@ -30,6 +30,8 @@ impl HeldLease {
             }
         }
         let mut failures = self.backoff();
+        // An attempt may have been written although no answer came.
+        let mut unseen = false;
         loop {
             let answer = match to {
                 Some(worker) => self.context.table.hand_over(&stored.lease, worker).await,
@@ -49,6 +51,8 @@ impl HeldLease {
                         to = None;
                         continue;
                     }
+                    // Whoever takes what we gave is quick.
+                    Ok(_) if unseen => break,
                     Ok(_) => {
                         self.lose();
                         return None;
@@ -57,6 +61,7 @@ impl HeldLease {
                 },
                 Err(failure) => failure,
             };
+            unseen |= matches!(failure, TableError::Unavailable(_));
             self.context
                 .table_failed(Some(&self.key), "release", &failure);
             if !self.is_sure() || matches!(failure, TableError::Permanent(_)) {
