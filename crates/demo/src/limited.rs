@@ -15,8 +15,9 @@ use tokio::{
 /// What a timer was late by is made up for, up to this: a busy machine must not make the pod
 /// smaller.
 const SLACK: Duration = Duration::from_millis(300);
-/// Small, so that the shards take turns, checkpoints come often and a hand-over waits for little.
-const BATCH: u32 = 5;
+/// Small, so that the shards take turns and a hand-over waits for little, and so that checkpoints
+/// come often enough to tell within a few seconds how fast a pod is.
+const BATCH: u32 = 2;
 
 /// So many records a second, in the order of asking.
 #[derive(Debug)]

@@ -96,7 +96,8 @@ impl Writer {
             None => write_on(NOT_OURS),
         };
         let mut pauses = pauses().build();
-        for refusals in 0.. {
+        let mut refusals = 0_u32;
+        loop {
             // The first refusal shows what is stored, another one that it changed meanwhile.
             if refusals > 1
                 && let Some(pause) = pauses.next()
@@ -121,6 +122,7 @@ impl Writer {
                 }
                 Err(failure) => return Err(self.failed(failure).await),
             };
+            refusals = refusals.saturating_add(1);
             let Some(stored) = stored else {
                 // It went meanwhile, or became another program's.
                 write = write_on(NOT_OURS);
@@ -147,7 +149,6 @@ impl Writer {
                 }
             }
         }
-        unreachable!("it is tried for ever")
     }
 
     async fn are_related(&self, new: &Version, stored: &Version) -> Result<bool, Error> {

@@ -15,7 +15,7 @@ use crate::{
 /// Shards of the stream, all the time.
 pub const SHARDS: u32 = 6;
 /// What a pod can do, in records a second.
-pub const CAPACITY: u32 = 21;
+pub const CAPACITY: u32 = 23;
 /// Users a second, in the burst.
 const RATE: u32 = 50;
 /// It stays for so many ticks of the HPA.

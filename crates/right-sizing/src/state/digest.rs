@@ -15,7 +15,7 @@ const SPAN_MOST_MS: u64 = 120 * SECOND;
 
 /// The same for the first pods of an application that was found at zero: nothing says how many it
 /// needs, so what the first refreshes show is believed.
-const FIRST_SPAN_MS: u64 = 4 * SECOND;
+const FIRST_SPAN_MS: u64 = 5 * SECOND;
 
 /// However old records may become, a checkpoint stands after this, or after three times the usual
 /// interval: an hour's threshold does not make an outage an hour's secret.
