@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use clap::{Parser as _, Subcommand};
+use clap::{Parser as _, Subcommand, ValueEnum as _};
 
 use crate::log::Format;
 
@@ -43,12 +43,12 @@ pub struct Args {
     #[arg(long, env = "KCL_MULTILANG_ADMIN", value_parser = admin)]
     admin: Option<Admin>,
 
-    /// How log lines look
-    #[arg(long, env = "KCL_MULTILANG_LOG_FORMAT", default_value = "text")]
+    /// How log lines look: text or json
+    #[arg(long, env = "KCL_MULTILANG_LOG_FORMAT", default_value = "text", value_parser = format)]
     log_format: Format,
 
     /// What is logged: error, warn, info, debug or trace, also by module
-    #[arg(long, env = "KCL_MULTILANG_LOG_LEVEL", default_value = "info")]
+    #[arg(long, env = "KCL_MULTILANG_LOG_LEVEL", default_value = "info", value_parser = level)]
     log_level: String,
 }
 
@@ -57,7 +57,11 @@ enum Command {
     /// Says what each key of a .properties file does here, and asks AWS nothing
     Check {
         /// The .properties file
-        file: PathBuf,
+        #[arg(required_unless_present = "properties_file")]
+        file: Option<PathBuf>,
+        /// The .properties file
+        #[arg(short, long, value_name = "FILE")]
+        properties_file: Option<PathBuf>,
     },
     /// Copies this binary into a folder, as an init container does
     Install {
@@ -125,7 +129,13 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Invocation, clap::Error> {
     }
     let args = Args::try_parse_from(std::iter::once(program).chain(words))?;
     match args.command {
-        Some(Command::Check { file }) => return Ok(Invocation::Check(file)),
+        Some(Command::Check {
+            file,
+            properties_file,
+        }) => {
+            let file = properties_file.or(file).unwrap_or_default();
+            return Ok(Invocation::Check(file));
+        }
         Some(Command::Install { folder }) => return Ok(Invocation::Install(folder)),
         None => {}
     }
@@ -167,7 +177,23 @@ fn found(file: PathBuf, folders: &[PathBuf]) -> PathBuf {
         .unwrap_or(file)
 }
 
-/// Where the admin port is. An empty variable is an unset one, as manifests have it.
+// An empty variable is an unset one, as manifests have it.
+
+fn format(text: &str) -> Result<Format, String> {
+    match text.trim() {
+        "" => Ok(Format::Text),
+        name => Format::from_str(name, false).map_err(|_| "want text or json".to_owned()),
+    }
+}
+
+fn level(text: &str) -> Result<String, String> {
+    match text.trim() {
+        "" => Ok("info".to_owned()),
+        level => Ok(level.to_owned()),
+    }
+}
+
+/// Where the admin port is.
 #[derive(Clone, Copy, Debug)]
 struct Admin(Option<SocketAddr>);
 
@@ -240,17 +266,37 @@ mod tests {
     #[rstest]
     #[case("", "want a .properties file")]
     #[case("-jar x.jar", "unexpected argument")]
+    #[case("check", "<FILE>")]
     #[case("--admin 9090 x.properties", "such as [::]:9090")]
+    #[case("--log-format xml x.properties", "text or json")]
     fn what_is_wrong_is_said(#[case] line: &str, #[case] want: &str) {
         let error = of(line).unwrap_err().to_string();
         assert!(error.contains(want), "{error}");
     }
 
     #[test]
+    fn what_is_empty_is_unset() {
+        let words = [
+            "kcl-multilang",
+            "--admin=",
+            "--log-format=",
+            "--log-level=",
+            "a",
+        ];
+        let Invocation::Run(run) = parse(words.map(OsString::from).to_vec()).unwrap() else {
+            panic!("not run")
+        };
+        assert_eq!((run.admin, run.log_format), (None, Format::Text));
+        assert_eq!(run.log_level, "info");
+    }
+
+    #[test]
     fn launchers_get_a_version_and_check_a_file() {
         assert_eq!(of("-version").unwrap(), Invocation::JavaVersion);
         let check = Invocation::Check("a.properties".into());
-        assert_eq!(of("check a.properties").unwrap(), check);
+        for line in ["check a.properties", "check -p a.properties"] {
+            assert_eq!(of(line).unwrap(), check);
+        }
         let install = Invocation::Install("/shared".into());
         assert_eq!(of("install /shared").unwrap(), install);
         let guard = Invocation::Guard(vec!["1".into(), "/bin/sh".into()]);

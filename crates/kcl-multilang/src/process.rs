@@ -86,7 +86,12 @@ fn install(folder: &Path) -> ExitCode {
 }
 
 fn failed(error: &anyhow::Error) -> ExitCode {
-    for line in format!("{error:#}").lines() {
+    // The texts of the library's errors hold their causes.
+    let text = match error.downcast_ref::<kinesis_consumer::Error>() {
+        Some(error) => error.to_string(),
+        None => format!("{error:#}"),
+    };
+    for line in text.lines() {
         tracing::error!("{line}");
     }
     ExitCode::FAILURE

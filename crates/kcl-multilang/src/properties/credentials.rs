@@ -35,13 +35,15 @@ impl Credentials {
         let Self::Chain(providers) = self else {
             return None;
         };
-        providers
-            .iter()
-            .map(|provider| match provider {
-                Provider::Default => None,
-                Provider::One(source) => Some(source.clone()),
-            })
-            .collect()
+        if providers.first() == Some(&Provider::Default) {
+            // Whatever comes behind all that there is, is not asked.
+            return None;
+        }
+        let sources = providers.iter().flat_map(|provider| match provider {
+            Provider::Default => CredentialsSource::all(),
+            Provider::One(source) => vec![source.clone()],
+        });
+        Some(sources.collect())
     }
 }
 
@@ -59,6 +61,14 @@ pub(super) fn parse(value: &str) -> Result<Credentials, String> {
         let name = class.rsplit('.').next().unwrap_or_default();
         let arguments: Vec<_> = parts.collect();
         let one = |source| Provider::One(source);
+        let takes = match name {
+            "ProfileCredentialsProvider" => 1,
+            "StsAssumeRoleCredentialsProvider" | "STSAssumeRoleSessionCredentialsProvider" => 4,
+            _ => 0,
+        };
+        if let Some(argument) = arguments.get(takes) {
+            return Err(not_understood(name, argument));
+        }
         match name {
             "DefaultCredentialsProvider" | "DefaultAWSCredentialsProviderChain" => {
                 chain.push(Provider::Default);
@@ -68,6 +78,9 @@ pub(super) fn parse(value: &str) -> Result<Credentials, String> {
             }
             "ProfileCredentialsProvider" => {
                 let profile = arguments.first().map(|name| (*name).to_owned());
+                if let Some(profile) = profile.as_ref().filter(|name| name.contains('=')) {
+                    return Err(not_understood(name, profile));
+                }
                 chain.push(one(CredentialsSource::Profile(profile)));
             }
             "WebIdentityTokenFileCredentialsProvider" | "WebIdentityTokenCredentialsProvider" => {
@@ -123,6 +136,17 @@ fn assumed(name: &str, arguments: &[&str]) -> Result<Credentials, String> {
         region,
         external_id,
     })
+}
+
+fn not_understood(provider: &str, argument: &str) -> String {
+    let instead = match provider {
+        "ProfileCredentialsProvider" => ": want ProfileCredentialsProvider|NAME",
+        "DefaultCredentialsProvider" if argument.starts_with("profileName") => {
+            ": want ProfileCredentialsProvider|NAME for a profile"
+        }
+        _ => "",
+    };
+    format!("{argument:?} behind {provider} is not understood{instead}")
 }
 
 fn unknown(name: &str) -> String {

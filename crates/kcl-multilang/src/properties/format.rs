@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 /// A `\u` without four hexadecimal digits: Java refuses the whole file.
 pub fn parse(bytes: &[u8]) -> Result<BTreeMap<String, String>, String> {
     let text: String = bytes.iter().map(|byte| char::from(*byte)).collect();
+    let text = text.replace("\r\n", "\n");
     let mut entries = BTreeMap::new();
     let mut lines = text.split(['\n', '\r']);
     while let Some(line) = lines.next() {
@@ -17,12 +18,8 @@ pub fn parse(bytes: &[u8]) -> Result<BTreeMap<String, String>, String> {
         }
         while continues(&line) {
             line.pop();
-            // The line end of Windows is two characters.
-            let next = lines.by_ref().find(|next| !next.is_empty());
-            match next {
-                Some(next) => line.push_str(trim_start(next)),
-                None => break,
-            }
+            // An empty one ends the value.
+            line.push_str(trim_start(lines.next().unwrap_or_default()));
         }
         let (key, value) = split(&line);
         entries.insert(unescape(key)?, unescape(value)?);
@@ -103,6 +100,10 @@ mod tests {
     #[case("a=b # no comment", "a", "b # no comment")]
     #[case("a=1,\\\n   2,\\\r\n\t3", "a", "1,2,3")]
     #[case("a=x\\\\\nb=2", "a", "x\\")]
+    #[case("a=1,\\\n\nb=2", "a", "1,")]
+    #[case("a=1,\\\r\n\r\nb=2", "b", "2")]
+    #[case("a=1,\\\r\rb=2", "b", "2")]
+    #[case("a=1,\\", "a", "1,")]
     #[case("a=\\u00e4\\t\\z", "a", "\u{e4}\tz")]
     #[case("a=\\ud83d\\ude00", "a", "\u{1f600}")]
     #[case("# c\n! d\n\n  # e\na=1\r\na=2\r", "a", "2")]

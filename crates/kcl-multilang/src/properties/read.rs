@@ -94,6 +94,8 @@ impl Reader<'_> {
         let grace = self.millis("shutdownGraceMillis", 0, "the children's time at the end");
         let grace = grace.unwrap_or(GRACE);
         config.shutdown_deadline = grace;
+        // A child has no place for rejects: who looks at what it gets decides.
+        config.deliver_unfit_aggregates = true;
         self.retrieval_mode();
         let idle = config.idle_between_reads;
         let empty_lists_after = self

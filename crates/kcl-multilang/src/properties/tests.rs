@@ -235,6 +235,23 @@ fn javas_providers_are_ours(#[case] value: &str, #[case] want: Vec<Provider>) {
 }
 
 #[test]
+fn the_default_chain_has_its_place_among_others() {
+    let sources = |value: &str| {
+        let aws = setup(&format!("AwsCredentialsProvider={value}")).aws;
+        aws.credentials.sources()
+    };
+    assert_eq!(sources("DefaultCredentialsProvider"), None);
+    assert_eq!(
+        sources("DefaultCredentialsProvider,ProfileCredentialsProvider|a"),
+        None
+    );
+    let mut want = vec![CredentialsSource::Profile(Some("billing".to_owned()))];
+    want.extend(CredentialsSource::all());
+    let chain = "ProfileCredentialsProvider|billing,DefaultCredentialsProvider";
+    assert_eq!(sources(chain), Some(want));
+}
+
+#[test]
 fn a_role_is_assumed() {
     let aws = setup(
         "AwsCredentialsProvider=StsAssumeRoleCredentialsProvider|arn:aws:iam::111122223333:role/r|s|\
@@ -254,6 +271,11 @@ fn a_role_is_assumed() {
 #[case("NoSuchProvider")]
 #[case("AnonymousCredentialsProvider")]
 #[case("SystemPropertyCredentialsProvider")]
+#[case("DefaultCredentialsProvider|profileName=billing")]
+#[case("EnvironmentVariableCredentialsProvider|x")]
+#[case("ProfileCredentialsProvider|profileName=billing")]
+#[case("ProfileCredentialsProvider|/home/me/.aws/config|billing")]
+#[case("StsAssumeRoleCredentialsProvider|a|b|endpointRegion=x|externalId=y|z")]
 #[case("StsAssumeRoleCredentialsProvider|arn")]
 #[case("StsAssumeRoleCredentialsProvider|a|b|endpoint=http://x^eu-west-1")]
 #[case("StsAssumeRoleCredentialsProvider|a|b,DefaultCredentialsProvider")]

@@ -23,6 +23,17 @@ pub enum CredentialsSource {
 }
 
 impl CredentialsSource {
+    /// All of them, in the order of the SDK's own chain.
+    pub fn all() -> Vec<Self> {
+        vec![
+            Self::Environment,
+            Self::Profile(None),
+            Self::WebIdentity,
+            Self::Container,
+            Self::Instance,
+        ]
+    }
+
     fn name(&self) -> &'static str {
         match self {
             Self::Environment => "the environment",
