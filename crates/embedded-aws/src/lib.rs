@@ -118,8 +118,10 @@ fn create_table(database: &dynoxide::Database, table: &str, key: &str) -> anyhow
         "AttributeDefinitions": [{"AttributeName": key, "AttributeType": "S"}],
         "KeySchema": [{"AttributeName": key, "KeyType": "HASH"}],
         "BillingMode": "PAY_PER_REQUEST",
-    }))?;
-    let created = database.create_table(request);
+    }));
+    let created = request
+        .map_err(|error| error.to_string())
+        .and_then(|request| database.create_table(request).map_err(|it| it.to_string()));
     created.map_err(|error| anyhow!("cannot make the table {table}: {error}"))?;
     Ok(())
 }
