@@ -1,7 +1,8 @@
-# Three images; those of the first two are from one build:
+# Four images; those of the first two are from one build:
 #   docker build -t keda-kinesis-scaler .
 #   docker build -t kinesis-to-dynamodb --target kinesis-to-dynamodb .
 #   docker build -t kcl-multilang --target kcl-multilang .
+#   docker build -t embedded-aws --target embedded-aws .      Kinesis and DynamoDB, for trials
 
 FROM rust:1.95-bookworm@sha256:6258907abe69656e41cd992e0b705cdcfabcbbe3db374f92ed2d47121282d4a1 AS build
 WORKDIR /src
@@ -33,7 +34,24 @@ COPY --from=static /usr/local/bin/kcl-multilang /usr/local/bin/
 USER 65532:65532
 ENTRYPOINT ["/usr/local/bin/kcl-multilang"]
 
+FROM rust:1.95-bookworm@sha256:6258907abe69656e41cd992e0b705cdcfabcbbe3db374f92ed2d47121282d4a1 AS emulators
+WORKDIR /src
+COPY . .
+RUN --mount=type=cache,target=/usr/local/cargo/registry \
+    --mount=type=cache,target=/src/target \
+    cargo build --locked --release -p embedded-aws \
+    && cp target/release/embedded-aws /usr/local/bin/
+
 # The base image has glibc, CA certificates and a user that is not root; it has no shell.
+FROM gcr.io/distroless/cc-debian12:nonroot@sha256:9dac0a79194e45a7da0158a9c6da57b217585af0786db3845d1f0ec1a0dd182f AS embedded-aws
+LABEL org.opencontainers.image.title="embedded-aws" \
+    org.opencontainers.image.description="Kinesis, DynamoDB and STS in memory, for trials and tests" \
+    org.opencontainers.image.licenses="Apache-2.0"
+COPY --from=emulators /usr/local/bin/embedded-aws /usr/local/bin/
+EXPOSE 4566
+ENTRYPOINT ["/usr/local/bin/embedded-aws"]
+CMD ["--listen=[::]:4566"]
+
 FROM gcr.io/distroless/cc-debian12:nonroot@sha256:9dac0a79194e45a7da0158a9c6da57b217585af0786db3845d1f0ec1a0dd182f AS kinesis-to-dynamodb
 LABEL org.opencontainers.image.title="kinesis-to-dynamodb" \
     org.opencontainers.image.description="Every record of an AWS Kinesis stream becomes an item of a DynamoDB table" \

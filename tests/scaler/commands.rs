@@ -4,8 +4,7 @@
 use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt as _, process::Stdio};
 
 use assert_cmd::cargo::cargo_bin;
-use embedded_aws::EmbeddedAws;
-use test_support::aws;
+use embedded_aws::{Config, EmbeddedAws};
 
 use crate::{
     documents::{between, pages, root},
@@ -101,8 +100,11 @@ async fn the_blocks_that_need_nothing_run() {
 }
 
 async fn run_script(page: &str, script: &str) {
-    let aws = EmbeddedAws::serve(listen().await, "eu-west-1");
-    let aws = aws.await.unwrap();
+    let config = Config {
+        region: "eu-west-1".to_owned(),
+        ..Config::default()
+    };
+    let aws = EmbeddedAws::serve(listen().await, config).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let bin = folder.path().join("bin");
     fs::create_dir(&bin).unwrap();
@@ -133,25 +135,5 @@ async fn run_script(page: &str, script: &str) {
         output.status,
         text(&output.stdout),
         text(&output.stderr)
-    );
-}
-
-#[tokio::test]
-async fn kinesis_and_dynamodb_share_an_address() {
-    let services = EmbeddedAws::serve(listen().await, "us-east-1")
-        .await
-        .unwrap();
-    let endpoint = services.endpoint();
-    let (kinesis, dynamodb) = (aws::kinesis(&endpoint), aws::dynamodb(&endpoint));
-    let create = kinesis.create_stream().stream_name("orders").shard_count(2);
-    create.send().await.unwrap();
-    let tables = dynamodb.list_tables().send().await.unwrap();
-    assert!(tables.table_names().is_empty());
-    let streams = kinesis.list_streams().send().await.unwrap();
-    assert_eq!(streams.stream_names(), ["orders"]);
-    let variables = services.variables();
-    assert!(
-        variables.contains(&format!("AWS_ENDPOINT_URL={endpoint} ")),
-        "{variables}"
     );
 }

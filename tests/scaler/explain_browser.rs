@@ -87,6 +87,23 @@ async fn a_browser_draws_it() {
     assert_eq!(dom.matches("class=\"age unread\"").count(), 2, "{dom}");
     assert!(dom.contains("billing-7d9f"), "{dom}");
 
+    // On a phone nothing but wide tables, which scroll by themselves, is wider than the screen.
+    let (_, html) = http_get(application.stack.admin, "/explain/shop/billing").await;
+    let html = html.replace('&', "&amp;").replace('"', "&quot;");
+    let phone = format!(
+        "<!DOCTYPE html><iframe width=390 height=800 srcdoc=\"{html}\"></iframe><script>
+        onload = () => {{
+            const page = document.querySelector('iframe').contentDocument.documentElement;
+            document.title = page.scrollWidth + ' of ' + page.clientWidth;
+        }};
+        </script>"
+    );
+    let file = folder.path().join("phone.html");
+    std::fs::write(&file, phone).unwrap();
+    let file = format!("file://{}", file.display());
+    let dom = chromium(folder.path(), &["--dump-dom", &file]).await;
+    assert!(dom.unwrap().contains("<title>390 of 390</title>"));
+
     // The style sheet's colours, in daylight: of the bars, of the shards that wait, of a chart's
     // line.
     chromium(folder.path(), &["--screenshot=page.png", &page]).await;

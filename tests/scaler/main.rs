@@ -34,6 +34,7 @@ mod faults;
 mod hostile;
 mod iam;
 mod keda_cases;
+mod kind;
 mod laptops;
 mod large_records;
 mod lease_tables;

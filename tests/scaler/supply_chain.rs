@@ -66,7 +66,7 @@ fn base_images_are_pinned_by_digest() {
         .lines()
         .filter_map(|line| line.strip_prefix("FROM "))
         .collect();
-    assert_eq!(froms.len(), 5);
+    assert_eq!(froms.len(), 7);
     // There is no such image: it stands for nothing.
     for from in froms.iter().filter(|from| !from.starts_with("scratch ")) {
         let image = from.split(' ').next().unwrap();
@@ -80,6 +80,7 @@ fn nothing_is_released_that_the_gate_did_not_pass() {
     let release = yaml(".github/workflows/release.yml");
     let ci = ".github/workflows/ci.yml";
     assert_eq!(release["jobs"]["gate"]["uses"], format!("./{ci}"));
+    assert_eq!(release["jobs"]["gate"]["needs"], "version");
     assert!(
         yaml(ci)["on"]
             .as_object()
@@ -95,6 +96,19 @@ fn nothing_is_released_that_the_gate_did_not_pass() {
             job["if"].is_null(),
             "a condition may pass the gate by: {job}"
         );
+    }
+}
+
+/// A release is then a heading with a date and a tag: the workflow compares them with these.
+#[test]
+fn all_that_is_released_has_one_version() {
+    let manifest = file("Cargo.toml");
+    let version = format!("version = {:?}", env!("CARGO_PKG_VERSION"));
+    assert!(manifest.lines().any(|line| line == version));
+    for chart in ["keda-kinesis-scaler", "kinesis-to-dynamodb", "embedded-aws"] {
+        let chart = yaml(&format!("charts/{chart}/Chart.yaml"));
+        assert_eq!(chart["version"], env!("CARGO_PKG_VERSION"));
+        assert_eq!(chart["appVersion"], env!("CARGO_PKG_VERSION"));
     }
 }
 

@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result};
 mod svg;
 
 use self::svg::{
-    CHART, FAINT, GAP, INK, LANE, NOBODY, PALETTE, Picture, RIGHT, WIDTH, nice, steps,
+    CHART, FAINT, GAP, INK, LANE, NOBODY, PALETTE, Picture, RIGHT, WIDTH, dark, nice, steps,
 };
 use crate::{
     state::{Phase, Pod, Sample, State, short_shard},
@@ -58,11 +58,13 @@ pub fn draw(state: &State) -> String {
     );
     format!(
         r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" font-family="system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif" font-size="12" fill="{INK}">
+{}
 <rect width="100%" height="100%" fill="#ffffff"/>
 <text x="30" y="38" font-size="21" font-weight="600">KEDA scales Kinesis consumers</text>
 <text x="30" y="60" fill="{FAINT}">{subtitle}</text>
 {grid}{}</svg>
 "##,
+        dark(),
         picture.body
     )
 }

@@ -1,12 +1,12 @@
 //! Kinesis with STS ([`embedded_kinesis`]) and DynamoDB (dynoxide) behind one address, as SDKs and
 //! CLIs want it that know one endpoint for all services (`AWS_ENDPOINT_URL`).
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{collections::BTreeMap, io, net::SocketAddr, sync::Arc};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow, ensure};
 use bytes::Bytes;
 use embedded_kinesis::EmbeddedKinesis;
-use http_body_util::{Either, Full};
+use http_body_util::{BodyExt as _, Either, Full};
 use hyper::{
     Request, Response, StatusCode, Uri, body::Incoming, server::conn::http1, service::service_fn,
 };
@@ -16,6 +16,17 @@ use hyper_util::{
 };
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// What there is from the start.
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    /// The region of calls that are not signed, and of the streams below.
+    pub region: String,
+    /// Streams, each with its number of shards.
+    pub streams: BTreeMap<String, u32>,
+    /// Tables, each with its key: one HASH key of type S.
+    pub tables: BTreeMap<String, String>,
+}
 
 /// The services. They stop when dropped.
 #[derive(Debug)]
@@ -27,26 +38,37 @@ pub struct EmbeddedAws {
 }
 
 impl EmbeddedAws {
-    /// Serves at this address. `region`: that of calls that are not signed.
+    /// Serves at this address.
     ///
     /// # Errors
-    /// No port on loopback for a service of its own.
-    pub async fn serve(listener: TcpListener, region: &str) -> anyhow::Result<Self> {
+    /// No port on loopback for a service of its own, or a stream or table that cannot be made.
+    pub async fn serve(listener: TcpListener, config: Config) -> anyhow::Result<Self> {
+        let Config {
+            region,
+            streams,
+            tables,
+        } = config;
         let address = listener.local_addr()?;
         let kinesis = EmbeddedKinesis::start(embedded_kinesis::Config {
-            region: region.to_owned(),
+            region: region.clone(),
             ..Default::default()
         });
         let kinesis = kinesis.await.context("Kinesis does not start")?;
         let stop = CancellationToken::new();
         let database = dynoxide::Database::memory()
-            .map_err(|error| anyhow::anyhow!("DynamoDB does not start: {error}"))?;
+            .map_err(|error| anyhow!("DynamoDB does not start: {error}"))?;
+        for (table, key) in &tables {
+            create_table(&database, table, key)?;
+        }
         let dynamodb = TcpListener::bind("127.0.0.1:0").await?;
         let services = Arc::new(Services {
             kinesis: kinesis.endpoint(),
             dynamodb: format!("http://{}", dynamodb.local_addr()?),
             client: Client::builder(TokioExecutor::new()).build_http(),
         });
+        for (stream, shards) in &streams {
+            services.create_stream(stream, *shards).await?;
+        }
         tokio::spawn(dynoxide::server::serve_with_shutdown(
             dynamodb,
             database,
@@ -58,7 +80,7 @@ impl EmbeddedAws {
         );
         Ok(Self {
             address,
-            region: region.to_owned(),
+            region,
             _kinesis: kinesis,
             _stop: stop.drop_guard(),
         })
@@ -87,7 +109,21 @@ impl EmbeddedAws {
 struct Services {
     kinesis: String,
     dynamodb: String,
-    client: Client<HttpConnector, Incoming>,
+    client: Client<HttpConnector, Either<Incoming, Full<Bytes>>>,
+}
+
+fn create_table(database: &dynoxide::Database, table: &str, key: &str) -> anyhow::Result<()> {
+    let request = serde_json::from_value(serde_json::json!({
+        "TableName": table,
+        "AttributeDefinitions": [{"AttributeName": key, "AttributeType": "S"}],
+        "KeySchema": [{"AttributeName": key, "KeyType": "HASH"}],
+        "BillingMode": "PAY_PER_REQUEST",
+    }));
+    let created = request
+        .map_err(|error| error.to_string())
+        .and_then(|request| database.create_table(request).map_err(|it| it.to_string()));
+    created.map_err(|error| anyhow!("cannot make the table {table}: {error}"))?;
+    Ok(())
 }
 
 async fn accept(listener: TcpListener, services: Arc<Services>) {
@@ -117,11 +153,24 @@ async fn connection(stream: TcpStream, services: Arc<Services>) {
 }
 
 impl Services {
+    async fn create_stream(&self, stream: &str, shards: u32) -> anyhow::Result<()> {
+        let asked = serde_json::json!({"StreamName": stream, "ShardCount": shards});
+        let request = Request::post(&self.kinesis)
+            .header("content-type", "application/x-amz-json-1.1")
+            .header("x-amz-target", "Kinesis_20131202.CreateStream")
+            .body(Either::Right(Full::from(asked.to_string())))?;
+        let (head, body) = self.client.request(request).await?.into_parts();
+        let said = body.collect().await?.to_bytes();
+        ensure!(
+            head.status.is_success(),
+            "cannot make the stream {stream}: {}",
+            String::from_utf8_lossy(&said)
+        );
+        Ok(())
+    }
+
     /// The service names itself in the target of each call, such as `DynamoDB_20120810.Scan`.
-    async fn pass_on(
-        &self,
-        mut request: Request<Incoming>,
-    ) -> Response<Either<Incoming, Full<Bytes>>> {
+    async fn pass_on(&self, request: Request<Incoming>) -> Response<Either<Incoming, Full<Bytes>>> {
         let target = request.headers().get("x-amz-target");
         let upstream = match target.is_some_and(|it| it.as_bytes().starts_with(b"DynamoDB")) {
             true => &self.dynamodb,
@@ -130,6 +179,7 @@ impl Services {
         let path = request.uri().path_and_query().map_or("/", |it| it.as_str());
         let answer = match format!("{upstream}{path}").parse::<Uri>() {
             Ok(uri) => {
+                let mut request = request.map(Either::Left);
                 *request.uri_mut() = uri;
                 self.client
                     .request(request)

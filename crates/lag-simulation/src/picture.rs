@@ -11,6 +11,20 @@ const RIGHT: f64 = 16.0;
 const PODS: (f64, f64) = (50.0, 170.0);
 const AGES: (f64, f64) = (262.0, 130.0);
 
+/// Each colour that a dark page needs another for, and that one.
+const DARK: [(&str, &str); 10] = [
+    ("#fff", "#0d1117"),
+    ("#222", "#e6edf3"),
+    ("#444", "#c9d1d9"),
+    ("#666", "#9198a1"),
+    ("#e6e6e6", "#21262d"),
+    ("#c9d6e2", "#2c3a49"),
+    ("#999", "#8b949e"),
+    ("#0a6ebd", "#58a6ff"),
+    ("#d2691e", "#f0883e"),
+    ("#b33", "#ff7b72"),
+];
+
 /// One line of a picture: its name, its colour and the run it is of.
 #[derive(Clone, Copy, Debug)]
 pub struct Line<'a> {
@@ -39,9 +53,17 @@ pub fn svg(title: &str, lines: &[Line<'_>], threshold: u64) -> String {
     let x = |second: u64| LEFT + second as f64 / end * (WIDTH - LEFT - RIGHT);
     let y = |panel: (f64, f64), part: f64| panel.0 + panel.1 * (1.0 - part);
 
+    let mut dark = String::new();
+    for (light, other) in DARK {
+        let _ = write!(
+            dark,
+            "[fill=\"{light}\"]{{fill:{other}}}[stroke=\"{light}\"]{{stroke:{other}}}"
+        );
+    }
     let height = AGES.0 + AGES.1 + 34.0;
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" font-family=\"sans-serif\" font-size=\"12\">\n\
+         <style>@media (prefers-color-scheme: dark){{{dark}}}</style>\n\
          <rect width=\"{WIDTH}\" height=\"{height}\" fill=\"#fff\"/>\n\
          <text x=\"{LEFT}\" y=\"20\" font-size=\"15\" fill=\"#222\">{title}</text>\n"
     );

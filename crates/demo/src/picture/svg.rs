@@ -16,6 +16,18 @@ pub(super) const PALETTE: [&str; 8] = [
 pub(super) const INK: &str = "#24292f";
 pub(super) const FAINT: &str = "#8c959f";
 pub(super) const NOBODY: &str = "#d0d7de";
+/// Each colour that a dark page needs another for, and that one.
+const DARK: [(&str, &str); 9] = [
+    ("#ffffff", "#0d1117"),
+    (INK, "#e6edf3"),
+    (FAINT, "#9198a1"),
+    (NOBODY, "#3d444d"),
+    ("#afb8c1", "#656c76"),
+    ("#eaeef2", "#21262d"),
+    ("#cf222e", "#ff7b72"),
+    (PALETTE[0], "#79a6d8"),
+    (PALETTE[7], "#c39a83"),
+];
 
 /// A picture in the making: panels from top to bottom over one time axis.
 pub(super) struct Picture {
@@ -132,6 +144,18 @@ impl Picture {
             text,
         );
     }
+}
+
+/// The colours on a dark page. Viewers that know no style sheets show the light ones.
+pub(super) fn dark() -> String {
+    let mut rules = String::new();
+    for (light, dark) in DARK {
+        for of in ["fill", "stroke"] {
+            // Writing to a string does not fail.
+            let _ = write!(rules, "[{of}=\"{light}\"]{{{of}:{dark}}}");
+        }
+    }
+    format!("<style>@media (prefers-color-scheme: dark){{{rules}}}</style>")
 }
 
 /// A path through the points.
