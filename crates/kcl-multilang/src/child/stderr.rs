@@ -68,9 +68,10 @@ impl Stderr {
         }
     }
 
-    /// Clients before 2.0 do not know `leaseLost` and `shardEnded`.
+    /// Clients before 2.0 do not know `leaseLost` and `shardEnded`, the first ones not
+    /// `shutdownRequested` either.
     pub(super) fn has_refused(&self, action: Action) -> bool {
-        if !matches!(action, Action::LeaseLost | Action::ShardEnded) {
+        if matches!(action, Action::Initialize | Action::ProcessRecords) {
             return false;
         }
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
@@ -89,18 +90,40 @@ mod tests {
     #[rstest]
     #[case::python(
         "amazon_kclpy.dispatch.MalformedAction: Received an action which couldn't be understood. Action was 'shardEnded' -- Allowed …",
-        true
+        Action::ShardEnded
     )]
-    #[case::node("Invalid action received: {\"action\":\"shardEnded\"}", true)]
-    #[case::another_message("Invalid action received: {\"action\":\"leaseLost\"}", false)]
-    #[case::a_users_word("shardEnded: nothing left to do", false)]
+    #[case::node(
+        "Invalid action received: {\"action\":\"shardEnded\"}",
+        Action::ShardEnded
+    )]
+    #[case::ruby(
+        "kcl_process.rb:72:in `process_action': Received an action which couldn't be understood. Action was '{\"action\"=>\"shutdownRequested\"}' (Aws::KCLrb::MalformedAction)",
+        Action::ShutdownRequested
+    )]
+    #[case::dot_net(
+        "Unhandled exception. Amazon.Kinesis.ClientLibrary.MalformedActionException: Received an action which couldn't be understood: {\"action\":\"leaseLost\"}",
+        Action::LeaseLost
+    )]
     fn clients_before_2_say_that_they_do_not_know_a_message(
         #[case] line: &str,
-        #[case] want: bool,
+        #[case] unknown: Action,
     ) {
         let stderr = Stderr::default();
         stderr.keep(line.to_owned());
-        assert_eq!(stderr.has_refused(Action::ShardEnded), want);
+        for action in [
+            Action::LeaseLost,
+            Action::ShardEnded,
+            Action::ShutdownRequested,
+        ] {
+            assert_eq!(stderr.has_refused(action), action == unknown, "{action:?}");
+        }
+    }
+
+    #[test]
+    fn a_users_own_word_of_a_message_is_no_refusal() {
+        let stderr = Stderr::default();
+        stderr.keep("shardEnded: nothing left to do".to_owned());
+        assert!(!stderr.has_refused(Action::ShardEnded));
     }
 
     #[test]

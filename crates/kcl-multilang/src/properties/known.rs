@@ -10,14 +10,21 @@ const CLOUDWATCH: &str =
     "nothing is published to CloudWatch: metrics are served on the admin port (--admin)";
 const RETRIES: &str = "failed calls are repeated with backoff, and told";
 const FANOUT: &str = "reading is by polling";
+const TIP: &str = "a shard at its tip is read less often";
 
 /// Keys without an effect: and why.
-const IGNORED: [(&str, &str); 52] = [
+const IGNORED: [(&str, &str); 55] = [
     ("processingLanguage", "it was a part of a user agent"),
     ("maxActiveThreads", JVM),
     ("maxLeaseRenewalThreads", JVM),
     ("maxGetRecordsThreadPool", JVM),
     ("retryGetRecordsInSeconds", RETRIES),
+    ("pollingConfig.maxGetRecordsThreadPool", JVM),
+    ("pollingConfig.retryGetRecordsInSeconds", RETRIES),
+    (
+        "pollingConfig.millisBehindLatestThresholdForReducedTps",
+        TIP,
+    ),
     ("listShardsBackoffTimeInMillis", RETRIES),
     ("maxListShardsRetryAttempts", RETRIES),
     ("schedulerInitializationBackoffTimeMillis", RETRIES),
@@ -51,10 +58,7 @@ const IGNORED: [(&str, &str); 52] = [
         "the start does not wait for it",
     ),
     ("logWarningForTaskAfterMillis", "what fails is told at once"),
-    (
-        "millisBehindLatestThresholdForReducedTps",
-        "a shard at its tip is read less often",
-    ),
+    ("millisBehindLatestThresholdForReducedTps", TIP),
     ("metricsLevel", CLOUDWATCH),
     ("metricsBufferTimeMillis", CLOUDWATCH),
     ("metricsMaxQueueSize", CLOUDWATCH),

@@ -184,6 +184,7 @@ fn what_a_user_should_know_is_a_warning(#[case] line: &str, #[case] want: &str) 
 #[case("metricsLevel=NONE")]
 #[case("processingLanguage=python/3.11")]
 #[case("workerMetricsTags=a")]
+#[case("pollingConfig.retryGetRecordsInSeconds=5")]
 #[case("cloudWatchClient.endpointOverride=http://localhost:4566")]
 #[case("AwsCredentialsProviderCloudWatch=DefaultCredentialsProvider")]
 fn what_has_no_effect_is_no_warning(#[case] line: &str) {

@@ -183,8 +183,9 @@ async fn shared(world: &World, daemons: &mut [&mut Process]) {
     }
 }
 
-/// Prints a table of both daemons, in one run: nothing is asserted.
-#[tokio::test]
+/// Prints a table of both daemons, in one run: nothing is asserted. The stream keeps AWS's quotas,
+/// on threads of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn figures() {
     if env::var_os("MULTILANG_FIGURES").is_none() {
         skip(
@@ -199,7 +200,7 @@ async fn figures() {
     );
     println!("|---|---|---|---|---|---|---|---|");
     for name in ["kcl-multilang", "MultiLangDaemon"] {
-        let world = World::new(4).await;
+        let world = World::limited(4).await;
         let keys = [
             "workerId = w",
             "retrievalMode = POLLING",

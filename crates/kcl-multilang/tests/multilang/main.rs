@@ -9,6 +9,7 @@
 )]
 
 mod clients;
+mod conversations;
 mod examples;
 mod failures;
 mod java;

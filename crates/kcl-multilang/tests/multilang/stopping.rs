@@ -140,23 +140,7 @@ async fn a_lease_that_is_lost_is_told_after_the_batch_at_hand() {
     let first = started(&program).await;
     world.put_to(0, "a").await;
     world.processed("a").await;
-    // Taken as KCL takes: the counter moves, the owner changes.
-    let update = world
-        .dynamodb
-        .client
-        .update_item()
-        .table_name(crate::support::APPLICATION);
-    let key = aws_sdk_dynamodb::types::AttributeValue::S(shard(0));
-    let thief = aws_sdk_dynamodb::types::AttributeValue::S("thief".to_owned());
-    let one = aws_sdk_dynamodb::types::AttributeValue::N("1".to_owned());
-    update
-        .key("leaseKey", key)
-        .update_expression("SET leaseOwner = :thief ADD leaseCounter :one")
-        .expression_attribute_values(":thief", thief)
-        .expression_attribute_values(":one", one)
-        .send()
-        .await
-        .unwrap();
+    world.steal(0).await;
     world
         .noted("leaseLost", |notes| {
             notes

@@ -9,6 +9,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use aws_sdk_dynamodb::types::AttributeValue;
 use aws_sdk_kinesis::{primitives::Blob, types::PutRecordsRequestEntry};
 use embedded_kinesis::{Config, EmbeddedKinesis};
 use serde_json::Value;
@@ -69,7 +70,21 @@ impl Note {
 impl World {
     /// A stream of so many shards.
     pub async fn new(shards: i32) -> Self {
-        let embedded = EmbeddedKinesis::start(Config::default()).await.unwrap();
+        Self::of(shards, Config::default()).await
+    }
+
+    /// The same, read no faster than AWS allows it.
+    pub async fn limited(shards: i32) -> Self {
+        let read_limits = true;
+        let config = Config {
+            read_limits,
+            ..Config::default()
+        };
+        Self::of(shards, config).await
+    }
+
+    async fn of(shards: i32, config: Config) -> Self {
+        let embedded = EmbeddedKinesis::start(config).await.unwrap();
         let kinesis = test_support::aws::kinesis(&embedded.endpoint());
         let create = kinesis.create_stream().stream_name(STREAM);
         create.shard_count(shards).send().await.unwrap();
@@ -217,6 +232,20 @@ impl World {
             notes.iter().find(found).cloned()
         })
         .await
+    }
+
+    /// Takes a lease as KCL does: the counter moves, the owner changes.
+    pub async fn steal(&self, index: usize) {
+        let update = self.dynamodb.client.update_item().table_name(APPLICATION);
+        let one = AttributeValue::N("1".to_owned());
+        update
+            .key("leaseKey", AttributeValue::S(shard(index)))
+            .update_expression("SET leaseOwner = :thief ADD leaseCounter :one")
+            .expression_attribute_values(":thief", AttributeValue::S("thief".to_owned()))
+            .expression_attribute_values(":one", one)
+            .send()
+            .await
+            .unwrap();
     }
 
     /// The leases.

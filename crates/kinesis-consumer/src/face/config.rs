@@ -68,7 +68,8 @@ pub struct Config {
     /// The shortest time between GetRecords calls of one shard while behind. Default 200 ms: the
     /// quota is 5 calls a second.
     pub min_read_interval: Duration,
-    /// Bytes read of one shard per second, at most. Default 2 MiB: the quota.
+    /// Bytes read of one shard per second: most of one second's ahead, where AWS allows it, and on
+    /// average no more. Default 2 MiB: the quota.
     pub read_bytes_per_second: u64,
     /// Memory for all that is fetched and not processed, of all shards, in bytes: answers while
     /// they are read, records, and what aggregates are taken apart into. Default 96 MiB. The

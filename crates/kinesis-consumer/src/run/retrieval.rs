@@ -26,6 +26,7 @@ mod gap;
 mod hand;
 mod limit;
 mod polling;
+mod quota;
 mod unpack;
 
 pub(crate) use hand::Hand;

@@ -26,7 +26,7 @@ use crate::{
     run::{
         budget::{LARGEST_ANSWER, PageRoom},
         context::{Context, backoff, pause},
-        retrieval::{Fetched, Gone, LEAST_EXPECTED, Output, limit::Limit},
+        retrieval::{Fetched, Gone, LEAST_EXPECTED, Output, limit::Limit, quota::Quota},
     },
 };
 
@@ -57,6 +57,7 @@ pub(super) struct Polling {
     /// Pages in a row that did not arrive whole.
     pub(super) broken_pages: u32,
     pub(super) limit: Limit,
+    pub(super) quota: Quota,
     /// The time between calls at the tip: longer the longer no records come.
     pub(super) tip: Duration,
     /// The bytes of the next answer, as far as the last ones tell.
@@ -108,6 +109,7 @@ impl Polling {
             refusals: 0,
             broken_pages: 0,
             limit: Limit::new(context.config.max_records),
+            quota: Quota::new(context.config.read_bytes_per_second),
             tip: context.config.idle_between_reads,
             expected: LARGEST_ANSWER,
             start: start(lease, context.config.initial_position),
@@ -161,7 +163,7 @@ impl Polling {
                     self.broken_pages = 0;
                     let children = std::mem::take(&mut page.children);
                     iterator = page.next_iterator.take().map(Cursor::new);
-                    next_call = began + self.pace(&page);
+                    next_call = self.next_call(&page, began);
                     self.deliver(page, room, began.elapsed()).await?;
                     if !children.is_empty() && iterator.is_none() {
                         return Ok(children);
@@ -175,7 +177,7 @@ impl Polling {
                 Err(KinesisError::NoRoom(_)) => {
                     // AWS counts it as read.
                     let bytes = room.refused().unwrap_or(self.expected);
-                    next_call = began + self.quota(bytes);
+                    next_call = self.quota.take(bytes, began);
                     self.limit.had_no_room();
                     // It may be one record, which cannot be asked for in parts.
                     self.expected = bytes;
@@ -240,9 +242,9 @@ impl Polling {
         }
     }
 
-    /// The time from the start of the call that read `page` to the start of the next one. An empty
-    /// page is the tip only if AWS says so.
-    fn pace(&mut self, page: &Page) -> Duration {
+    /// When the next call may begin, after one that began then and read `page`. An empty page is
+    /// the tip only if AWS says so.
+    fn next_call(&mut self, page: &Page, began: Instant) -> Instant {
         let config = &self.context.config;
         self.tip = if page.records.is_empty() {
             self.tip + self.tip / CALMER
@@ -254,24 +256,20 @@ impl Polling {
             .records
             .iter()
             .map(|record| record.partition_key.len() + record.data.len());
-        let quota = self.quota(sizes.sum());
-        let at_tip = page.millis_behind_latest == 0;
-        quota.max(if at_tip {
+        let is_at_tip = page.millis_behind_latest == 0;
+        let pause = if is_at_tip {
             self.tip
         } else {
             config.min_read_interval
-        })
-    }
-
-    /// The time that so many bytes take of the shard's quota.
-    fn quota(&self, bytes: usize) -> Duration {
-        let a_second = self.context.config.read_bytes_per_second.max(1);
-        Duration::from_secs_f64(bytes as f64 / a_second as f64)
+        };
+        self.quota.take(sizes.sum(), began).max(began + pause)
     }
 
     async fn page_failed(&mut self, error: KinesisError) -> Result<Recovery, Stop> {
-        if let KinesisError::Unavailable(_) = error {
-            self.broken_pages += 1;
+        match error {
+            KinesisError::Unavailable(_) => self.broken_pages += 1,
+            KinesisError::Throttled(_) => self.quota.refused(),
+            _ => {}
         }
         if matches!(error, KinesisError::Timeout(_)) || self.broken_pages >= BROKEN_PAGES {
             self.broken_pages = 0;

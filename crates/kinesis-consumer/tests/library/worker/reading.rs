@@ -86,6 +86,29 @@ async fn large_pages_are_paced_by_their_bytes() {
     );
 }
 
+/// The first pages of a backlog come faster than the quota's pace, unless AWS refuses that once.
+#[rstest]
+#[case(false, &[200, 200, 350, 500, 500])]
+#[case(true, &[500, 500, 500, 500])]
+#[tokio::test(start_paused = true)]
+async fn most_of_a_second_of_the_quota_is_read_ahead(#[case] refused: bool, #[case] want: &[u128]) {
+    let world = World::new(1);
+    (0..8).for_each(|_| world.stream(|stream| stream.put_large(0, 1 << 20)));
+    if refused {
+        world.refuse(0, [KinesisError::Throttled("slower".into())]);
+    }
+    let mut config = config("a");
+    config.max_records = 1;
+    config.prefetch_bytes = 32 << 20;
+    let _worker = world.start(config, checkpointing());
+    sleep(Duration::from_secs(6)).await;
+    let gaps = gaps(&world.reads(0));
+    let read = &gaps[usize::from(refused)..];
+    let near = |(gap, want): (&u128, &u128)| gap.abs_diff(*want) < 5;
+    assert!(read.len() >= want.len(), "{gaps:?}");
+    assert!(read.iter().zip(want).all(near), "{gaps:?}");
+}
+
 /// 10 MB at 250 kB a second take longer than a call may.
 #[tokio::test(start_paused = true)]
 async fn a_page_that_does_not_come_in_time_is_asked_for_in_parts() {
