@@ -206,7 +206,11 @@ impl<'a> Exchange<'a> {
     /// Answers it, or does not, as the fault it meets says.
     pub(crate) async fn run(mut self) -> Ending {
         let world = self.world;
-        match world.faults.take(&self.operation, self.stream.as_deref()) {
+        let on = match &self.task {
+            Task::Sts { form } => form.field("RoleArn"),
+            _ => self.stream.as_deref(),
+        };
+        match world.faults.take(&self.operation, on) {
             None => Ending::Answer(self.perform()),
             Some(Fault::EmptyPage) => {
                 if let Task::Kinesis {

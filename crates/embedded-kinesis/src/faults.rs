@@ -153,7 +153,8 @@ impl Faults {
         self.add(operation, None, fault, times);
     }
 
-    /// As [`inject`](Self::inject), for calls about one stream only.
+    /// As [`inject`](Self::inject), for calls about one stream only, or to STS about one role (its
+    /// ARN).
     pub fn inject_on(&self, stream: &str, operation: &str, fault: Fault, times: usize) {
         self.add(operation, Some(stream.to_owned()), fault, times);
     }
@@ -161,6 +162,11 @@ impl Faults {
     /// Takes all faults away.
     pub fn clear(&self) {
         lock(&self.set).clear();
+    }
+
+    /// Takes the faults of one stream or role away.
+    pub fn clear_on(&self, stream: &str) {
+        lock(&self.set).retain(|it| it.stream.as_deref() != Some(stream));
     }
 
     /// How many calls the faults still wait for; more than can be counted where one is set
@@ -218,6 +224,10 @@ mod tests {
         assert_eq!(faults.take("A", Some("s")), Some(Fault::Reset));
         assert_eq!(faults.take("A", Some("s")), Some(Fault::Garbage));
         assert_eq!(faults.take("A", Some("other")), None);
+        faults.inject_on("other", "A", Fault::Hang, FOREVER);
+        faults.clear_on("s");
+        assert_eq!(faults.take("A", Some("s")), None);
+        assert_eq!(faults.take("A", Some("other")), Some(Fault::Hang));
         faults.clear();
         assert_eq!(faults.take("A", Some("s")), None);
     }

@@ -19,11 +19,13 @@ use aws_credential_types::{
 };
 use tokio::time::{Instant, timeout_at};
 
-use crate::{Environment, proxies::Unreached};
+use crate::{Environment, Failure, Service, failure::causes, proxies::Unreached};
 
 mod sources;
+mod trouble;
 
 pub use sources::CredentialsSource;
+pub(crate) use trouble::Trouble;
 
 /// How long the SDK waits for credentials: whoever is at fault is named before.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -155,7 +157,8 @@ impl<P: ProvideCredentials> ProvideCredentials for InTime<P> {
         // Longer than the chain behind it, which then says who it was.
         let limit = limit(self.attempt_timeout, 0.9);
         let load = self.provider.provide_credentials();
-        future::ProvideCredentials::new(in_time(&self.who, Instant::now(), limit, load))
+        let load = in_time(&self.who, Instant::now(), limit, load);
+        future::ProvideCredentials::new(async move { load.await.map_err(senseless_role) })
     }
 }
 
@@ -302,11 +305,9 @@ impl Chain {
             .send()
             .await
             .map_err(CredentialsError::provider_error)?;
-        let without = || {
-            let text = "AssumeRoleWithWebIdentity: the answer has no Credentials".to_owned();
-            CredentialsError::unhandled(Unusable(text))
-        };
-        let found = answer.credentials.ok_or_else(without)?;
+        let found = answer
+            .credentials
+            .ok_or_else(|| senseless("AssumeRoleWithWebIdentity"))?;
         let expires = found.expiration.try_into().ok();
         Ok(Credentials::new(
             found.access_key_id,
@@ -328,7 +329,8 @@ impl Chain {
             return Err(CredentialsError::not_loaded_no_source());
         }
         let provider = EcsCredentialsProvider::builder().configure(&self.provider_config());
-        provider.build().provide_credentials().await
+        let loaded = provider.build().provide_credentials().await;
+        loaded.map_err(|error| trouble::named("the pod's endpoint of credentials", error))
     }
 
     async fn instance(&self, started: Instant, limit: Duration) -> Result {
@@ -341,7 +343,7 @@ impl Chain {
         let error = match in_time(who, started, limit, load).await {
             Err(error @ CredentialsError::CredentialsNotLoaded(_)) => error,
             Err(error) if is_of::<Silent>(&error) => error,
-            result => return result,
+            result => return result.map_err(|error| trouble::named(who, error)),
         };
         let disabled = self.environment.get("AWS_EC2_METADATA_DISABLED");
         if disabled.is_some_and(|disabled| disabled.eq_ignore_ascii_case("true")) {
@@ -387,14 +389,21 @@ async fn in_time(
 
 /// Is such an error among the causes?
 fn is_of<E: StdError + 'static>(error: &CredentialsError) -> bool {
-    let mut next: Option<&(dyn StdError + 'static)> = Some(error);
-    while let Some(error) = next {
-        if error.is::<E>() {
-            return true;
-        }
-        next = error.source();
+    causes(error).any(|cause| cause.is::<E>())
+}
+
+/// STS gave an answer that has no credentials in it.
+fn senseless(operation: &'static str) -> CredentialsError {
+    let message = "the answer has no Credentials that can be used";
+    CredentialsError::unhandled(Failure::senseless(Service::Sts, operation, message))
+}
+
+/// What the SDK's provider of roles makes of such an answer has no type.
+fn senseless_role(error: CredentialsError) -> CredentialsError {
+    match error {
+        CredentialsError::Unhandled(_) => senseless("AssumeRole"),
+        error => error,
     }
-    false
 }
 
 /// `None`: the next may have some.

@@ -16,7 +16,7 @@ use rustls::CertificateError;
 
 use crate::{
     codes,
-    credentials::{Nobody, Silent},
+    credentials::{Nobody, Silent, Trouble},
     denial::Denial,
     proxies::Unreached,
     room::NoRoom,
@@ -37,6 +37,18 @@ pub enum Service {
     Sts,
     /// A source of credentials other than STS; the call was not sent.
     Credentials,
+}
+
+impl Service {
+    /// As AWS writes it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Kinesis => "Kinesis",
+            Self::DynamoDb => "DynamoDB",
+            Self::Sts => "STS",
+            Self::Credentials => "the source of credentials",
+        }
+    }
 }
 
 /// Who was asked to do what.
@@ -99,7 +111,7 @@ pub struct Failure {
     pub kind: Kind,
     /// AWS's error code, or one of this crate's in the same style: `Timeout`, `ConnectionFailed`,
     /// `UntrustedCertificate`, `UnreadableAnswer`, `Http503` (a status without a code), `NotSent`,
-    /// `NoCredentials`, `CredentialsTimeout`, `CredentialsFailed`.
+    /// `NoCredentials`, `CredentialsTimeout`, `CredentialsUnavailable`, `CredentialsFailed`.
     pub code: String,
     /// AWS's message, or the innermost cause: one line of at most 2 KiB, without a full stop.
     pub message: String,
@@ -192,13 +204,9 @@ impl Failure {
         E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
     {
         let answer = error.raw_response();
-        let status = answer.map_or(0, |answer| answer.status().as_u16());
         let request_id = answer.and_then(|answer| answer.headers().get("x-amzn-requestid"));
         let request_id = request_id.map(one_line);
-        let failure = of_credentials(call.1, &error).unwrap_or_else(|| match &error {
-            SdkError::ServiceError(context) => answered(call, context.err().meta(), status),
-            _ => unanswered(call, &error, status),
-        });
+        let failure = of_call(call, &error);
         Self {
             request_id,
             source: Some(Arc::new(error)),
@@ -207,17 +215,56 @@ impl Failure {
     }
 }
 
-/// The error in an answer of AWS's.
-fn answered(call: Call, error: &ErrorMetadata, status: u16) -> Failure {
-    let code = error.code().map(str::to_owned);
-    let code = code.unwrap_or_else(|| format!("Http{status}"));
-    let message = error.message().unwrap_or("no message");
-    let kind = codes::kind(call, &code, message, status);
-    Failure::new(call, kind, &code, message)
+fn of_call<E>(call: Call, error: &SdkError<E, HttpResponse>) -> Failure
+where
+    E: ProvideErrorMetadata + StdError + 'static,
+{
+    let status = error.raw_response().map(|answer| answer.status().as_u16());
+    of_credentials(call.1, error).unwrap_or_else(|| match (error, status) {
+        (SdkError::ServiceError(context), Some(status)) => {
+            answered(call, context.err().meta(), error, status)
+        }
+        (SdkError::ResponseError(_), Some(status)) => {
+            answered(call, &ErrorMetadata::builder().build(), error, status)
+        }
+        _ => unanswered(call, error),
+    })
 }
 
-/// The error of a call that got no answer, or one that cannot be read.
-fn unanswered<E>(call: Call, error: &SdkError<E, HttpResponse>, status: u16) -> Failure
+/// The error in an answer: AWS's, or that of whoever stands before it, who knows no codes.
+fn answered(
+    call: Call,
+    answer: &ErrorMetadata,
+    error: &(dyn StdError + 'static),
+    status: u16,
+) -> Failure {
+    let who = call.0.name();
+    match (answer.code(), answer.message()) {
+        (Some(code), message) => {
+            let message = message.unwrap_or("no message");
+            let kind = codes::kind(call, code, message, status);
+            Failure::new(call, kind, code, message)
+        }
+        (None, _) if (200..300).contains(&status) => {
+            let cause = innermost(error);
+            let message = format!(
+                "{who} answered with what is no answer to {}: {cause}",
+                call.1
+            );
+            Failure::new(call, Kind::Unavailable, "UnreadableAnswer", &message)
+        }
+        (None, said) => {
+            let said = said.map(|said| format!(": {said}")).unwrap_or_default();
+            let message = format!("{who} answered {status} without an error code{said}");
+            let code = format!("Http{status}");
+            let kind = codes::kind(call, &code, &message, status);
+            Failure::new(call, kind, &code, &message)
+        }
+    }
+}
+
+/// The error of a call that got no answer.
+fn unanswered<E>(call: Call, error: &SdkError<E, HttpResponse>) -> Failure
 where
     E: StdError + 'static,
 {
@@ -231,16 +278,6 @@ where
             Some((kind, code, message)) => return Failure::new(call, kind, code, &message),
             None => (Kind::Unavailable, "ConnectionFailed", &*cause),
         },
-        SdkError::ResponseError(_) if status == 200 => {
-            (Kind::Unavailable, "UnreadableAnswer", &*cause)
-        }
-        SdkError::ResponseError(_) => {
-            return answered(
-                call,
-                &ErrorMetadata::builder().message(cause).build(),
-                status,
-            );
-        }
         _ => (Kind::NotSent, "NotSent", &*cause),
     };
     Failure::new(call, kind, code, message)
@@ -249,49 +286,53 @@ where
 /// The error of the credentials, if that is why the call was not sent.
 fn of_credentials(operation: &'static str, error: &(dyn StdError + 'static)) -> Option<Failure> {
     let found = causes(error).find_map(|cause| cause.downcast_ref::<CredentialsError>())?;
-    let by_sts = causes(found).find_map(|cause| {
-        let assumed = cause.downcast_ref().map(AssumeRoleError::meta);
-        let web = || {
-            cause
-                .downcast_ref()
-                .map(AssumeRoleWithWebIdentityError::meta)
-        };
-        let assumed = assumed.map(|error| ("AssumeRole", error));
-        assumed.or_else(|| Some(("AssumeRoleWithWebIdentity", web()?)))
-    });
-    if let Some((operation, error)) = by_sts {
-        return Some(answered((Service::Sts, operation), error, 0));
+    let call = (Service::Credentials, operation);
+    if let Some(failure) = causes(found).find_map(|cause| of_sts(operation, cause)) {
+        return Some(failure);
     }
     if let Some(silent) = causes(found).find_map(|cause| cause.downcast_ref::<Silent>()) {
         let message = silent.to_string();
-        let call = (Service::Credentials, operation);
-        return Some(Failure::new(
-            call,
-            Kind::Timeout,
-            "CredentialsTimeout",
-            &message,
-        ));
+        let (kind, code) = (Kind::Timeout, "CredentialsTimeout");
+        return Some(Failure::new(call, kind, code, &message));
     }
     if let Some((kind, code, message)) = unreached(found) {
-        let call = (Service::Credentials, operation);
         return Some(Failure::new(call, kind, code, &message));
     }
     let cause = told(found);
     let nobody = causes(found).find_map(|cause| cause.downcast_ref::<Nobody>());
     let nobody = nobody.map_or_else(|| Nobody::default().to_string(), ToString::to_string);
+    let is_trouble = causes(found).any(|cause| cause.is::<Trouble>());
     let (kind, code, message) = match found {
         CredentialsError::CredentialsNotLoaded(_) => {
             (Kind::NoCredentials, "NoCredentials", &*nobody)
         }
         CredentialsError::ProviderTimedOut(_) => (Kind::Timeout, "CredentialsTimeout", &*cause),
+        _ if is_trouble => (Kind::Unavailable, "CredentialsUnavailable", &*cause),
         _ => (Kind::Unauthenticated, "CredentialsFailed", &*cause),
     };
-    Some(Failure::new(
-        (Service::Credentials, operation),
-        kind,
-        code,
-        message,
-    ))
+    Some(Failure::new(call, kind, code, message))
+}
+
+/// The error of a call to STS, asked for credentials for `operation`.
+fn of_sts(operation: &'static str, cause: &(dyn StdError + 'static)) -> Option<Failure> {
+    fn assumed<E>(
+        call: &'static str,
+        operation: &'static str,
+        cause: &(dyn StdError + 'static),
+    ) -> Option<Failure>
+    where
+        E: ProvideErrorMetadata + StdError + 'static,
+    {
+        let error = cause.downcast_ref::<SdkError<E, HttpResponse>>()?;
+        // Credentials that STS itself was to be asked with are the operation's, too.
+        let failure = of_credentials(operation, error);
+        Some(failure.unwrap_or_else(|| of_call((Service::Sts, call), error)))
+    }
+    let senseless = || cause.downcast_ref::<Failure>().cloned();
+    let web = "AssumeRoleWithWebIdentity";
+    assumed::<AssumeRoleError>("AssumeRole", operation, cause)
+        .or_else(|| assumed::<AssumeRoleWithWebIdentityError>(web, operation, cause))
+        .or_else(senseless)
 }
 
 /// The causes of a credentials' error, first to last, without the SDK's words for its kind.
@@ -303,7 +344,7 @@ pub(crate) fn told(error: &CredentialsError) -> String {
         .join(": ")
 }
 
-fn causes<'a>(
+pub(crate) fn causes<'a>(
     error: &'a (dyn StdError + 'static),
 ) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
     std::iter::successors(Some(error), |error: &&'a _| <dyn StdError>::source(*error))

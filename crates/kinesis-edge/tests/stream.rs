@@ -10,9 +10,9 @@ use embedded_kinesis::{Config, EmbeddedKinesis, FOREVER, Fault};
 use jiff::{SignedDuration, Timestamp};
 use kinesis_edge::{
     ClientSettings, Connection, ConnectionSettings, Failure, Gate, Kind, Service, ShardFilter,
-    StartFrom, Stream,
+    StartFrom, Stream, Table,
 };
-use test_support::{Scripted, aws};
+use test_support::{Proxy, Scripted, aws};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 async fn connection() -> Connection {
@@ -203,6 +203,42 @@ async fn failures_say_which_call_and_carry_what_aws_said() {
         (Kind::Unavailable, "ConnectionFailed")
     );
     assert!(std::error::Error::source(&failure).is_some());
+}
+
+#[tokio::test]
+async fn answers_of_nobody_are_told_alike_whichever_service_was_asked() {
+    let kinesis = embedded(1).await;
+    let proxy = Proxy::start(&kinesis.endpoint()).await;
+    let stream = stream(&kinesis.endpoint()).await;
+    let dynamodb = connection().await.dynamodb(Some(&proxy.endpoint()));
+    let table = Table::new(dynamodb, "leases");
+    for (fault, code, text) in [
+        (
+            Fault::Status(503),
+            "Http503",
+            "answered 503 without an error code",
+        ),
+        (
+            Fault::Status(302),
+            "Http302",
+            "answered 302 without an error code",
+        ),
+        (
+            Fault::Garbage,
+            "UnreadableAnswer",
+            "answered with what is no answer to ",
+        ),
+    ] {
+        kinesis.faults().inject("ListShards", fault.clone(), 1);
+        proxy.faults().inject("Scan", fault, 1);
+        let listed = stream.try_list().await.expect_err("a fault");
+        let scanned = table.scan(&[], 1, |_| ()).await.expect_err("a fault");
+        for (failure, who) in [(listed, "Kinesis "), (scanned, "DynamoDB ")] {
+            assert_eq!(failure.code, code, "{failure}");
+            let told = failure.message.strip_prefix(who);
+            assert!(told.is_some_and(|it| it.starts_with(text)), "{failure}");
+        }
+    }
 }
 
 #[tokio::test]

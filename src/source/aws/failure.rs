@@ -108,16 +108,25 @@ fn hint(failure: &Failure, resource: Resource<'_>) -> String {
         (Service::Credentials, SourceErrorKind::Timeout, _) => {
             "The provider of credentials does not answer: see the pod's identity and its network"
         }
+        (Service::Credentials, SourceErrorKind::Unavailable, _) => {
+            "The scaler keeps on asking; if this stays, see the pod's identity and what answers where it asks for credentials"
+        }
         (Service::Credentials, ..) => {
             "See the scaler's own identity: its service account, token files and profile"
         }
         (Service::Sts, SourceErrorKind::Throttled, _) => {
             "Others use up the account's quota of STS; the scaler keeps on asking"
         }
+        (Service::Sts, SourceErrorKind::Unavailable | SourceErrorKind::Timeout, _)
+            if failure.is_of_credentials() =>
+        {
+            "The scaler keeps on asking; if this stays, see the way to STS and what answers there, such as a proxy or a VPC \
+             endpoint"
+        }
         _ if failure.service == Service::Kinesis && failure.kind == Kind::InUse => {
             "The scaler keeps on asking until the stream is ACTIVE"
         }
-        _ if failure.kind == Kind::Senseless => {
+        _ if failure.code == "UnreadableAnswer" => {
             "The scaler keeps on asking; if this stays, see what answers at the endpoint"
         }
         _ if failure.kind == Kind::TooLarge => {

@@ -1,10 +1,13 @@
 use std::path::Path;
 
-use aws_config::{BehaviorVersion, Region};
-use embedded_kinesis::{Config, EmbeddedKinesis};
+use aws_config::{BehaviorVersion, Region, retry::RetryConfig, sts::AssumeRoleProvider};
+use aws_sdk_dynamodb::operation::scan::ScanError;
+use aws_smithy_runtime_api::client::result::{ConnectorError, SdkError};
+use embedded_kinesis::{Config, EmbeddedKinesis, FOREVER, Fault};
+use rstest::rstest;
 
 use super::*;
-use crate::failure::told;
+use crate::{Kind, failure::told};
 
 const ROLE: &str = "arn:aws:iam::111122223333:role/pod";
 
@@ -18,6 +21,7 @@ async fn chain(sts: &EmbeddedKinesis, variables: &[(&str, &str)]) -> Chain {
         .behavior_version(BehaviorVersion::latest())
         .region(Region::from_static("us-east-1"))
         .endpoint_url(sts.endpoint())
+        .retry_config(RetryConfig::disabled())
         .build();
     Chain {
         environment: Environment::of(variables.collect()).await,
@@ -198,4 +202,121 @@ async fn a_part_of_the_chain_asks_nobody_else() {
         text.contains("only these were asked: the web identity token"),
         "{text}"
     );
+}
+
+/// The failure of a call that such credentials were for.
+fn failure(error: CredentialsError) -> Failure {
+    let error = ConnectorError::other(error.into(), None);
+    let error: SdkError<ScanError, _> = SdkError::dispatch_failure(error);
+    Failure::from_sdk((Service::DynamoDb, "Scan"), error)
+}
+
+#[rstest]
+#[case(
+    Fault::Status(503),
+    "Http503",
+    "STS answered 503 without an error code"
+)]
+#[case(
+    Fault::Garbage,
+    "UnreadableAnswer",
+    "STS answered with what is no answer to "
+)]
+#[case(
+    Fault::EmptyJson,
+    "UnreadableAnswer",
+    "STS answered with what is no answer to "
+)]
+#[case(
+    Fault::HalfBody,
+    "UnreadableAnswer",
+    "STS answered with what is no answer to "
+)]
+#[case(Fault::Reset, "ConnectionFailed", "")]
+#[tokio::test]
+async fn trouble_of_sts_is_no_matter_of_the_identity(
+    #[case] fault: Fault,
+    #[case] code: &str,
+    #[case] text: &str,
+) {
+    let sts = sts().await;
+    sts.faults().inject("*", fault, FOREVER);
+    sts.identities().require_web_identity_token("web");
+    let directory = tempfile::tempdir().unwrap();
+    let token = file(directory.path(), "token", "web");
+    let irsa = [
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", &*token),
+        ("AWS_ROLE_ARN", ROLE),
+    ];
+    let web = chain(&sts, &irsa).await;
+    let config = aws_config::defaults(BehaviorVersion::latest())
+        .region(Region::from_static("us-east-1"))
+        .endpoint_url(sts.endpoint())
+        .retry_config(RetryConfig::disabled())
+        .credentials_provider(Credentials::from_keys("KEYS", "secret", None));
+    let provider = AssumeRoleProvider::builder(ROLE).configure(&config.load().await);
+    let role = InTime {
+        provider: provider.build().await,
+        who: "the STS".to_owned(),
+        attempt_timeout: None,
+    };
+    for (loaded, operation) in [
+        (web.provide_credentials().await, "AssumeRoleWithWebIdentity"),
+        (role.provide_credentials().await, "AssumeRole"),
+    ] {
+        let failure = failure(loaded.unwrap_err());
+        let said = (failure.service, failure.operation, failure.kind);
+        assert_eq!(said, (Service::Sts, operation, Kind::Unavailable));
+        assert_eq!(failure.code, code, "{failure}");
+        assert!(failure.message.contains(text), "{failure}");
+    }
+}
+
+#[tokio::test]
+async fn a_role_without_credentials_is_an_answer_without_sense() {
+    for error in [
+        senseless("AssumeRoleWithWebIdentity"),
+        senseless_role(CredentialsError::unhandled("none")),
+    ] {
+        let failure = failure(error);
+        assert_eq!(
+            (failure.service, failure.kind),
+            (Service::Sts, Kind::Senseless)
+        );
+    }
+}
+
+/// The SDK's provider of a pod's credentials has the status in its text.
+#[tokio::test]
+async fn a_pods_endpoint_that_refuses_is_no_trouble() {
+    let sts = sts().await;
+    let refused = Fault::aws("AccessDeniedException", "no");
+    sts.faults().inject("*", refused, FOREVER);
+    let uri = sts.container_credentials_uri();
+    let chain = chain(&sts, &[("AWS_CONTAINER_CREDENTIALS_FULL_URI", &uri)]).await;
+    let error = chain.provide_credentials().await.unwrap_err();
+    assert_eq!(trouble::status(&error), Some(400), "{error:?}");
+    assert_eq!(failure(error).kind, Kind::Unauthenticated);
+}
+
+#[test]
+fn trouble_of_other_sources_is_no_matter_of_the_identity() {
+    let text = "Non-success status from HTTP credential provider: StatusCode(503)";
+    for (error, wanted) in [
+        (
+            CredentialsError::provider_error(text),
+            "the pod's endpoint answered 503",
+        ),
+        (
+            CredentialsError::unhandled("no JSON"),
+            "the pod's endpoint answered with something that is not credentials: no JSON",
+        ),
+    ] {
+        let failure = failure(trouble::named("the pod's endpoint", error));
+        assert_eq!(
+            (failure.kind, failure.code.as_str()),
+            (Kind::Unavailable, "CredentialsUnavailable")
+        );
+        assert_eq!(failure.message, wanted);
+    }
 }
