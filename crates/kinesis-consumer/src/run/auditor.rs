@@ -227,22 +227,14 @@ impl Auditor {
         if !created.is_empty() {
             context.report(Event::LeasesCreated { shards: created });
         }
-        for (key, range) in shard_sync::back_fill(&leases, &shards) {
+        for (key, range) in shard_sync::hash_ranges(&leases, &shards) {
             match table.set_hash_range(&key, range).await {
                 Ok(()) | Err(TableError::Conflict(_)) => {}
                 Err(error) => return Err(error.into()),
             }
         }
-        for (lease, parent) in shard_sync::wrong_parents(&leases, &shards) {
-            let error = format!(
-                "parentShardId names {parent}, which is open and no parent of it: it is not read \
-                 before that one ends"
-            );
-            context.report(Event::Retrying {
-                shard: Some(lease),
-                operation: "ListShards",
-                error,
-            });
+        for lease in &mut leases {
+            context.ownership.correct(lease);
         }
         self.name_stream(&leases).await?;
         let holes = shard_sync::holes(&leases);

@@ -168,26 +168,6 @@ async fn a_row_deleted_before_the_first_record_starts_with_the_others() {
     second.stop().await.unwrap();
 }
 
-/// Its own end would never come before that one's: nobody reads it, and it is told.
-#[tokio::test(start_paused = true)]
-async fn a_lease_that_waits_for_an_open_shard_is_told() {
-    let world = World::new(2);
-    let first = world.start(config("a"), checkpointing());
-    sleep(seconds(30)).await;
-    first.stop().await.unwrap();
-    let parent = shard(1);
-    world.table().edit(shard(0), |lease| {
-        lease.parents.insert(parent);
-    });
-    let second = world.start(config("b"), checkpointing());
-    let told = |told: &Told| match &told.what {
-        What::Event(Event::Retrying { error, .. }) => error.contains("which is open and no parent"),
-        _ => false,
-    };
-    world.until("told", told).await;
-    second.stop().await.unwrap();
-}
-
 // === tables that are there, and cannot be used ===
 
 /// A told reason, and then the cause: how long is tried is a setting.
