@@ -29,6 +29,7 @@ use crate::{
     face::{checkpointer::LeaseHandle, error::Error, event::Event},
     model::{keys::LeaseKey, lease::Lease},
     run::{
+        auditor::Auditor,
         context::Context,
         held_lease::HeldLease,
         shard_consumer::{Ended, ShardConsumer, Stop},
@@ -119,7 +120,10 @@ impl Coordinator {
 
     /// Stops every shard consumer and gives the leases up, all at once: within the shutdown
     /// deadline and two seconds, whatever AWS does.
-    pub(crate) async fn stop(&mut self) {
+    ///
+    /// # Errors
+    /// The lease table was deleted, and what this worker knew of it is lost.
+    pub(crate) async fn stop(&mut self) -> Result<(), Error> {
         let deadline = Instant::now() + self.context.config.shutdown_deadline;
         for held in self.held.values() {
             held.stop.send_replace(Some(Stop::Shutdown(deadline)));
@@ -147,6 +151,7 @@ impl Coordinator {
             let _ = timeout(LAST_RELEASE, join_all(releases)).await;
         }
         self.held.clear();
+        leave_table(&self.context, deadline).await
     }
 
     // === the scan ===
@@ -388,6 +393,23 @@ impl Coordinator {
             }
         }
     }
+}
+
+/// Who stops while the table is gone, as somebody restarts what logs errors, may be the last one who
+/// knows where the leases stood.
+async fn leave_table(context: &Arc<Context>, deadline: Instant) -> Result<(), Error> {
+    let is_missing = || context.known().is_table_missing();
+    if !is_missing() || !context.ownership.table_is_ours() {
+        return Ok(());
+    }
+    let auditor = Auditor::new(Arc::clone(context));
+    let _ = timeout_at(deadline + LAST_GRACE, auditor.restore()).await;
+    if is_missing() {
+        let text = "it was deleted while the worker ran, and could not be made anew before the worker \
+                    stopped: nobody knows where its leases stood";
+        return Err(context.table_error(TableError::NotActive(text.into())));
+    }
+    Ok(())
 }
 
 async fn release(context: Arc<Context>, lease: Arc<HeldLease>) {
