@@ -24,7 +24,9 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
-    decide::assignment::{Action, Limits, Observations, dead_requests, grants, plan, void},
+    decide::assignment::{
+        Action, Limits, Observations, challenges, dead_requests, grants, plan, void,
+    },
     edge::lease_table::{Scan, TableError},
     face::{checkpointer::LeaseHandle, error::Error, event::Event},
     model::{keys::LeaseKey, lease::Lease},
@@ -230,6 +232,10 @@ impl Coordinator {
         for lease in dead_requests(leases, &self.observations, &held, now) {
             self.moves.push(&self.context, Kind::Refuse, lease.clone());
         }
+        for lease in challenges(leases, &self.observations, me, &held, &leaving, now) {
+            self.moves
+                .push(&self.context, Kind::Challenge, lease.clone());
+        }
         for (key, to) in grants(leases, &self.observations, me, &held, &leaving, now) {
             if let Some(held) = self.held.get(&key) {
                 held.stop.send_replace(Some(Stop::HandOver(to)));
@@ -289,10 +295,17 @@ impl Coordinator {
                     shard: lease.key,
                 });
             }
+            Ok(None) if kind == Kind::Challenge => {
+                let asker = lease.handover_to.as_deref().unwrap_or_default();
+                self.observations
+                    .challenged(asker, &lease.key, Instant::now());
+                let soon = Instant::now() + self.context.config.peer_scan_interval;
+                self.next_scan = self.next_scan.min(soon);
+            }
             Ok(None) => {}
             Err(error) => {
                 // It may be ours all the same: then a scan shows it, or it is given up at the end.
-                if kind != Kind::Refuse {
+                if !matches!(kind, Kind::Refuse | Kind::Challenge) {
                     self.coming.insert(lease.key.clone());
                 }
                 // A race was lost, or the call failed: the table is not as it was planned.
@@ -312,7 +325,9 @@ impl Coordinator {
         let is_peers = |lease: &Lease| {
             !lease.is_finished() && lease.holder().is_some_and(|holder| holder != me)
         };
-        let alone = !leases.is_empty() && !leases.iter().any(is_peers);
+        let alone = !leases.is_empty()
+            && !leases.iter().any(is_peers)
+            && !self.observations.awaits_answers(now);
         let regular = now
             + if alone {
                 config.scan_interval
