@@ -3,6 +3,7 @@
 
 use clap::ValueEnum;
 use kinesis_consumer::Event;
+use kinesis_consumer_metrics::Metrics;
 use tracing::{debug, info, warn};
 use tracing_subscriber::EnvFilter;
 
@@ -33,16 +34,20 @@ pub fn start(format: Format, level: &str) -> anyhow::Result<()> {
 }
 
 /// Writes an event of the library's as a line.
-pub(crate) fn event(event: &Event) {
+pub(crate) fn event(event: &Event, metrics: &Metrics) {
     match event {
         // What test tools wait for in the Java daemon's log.
         Event::Admitted => info!("Initialization complete. Starting worker loop."),
-        // Routine where other applications read the stream too; counted in any case.
+        // Routine where other applications read the stream too, and counted in any case; but
+        // whoever is throttled for hours is to see it.
         Event::Throttled {
             shard, operation, ..
         } => {
             let shard = shard.as_ref().map(ToString::to_string);
             debug!(shard, operation, "throttled");
+            if let Some(times) = metrics.seldom(operation) {
+                info!(operation, times, "throttled; it is tried again");
+            }
         }
         Event::ProcessorFailed {
             shard,

@@ -255,7 +255,7 @@ async fn consume(run: Run, stop: CancellationToken) -> anyhow::Result<()> {
     let factory = move |lease| ShardProcessor::new(lease, Arc::clone(&children));
     let events = Arc::clone(&metrics);
     let worker = Worker::new(config, kinesis, dynamodb, factory).on_event(move |event| {
-        log::event(event);
+        log::event(event, &events.library);
         events.library.record(event);
     });
     let result = worker

@@ -12,12 +12,16 @@ use prometheus_client::{
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use self::state::{Held, State};
+use self::{
+    seldom::Seldom,
+    state::{Held, State},
+};
 
 pub use self::admin::serve;
 pub use prometheus_client::{metrics, registry::Metric};
 
 mod admin;
+mod seldom;
 mod state;
 
 /// One label and its value.
@@ -32,6 +36,7 @@ type Outcomes = Family<[(&'static str, String); 2], Counter>;
 pub struct Metrics {
     registry: Registry,
     state: State,
+    seldom: Seldom,
     failing: Gauges,
     unreadable: Gauge,
     put_back: Counter,
@@ -141,6 +146,7 @@ impl Metrics {
             ),
             records_total: Counter::default(),
             state: State::new(instance.to_owned()),
+            seldom: Seldom::default(),
             registry,
         }
     }
@@ -257,6 +263,12 @@ impl Metrics {
             false => &self.retries,
         };
         counters.get_or_create(&operation_label(operation)).inc();
+    }
+
+    /// For a line of the log that would come by the hundred: how often that happened since it was
+    /// last told, where it is to be told now. At once, and then once a minute.
+    pub fn seldom(&self, what: &str) -> Option<u64> {
+        self.seldom.times(what)
     }
 
     /// Is the worker running, and not stopping?

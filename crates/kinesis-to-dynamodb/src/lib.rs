@@ -120,7 +120,7 @@ where
     let processors = adapt(&mut config, Processors::new(sink));
     let worker =
         Worker::new(config, clients.kinesis, clients.dynamodb, processors).on_event(move |event| {
-            log::event(event);
+            log::event(event, &events.library);
             events.record(event);
         });
     tracing::info!(

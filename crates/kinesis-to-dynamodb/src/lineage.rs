@@ -49,7 +49,9 @@ impl Lineage {
         let parents = match known.take().filter(has_all) {
             Some(fresh) => &known.insert(fresh).1,
             None => {
-                let shards = patiently(&self.metrics, || self.stream.shards(ShardFilter::All));
+                let shards = patiently(&self.metrics, self.stream.as_str(), || {
+                    self.stream.shards(ShardFilter::All)
+                });
                 let shards = shards.await?.into_iter();
                 let parents = shards.map(|shard| (shard.id, shard.parents.into_iter().collect()));
                 &known.insert((Instant::now(), parents.collect())).1

@@ -1,7 +1,8 @@
 //! Log lines: how they look, and the library's events as lines. Never a record's data.
 
 use kinesis_consumer::Event;
-use tracing::debug;
+use kinesis_consumer_metrics::Metrics;
+use tracing::{debug, info};
 use tracing_subscriber::EnvFilter;
 
 use crate::{Settings, settings::LogFormat};
@@ -25,14 +26,18 @@ pub fn start(settings: &Settings) -> anyhow::Result<()> {
 }
 
 /// Writes an event as a line.
-pub(crate) fn event(event: &Event) {
+pub(crate) fn event(event: &Event, metrics: &Metrics) {
     match event {
-        // Routine where other applications read the stream too; counted in any case.
+        // Routine where other applications read the stream too, and counted in any case; but
+        // whoever is throttled for hours is to see it.
         Event::Throttled {
             shard, operation, ..
         } => {
             let shard = shard.as_ref().map(ToString::to_string);
             debug!(shard, operation, "throttled");
+            if let Some(times) = metrics.seldom(operation) {
+                info!(operation, times, "throttled; it is tried again");
+            }
         }
         // Whoever keeps rejects says so, with where.
         Event::Rejected { .. } | Event::AggregateRejected { .. } => {}

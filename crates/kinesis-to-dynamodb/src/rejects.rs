@@ -67,7 +67,7 @@ impl Rejects {
             for part in self.parts(shard, record, reason) {
                 // One part at a time is in memory.
                 let put = || table.put(part.clone(), Write::new());
-                if let Err(failure) = patiently(&self.metrics, put).await {
+                if let Err(failure) = patiently(&self.metrics, table.name(), put).await {
                     return Err(self.failed(table, failure).await);
                 }
             }
@@ -88,7 +88,8 @@ impl Rejects {
     async fn failed(&self, table: &Table, failure: Failure) -> Error {
         // The table may have been made anew, with another key.
         if failure.kind == Kind::Invalid
-            && let Ok(description) = patiently(&self.metrics, || table.describe()).await
+            && let Ok(description) =
+                patiently(&self.metrics, table.name(), || table.describe()).await
             && let Err(problem) = checks::rejects_key(table.name(), description.keys, &self.region)
         {
             return Error::Write(problem);

@@ -35,6 +35,9 @@ const LOOK_AGAIN: Duration = Duration::from_secs(10);
 const NOT_OURS: &str = "attribute_not_exists(kinesis_position) \
                         OR NOT attribute_type(kinesis_position, :string)";
 
+/// A call that is tried for so long is told.
+const LONG: Duration = Duration::from_secs(5);
+
 /// From so many refusals on, it is not only another consumer that writes the same item.
 const UNUSUAL: u32 = 5;
 
@@ -111,7 +114,7 @@ impl Writer {
                 }
                 sleep(pause).await;
             }
-            let put = patiently(&self.metrics, || {
+            let put = patiently(&self.metrics, self.table.name(), || {
                 self.table.put(item.clone(), write.clone())
             });
             let stored = match put.await {
@@ -174,7 +177,7 @@ impl Writer {
         let mut looked_at = self.looked_at.lock().await;
         if looked_at.is_none_or(|at| at.elapsed() > LOOK_AGAIN) {
             let table = self.clients.table(self.table.name());
-            let described = patiently(&self.metrics, || table.describe()).await;
+            let described = patiently(&self.metrics, table.name(), || table.describe()).await;
             let keys = described.map(|description| description.keys);
             let key = checks::one_key(self.table.name(), keys, &self.clients.region);
             let key = key.map_err(Error::Write)?;
@@ -213,21 +216,45 @@ fn pauses() -> ExponentialBuilder {
 }
 
 /// Calls until the answer is one that waiting does not change. Ends with the lease or the process:
-/// its caller is dropped then.
+/// its caller is dropped then. `on`: what is called, to be told where that takes long.
 pub(crate) async fn patiently<T, F>(
     metrics: &Metrics,
+    on: &str,
     call: impl FnMut() -> F,
 ) -> Result<T, Failure>
 where
     F: Future<Output = Result<T, Failure>>,
 {
-    call.retry(pauses())
+    let began = Instant::now();
+    let mut trouble = None;
+    let answer = call
+        .retry(pauses())
         .when(Failure::is_transient)
         .notify(|failure, pause| {
-            metrics.write_retried(failure.operation, failure.kind == Kind::Throttled);
+            let Failure { operation, .. } = failure;
+            metrics.write_retried(operation, failure.kind == Kind::Throttled);
             tracing::debug!(%failure, ?pause, "trying again");
+            let tried_for = began.elapsed();
+            if tried_for < LONG {
+                return;
+            }
+            let what = format!("{operation} on {on}");
+            if let Some(times) = metrics.library.seldom(&what) {
+                tracing::warn!(
+                    operation, on, times, ?tried_for, %failure,
+                    "calls do not get through; they are tried again"
+                );
+            }
+            trouble = Some(what);
         })
-        .await
+        .await;
+    if let Some(what) = trouble
+        && answer.is_ok()
+        && metrics.library.seldom(&format!("{what} again")).is_some()
+    {
+        tracing::info!(what, tried_for = ?began.elapsed(), "a call got through");
+    }
+    answer
 }
 
 /// A write that waiting does not help, with what does.

@@ -83,8 +83,7 @@ pub(crate) fn plan(
 }
 
 /// Which of our leases to hand over now, and to whom: those asked for (`handoverTo`) by a worker
-/// that has at least two less than we. A worker that has shown no life yet, by taking a lease that
-/// it was handed, gets one first: it may be gone. `leases`: the last scan, with the newest known
+/// that lives and has at least two less than we. `leases`: the last scan, with the newest known
 /// copies of those we hold. `leaving`: being handed over already, to whom.
 pub(crate) fn grants(
     leases: &[Lease],
@@ -94,6 +93,41 @@ pub(crate) fn grants(
     leaving: &BTreeMap<LeaseKey, String>,
     now: Instant,
 ) -> Vec<(LeaseKey, String)> {
+    let workers = Workers::of(leases, observations, now);
+    let mut asked = deserved(leases, observations, me, held, leaving, now);
+    asked.retain(|(_, to)| workers.live(to, observations));
+    asked
+        .into_iter()
+        .map(|(lease, to)| (lease.key.clone(), to.to_owned()))
+        .collect()
+}
+
+/// The requests to take back, as their askers have shown no life: who lives asks again, and who is
+/// gone must not get a lease that others could work on.
+pub(crate) fn challenges<'a>(
+    leases: &'a [Lease],
+    observations: &Observations,
+    me: &str,
+    held: &BTreeSet<LeaseKey>,
+    leaving: &BTreeMap<LeaseKey, String>,
+    now: Instant,
+) -> Vec<&'a Lease> {
+    let workers = Workers::of(leases, observations, now);
+    let mut asked = deserved(leases, observations, me, held, leaving, now);
+    asked.retain(|(_, to)| !workers.live(to, observations) && !observations.may_answer(to, now));
+    asked.into_iter().map(|(lease, _)| lease).collect()
+}
+
+/// The requests that would make it more even. A worker that has not taken a lease yet that it was
+/// handed gets one first: it may be gone.
+fn deserved<'a>(
+    leases: &'a [Lease],
+    observations: &Observations,
+    me: &str,
+    held: &BTreeSet<LeaseKey>,
+    leaving: &BTreeMap<LeaseKey, String>,
+    now: Instant,
+) -> Vec<(&'a Lease, &'a str)> {
     let view = View {
         observations,
         me,
@@ -137,9 +171,6 @@ pub(crate) fn grants(
         granted
     });
     asked
-        .into_iter()
-        .map(|(lease, to)| (lease.key.clone(), to.to_owned()))
-        .collect()
 }
 
 /// Which of the leases that we are handing over are not to be: the request was withdrawn, or its
@@ -195,6 +226,11 @@ impl<'a> Workers<'a> {
         let alive = leases.into_iter().filter(shows_life);
         let alive = alive.filter_map(|lease| lease.owner.as_deref()).collect();
         Self { alive }
+    }
+
+    /// Has the worker shown that it lives?
+    fn live(&self, worker: &str, observations: &Observations) -> bool {
+        self.alive.contains(worker) || observations.has_answered(worker)
     }
 
     /// Is the worker that asked for the lease gone?

@@ -210,8 +210,7 @@ pub(crate) fn deletable(leases: &[Lease], listed: &[Shard]) -> Vec<Lease> {
     candidates.filter(|lease| !needed(lease)).cloned().collect()
 }
 
-/// The hash keys that no unfinished lease covers. None while an unfinished lease lacks its range
-/// ([`back_fill`] first).
+/// The hash keys that no unfinished lease covers. None while an unfinished lease lacks its range.
 pub(crate) fn holes(leases: &[Lease]) -> Vec<HashRange> {
     let unfinished = leases.iter().filter(|lease| !lease.is_finished());
     let Some(mut ranges) = unfinished
@@ -241,16 +240,29 @@ pub(crate) fn holes(leases: &[Lease]) -> Vec<HashRange> {
     holes
 }
 
-/// The hash ranges to write into leases that lack them.
-pub(crate) fn back_fill(leases: &[Lease], shards: &[Shard]) -> Vec<(LeaseKey, HashRange)> {
+/// The hash ranges to write into leases that lack them, or have others.
+pub(crate) fn hash_ranges(leases: &[Lease], shards: &[Shard]) -> Vec<(LeaseKey, HashRange)> {
     let ranges: HashMap<_, _> = shards
         .iter()
         .map(|shard| (&shard.id, shard.hash_range))
         .collect();
-    let lacking = leases.iter().filter(|lease| lease.hash_range.is_none());
-    lacking
-        .filter_map(|lease| Some((lease.key.clone(), *ranges.get(&lease.key.shard)?)))
+    let range = |lease: &Lease| {
+        let range = ranges.get(&lease.key.shard).copied();
+        range.filter(|range| lease.hash_range != Some(*range))
+    };
+    leases
+        .iter()
+        .filter_map(|lease| Some((lease.key.clone(), range(lease)?)))
         .collect()
+}
+
+/// Makes the lease say of its shard what the stream says: the hash keys that it takes, and no
+/// parent that is none. Who waited for such a one would wait for ever.
+pub(crate) fn correct(lease: &mut Lease, shard: &Shard) {
+    lease.hash_range = Some(shard.hash_range);
+    lease
+        .parents
+        .retain(|parent| shard.parents.contains(parent));
 }
 
 /// A shard whose lease is of an older stream of the same name, which was deleted: it starts after
@@ -288,22 +300,6 @@ pub fn open_but_finished(leases: &[Lease], shards: &[Shard]) -> Option<ShardId> 
         .iter()
         .find(|lease| lease.is_finished() && open.contains(&lease.key.shard))
         .map(|lease| lease.key.shard.clone())
-}
-
-/// Leases that wait for an open shard that is no parent of theirs, with that shard.
-pub(crate) fn wrong_parents(leases: &[Lease], shards: &[Shard]) -> Vec<(LeaseKey, ShardId)> {
-    let by_id: HashMap<_, _> = shards.iter().map(|shard| (&shard.id, shard)).collect();
-    let wrong = |lease: &Lease| {
-        let listed = by_id.get(&lease.key.shard)?;
-        let is_wrong = |parent: &&ShardId| {
-            !listed.parents.contains(*parent)
-                && by_id.get(*parent).is_some_and(|parent| !parent.closed)
-        };
-        let parent = lease.parents.iter().find(is_wrong)?;
-        Some((lease.key.clone(), parent.clone()))
-    };
-    let unfinished = leases.iter().filter(|lease| !lease.is_finished());
-    unfinished.filter_map(wrong).collect()
 }
 
 fn new_lease(shard: &Shard, checkpoint: Checkpoint) -> Lease {

@@ -22,7 +22,7 @@ use crate::{
     model::{keys::LeaseKey, lease::Lease, sequence::Checkpoint},
     run::{
         admission::Admission,
-        context::{Context, KEPT, backoff},
+        context::{Context, KEPT, backoff, pause},
         ownership::Owner,
     },
 };
@@ -188,10 +188,7 @@ impl Auditor {
             }
             // Before leases at the initial position, which could be LATEST, can take their place.
             if !lost.is_empty() {
-                let back = self.create(lost).await?;
-                if !back.is_empty() {
-                    context.report(Event::LeasesPutBack { shards: back });
-                }
+                self.put_back(lost).await?;
                 position = InitialPosition::TrimHorizon;
             }
             position = shard_sync::late_position(&leases, position);
@@ -227,22 +224,14 @@ impl Auditor {
         if !created.is_empty() {
             context.report(Event::LeasesCreated { shards: created });
         }
-        for (key, range) in shard_sync::back_fill(&leases, &shards) {
+        for (key, range) in shard_sync::hash_ranges(&leases, &shards) {
             match table.set_hash_range(&key, range).await {
                 Ok(()) | Err(TableError::Conflict(_)) => {}
                 Err(error) => return Err(error.into()),
             }
         }
-        for (lease, parent) in shard_sync::wrong_parents(&leases, &shards) {
-            let error = format!(
-                "parentShardId names {parent}, which is open and no parent of it: it is not read \
-                 before that one ends"
-            );
-            context.report(Event::Retrying {
-                shard: Some(lease),
-                operation: "ListShards",
-                error,
-            });
+        for lease in &mut leases {
+            context.ownership.correct(lease);
         }
         self.name_stream(&leases).await?;
         let holes = shard_sync::holes(&leases);
@@ -295,6 +284,38 @@ impl Auditor {
                 Err(error) => return Err(error),
             }
         }
+        Ok(())
+    }
+
+    async fn put_back(&self, lost: Vec<Lease>) -> Result<(), TableError> {
+        let back = self.create(lost).await?;
+        if !back.is_empty() {
+            self.context.report(Event::LeasesPutBack { shards: back });
+        }
+        Ok(())
+    }
+
+    /// Makes the table anew that is missing, with the leases where they were seen last: for whoever
+    /// comes when this worker is gone.
+    pub(crate) async fn restore(&self) {
+        let mut failures = backoff(QUICK_AUDIT / 4, QUICK_AUDIT);
+        while let Err(error) = self.try_restore().await {
+            self.context.table_failed(None, "restore", &error);
+            if matches!(error, TableError::Permanent(_)) && !error.is_of_missing_table() {
+                return;
+            }
+            pause(&mut failures).await;
+        }
+    }
+
+    async fn try_restore(&self) -> Result<(), TableError> {
+        let context = &self.context;
+        context.table.ensure_exists().await?;
+        let began = Instant::now();
+        let scan = context.table.scan().await?;
+        let lost = context.known().lost(&scan);
+        self.put_back(lost).await?;
+        context.known().observe(&scan.leases, began);
         Ok(())
     }
 

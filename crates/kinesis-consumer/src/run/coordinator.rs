@@ -24,11 +24,14 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
-    decide::assignment::{Action, Limits, Observations, dead_requests, grants, plan, void},
+    decide::assignment::{
+        Action, Limits, Observations, challenges, dead_requests, grants, plan, void,
+    },
     edge::lease_table::{Scan, TableError},
     face::{checkpointer::LeaseHandle, error::Error, event::Event},
     model::{keys::LeaseKey, lease::Lease},
     run::{
+        auditor::Auditor,
         context::Context,
         held_lease::HeldLease,
         shard_consumer::{Ended, ShardConsumer, Stop},
@@ -119,7 +122,10 @@ impl Coordinator {
 
     /// Stops every shard consumer and gives the leases up, all at once: within the shutdown
     /// deadline and two seconds, whatever AWS does.
-    pub(crate) async fn stop(&mut self) {
+    ///
+    /// # Errors
+    /// The lease table was deleted, and what this worker knew of it is lost.
+    pub(crate) async fn stop(&mut self) -> Result<(), Error> {
         let deadline = Instant::now() + self.context.config.shutdown_deadline;
         for held in self.held.values() {
             held.stop.send_replace(Some(Stop::Shutdown(deadline)));
@@ -147,6 +153,7 @@ impl Coordinator {
             let _ = timeout(LAST_RELEASE, join_all(releases)).await;
         }
         self.held.clear();
+        leave_table(&self.context, deadline).await
     }
 
     // === the scan ===
@@ -225,6 +232,10 @@ impl Coordinator {
         for lease in dead_requests(leases, &self.observations, &held, now) {
             self.moves.push(&self.context, Kind::Refuse, lease.clone());
         }
+        for lease in challenges(leases, &self.observations, me, &held, &leaving, now) {
+            self.moves
+                .push(&self.context, Kind::Challenge, lease.clone());
+        }
         for (key, to) in grants(leases, &self.observations, me, &held, &leaving, now) {
             if let Some(held) = self.held.get(&key) {
                 held.stop.send_replace(Some(Stop::HandOver(to)));
@@ -284,10 +295,17 @@ impl Coordinator {
                     shard: lease.key,
                 });
             }
+            Ok(None) if kind == Kind::Challenge => {
+                let asker = lease.handover_to.as_deref().unwrap_or_default();
+                self.observations
+                    .challenged(asker, &lease.key, Instant::now());
+                let soon = Instant::now() + self.context.config.peer_scan_interval;
+                self.next_scan = self.next_scan.min(soon);
+            }
             Ok(None) => {}
             Err(error) => {
                 // It may be ours all the same: then a scan shows it, or it is given up at the end.
-                if kind != Kind::Refuse {
+                if !matches!(kind, Kind::Refuse | Kind::Challenge) {
                     self.coming.insert(lease.key.clone());
                 }
                 // A race was lost, or the call failed: the table is not as it was planned.
@@ -307,7 +325,9 @@ impl Coordinator {
         let is_peers = |lease: &Lease| {
             !lease.is_finished() && lease.holder().is_some_and(|holder| holder != me)
         };
-        let alone = !leases.is_empty() && !leases.iter().any(is_peers);
+        let alone = !leases.is_empty()
+            && !leases.iter().any(is_peers)
+            && !self.observations.awaits_answers(now);
         let regular = now
             + if alone {
                 config.scan_interval
@@ -388,6 +408,23 @@ impl Coordinator {
             }
         }
     }
+}
+
+/// Who stops while the table is gone, as somebody restarts what logs errors, may be the last one who
+/// knows where the leases stood.
+async fn leave_table(context: &Arc<Context>, deadline: Instant) -> Result<(), Error> {
+    let is_missing = || context.known().is_table_missing();
+    if !is_missing() || !context.ownership.table_is_ours() {
+        return Ok(());
+    }
+    let auditor = Auditor::new(Arc::clone(context));
+    let _ = timeout_at(deadline + LAST_GRACE, auditor.restore()).await;
+    if is_missing() {
+        let text = "it was deleted while the worker ran, and could not be made anew before the worker \
+                    stopped: nobody knows where its leases stood";
+        return Err(context.table_error(TableError::NotActive(text.into())));
+    }
+    Ok(())
 }
 
 async fn release(context: Arc<Context>, lease: Arc<HeldLease>) {

@@ -22,6 +22,8 @@ use crate::{
 pub(crate) struct Known {
     leases: BTreeMap<LeaseKey, Lease>,
     seen: Instant,
+    /// The table was missing when it was last asked.
+    is_missing: bool,
     /// The time after which what was seen is worth nothing: a lease may have been finished and
     /// deleted by the book since.
     trusted_for: Duration,
@@ -32,6 +34,7 @@ impl Known {
         Self {
             leases: BTreeMap::new(),
             seen: Instant::now(),
+            is_missing: false,
             trusted_for,
         }
     }
@@ -42,6 +45,7 @@ impl Known {
             self.leases.clear();
         }
         self.seen = began;
+        self.is_missing = false;
         let there: BTreeSet<_> = scanned.iter().map(|lease| &lease.key).collect();
         self.leases
             .retain(|key, lease| there.contains(key) || !lease.is_finished());
@@ -62,6 +66,12 @@ impl Known {
     /// There is no table: nobody deletes leases by the book.
     pub(crate) fn table_is_missing(&mut self) {
         self.seen = Instant::now();
+        self.is_missing = true;
+    }
+
+    /// Is what is known all that anybody has?
+    pub(crate) fn is_table_missing(&self) -> bool {
+        self.is_missing
     }
 
     /// Unfinished leases that `scan` lacks, as they are to be put back. One that is there but

@@ -13,12 +13,15 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::model::{
-    identity::{StreamName, readable},
-    keys::{LeaseKey, ShardId},
-    lease::Lease,
-    sequence::{Checkpoint, SequenceNumber},
-    shard::Shard,
+use crate::{
+    decide::shard_sync,
+    model::{
+        identity::{StreamName, readable},
+        keys::{LeaseKey, ShardId},
+        lease::Lease,
+        sequence::{Checkpoint, SequenceNumber},
+        shard::Shard,
+    },
 };
 
 /// No stream keeps records for less than 24 hours; half of that is left to clocks.
@@ -32,7 +35,8 @@ pub(crate) struct Ownership {
 
 #[derive(Debug, Default)]
 struct State {
-    shards: HashMap<ShardId, (SequenceNumber, String)>,
+    /// As listed, each with its identity.
+    shards: HashMap<ShardId, (Shard, String)>,
     proven: HashSet<LeaseKey>,
     /// Nothing was left in these shards when this position was to be proven, and when that was.
     empty: HashMap<LeaseKey, (SequenceNumber, Instant)>,
@@ -67,8 +71,8 @@ impl Ownership {
     /// Takes in a list of shards.
     pub(crate) fn learn(&self, shards: &[Shard]) {
         let known = shards.iter().map(|shard| {
-            let start = shard.starting_sequence_number.clone();
-            (shard.id.clone(), (start, self.stream.identity(shard)))
+            let identity = self.stream.identity(shard);
+            (shard.id.clone(), (shard.clone(), identity))
         });
         self.state().shards.extend(known);
     }
@@ -80,6 +84,13 @@ impl Ownership {
             .shards
             .get(shard)
             .map(|(_, identity)| identity.clone())
+    }
+
+    /// Makes the lease say of its shard what the stream says, where the shard was listed.
+    pub(crate) fn correct(&self, lease: &mut Lease) {
+        if let Some((shard, _)) = self.state().shards.get(&lease.key.shard) {
+            shard_sync::correct(lease, shard);
+        }
     }
 
     pub(crate) fn judge(&self, lease: &Lease) -> Owner {
@@ -96,7 +107,9 @@ impl Ownership {
         }
         match &lease.checkpoint {
             Checkpoint::At(done) => match listed {
-                Some((start, _)) if *start > done.sequence_number => Owner::Older,
+                Some((shard, _)) if shard.starting_sequence_number > done.sequence_number => {
+                    Owner::Older
+                }
                 _ if state.proven.contains(&lease.key) => Owner::Ours,
                 _ => Owner::Unproven,
             },

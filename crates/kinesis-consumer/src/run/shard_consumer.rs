@@ -145,7 +145,9 @@ impl ShardConsumer {
 
     /// Until each parent's lease is finished, or there is none.
     async fn await_parents(&mut self) -> Result<(), Leave> {
-        let mut waiting: Vec<_> = self.lease.copy().await.parent_keys().collect();
+        let mut lease = self.lease.copy().await;
+        self.context.ownership.correct(&mut lease);
+        let mut waiting: Vec<_> = lease.parent_keys().collect();
         while let Some(parent) = waiting.last() {
             let answer = self.context.table.read(parent).await;
             if answer.is_ok() {
@@ -168,6 +170,7 @@ impl ShardConsumer {
     /// Makes the processor. Returns the lease as reading starts from it.
     async fn initialize(&mut self) -> Result<Lease, Leave> {
         let mut start = self.pin_latest().await?;
+        self.context.ownership.correct(&mut start);
         // The table may not have it yet.
         start.checkpoint = start.checkpoint.max(self.checkpointer.acknowledged());
         loop {

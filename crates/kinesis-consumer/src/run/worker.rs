@@ -159,6 +159,6 @@ async fn work(context: Arc<Context>, stopping: CancellationToken) -> Result<(), 
     let auditing = AbortOnDropHandle::new(tokio::spawn(auditor.run()));
     let mut coordinator = Coordinator::new(context);
     let result = coordinator.run(&stopping, auditing).await;
-    coordinator.stop().await;
-    result
+    let stopped = coordinator.stop().await;
+    result.and(stopped)
 }

@@ -185,3 +185,45 @@ async fn a_table_that_cannot_be_used_for_a_while_gets_every_record(
     .await;
     consumer.stop().await;
 }
+
+/// Waiting mends it, but nobody would know of it that knows only the log.
+#[rstest]
+#[case::items(TABLE, r#"{"v":1}"#, Fault::internal_error())]
+#[case::rejects("rejects", "no JSON", Fault::throughput_exceeded())]
+#[tokio::test]
+async fn writes_that_do_not_get_through_for_long_are_told_by_the_log(
+    #[case] table: &str,
+    #[case] record: &str,
+    #[case] fault: Fault,
+) {
+    let world = World::tutorial(1).await;
+    world.rejects_table("rejects").await;
+    let faults = world.dynamodb.faults();
+    faults.inject_on(table, "PutItem", fault, FOREVER);
+    let consumer = world.consumer("pod-1").without("LOG_LEVEL");
+    let consumer = consumer.with("REJECTS_TABLE", "rejects").start();
+    world.put("a", record).await;
+    let told = consumer.logged("calls do not get through").await;
+    assert!(told.contains(&format!(r#""on":"{table}""#)), "{told}");
+    faults.clear();
+    consumer.logged("a call got through").await;
+    consumer
+        .metric_when("settled_records_total", "", |count| count == 1.0)
+        .await;
+    consumer.stop().await;
+}
+
+#[tokio::test]
+async fn throttling_is_told_by_the_log_once_a_minute() {
+    let world = World::tutorial(1).await;
+    let consumer = world.consumer("pod-1").without("LOG_LEVEL").start();
+    world.put("a", r#"{"v":1}"#).await;
+    world.user_when("a", |_| true).await;
+    let faults = world.embedded.faults();
+    faults.inject("GetRecords", Fault::throughput_exceeded(), 2);
+    consumer
+        .metric_when("throttles_total", "GetRecords", |count| count == 2.0)
+        .await;
+    let log = consumer.stop().await;
+    assert_eq!(log.matches("throttled; it is tried again").count(), 1);
+}

@@ -26,6 +26,8 @@ pub(crate) struct Observations {
     stolen: HashMap<LeaseKey, Instant>,
     /// Workers that let a lease's time run out, and when that was seen last.
     silent: HashMap<String, Instant>,
+    /// Workers whose request we took back, to see whether they ask again, and when.
+    challenged: HashMap<String, Instant>,
 }
 
 #[derive(Clone, Debug)]
@@ -48,6 +50,7 @@ impl Observations {
             seen: HashMap::new(),
             stolen: HashMap::new(),
             silent: HashMap::new(),
+            challenged: HashMap::new(),
         }
     }
 
@@ -79,6 +82,7 @@ impl Observations {
             }
         }
         self.silent.retain(|_, seen| now <= *seen + ASK_PATIENCE);
+        self.challenged.retain(|_, at| now <= *at + ASK_PATIENCE);
         let remembered = STEAL_PAUSE.max(self.steal_round());
         self.stolen.retain(|_, stolen| now < *stolen + remembered);
     }
@@ -135,6 +139,35 @@ impl Observations {
         let silent = self.silent.get(worker).copied();
         let asked = self.seen.get(&lease.key).map(|seen| seen.asked);
         silent.is_some_and(|silent| asked.is_none_or(|asked| asked <= silent))
+    }
+
+    /// Remembers that we took back the worker's request for the lease: if it lives, it asks again.
+    pub(crate) fn challenged(&mut self, worker: &str, key: &LeaseKey, now: Instant) {
+        if let Some(seen) = self.seen.get_mut(key) {
+            seen.handover_to = None;
+        }
+        self.challenged.insert(worker.to_owned(), now);
+    }
+
+    /// Did the worker ask for a lease since we took a request of its back?
+    pub(super) fn has_answered(&self, worker: &str) -> bool {
+        self.challenged.get(worker).is_some_and(|challenged| {
+            let is_later = |seen: &Seen| seen.asked > *challenged;
+            let mut requests = self.seen.values();
+            requests.any(|seen| seen.handover_to.as_deref() == Some(worker) && is_later(seen))
+        })
+    }
+
+    /// Is it too early to say that it did not?
+    pub(super) fn may_answer(&self, worker: &str, now: Instant) -> bool {
+        let challenged = self.challenged.get(worker);
+        challenged.is_some_and(|challenged| now <= *challenged + self.failover)
+    }
+
+    /// Does an answer count that may come soon?
+    pub(crate) fn awaits_answers(&self, now: Instant) -> bool {
+        let mut challenged = self.challenged.keys();
+        challenged.any(|worker| self.may_answer(worker, now))
     }
 
     /// When, after `now`, a scan is worth while: a lease that another worker holds expires, or one

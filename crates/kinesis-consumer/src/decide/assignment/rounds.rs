@@ -235,6 +235,25 @@ impl World {
         let now = self.now();
         let worker = &mut self.workers[index];
         worker.observations.observe(&self.leases, now);
+        let to = |(key, (to, _)): (&LeaseKey, &(String, u64))| (key.clone(), to.clone());
+        let leaving = worker.leaving.iter().map(to).collect();
+        let (observations, held) = (&worker.observations, &worker.held);
+        let challenged = challenges(
+            &self.leases,
+            observations,
+            &worker.name,
+            held,
+            &leaving,
+            now,
+        );
+        let challenged: BTreeSet<_> = challenged.iter().map(|lease| lease.key.clone()).collect();
+        for lease in &mut self.leases {
+            if challenged.contains(&lease.key)
+                && let Some(asker) = lease.handover_to.take()
+            {
+                worker.observations.challenged(&asker, &lease.key, now);
+            }
+        }
         worker.scanned.clone_from(&self.leases);
         let limits = Limits {
             max_leases: worker.max_leases,
@@ -399,7 +418,7 @@ fn a_second_worker_gets_its_half_by_the_next_renewals() {
     world.run(TICKS);
     world.join(false);
     let moves = world.moves;
-    world.run(12);
+    world.run(16);
     assert_eq!(world.counts(), [2, 2]);
     assert_eq!(world.moves, moves + 2);
 }

@@ -297,10 +297,51 @@ fn a_request_that_stood_too_long_no_longer_counts() {
         [],
         "the asker is gone"
     );
-    leases[1].handover_to = Some("other".to_owned());
-    observations.observe(&leases, after);
-    let granted = grants(&leases, &observations, "a", &held, &BTreeMap::new(), after);
-    assert_eq!(granted, [("s1".into(), "other".to_owned())]);
+}
+
+/// Somebody's name is in a lease of ours. Whoever that is has no lease, so nobody sees whether it
+/// lives: who lives asks again.
+#[test]
+fn a_worker_that_was_never_seen_gets_a_lease_when_it_asks_again() {
+    let start = Instant::now();
+    let after = |seconds| start + Duration::from_secs(seconds);
+    let mut leases = leases("me>ghost me>b me me me");
+    let mut observations = Observations::new(FAILOVER);
+    let held = held_by(&leases, "me");
+    let none = BTreeMap::new();
+    let granted = |leases: &[Lease], observations: &Observations, now| {
+        grants(leases, observations, "me", &held, &none, now)
+    };
+    let challenged = |leases: &[Lease], observations: &Observations, now| -> Vec<_> {
+        challenges(leases, observations, "me", &held, &none, now)
+            .into_iter()
+            .map(|lease| lease.key.clone())
+            .collect()
+    };
+    observations.observe(&leases, start);
+    assert_eq!(granted(&leases, &observations, start), []);
+    let keys = challenged(&leases, &observations, start);
+    assert_eq!(keys, ["s0".into(), "s1".into()]);
+    for key in &keys {
+        let lease = leases.iter_mut().find(|lease| lease.key == *key);
+        let asker = lease.unwrap().handover_to.take().unwrap();
+        observations.challenged(&asker, key, start);
+    }
+    assert!(observations.awaits_answers(start));
+    // One of them asks for another lease.
+    leases[4].handover_to = Some("b".to_owned());
+    observations.observe(&leases, after(2));
+    assert_eq!(challenged(&leases, &observations, after(2)), []);
+    let lease = ("s4".into(), "b".to_owned());
+    assert_eq!(granted(&leases, &observations, after(2)), [lease]);
+    // Its name is written again later.
+    leases[4].handover_to = None;
+    observations.observe(&leases, after(61));
+    assert!(!observations.awaits_answers(after(61)));
+    leases[0].handover_to = Some("ghost".to_owned());
+    observations.observe(&leases, after(62));
+    assert_eq!(granted(&leases, &observations, after(62)), []);
+    assert_eq!(challenged(&leases, &observations, after(62)), ["s0".into()]);
 }
 
 #[test]
@@ -336,8 +377,13 @@ fn a_java_worker_by_the_name_of_one_of_ours_is_told_by_its_writes() {
 #[case::finished_ones_do_not_count("me>b me! me!", 0)]
 fn grants_what_makes_it_more_even(#[case] table: &str, #[case] want: usize) {
     let leases = leases(table);
-    let now = Instant::now();
+    let mut now = Instant::now();
     let mut observations = Observations::new(FAILOVER);
+    // All have asked before, and live.
+    for worker in ["b", "c"] {
+        observations.challenged(worker, &"s0".into(), now);
+    }
+    now += Duration::from_secs(1);
     observations.observe(&leases, now);
     let held = held_by(&leases, "me");
     let mut leaving = BTreeMap::new();

@@ -79,9 +79,10 @@ pub fn readability(
                 Readability::NotWanted
             };
         };
-        // A lease's parents without leases do not hold it up, whether theirs come or not.
+        // A lease's parents without leases do not hold it up, whether theirs come or not; nor do
+        // shards that are none.
         let mut parents = unfinished(&lease.parents);
-        parents.retain(|parent| !coming.contains(parent));
+        parents.retain(|parent| !coming.contains(parent) && shard.parents.contains(parent));
         if lease.is_finished() {
             Readability::Finished
         } else if parents.is_empty() {

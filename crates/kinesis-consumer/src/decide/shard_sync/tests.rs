@@ -324,9 +324,24 @@ fn holes_are_what_no_unfinished_lease_covers() {
     assert_eq!(holes(&[]), [hole(0, u128::MAX)]);
     let shards = [ranged("4", 0, 9), ranged("0", 0, 9)];
     assert_eq!(
-        back_fill(&[low, unknown], &shards),
+        hash_ranges(&[low.clone(), unknown], &shards),
         [("4".into(), hole(0, 9))]
     );
+    assert_eq!(
+        hash_ranges(&[low], &[ranged("0", 0, 8)]),
+        [("0".into(), hole(0, 8))],
+        "the stream knows better"
+    );
+}
+
+#[test]
+fn a_lease_says_of_its_shard_what_the_stream_says() {
+    let mut lease = Lease::new("2", Checkpoint::Latest);
+    lease.parents = ["0", "2", "3", "9"].map(Into::into).into();
+    lease.hash_range = Some(HashRange { start: 1, end: 2 });
+    correct(&mut lease, &shard("2", &["0", "1"], false));
+    assert_eq!(lease.parents, BTreeSet::from(["0".into()]));
+    assert_eq!(lease.hash_range.expect("a range").end, u128::MAX);
 }
 
 #[test]

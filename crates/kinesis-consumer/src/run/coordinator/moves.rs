@@ -33,6 +33,8 @@ pub(super) enum Kind {
     Ask,
     /// To take back the request of a worker that is gone for a lease of ours.
     Refuse,
+    /// To take back the request of a worker that has shown no life: if it lives, it asks again.
+    Challenge,
 }
 
 impl Kind {
@@ -41,7 +43,7 @@ impl Kind {
         match self {
             Self::Take | Self::Steal | Self::Child => "take",
             Self::Ask => "ask",
-            Self::Refuse => "withdraw",
+            Self::Refuse | Self::Challenge => "withdraw",
         }
     }
 }
@@ -138,7 +140,7 @@ async fn make(context: Arc<Context>, kind: Kind, lease: Lease) -> Moved {
         Kind::Take | Kind::Steal => table.take(&lease, me).await.map(Some),
         Kind::Child => take_child(&context, &lease).await,
         Kind::Ask => table.ask(&lease, me).await.map(|()| None),
-        Kind::Refuse => {
+        Kind::Refuse | Kind::Challenge => {
             let asker = lease.handover_to.as_deref().unwrap_or_default();
             table.withdraw(&lease.key, asker).await.map(|()| None)
         }
@@ -167,7 +169,7 @@ async fn undo(context: &Context, moved: Moved) {
         Ok(Some(taken)) => release(context, taken).await,
         // Also one whose answer did not come.
         _ if moved.kind == Kind::Ask => withdraw(context, &moved.lease.key).await,
-        _ if moved.kind == Kind::Refuse => {}
+        _ if matches!(moved.kind, Kind::Refuse | Kind::Challenge) => {}
         Ok(None) => {}
         Err(TableError::Conflict(Some(current))) => forsake(context, &moved.lease, current).await,
         Err(_) => match context.table.read(&moved.lease.key).await {

@@ -163,11 +163,34 @@ fn a_multi_stream_lease_says_whose_it_is() {
     }),
     "parentShardId names k itself, whose end it would wait for"
 )]
+#[case::parents_of_no_form(
+    json!({
+        "leaseKey": {"S": "k"}, "leaseCounter": {"N": "3"}, "checkpoint": {"S": "LATEST"},
+        "parentShardId": {"L": [{"S": "0"}, {"N": "1"}]}
+    }),
+    "parentShardId is L([S(\"0\"), N(\"1\")]): want SS"
+)]
 fn a_broken_lease_says_why(#[case] item: Value, #[case] want: &str) {
     match lease::parse(&from_json(&item)) {
         Parsed::Broken(reason) => assert_eq!(reason, want),
         other => panic!("{other:?}"),
     }
+}
+
+/// As other libraries write them. KCL takes these for none.
+#[rstest]
+#[case::a_set(json!({"SS": ["0", "1"]}), &["0", "1"])]
+#[case::a_list(json!({"L": [{"S": "0"}, {"S": "1"}]}), &["0", "1"])]
+#[case::a_text(json!({"S": "0"}), &["0"])]
+#[case::an_empty_text(json!({"S": ""}), &[])]
+#[case::an_empty_list(json!({"L": []}), &[])]
+#[case::null(json!({"NULL": true}), &[])]
+fn parents_are_read_in_any_form(#[case] parents: Value, #[case] want: &[&str]) {
+    let item = from_json(&json!({
+        "leaseKey": {"S": "k"}, "leaseCounter": {"N": "3"}, "checkpoint": {"S": "LATEST"}, "parentShardId": parents,
+    }));
+    let parents = lease(&item).expect("a lease").parents;
+    assert!(parents.iter().eq(want), "{parents:?}");
 }
 
 /// Busy is what the holder's own last renewal said: a Java worker leaves the attribute standing,

@@ -223,6 +223,31 @@ async fn a_hole_in_the_hash_range_is_repaired() {
     }
 }
 
+/// Somebody wrote another shard's hash keys into a lease, and that shard for its parent: its
+/// aggregates are its own all the same, and nobody waits for each other.
+#[tokio::test(start_paused = true)]
+async fn what_a_lease_says_of_its_shard_is_not_believed_against_the_stream() {
+    let world = World::new(2);
+    let shards = world.stream(|stream| stream.list(ShardFilter::AtTrimHorizon));
+    for lease in initial(&shards, InitialPosition::TrimHorizon).unwrap() {
+        let other = shards.iter().find(|other| other.id != lease.key.shard);
+        let other = other.unwrap();
+        world.table().put(Lease {
+            hash_range: Some(other.hash_range),
+            parents: [other.id.clone()].into(),
+            ..lease
+        });
+    }
+    world.stream(|stream| (0..2).for_each(|index| stream.put(index, Some(3))));
+    let _worker = world.start(config("a"), checkpointing());
+    sleep(seconds(5)).await;
+    for (index, listed) in shards.iter().enumerate() {
+        assert_eq!(world.delivered(index), [0, 1, 2], "shard {index}");
+        let lease = world.table().lease(shard(index)).unwrap();
+        assert_eq!(lease.hash_range, Some(listed.hash_range), "mended");
+    }
+}
+
 // === two processes of one worker id ===
 
 /// As when a pod is deleted by force while its node cannot be reached: the newer one goes on, the

@@ -85,6 +85,61 @@ async fn a_table_deleted_while_workers_run_is_made_anew_from_what_they_know(
     b.stop().await.unwrap();
 }
 
+/// As when somebody restarts what logs errors: the next one goes on where this one stood.
+#[rstest]
+#[case::nobody_has_seen_it_yet(0)]
+#[case::it_is_being_made(4)]
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_stops_while_its_table_is_gone_makes_it_anew(#[case] after: u64) {
+    let world = World::new(2);
+    let table = world.table().with_faults(|call| Fault {
+        before: seconds(u64::from(call.operation == "ensure_exists") * 8),
+        ..Fault::default()
+    });
+    let latest = |worker| {
+        let mut config = config(worker);
+        config.initial_position = InitialPosition::Latest;
+        config
+    };
+    let first = world.start_on(latest("a"), table, checkpointing());
+    sleep(seconds(40)).await;
+    (0..2).for_each(|index| world.put(index, 5));
+    sleep(seconds(10)).await;
+    world.table().delete_table();
+    sleep(seconds(after)).await;
+    let stopping = Instant::now();
+    first.stop().await.unwrap();
+    assert!(stopping.elapsed() <= seconds(22));
+    (0..2).for_each(|index| world.put(index, 5));
+    sleep(seconds(60)).await;
+    let second = world.start(latest("b"), checkpointing());
+    sleep(seconds(30)).await;
+    for index in 0..2 {
+        assert_eq!(delivered(&world, index), (0..10).collect::<Vec<_>>());
+    }
+    second.stop().await.unwrap();
+}
+
+/// Then it does not end as if all were well.
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_cannot_make_its_table_anew_before_it_stops_says_so() {
+    let world = World::new(1);
+    let worker = world.start(config("a"), checkpointing());
+    world.put(0, 5);
+    sleep(seconds(10)).await;
+    world.table().delete_table();
+    world.table().set_status(Some("CREATING"));
+    sleep(seconds(10)).await;
+    let stopping = Instant::now();
+    let error = worker.stop().await.unwrap_err();
+    assert!(stopping.elapsed() <= seconds(22));
+    let text = error.to_string();
+    assert!(
+        text.contains("nobody knows where its leases stood"),
+        "{text}"
+    );
+}
+
 /// DynamoDB says that the table is ACTIVE, and for a moment that it knows none of that name.
 #[tokio::test(start_paused = true)]
 async fn a_table_that_was_just_created_is_waited_for() {
@@ -165,26 +220,6 @@ async fn a_row_deleted_before_the_first_record_starts_with_the_others() {
     let second = start("b");
     sleep(seconds(30)).await;
     assert_eq!(delivered(&world, 0), (5..10).collect::<Vec<_>>());
-    second.stop().await.unwrap();
-}
-
-/// Its own end would never come before that one's: nobody reads it, and it is told.
-#[tokio::test(start_paused = true)]
-async fn a_lease_that_waits_for_an_open_shard_is_told() {
-    let world = World::new(2);
-    let first = world.start(config("a"), checkpointing());
-    sleep(seconds(30)).await;
-    first.stop().await.unwrap();
-    let parent = shard(1);
-    world.table().edit(shard(0), |lease| {
-        lease.parents.insert(parent);
-    });
-    let second = world.start(config("b"), checkpointing());
-    let told = |told: &Told| match &told.what {
-        What::Event(Event::Retrying { error, .. }) => error.contains("which is open and no parent"),
-        _ => false,
-    };
-    world.until("told", told).await;
     second.stop().await.unwrap();
 }
 

@@ -217,12 +217,17 @@ fn busy(item: &Item) -> Option<u16> {
         .then(|| (fraction * 1000.0).round() as u16)
 }
 
-/// Other libraries write NULL for none.
+/// Other libraries write NULL for none, one id, or a list.
 fn set(item: &Item, name: &str) -> Result<BTreeSet<ShardId>, String> {
-    match item.get(name) {
-        None | Some(AttributeValue::Null(_)) => Ok(BTreeSet::new()),
-        Some(AttributeValue::Ss(ids)) => Ok(ids.iter().map(|id| id.as_str().into()).collect()),
-        // A child whose parents are not known would be read before them.
-        Some(odd) => Err(format!("{name} is {odd:?}: want SS")),
-    }
+    let ids = match item.get(name) {
+        None | Some(AttributeValue::Null(_)) => Some(Vec::new()),
+        Some(AttributeValue::Ss(ids)) => Some(ids.iter().collect()),
+        Some(AttributeValue::S(id)) => Some(vec![id]),
+        Some(AttributeValue::L(ids)) => ids.iter().map(|id| id.as_s().ok()).collect(),
+        Some(_) => None,
+    };
+    // A child whose parents are not known would be read before them.
+    let ids = ids.ok_or_else(|| format!("{name} is {:?}: want SS", item[name]))?;
+    let ids = ids.into_iter().filter(|id| !id.is_empty());
+    Ok(ids.map(|id| id.as_str().into()).collect())
 }
