@@ -166,7 +166,7 @@ impl State {
         pods
     }
 
-    fn unread_shards(&self) -> u32 {
+    pub(super) fn unread_shards(&self) -> u32 {
         let unread = self.shards.values().filter(|shard| shard.age_ms.is_some());
         unread.count() as u32
     }
