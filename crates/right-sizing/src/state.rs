@@ -41,6 +41,9 @@ const DRAIN_MS: u64 = 300 * SECOND;
 const PAUSE_MS: u64 = 2 * MINUTE;
 /// From zero the first pods come and show how much they carry within this.
 const WAKES_MS: u64 = 2 * MINUTE;
+/// Owners that did not renew a lease for so long after the first look are dead: others have come for
+/// them by then, and who renews seldom has done so.
+const BELIEVED_MS: u64 = 5 * MINUTE;
 /// Nothing unread and nothing read for so long is idle; less is the gap between two records.
 const IDLE_MS: u64 = 2 * MINUTE;
 
@@ -82,6 +85,8 @@ pub struct State {
     orphans: Orphans,
     /// Pods that were believed at the first refresh and have not renewed a lease since.
     unconfirmed: BTreeSet<String>,
+    /// The first refresh.
+    began_ms: u64,
     /// When a lease last changed hands, idle time or not.
     lease_moved_ms: u64,
     /// Refreshes since a lease changed hands or the wish changed.
@@ -277,6 +282,7 @@ impl State {
         self.first_wish = self.wish;
         self.woke_unknown = running == 0;
         self.note_hand_over(digest.at);
+        self.began_ms = digest.at;
         let unconfirmed = self.pods.iter().filter(|(_, pod)| !pod.confirmed);
         self.unconfirmed = unconfirmed.map(|(name, _)| name.clone()).collect();
         let reason = if digest.undecided > 0 {
@@ -290,15 +296,18 @@ impl State {
     /// Owners of leases that were believed at the first refresh, and died before it: the pods that
     /// live are the memory. Once the wish has changed, it says more than they do.
     fn dismiss_dead_owners(&mut self, digest: &Digest, wish: u32) -> Option<(Step, Reason)> {
+        let pods = &self.pods;
+        let is_confirmed = |name: &String| pods.get(name).is_some_and(|pod| pod.confirmed);
+        self.unconfirmed.retain(|name| !is_confirmed(name));
+        let believed_ms = BELIEVED_MS.max(3 * self.rhythm_ms.unwrap_or(0));
+        if digest.at - self.began_ms < believed_ms {
+            return None;
+        }
         let unconfirmed = std::mem::take(&mut self.unconfirmed);
         let (known, dead) = unconfirmed
             .into_iter()
             .partition::<BTreeSet<String>, _>(|name| self.pods.contains_key(name));
-        let is_confirmed = |name: &String| self.pods.get(name).is_some_and(|pod| pod.confirmed);
-        self.unconfirmed = known
-            .into_iter()
-            .filter(|name| !is_confirmed(name))
-            .collect();
+        self.unconfirmed = known;
         // What nobody reads tells of an outage, and those that it befell are the best that is known
         // of what ran.
         let befallen = self.pods_that_left_work(digest);

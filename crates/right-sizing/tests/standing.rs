@@ -138,6 +138,23 @@ fn an_outage_counts_what_nobody_holds_and_is_told_until_checkpoints_move() {
 }
 
 #[test]
+fn pods_that_come_to_stay_in_an_outage_are_what_runs() {
+    let mut day = healthy(24, 3, 30, 20);
+    day.look(20, |_, _, _| {});
+    let mut held_by = |pods: usize, looks: usize| {
+        day.last(looks, |number, shard, _| {
+            shard.owner = Some(format!("new-{}", number % pods));
+        })
+    };
+    // In a rollout there is one more for some minutes.
+    assert_eq!(held_by(4, 12).replicas, 3);
+    assert_eq!(held_by(3, 60).replicas, 3);
+    // Another trigger wants eight.
+    assert_eq!(held_by(8, 24).replicas, 8);
+    assert_eq!(held_by(3, 400).replicas, 8);
+}
+
+#[test]
 fn the_outage_of_pods_that_go_is_told_while_the_others_read() {
     let mut day = healthy(12, 4, 30, 20);
     let stands = |number: usize| number % 4 < 2;
