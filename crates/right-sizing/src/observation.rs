@@ -33,7 +33,8 @@ impl Settings {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Observation {
     /// When, in ms of the epoch. Should never be before the one before; if it is, it counts as the
-    /// same moment, and time goes on from there.
+    /// same moment, and time goes on from there. So it does from where AWS's time says that this
+    /// was set ahead.
     pub at_ms: u64,
     /// AWS's own time at `at_ms`, in ms of the epoch, to a second or two: ages are taken against
     /// it. None: the clocks are taken to agree, or to differ as they did when both were last known.
@@ -136,10 +137,10 @@ pub enum Unknown {
 
 impl Observation {
     /// The same by a clock that is ahead by so much. AWS's own times stay.
-    pub(crate) fn later(mut self, by_ms: u64) -> Self {
-        self.at_ms += by_ms;
-        for shard in &mut self.shards {
-            shard.as_of_ms = shard.as_of_ms.map(|as_of_ms| as_of_ms + by_ms);
+    pub(crate) fn shifted(mut self, by_ms: i64) -> Self {
+        self.at_ms = self.at_ms.saturating_add_signed(by_ms);
+        for as_of_ms in self.shards.iter_mut().filter_map(|it| it.as_of_ms.as_mut()) {
+            *as_of_ms = as_of_ms.saturating_add_signed(by_ms);
         }
         self
     }

@@ -143,7 +143,7 @@ impl Pod {
         for &(id, shard) in &counted {
             let lag = lag_ms(shard);
             if lag > behind_ms {
-                match shard.progress_milli(from, span_ms) {
+                match shard.samples.progress_milli(from, span_ms) {
                     Some(progress) => behind.push((lag, progress, id)),
                     None => unmeasured += 1,
                 }
@@ -166,8 +166,8 @@ impl Pod {
         let of_worst = shards.get(worst);
         Some(Measured {
             worst: worst.clone(),
-            recovers: of_worst.is_some_and(ShardMemory::recovers),
-            falls_back: of_worst.is_some_and(ShardMemory::falls_back),
+            recovers: of_worst.is_some_and(|it| it.samples.recovers()),
+            falls_back: of_worst.is_some_and(|it| it.samples.falls_back()),
             lag_ms,
             progress_milli,
             holds: self.shards.len() as u32,

@@ -1,11 +1,14 @@
-//! What is remembered of one shard: since when its checkpoint stands, how often it moves, and where
-//! the position was.
+//! What is remembered of one shard: since when its checkpoint stands, how often it moves, and, by
+//! `samples`, where the position was.
+
+mod samples;
 
 use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{observation::ShardObservation, pod::FALLING_BACK_MILLI};
+use self::samples::Samples;
+use crate::observation::ShardObservation;
 
 /// A new owner's shards say something about it from its first checkpoint on, at the latest after
 /// this.
@@ -16,20 +19,14 @@ const OWNERS_MS: u64 = 120_000;
 /// KCL's own examples do.
 const KNOWN_MOVES: u32 = 3;
 const UNKNOWN_HOLD_MS: u64 = 90_000;
-/// Whoever was not seen to checkpoint and is so far behind does not do it so seldom: it stands, or
-/// is late.
-const SURELY_BEHIND_MS: u64 = HOLD_MOST_MS + 60_000;
+/// A checkpoint that stands for so much longer than anybody's does on purpose was not made.
+const SURELY_MORE_MS: u64 = 60_000;
 /// Checkpoint intervals are averaged over so many moves.
 const HOLDS: usize = 6;
 /// Nobody checkpoints more rarely than this on purpose, unless the threshold is twice that.
 const HOLD_MOST_MS: u64 = 600_000;
-/// A shard that gains less than this in two refreshes does not pause, in thousandths of a second
-/// per second.
-const PAUSED_MILLI: u64 = 250;
-/// A position goes back by less with clocks and records that come late.
-const SET_BACK_MS: u64 = 60_000;
-/// The positions that are kept.
-const SAMPLES: usize = 64;
+/// What is seen at fewer looks than this says little of how much intervals differ.
+const SPREAD_LOOKS: u32 = 4;
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -44,7 +41,7 @@ pub(crate) struct ShardMemory {
     /// all is read.
     unmoved_since_ms: Option<u64>,
     /// When the checkpoint last moved.
-    last_move_ms: Option<u64>,
+    pub(crate) last_move_ms: Option<u64>,
     /// How often the checkpoint was seen to move.
     moves: u32,
     /// Its checkpoint stood for longer than usual.
@@ -65,9 +62,8 @@ pub(crate) struct ShardMemory {
     holds: VecDeque<(u64, u32)>,
     /// The same of the last one, where it was far longer than those.
     odd_hold: Option<(u64, u32)>,
-    /// (time, position), at each move of the checkpoint and while caught up, both in ms of the
-    /// epoch.
-    samples: VecDeque<(u64, u64)>,
+    /// Where it was, at each move of the checkpoint and while caught up.
+    pub(crate) samples: Samples,
     /// Age of the oldest unread record as of `seen_ms`, in ms.
     pub(crate) age_ms: Option<u64>,
     seen_ms: u64,
@@ -103,7 +99,7 @@ impl ShardMemory {
             refreshes: 0,
             holds: VecDeque::new(),
             odd_hold: None,
-            samples: VecDeque::new(),
+            samples: Samples::default(),
             age_ms: None,
             seen_ms: at,
             is_fresh: false,
@@ -184,7 +180,7 @@ impl ShardMemory {
         let longest = self.holds.iter().map(|(held, _)| *held).max();
         let is_odd = self.holds.len() >= 2 && longest.is_some_and(|most| held_ms > 4 * most);
         let before = self.odd_hold.take();
-        if self.stood && held_ms > HOLD_MOST_MS.max(threshold_ms / 2) {
+        if self.stood && held_ms > hold_most_ms(threshold_ms) {
             return;
         }
         if self.stood && is_odd {
@@ -243,23 +239,9 @@ impl ShardMemory {
                 self.measured_from_ms = Some(self.owned_ms + SETTLE_MS);
             }
         }
-        let fresh = self.samples.back().is_none_or(|(last, _)| as_of > *last);
-        if fresh && (moved || caught_up || self.samples.is_empty()) {
+        if moved || caught_up || self.samples.is_empty() {
             let position = aws_time - self.age_ms.unwrap_or(0);
-            let is_set_back = |last: u64| position + SET_BACK_MS < last;
-            if self
-                .samples
-                .back()
-                .is_some_and(|(_, last)| is_set_back(*last))
-            {
-                // The lease table was restored, or the lease made anew: that is a backlog, and no
-                // slow reading.
-                self.samples.clear();
-            }
-            self.samples.push_back((as_of, position));
-            if self.samples.len() > SAMPLES {
-                self.samples.pop_front();
-            }
+            self.samples.add(as_of, position);
         }
     }
 
@@ -298,21 +280,23 @@ impl ShardMemory {
     }
 
     /// Whether it says nothing of capacity: with something unread its checkpoint stands for longer
-    /// than the threshold, or than is usual where its habits are not known. That begins anew with a
-    /// new owner, but owners that come and go without a checkpoint do not either move it.
-    pub(crate) fn is_standing(&self, threshold_ms: u64) -> bool {
-        let threshold_ms = if self.moves < KNOWN_MOVES {
-            threshold_ms.max(UNKNOWN_HOLD_MS)
+    /// than `stands_ms`, or than may be where its habits are not known. That begins anew with a new
+    /// owner, but owners that come and go without a checkpoint do not either move it.
+    pub(crate) fn is_standing(&self, stands_ms: u64, threshold_ms: u64) -> bool {
+        let stands_ms = if self.moves < KNOWN_MOVES {
+            let seldom_ms = threshold_ms / 2 + SURELY_MORE_MS;
+            stands_ms.max(UNKNOWN_HOLD_MS).max(seldom_ms)
         } else {
-            threshold_ms
+            stands_ms
         };
-        self.stands_ms() > threshold_ms || self.unmoved_ms() > threshold_ms + OWNERS_MS
+        self.stands_ms() > stands_ms || self.unmoved_ms() > stands_ms + OWNERS_MS
     }
 
     /// Whether it is sure that what stands does not do so by habit: a scaler that has just started
     /// does not know how seldom checkpoints are.
-    pub(crate) fn stands_surely(&self, habit_is_known: bool) -> bool {
-        let is_far_behind = self.age_ms.is_some_and(|age| age > SURELY_BEHIND_MS);
+    pub(crate) fn stands_surely(&self, habit_is_known: bool, threshold_ms: u64) -> bool {
+        let surely_ms = hold_most_ms(threshold_ms) + SURELY_MORE_MS;
+        let is_far_behind = self.age_ms.is_some_and(|age| age > surely_ms);
         habit_is_known || self.moves >= KNOWN_MOVES || is_far_behind
     }
 
@@ -384,6 +368,16 @@ impl ShardMemory {
         })
     }
 
+    /// For how long the longest of the last checkpoints stood, in ms, where a few were seen.
+    pub(crate) fn longest_hold_ms(&self) -> Option<u64> {
+        let longest = self.holds().max().filter(|_| self.holds.len() > 2)?;
+        Some(if longest.1 < SPREAD_LOOKS {
+            0
+        } else {
+            longest.0
+        })
+    }
+
     /// The same, or what is usual: some shards' owners checkpoint far less often than the others'.
     pub(crate) fn interval_ms(&self, usual_ms: u64) -> u64 {
         let own_ms = self.checkpoint_interval_ms();
@@ -400,42 +394,9 @@ impl ShardMemory {
             .unwrap_or(0)
             .saturating_sub(since.min(interval_ms))
     }
+}
 
-    /// Whether it fell back no further between the last two positions.
-    pub(crate) fn recovers(&self) -> bool {
-        let mut latest = self.samples.iter().rev();
-        let (Some((end, to)), Some((start, from))) = (latest.next(), latest.next()) else {
-            return false;
-        };
-        to.saturating_sub(*from) >= end - start
-    }
-
-    /// Whether it has fallen back for longer than a pause of 20 s makes it, a garbage collection's:
-    /// that spoils two refreshes at the most, and leaves a third of both.
-    pub(crate) fn falls_back(&self) -> bool {
-        let latest: Vec<_> = self.samples.iter().rev().take(4).collect();
-        let gains_less = |(pair, milli): (&[&(u64, u64)], u64)| {
-            let ((end, to), (start, from)) = (pair[0], pair[1]);
-            to.saturating_sub(*from) * 1000 < (end - start) * milli
-        };
-        let all = |most: usize, milli: u64| {
-            let mut pairs = latest.windows(2).take(most);
-            pairs.all(|pair| gains_less((pair, milli)))
-        };
-        all(3, FALLING_BACK_MILLI) || (latest.len() > 2 && all(2, PAUSED_MILLI))
-    }
-
-    /// Position gained in thousandths of a second per second, over at least `span` ms, not from
-    /// before `from`.
-    pub(crate) fn progress_milli(&self, from: u64, span: u64) -> Option<u64> {
-        let (end, end_position) = *self.samples.back()?;
-        let after = self.samples.iter().filter(|(at, _)| *at >= from);
-        let ideal = end.saturating_sub(span + span / 8);
-        let (start, start_position) = after
-            .clone()
-            .find(|(at, _)| *at >= ideal && end - at >= span)
-            .or_else(|| after.rev().find(|(at, _)| end - at >= span))?;
-        let gained = end_position.saturating_sub(*start_position);
-        Some(gained * 1000 / (end - start).max(1))
-    }
+/// For how long a checkpoint stands on purpose at the most, in ms.
+fn hold_most_ms(threshold_ms: u64) -> u64 {
+    HOLD_MOST_MS.max(threshold_ms / 2)
 }

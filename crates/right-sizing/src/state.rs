@@ -3,9 +3,10 @@
 //! [`State::judge`] is the law, read from top to bottom. It has two ways to measure: `progress`, by
 //! how fast positions move, and `busy`, by what pods say of themselves. Where neither tells
 //! anything `outage` and `orphans` decide; `doubt` says whether a trial would. `digest` says what
-//! of an observation matters, `report` what else a decision shows.
+//! of an observation matters, `clock` when it was, `report` what else a decision shows.
 
 mod busy;
+mod clock;
 mod digest;
 mod doubt;
 mod orphans;
@@ -18,6 +19,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use serde::{Deserialize, Serialize};
 
 use self::{
+    clock::Clock,
     digest::Digest,
     orphans::Orphans,
     outage::{Found, OutageMemory},
@@ -37,10 +39,11 @@ const MINUTE: u64 = 60 * SECOND;
 const DRAIN_MS: u64 = 300 * SECOND;
 /// After a wish for more, pods start and leases move before the next.
 const PAUSE_MS: u64 = 2 * MINUTE;
-/// AWS says its time in whole seconds: smaller differences are no news.
-const CLOCK_NOISE_MS: u64 = 1500;
 /// From zero the first pods come and show how much they carry within this.
 const WAKES_MS: u64 = 2 * MINUTE;
+/// Owners that did not renew a lease for so long after the first look are dead: others have come for
+/// them by then, and who renews seldom has done so.
+const BELIEVED_MS: u64 = 5 * MINUTE;
 /// Nothing unread and nothing read for so long is idle; less is the gap between two records.
 const IDLE_MS: u64 = 2 * MINUTE;
 
@@ -50,8 +53,7 @@ const IDLE_MS: u64 = 2 * MINUTE;
 #[serde(rename_all = "camelCase")]
 pub struct State {
     last_ms: u64,
-    /// By how much the observations' clock was set back, in ms.
-    set_back_ms: u64,
+    clock: Clock,
     /// Whether there was no work when that was last known.
     is_idle: bool,
     /// Since when there is, while that is so.
@@ -83,14 +85,14 @@ pub struct State {
     orphans: Orphans,
     /// Pods that were believed at the first refresh and have not renewed a lease since.
     unconfirmed: BTreeSet<String>,
+    /// The first refresh.
+    began_ms: u64,
     /// When a lease last changed hands, idle time or not.
     lease_moved_ms: u64,
     /// Refreshes since a lease changed hands or the wish changed.
     unchanged_refreshes: u32,
     /// The longest time between two renewals of a lease, in ms, as last said.
     rhythm_ms: Option<u64>,
-    /// By how much AWS's clock is ahead of the observations', in ms.
-    clock_offset_ms: i64,
     /// How long a limit is remembered now, in ms; none: for the usual time.
     remember_ms: Option<u64>,
     shards: BTreeMap<String, ShardMemory>,
@@ -101,20 +103,8 @@ impl State {
     /// One refresh. Depends on nothing but its arguments and the refreshes before.
     pub fn decide(&mut self, seen: &Observation, settings: &Settings) -> Decision {
         let told_ms = seen.at_ms;
-        let moved;
-        // A clock that was set back runs on from where it was; set ahead again, it is right again.
-        let is_right = seen.at_ms >= self.last_ms;
-        self.set_back_ms = if is_right {
-            0
-        } else {
-            self.set_back_ms.max(self.last_ms - seen.at_ms)
-        };
-        let seen = if self.set_back_ms > 0 {
-            moved = seen.clone().later(self.set_back_ms);
-            &moved
-        } else {
-            seen
-        };
+        let by_clock = self.clock.follow(seen, self.last_ms);
+        let seen = by_clock.as_ref().unwrap_or(seen);
         let at = seen.at_ms;
         let unknown = match seen.certainty(u64::MAX) {
             Certainty::Unknown(unknown) => Some(unknown),
@@ -177,13 +167,7 @@ impl State {
     fn observe(&mut self, seen: &Observation, at: u64, threshold_ms: u64) {
         self.unchanged_refreshes += 1;
         self.rhythm_ms = seen.rhythm_ms.or(self.rhythm_ms);
-        if let Some(aws_ms) = seen.aws_ms {
-            let offset_ms = aws_ms.cast_signed() - seen.at_ms.cast_signed();
-            if offset_ms.abs_diff(self.clock_offset_ms) > CLOCK_NOISE_MS {
-                self.clock_offset_ms = offset_ms;
-            }
-        }
-        let offset_ms = self.clock_offset_ms;
+        let offset_ms = self.clock.aws_ahead_ms;
         let before = self.shards.len();
         let ids: HashSet<_> = seen.shards.iter().map(|shard| shard.id.as_str()).collect();
         self.shards.retain(|id, _| ids.contains(id.as_str()));
@@ -298,6 +282,7 @@ impl State {
         self.first_wish = self.wish;
         self.woke_unknown = running == 0;
         self.note_hand_over(digest.at);
+        self.began_ms = digest.at;
         let unconfirmed = self.pods.iter().filter(|(_, pod)| !pod.confirmed);
         self.unconfirmed = unconfirmed.map(|(name, _)| name.clone()).collect();
         let reason = if digest.undecided > 0 {
@@ -311,15 +296,18 @@ impl State {
     /// Owners of leases that were believed at the first refresh, and died before it: the pods that
     /// live are the memory. Once the wish has changed, it says more than they do.
     fn dismiss_dead_owners(&mut self, digest: &Digest, wish: u32) -> Option<(Step, Reason)> {
+        let pods = &self.pods;
+        let is_confirmed = |name: &String| pods.get(name).is_some_and(|pod| pod.confirmed);
+        self.unconfirmed.retain(|name| !is_confirmed(name));
+        let believed_ms = BELIEVED_MS.max(3 * self.rhythm_ms.unwrap_or(0));
+        if digest.at - self.began_ms < believed_ms {
+            return None;
+        }
         let unconfirmed = std::mem::take(&mut self.unconfirmed);
         let (known, dead) = unconfirmed
             .into_iter()
             .partition::<BTreeSet<String>, _>(|name| self.pods.contains_key(name));
-        let is_confirmed = |name: &String| self.pods.get(name).is_some_and(|pod| pod.confirmed);
-        self.unconfirmed = known
-            .into_iter()
-            .filter(|name| !is_confirmed(name))
-            .collect();
+        self.unconfirmed = known;
         // What nobody reads tells of an outage, and those that it befell are the best that is known
         // of what ran.
         let befallen = self.pods_that_left_work(digest);
@@ -430,28 +418,6 @@ impl State {
         } else {
             left
         }
-    }
-
-    /// Whoever has just started does not know what failed before. Of nothing but the pods that were
-    /// found, the more each of fewer pods would get in addition, the longer it has to be quiet: ten
-    /// minutes for a third more, half an hour for twice as much.
-    fn quiet_before_trial_ms(&self, digest: &Digest) -> u64 {
-        let usual = progress::QUIET_MS;
-        if self.first_wish.is_none() || digest.running < 2 {
-            return usual;
-        }
-        let now = per_replica(digest.shards, digest.running).max(1);
-        let next = per_replica(digest.shards, digest.running - 1);
-        usual.max(3 * usual * u64::from(next - now) / u64::from(now))
-    }
-
-    /// In how long enough refreshes will have been calm for a trial, in ms. Who is looked at seldom
-    /// has shown less in the same time; more than twice the time is not waited for it.
-    fn refreshes_left_ms(&self, unchanged_for: u64) -> u64 {
-        let seen = u64::from(self.unchanged_refreshes.max(1));
-        let left = progress::QUIET_REFRESHES.saturating_sub(self.unchanged_refreshes);
-        let left_ms = u64::from(left) * unchanged_for / seen;
-        left_ms.min((2 * progress::QUIET_MS).saturating_sub(unchanged_for))
     }
 
     fn change_wish(&mut self, replicas: u32, at: u64) {

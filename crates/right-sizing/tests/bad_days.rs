@@ -76,7 +76,7 @@ fn the_same_of_one_dead_pod_and_the_others_go_on() {
 fn owners_of_months_ago_are_not_what_ran() {
     // Nobody writes to half of the shards, and who held them is long gone.
     let mut day = Day::new(12, 6);
-    let decisions = day.look(20, |number, shard, at_ms| {
+    let decisions = day.look(24, |number, shard, at_ms| {
         if number % 6 < 3 {
             return reads(shard, at_ms);
         }
@@ -106,6 +106,47 @@ fn pods_that_came_for_dead_ones_are_not_taken_away() {
     });
     for decision in decisions {
         assert_eq!(decision.replicas, 3, "{}", decision.reason);
+    }
+}
+
+#[test]
+fn pods_that_renew_seldom_are_not_taken_for_dead() {
+    // After 45 s without a renewal nobody knows better; they renew each 100 s.
+    for (busy, threshold_s) in [(0, 30), (0, 600), (2, 30)] {
+        let mut day = Day::new(12, 6);
+        day.settings.lag_threshold_ms = threshold_s * 1000;
+        for decision in day.look(36, |number, shard, at_ms| {
+            let since_ms = at_ms - START_MS;
+            let pod = number % 6;
+            shard.unconfirmed = pod >= busy && since_ms < 75_000;
+            let seems_dead = pod >= busy && (45_000..75_000).contains(&since_ms);
+            shard.owner = (!seems_dead).then(|| format!("pod-{pod}"));
+            reads(shard, at_ms);
+        }) {
+            assert_eq!(decision.replicas, 6, "{}", decision.reason);
+        }
+    }
+}
+
+#[test]
+fn a_scaler_that_is_moved_together_with_the_pods_wishes_as_many() {
+    // A node is drained: the old owners are in the table, and new ones come after 75 s.
+    let mut day = Day::new(12, 6);
+    for decision in day.look(36, |number, shard, at_ms| {
+        let since_ms = at_ms - START_MS;
+        shard.unconfirmed = since_ms < 45_000;
+        match since_ms {
+            0..45_000 => {
+                shard.unread_since_ms.get_or_insert(at_ms);
+            }
+            45_000..75_000 => shard.owner = None,
+            _ => {
+                shard.owner = Some(format!("new-{}", number % 6));
+                reads(shard, at_ms);
+            }
+        }
+    }) {
+        assert_eq!(decision.replicas, 6, "{}", decision.reason);
     }
 }
 

@@ -6,15 +6,7 @@
 mod support;
 
 use right_sizing::{Decision, Reason, Settings, ShardObservation, Step};
-use support::{Day, REFRESH_MS, START_MS, reads};
-
-/// A day with this threshold, on which all is on time for so many looks.
-fn healthy(shards: usize, pods: usize, threshold_s: u64, looks: usize) -> Day {
-    let mut day = Day::new(shards, pods);
-    day.settings = Settings::new(threshold_s * 1000, 1);
-    day.look(looks, |_, shard, at_ms| reads(shard, at_ms));
-    day
-}
+use support::{Day, REFRESH_MS, START_MS, healthy, reads};
 
 fn leaves(shard: &mut ShardObservation) {
     shard.owner = None;
@@ -146,6 +138,23 @@ fn an_outage_counts_what_nobody_holds_and_is_told_until_checkpoints_move() {
 }
 
 #[test]
+fn pods_that_come_to_stay_in_an_outage_are_what_runs() {
+    let mut day = healthy(24, 3, 30, 20);
+    day.look(20, |_, _, _| {});
+    let mut held_by = |pods: usize, looks: usize| {
+        day.last(looks, |number, shard, _| {
+            shard.owner = Some(format!("new-{}", number % pods));
+        })
+    };
+    // In a rollout there is one more for some minutes.
+    assert_eq!(held_by(4, 12).replicas, 3);
+    assert_eq!(held_by(3, 60).replicas, 3);
+    // Another trigger wants eight.
+    assert_eq!(held_by(8, 24).replicas, 8);
+    assert_eq!(held_by(3, 400).replicas, 8);
+}
+
+#[test]
 fn the_outage_of_pods_that_go_is_told_while_the_others_read() {
     let mut day = healthy(12, 4, 30, 20);
     let stands = |number: usize| number % 4 < 2;
@@ -197,27 +206,6 @@ fn an_outage_says_how_many_are_undecided_and_does_not_forget_them() {
 }
 
 #[test]
-fn who_checkpoints_every_five_minutes_has_no_outage_at_any_start() {
-    for phase_s in (0..300).step_by(20) {
-        for together in [true, false] {
-            for threshold_s in [30, 600] {
-                let mut day = Day::new(6, 3);
-                day.settings = Settings::new(threshold_s * 1000, 1);
-                for decision in day.look(320, |number, shard, at_ms| {
-                    let own_s = if together { 0 } else { number as u64 * 47 };
-                    let since_ms = at_ms - START_MS + 600_000 + (phase_s + own_s) * 1000;
-                    let checkpoint_ms = at_ms - since_ms % 300_000;
-                    shard.checkpoint = checkpoint_ms.to_string();
-                    shard.unread_since_ms = Some(checkpoint_ms);
-                }) {
-                    assert_eq!(decision.outage, None, "{phase_s} s: {}", decision.reason);
-                }
-            }
-        }
-    }
-}
-
-#[test]
 fn an_outage_that_began_before_the_scaler_is_told_soon_and_one_after_its_start_is_held() {
     // Old records are no habit.
     let mut day = Day::new(6, 3);
@@ -225,7 +213,7 @@ fn an_outage_that_began_before_the_scaler_is_told_soon_and_one_after_its_start_i
     let stood = day.look(20, |_, shard, _| shard.unread_since_ms = Some(since_ms));
     assert!(stood[8].outage.is_some(), "{}", stood[8].reason);
     // Young ones may be: until that is sure what runs stays.
-    for threshold_s in [30, 600, 3600] {
+    for (threshold_s, told_after) in [(30, 44..=50), (600, 44..=50), (3600, 124..=126)] {
         let mut day = Day::new(6, 3);
         day.settings = Settings::new(threshold_s * 1000, 1);
         let stood = day.look(400, |_, shard, at_ms| {
@@ -235,7 +223,7 @@ fn an_outage_that_began_before_the_scaler_is_told_soon_and_one_after_its_start_i
             assert_eq!(decision.replicas, 3, "{}", decision.reason);
         }
         let first = stood.iter().position(|it| it.outage.is_some()).unwrap();
-        assert!((44..=50).contains(&first), "after {first} looks");
+        assert!(told_after.contains(&first), "after {first} looks");
     }
 }
 
@@ -299,46 +287,50 @@ fn pods_that_took_nothing_are_tried_again_after_growing_waits() {
 }
 
 #[test]
-fn two_poisoned_shards_on_pods_that_read_on_are_no_outage_and_no_trial() {
-    let mut day = healthy(12, 3, 30, 20);
-    let decisions = day.look(300, |number, shard, at_ms| {
-        if number > 1 {
-            reads(shard, at_ms);
+fn poisoned_shards_on_pods_that_read_on_are_no_outage_and_no_doubt() {
+    for (shards, pods, poisoned) in [(12, 3, 2), (12, 3, 3), (20, 5, 2), (48, 12, 5)] {
+        for threshold_s in [30, 600] {
+            let mut day = healthy(shards, pods, threshold_s, 20);
+            let mut tried = pods;
+            for _ in 0..300 {
+                let decision = day.last(1, |number, shard, at_ms| {
+                    shard.owner = Some(format!("pod-{}", number % tried));
+                    if number >= poisoned {
+                        reads(shard, at_ms);
+                    }
+                });
+                assert_eq!(decision.outage, None, "{}", decision.reason);
+                assert_ne!(decision.step, Step::Back, "{}", decision.reason);
+                tried = decision.replicas as usize;
+                if tried < pods {
+                    break;
+                }
+            }
+            assert!(tried < pods, "{poisoned} of {shards} at {threshold_s} s");
         }
-    });
-    for decision in decisions {
-        assert_eq!((&decision.outage, decision.replicas), (&None, 3));
-        assert!(!matches!(decision.reason, Reason::Outage { .. }));
-    }
-}
-
-/// Read up to `until_ms`, of which every so often a checkpoint is made.
-fn checkpoints_every(every_ms: u64, shard: &mut ShardObservation, at_ms: u64, until_ms: u64) {
-    if at_ms / every_ms > (at_ms - REFRESH_MS) / every_ms {
-        shard.checkpoint = until_ms.to_string();
-        shard.unread_since_ms = Some(until_ms);
     }
 }
 
 #[test]
-fn shards_with_rare_checkpoints_do_not_hide_that_their_pod_is_late() {
-    for (every_s, threshold_s) in [(400, 1200), (240, 120)] {
-        let mut day = Day::new(12, 1);
-        day.settings = Settings::new(threshold_s * 1000, 1);
-        let mut drive = |looks: usize, speed: f64, from_ms: u64| {
-            day.look(looks, |number, shard, at_ms| {
-                let until_ms = from_ms + ((at_ms - from_ms) as f64 * speed) as u64 - 1_000;
-                let rarely_ms = every_s * 1000;
-                let every_ms = if number < 3 { rarely_ms } else { REFRESH_MS };
-                checkpoints_every(every_ms, shard, at_ms + number as u64 * 90_000, until_ms);
-            })
-        };
-        let good = drive(200, 1.0, START_MS);
-        assert_eq!(good.last().unwrap().outage, None);
-        let since_ms = START_MS + 200 * REFRESH_MS;
-        let late = drive(threshold_s as usize / 5, 0.5, since_ms);
-        let last = late.last().unwrap();
-        assert!(last.replicas >= 2, "{threshold_s} s: {}", last.reason);
+fn until_it_is_known_that_they_are_poisoned_nothing_is_tried() {
+    // Two of them stand from a minute before a trial on.
+    let mut day = healthy(12, 3, 30, 36);
+    let stood = day.look(8, |number, shard, at_ms| {
+        if number > 1 {
+            reads(shard, at_ms);
+        }
+    });
+    for decision in &stood {
+        assert_eq!(decision.replicas, 3, "{}", decision.reason);
+    }
+    // Their pods read nothing else either.
+    let mut day = healthy(12, 6, 3600, 36);
+    for decision in day.look(100, |number, shard, at_ms| {
+        if number % 6 > 1 {
+            reads(shard, at_ms);
+        }
+    }) {
+        assert_eq!(decision.replicas, 6, "{}", decision.reason);
     }
 }
 
@@ -420,64 +412,6 @@ fn two_poisoned_shards_of_many_do_not_keep_fewer_pods_from_being_tried() {
         }
     });
     assert!(tried.replicas < 12, "{}", tried.reason);
-    // Of a tenth nobody knows why they stand.
-    let mut day = healthy(48, 12, 3600, 20);
-    for decision in day.look(100, |number, shard, at_ms| {
-        if number >= 5 {
-            reads(shard, at_ms);
-        }
-    }) {
-        assert_eq!(decision.replicas, 12, "{}", decision.reason);
-    }
-}
-
-#[test]
-fn who_checkpoints_far_less_often_from_now_on_is_told_once() {
-    let mut day = healthy(12, 6, 30, 120);
-    // By the count of records, of which far fewer come.
-    let rare = day.look(400, |number, shard, at_ms| {
-        let at_ms = at_ms + number as u64 * 20_000;
-        checkpoints_every(300_000, shard, at_ms, at_ms - number as u64 * 20_000);
-    });
-    for decision in &rare[60..] {
-        assert_eq!(decision.outage, None, "{}", decision.reason);
-    }
-}
-
-#[test]
-fn a_clock_that_is_set_back_goes_on_from_where_it_was() {
-    let mut day = Day::new(6, 3);
-    day.look(20, |_, shard, at_ms| reads(shard, at_ms));
-    // All stands, and so does AWS's time of the records; the clock says an hour less.
-    day.seen.at_ms -= 3_600_000;
-    let stood = day.look(20, |_, _, _| {});
-    assert!(stood.last().unwrap().outage.is_some());
-    assert_eq!(
-        stood.last().unwrap().at_ms,
-        START_MS + 40 * REFRESH_MS - 3_600_000
-    );
-    let ages = stood.last().unwrap().shards.iter().map(|it| it.age_ms);
-    for age_ms in ages {
-        assert!((250_000..320_000).contains(&age_ms.unwrap()), "{age_ms:?}");
-    }
-    // It is set right.
-    day.seen.at_ms += 3_600_000;
-    let right = day.last(1, |_, _, _| {});
-    let age_ms = right.shards[0].age_ms.unwrap();
-    assert!((250_000..330_000).contains(&age_ms), "{age_ms}");
-}
-
-#[test]
-fn who_checkpoints_every_quarter_of_an_hour_may_where_an_hour_is_allowed() {
-    let mut day = Day::new(6, 3);
-    day.settings = Settings::new(3_600_000, 1);
-    let looks = day.look(400, |_, shard, at_ms| {
-        shard.unread_since_ms.get_or_insert(at_ms);
-        checkpoints_every(900_000, shard, at_ms, at_ms);
-    });
-    for decision in &looks[200..] {
-        assert_eq!(decision.outage, None, "{}", decision.reason);
-    }
 }
 
 #[test]

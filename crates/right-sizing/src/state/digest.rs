@@ -164,8 +164,11 @@ impl State {
         let interval_ms = interval.unwrap_or(0);
         let threshold_ms = threshold_ms_for(settings, interval_ms);
         let late_ms = threshold_ms - interval_ms;
+        let by_chance_ms = self.by_chance_ms(interval_ms);
         let stands = |shard: &ShardMemory| {
-            shard.is_standing(stands_ms_for(settings, shard.interval_ms(interval_ms)))
+            let own_ms = shard.interval_ms(interval_ms);
+            let stands_ms = stands_ms_for(settings, own_ms, by_chance_ms);
+            shard.is_standing(stands_ms, settings.lag_threshold_ms)
         };
         let left_out: BTreeSet<String> = self
             .shards
@@ -175,14 +178,16 @@ impl State {
             .collect();
         let surely = |id: &&String| {
             let shard = self.shards.get(*id);
-            shard.is_some_and(|shard| shard.stands_surely(interval.is_some()))
+            let threshold_ms = settings.lag_threshold_ms;
+            shard.is_some_and(|it| it.stands_surely(interval.is_some(), threshold_ms))
         };
         let is_left_out = |id: &str| left_out.contains(id);
         let lag = |shard: &ShardMemory| {
             // For whom the threshold is too short it is longer.
             let own_ms = shard.interval_ms(interval_ms);
             let more_ms = threshold_ms_for(settings, own_ms) - threshold_ms;
-            shard.lag_ms(own_ms.min(interval_ms + more_ms))
+            // And who checkpoints by chance shows how far behind it is when it does.
+            shard.lag_ms(own_ms.min(interval_ms + more_ms).max(by_chance_ms))
         };
         let behind = |has_owner: bool| {
             self.shards.iter().filter(move |(_, shard)| {
@@ -239,9 +244,9 @@ impl State {
                 .shards
                 .values()
                 .any(|shard| shard.age_ms.is_some() || shard.drained),
-            stands_ms: stands_ms_for(settings, interval_ms),
+            stands_ms: stands_ms_for(settings, interval_ms, by_chance_ms),
             standing: left_out.iter().filter(surely).cloned().collect(),
-            doubts: self.doubts(at),
+            doubts: self.doubts(at, &left_out, settings.lag_threshold_ms),
             left_out,
         }
     }
@@ -255,6 +260,20 @@ impl State {
         intervals.sort_unstable();
         intervals.get(intervals.len() / 2).copied()
     }
+
+    /// Where intervals differ much, as where records or chance say when to checkpoint: for how long
+    /// one may stand, in ms; else 0.
+    fn by_chance_ms(&self, interval_ms: u64) -> u64 {
+        let longest = self
+            .shards
+            .values()
+            .filter_map(ShardMemory::longest_hold_ms);
+        let mut longest: Vec<u64> = longest.collect();
+        longest.sort_unstable();
+        let longest = longest.get(longest.len() / 2).copied();
+        let longest = longest.filter(|longest| longest * 2 > interval_ms * 3);
+        longest.map_or(0, |longest| 2 * longest)
+    }
 }
 
 /// The threshold in effect for whoever checkpoints this often.
@@ -263,8 +282,10 @@ fn threshold_ms_for(settings: &Settings, interval_ms: u64) -> u64 {
 }
 
 /// After which time a checkpoint stands that moves this often, in ms.
-fn stands_ms_for(settings: &Settings, interval_ms: u64) -> u64 {
-    threshold_ms_for(settings, interval_ms).min(STANDS_MOST_MS.max(3 * interval_ms))
+fn stands_ms_for(settings: &Settings, interval_ms: u64, by_chance_ms: u64) -> u64 {
+    let usual_ms = STANDS_MOST_MS.max(3 * interval_ms);
+    let threshold_ms = threshold_ms_for(settings, interval_ms);
+    threshold_ms.min(usual_ms).max(by_chance_ms)
 }
 
 /// The shard that is furthest behind, and how far.

@@ -1,12 +1,16 @@
 //! Whether checkpoints move as they usually do. A trial of fewer pods shows something only while
 //! they do: what stands is behind for another reason than too few pods, and does not show how far.
+//! Of fewer than a third of the shards, on pods that read on, the reason is known: a record that
+//! the consumer cannot get past.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Digest, MINUTE, SECOND, State};
-use crate::{decision::Step, reason::Reason};
+use crate::{decision::Step, reason::Reason, shard::ShardMemory};
 
-/// One shard that stands is a record that its consumer cannot get past.
+/// One shard may stand, and say nothing of the others.
 const MANY: u32 = 2;
-/// Of many shards so many of a hundred may be that, and say nothing of the others.
+/// Of many shards so many of a hundred may.
 const MANY_PERCENT: u32 = 10;
 /// The usual is what so many of a hundred checkpoints kept to.
 const USUAL_PERCENT: usize = 95;
@@ -63,7 +67,7 @@ impl Doubts {
 }
 
 impl State {
-    pub(super) fn doubts(&self, at: u64) -> Doubts {
+    pub(super) fn doubts(&self, at: u64, left_out: &BTreeSet<String>, threshold_ms: u64) -> Doubts {
         let usual = self.usual_hold();
         let shards = self.shards.len() as u32;
         let mut doubts = Doubts {
@@ -71,7 +75,8 @@ impl State {
             ..Doubts::default()
         };
         let mut unseen_now = 0;
-        for shard in self.shards.values() {
+        let mut overdue = BTreeMap::new();
+        for (id, shard) in &self.shards {
             if shard.is_free_since(at.saturating_sub(FREE_MS)) {
                 doubts.free += 1;
             }
@@ -86,13 +91,54 @@ impl State {
                 Some((usual_ms, usual_looks)) => (looks > usual_looks, usual_ms),
                 None => (held_ms > UNKNOWN_MS, 0),
             };
-            doubts.overdue += u32::from(is_overdue);
-            doubts.stalled += u32::from(is_overdue && held_ms > STALLED_MS.max(2 * usual_ms));
+            if is_overdue {
+                let is_stalled = held_ms > STALLED_MS.max(2 * usual_ms);
+                overdue.insert(id, (shard, is_stalled));
+            }
         }
+        let poisoned = self.poisoned(&overdue, |id, shard| {
+            left_out.contains(id) && shard.stands_surely(false, threshold_ms)
+        });
+        if poisoned.len() * 3 < self.unread_shards() as usize {
+            overdue.retain(|id, _| !poisoned.contains(*id));
+        }
+        doubts.overdue = overdue.len() as u32;
+        doubts.stalled = overdue.values().filter(|(_, stalled)| *stalled).count() as u32;
         if unseen_now as usize * 2 > self.shards.len() {
             doubts.unseen = unseen_now;
         }
         doubts
+    }
+
+    /// Of the shards that should have moved for long, those that stand while their pods read
+    /// others: each has a record that its consumer cannot get past, and the others show what the
+    /// pods carry.
+    fn poisoned(
+        &self,
+        overdue: &BTreeMap<&String, (&ShardMemory, bool)>,
+        stands: impl Fn(&String, &ShardMemory) -> bool,
+    ) -> BTreeSet<String> {
+        let mut last_moves: BTreeMap<&String, u64> = BTreeMap::new();
+        let moving = self
+            .shards
+            .iter()
+            .filter(|(id, _)| !overdue.contains_key(id));
+        for (_, shard) in moving {
+            if let (Some(pod), Some(moved)) = (&shard.owner, shard.last_move_ms) {
+                let last = last_moves.entry(pod).or_default();
+                *last = moved.max(*last);
+            }
+        }
+        let reads_others = |shard: &ShardMemory| {
+            let pod = shard.owner.as_ref();
+            let moved = pod.and_then(|pod| last_moves.get(pod));
+            moved.is_some_and(|moved| *moved > shard.standing_since_ms())
+        };
+        overdue
+            .iter()
+            .filter(|(id, (shard, stalled))| *stalled && stands(id, shard) && reads_others(shard))
+            .map(|(id, _)| (*id).clone())
+            .collect()
     }
 
     /// For how long nearly all checkpoints stood at most, in ms, and at how many looks they were

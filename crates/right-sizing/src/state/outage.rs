@@ -25,6 +25,8 @@ const ABANDONED_MS: u64 = MINUTE;
 /// Where no pod is left, what is unread for so long is an outage, whoever left it, and in whatever
 /// order: pods start within this.
 const NOBODY_MS: u64 = 5 * MINUTE;
+/// More pods that hold leases for so long run; in a rollout the old and the new do for less.
+const STAYED_MS: u64 = 5 * MINUTE;
 
 /// What is remembered of an outage until its backlog is read.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -32,13 +34,22 @@ const NOBODY_MS: u64 = 5 * MINUTE;
 pub(super) struct OutageMemory {
     /// The replicas that sufficed before it.
     before: u32,
-    /// The replicas that it does not fall below: all that ran when it began.
+    /// The replicas that it does not fall below: all that ran when it began, or came to stay.
     floor: u32,
+    /// Since when more hold leases, and how many at least.
+    more: Option<(u64, u32)>,
     /// Whether it is over.
     over: bool,
     /// What stands, and whose it was when it began to: it stands until its checkpoint moves or all
     /// is read, whoever holds it, and while nothing is known of it.
     standing: Standing,
+}
+
+impl OutageMemory {
+    fn more_run(&self, digest: &Digest) -> Option<(u64, u32)> {
+        let (since, least) = self.more.unwrap_or((digest.at, digest.running));
+        (digest.running > self.floor).then(|| (since, least.min(digest.running)))
+    }
 }
 
 /// Shards that stand, by id, and the pods that had them.
@@ -166,7 +177,7 @@ impl State {
         pods
     }
 
-    fn unread_shards(&self) -> u32 {
+    pub(super) fn unread_shards(&self) -> u32 {
         let unread = self.shards.values().filter(|shard| shard.age_ms.is_some());
         unread.count() as u32
     }
@@ -203,14 +214,21 @@ impl State {
         };
         let standing = standing.clone();
         let memory = match self.outage.take() {
-            Some(memory) if !memory.over => OutageMemory {
-                floor: memory.floor.max(before),
-                standing,
-                ..memory
-            },
+            Some(memory) if !memory.over => {
+                let more = memory.more_run(digest);
+                let stayed = more.filter(|(since, _)| digest.at - since >= STAYED_MS);
+                let stayed = stayed.map_or(0, |(_, pods)| pods);
+                OutageMemory {
+                    floor: memory.floor.max(before).max(stayed),
+                    more,
+                    standing,
+                    ..memory
+                }
+            }
             memory => OutageMemory {
                 before: memory.map_or(sufficed, |memory| memory.before),
                 floor: before.max(digest.running),
+                more: None,
                 over: false,
                 standing,
             },

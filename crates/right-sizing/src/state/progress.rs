@@ -11,9 +11,9 @@ use crate::{
 };
 
 /// Fewer pods are tried after so long without a lease moved or a wish changed.
-pub(super) const QUIET_MS: u64 = 10 * MINUTE;
+const QUIET_MS: u64 = 10 * MINUTE;
 /// Fewer pods are tried after so many refreshes, too.
-pub(super) const QUIET_REFRESHES: u32 = 40;
+const QUIET_REFRESHES: u32 = 40;
 /// How long a pod's limit is remembered.
 const REMEMBER_MS: u64 = 20 * MINUTE;
 /// How long a pod's limit is remembered after trial upon trial that failed.
@@ -184,6 +184,28 @@ impl State {
                 (Step::In, Reason::FewerTried { pods, from: wish })
             }
         }
+    }
+
+    /// Whoever has just started does not know what failed before. Of nothing but the pods that were
+    /// found, the more each of fewer pods would get in addition, the longer it has to be quiet: ten
+    /// minutes for a third more, half an hour for twice as much.
+    pub(super) fn quiet_before_trial_ms(&self, digest: &Digest) -> u64 {
+        let usual = QUIET_MS;
+        if self.first_wish.is_none() || digest.running < 2 {
+            return usual;
+        }
+        let now = per_replica(digest.shards, digest.running).max(1);
+        let next = per_replica(digest.shards, digest.running - 1);
+        usual.max(3 * usual * u64::from(next - now) / u64::from(now))
+    }
+
+    /// In how long enough refreshes will have been calm for a trial, in ms. Who is looked at seldom
+    /// has shown less in the same time; more than twice the time is not waited for it.
+    pub(super) fn refreshes_left_ms(&self, unchanged_for: u64) -> u64 {
+        let seen = u64::from(self.unchanged_refreshes.max(1));
+        let left = QUIET_REFRESHES.saturating_sub(self.unchanged_refreshes);
+        let left_ms = u64::from(left) * unchanged_for / seen;
+        left_ms.min((2 * QUIET_MS).saturating_sub(unchanged_for))
     }
 }
 

@@ -70,3 +70,11 @@ pub fn reads(shard: &mut ShardObservation, at_ms: u64) {
     shard.unread_since_ms = Some(at_ms - 1_000);
     shard.as_of_ms = None;
 }
+
+/// A day with this threshold, on which all is on time for so many looks.
+pub fn healthy(shards: usize, pods: usize, threshold_s: u64, looks: usize) -> Day {
+    let mut day = Day::new(shards, pods);
+    day.settings = Settings::new(threshold_s * 1000, 1);
+    day.look(looks, |_, shard, at_ms| reads(shard, at_ms));
+    day
+}
