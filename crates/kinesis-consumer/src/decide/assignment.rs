@@ -102,8 +102,8 @@ pub(crate) fn grants(
         .collect()
 }
 
-/// The requests to take back, as their askers have shown no life: who lives asks again, and who is
-/// gone must not get a lease that others could work on.
+/// The requests to take back: they stood when we first looked, and their askers have shown no life.
+/// Who lives asks again, and who is gone must not get a lease that others could work on.
 pub(crate) fn challenges<'a>(
     leases: &'a [Lease],
     observations: &Observations,
@@ -230,7 +230,7 @@ impl<'a> Workers<'a> {
 
     /// Has the worker shown that it lives?
     fn live(&self, worker: &str, observations: &Observations) -> bool {
-        self.alive.contains(worker) || observations.has_answered(worker)
+        self.alive.contains(worker) || observations.asked_lately(worker)
     }
 
     /// Is the worker that asked for the lease gone?

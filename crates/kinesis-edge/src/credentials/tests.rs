@@ -253,7 +253,7 @@ async fn trouble_of_sts_is_no_matter_of_the_identity(
         .region(Region::from_static("us-east-1"))
         .endpoint_url(sts.endpoint())
         .retry_config(RetryConfig::disabled())
-        .credentials_provider(Credentials::from_keys("KEYS", "secret", None));
+        .credentials_provider(Credentials::new("KEYS", "secret", None, None, "a test"));
     let provider = AssumeRoleProvider::builder(ROLE).configure(&config.load().await);
     let role = InTime {
         provider: provider.build().await,

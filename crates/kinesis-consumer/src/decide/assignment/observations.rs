@@ -40,6 +40,8 @@ struct Seen {
     handover_to: Option<String>,
     /// When that request was first seen.
     asked: Instant,
+    /// It was not there before: whoever wrote it lives.
+    is_new: bool,
 }
 
 impl Observations {
@@ -72,6 +74,7 @@ impl Observations {
                     finished: lease.is_finished(),
                     handover_to: lease.handover_to.clone(),
                     asked: same_request.map_or(now, |seen| seen.asked),
+                    is_new: same_request.map_or(before.is_some(), |seen| seen.is_new),
                 };
                 (lease.key.clone(), seen)
             })
@@ -149,16 +152,13 @@ impl Observations {
         self.challenged.insert(worker.to_owned(), now);
     }
 
-    /// Did the worker ask for a lease since we took a request of its back?
-    pub(super) fn has_answered(&self, worker: &str) -> bool {
-        self.challenged.get(worker).is_some_and(|challenged| {
-            let is_later = |seen: &Seen| seen.asked > *challenged;
-            let mut requests = self.seen.values();
-            requests.any(|seen| seen.handover_to.as_deref() == Some(worker) && is_later(seen))
-        })
+    /// Did the worker ask for a lease while we looked on?
+    pub(super) fn asked_lately(&self, worker: &str) -> bool {
+        let mut requests = self.seen.values().filter(|seen| seen.is_new);
+        requests.any(|seen| seen.handover_to.as_deref() == Some(worker))
     }
 
-    /// Is it too early to say that it did not?
+    /// Is it too early to say that it does not ask again?
     pub(super) fn may_answer(&self, worker: &str, now: Instant) -> bool {
         let challenged = self.challenged.get(worker);
         challenged.is_some_and(|challenged| now <= *challenged + self.failover)

@@ -418,7 +418,7 @@ fn a_second_worker_gets_its_half_by_the_next_renewals() {
     world.run(TICKS);
     world.join(false);
     let moves = world.moves;
-    world.run(16);
+    world.run(12);
     assert_eq!(world.counts(), [2, 2]);
     assert_eq!(world.moves, moves + 2);
 }
