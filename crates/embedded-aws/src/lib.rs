@@ -67,7 +67,7 @@ impl EmbeddedAws {
             client: Client::builder(TokioExecutor::new()).build_http(),
         });
         for (stream, shards) in &streams {
-            services.create_stream(stream, *shards).await?;
+            services.create_stream(&region, stream, *shards).await?;
         }
         tokio::spawn(dynoxide::server::serve_with_shutdown(
             dynamodb,
@@ -153,9 +153,11 @@ async fn connection(stream: TcpStream, services: Arc<Services>) {
 }
 
 impl Services {
-    async fn create_stream(&self, stream: &str, shards: u32) -> anyhow::Result<()> {
+    async fn create_stream(&self, region: &str, stream: &str, shards: u32) -> anyhow::Result<()> {
+        let signed = format!("AWS4-HMAC-SHA256 Credential=any/day/{region}/kinesis/aws4_request");
         let asked = serde_json::json!({"StreamName": stream, "ShardCount": shards});
         let request = Request::post(&self.kinesis)
+            .header("authorization", signed)
             .header("content-type", "application/x-amz-json-1.1")
             .header("x-amz-target", "Kinesis_20131202.CreateStream")
             .body(Either::Right(Full::from(asked.to_string())))?;
