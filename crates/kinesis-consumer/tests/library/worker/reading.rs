@@ -95,15 +95,19 @@ async fn most_of_a_second_of_the_quota_is_read_ahead(#[case] refused: bool, #[ca
     let world = World::new(1);
     (0..8).for_each(|_| world.stream(|stream| stream.put_large(0, 1 << 20)));
     if refused {
-        world.refuse(0, [KinesisError::Throttled("slower".into())]);
+        // The iterator, and the first page.
+        let throttled = repeat_with(|| KinesisError::Throttled("slower".into()));
+        world.refuse(0, throttled.take(2));
     }
     let mut config = config("a");
     config.max_records = 1;
     config.prefetch_bytes = 32 << 20;
     let _worker = world.start(config, checkpointing());
-    sleep(Duration::from_secs(6)).await;
+    sleep(Duration::from_secs(12)).await;
     let gaps = gaps(&world.reads(0));
+    // The refused one is asked for again a second later at the earliest.
     let read = &gaps[usize::from(refused)..];
+    assert!(!refused || gaps[0] >= 1000, "{gaps:?}");
     let near = |(gap, want): (&u128, &u128)| gap.abs_diff(*want) < 5;
     assert!(read.len() >= want.len(), "{gaps:?}");
     assert!(read.iter().zip(want).all(near), "{gaps:?}");
