@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use kinesis_consumer::Checkpoint;
 use right_sizing::{Decision, Unknown};
 
 use super::{
@@ -10,7 +11,7 @@ use super::{
 };
 use crate::{
     error::Error,
-    source::snapshot::{ApplicationSnapshot, Lag, StreamSnapshot, Table},
+    source::snapshot::{ApplicationSnapshot, Lag, ShardSnapshot, StreamSnapshot, Table},
     trigger::{Measure, OnMissingTable, StreamSource, Work},
 };
 
@@ -185,13 +186,28 @@ impl Question<'_> {
         let latest = lag.latest.map_or_else(String::new, |(shards, since)| {
             format!("; {shards} at LATEST without a checkpoint: known since {since:.0}")
         });
+        let to_come = self.to_come(snapshot, lag).unwrap_or_default();
         Ok(Answer {
             value: self
                 .shard_count
                 .saturating_mul(i64::from(decision.replicas)),
             active: decision.active,
-            reason: format!("{}{latest}", decision.reason),
+            reason: format!("{}{latest}{to_come}", decision.reason),
             decision: Some(decision),
+        })
+    }
+
+    /// What an `initialTimestamp` leaves out that is still to come: all there is.
+    fn to_come(&self, snapshot: &ApplicationSnapshot, lag: &Lag) -> Option<String> {
+        let since = self.work.initial_timestamp?;
+        let ahead = snapshot.aws_ahead.unwrap_or_default();
+        let is_concerned = |shard: &&ShardSnapshot| {
+            let lease = shard.lease.as_ref();
+            lease.is_some_and(|lease| lease.checkpoint == Checkpoint::AtTimestamp)
+        };
+        let shards = snapshot.readable().filter(is_concerned).count();
+        (shards > 0 && since > lag.time + ahead).then(|| {
+            format!("; {shards} at AT_TIMESTAMP: nothing counts before initialTimestamp {since:.0}, which is still to come")
         })
     }
 

@@ -9,7 +9,10 @@ use crate::{
     error::SourceErrorKind,
     source::{
         probe::Verdict,
-        snapshot::examples::{caught_up, lag_trigger},
+        snapshot::{
+            LeaseSnapshot,
+            examples::{caught_up, lag_trigger},
+        },
     },
     trigger::{ScaleOn, Trigger},
 };
@@ -222,6 +225,37 @@ async fn what_is_known_of_latest_is_said() {
     let reason = answer(&snapshot).unwrap().reason;
     let latest = "2 at LATEST without a checkpoint: known since 2026-01-02T03:04:05Z";
     assert!(reason.ends_with(latest), "{reason}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_initial_timestamp_that_is_to_come_is_said() {
+    let mut trigger = lag_trigger(30);
+    let mut snapshot = caught_up(2, &[]);
+    snapshot.shards[0].lease = Some(LeaseSnapshot {
+        owner: None,
+        live: false,
+        confirmed: false,
+        checkpoint: Checkpoint::AtTimestamp,
+        busy: None,
+    });
+    for (since, is_said) in [
+        ("2020-01-01T00:00:00Z", false),
+        ("2999-01-01T00:00:00Z", true),
+    ] {
+        let ScaleOn::Application(work) = &mut trigger.scale_on else {
+            panic!("not of an application");
+        };
+        work.initial_timestamp = since.parse().ok();
+        let question = Question {
+            stream: &trigger.stream,
+            work,
+            shard_count: 1,
+            max_stale: MAX_STALE,
+        };
+        let answer = answer_application(&question, &snapshot, &Decisions::default()).unwrap();
+        let said = "1 at AT_TIMESTAMP: nothing counts before initialTimestamp 2999-01-01T00:00:00Z, which is still to come";
+        assert_eq!(answer.reason.contains(said), is_said, "{}", answer.reason);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -47,6 +47,8 @@ struct World {
     fails: Option<ReadError>,
     /// `None`: for all shards.
     fails_for: Option<String>,
+    /// Only for shards whose ids are less.
+    fails_for_those_before: Option<String>,
     /// What AWS's clock says, as the moment of a place; 0: long after all records.
     now: u64,
     lists: usize,
@@ -180,6 +182,8 @@ impl Reads for Fake {
         let (shard, place) = iterator.split_once('@').unwrap();
         world.peeks.push(shard.to_owned());
         let fails = world.fails_for.as_ref().is_none_or(|id| id == shard);
+        let before = world.fails_for_those_before.as_deref();
+        let fails = fails && before.is_none_or(|before| shard < before);
         if let Some(error) = world.fails.as_ref().filter(|_| fails) {
             return Err(error.clone());
         }
@@ -424,6 +428,62 @@ async fn one_shard_that_is_denied_keeps_none_of_the_others_from_being_asked() {
     assert_eq!(verdict(&seen, "1"), unread(5));
     assert_eq!(verdict(&seen, "2"), None);
     assert_eq!(verdict(&seen, "3"), Some(Verdict::CaughtUp));
+}
+
+/// Of 40 shards 20 fail so: each of the others is asked every time, cold or known before.
+async fn half_fail_and_hold_up_nobody(kind: SourceErrorKind, warm: bool) {
+    let ids: Vec<_> = (0..40).map(|number| format!("{number:02}")).collect();
+    let fake = Fake::new(&ids.iter().map(String::as_str).collect::<Vec<_>>());
+    let mut fetcher = fake.fetcher();
+    if warm {
+        fetch(&mut fetcher, LAG).await;
+    }
+    fake.world().fails_for_those_before = Some("20".to_owned());
+    fake.world().fails = Some(ReadError::Failed(Box::new(kind.example())));
+    // One of them is enough to end a first round.
+    for _ in 0..21 {
+        advance(Duration::from_secs(15)).await;
+        fetch(&mut fetcher, LAG).await;
+    }
+    fake.record("30", 5);
+    fake.peeked();
+    let seen = fetch(&mut fetcher, LAG).await;
+    let peeked = fake.peeked();
+    let healthy = peeked.iter().filter(|id| id.as_str() >= "20");
+    assert_eq!(healthy.count(), 20, "{kind:?}, {warm}: {peeked:?}");
+    if kind == SourceErrorKind::AccessDenied {
+        advance(Duration::from_secs(3)).await;
+        fetch(&mut fetcher, QUICK).await;
+        assert!(fake.peeked().is_empty(), "once a refresh is enough");
+    }
+    assert_eq!(verdict(&seen, "30"), unread(5));
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_shards_that_fail_keep_none_of_the_others_from_being_asked() {
+    for kind in [SourceErrorKind::AccessDenied, SourceErrorKind::Timeout] {
+        for warm in [false, true] {
+            half_fail_and_hold_up_nobody(kind, warm).await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_denied_on_all_shards_is_tried_on_a_few_at_a_time() {
+    let ids: Vec<_> = (0..100).map(|number| number.to_string()).collect();
+    let fake = Fake::new(&ids.iter().map(String::as_str).collect::<Vec<_>>());
+    fake.world().fails = Some(ReadError::Failed(Box::new(
+        SourceErrorKind::AccessDenied.example(),
+    )));
+    let mut fetcher = fake.fetcher();
+    for _ in 0..20 {
+        fetch(&mut fetcher, LAG).await;
+        assert!(fake.peeked().len() <= 16);
+        advance(Duration::from_secs(15)).await;
+    }
+    fake.world().fails = None;
+    let seen = fetch(&mut fetcher, LAG).await;
+    assert_eq!(seen.lag.as_ref().unwrap().undecided, 0, "allowed again");
 }
 
 #[tokio::test(start_paused = true)]
