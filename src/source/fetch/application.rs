@@ -48,8 +48,8 @@ pub struct ApplicationFetcher {
     malformed: Vec<(String, String)>,
     /// Lists in a row that showed an older stream of this name.
     older: u32,
-    /// Since when there is no lease table, as far as was seen.
-    missing_since: Option<Instant>,
+    /// Since when there is no lease of the stream, as far as was seen.
+    no_leases_since: Option<Instant>,
 }
 
 /// Shards and leases at the last whole fetch.
@@ -77,7 +77,7 @@ impl ApplicationFetcher {
             latest: Latest::default(),
             malformed: Vec::new(),
             older: 0,
-            missing_since: None,
+            no_leases_since: None,
         }
     }
 }
@@ -109,10 +109,7 @@ impl ApplicationFetcher {
         let found = self.reads.leases().await?;
         let shards = self.reads.shards().await?;
         let (at, time) = (Instant::now(), Timestamp::now());
-        self.missing_since = match found {
-            Some(_) => None,
-            None => self.missing_since.or(Some(at)),
-        };
+        let is_missing = found.is_none();
         let aws_time = self.reads.time().await;
         let aws_ahead = aws_time.map(|aws_time| aws_time.duration_since(time));
         let mut leases = found.unwrap_or_default();
@@ -139,9 +136,9 @@ impl ApplicationFetcher {
         self.latest
             .follow(&mut leases.leases, &self.heartbeats, now);
         let is_listed = |lease: &&Lease| known.contains_key(&lease.key.shard);
-        let table = match self.missing_since {
-            Some(since) => Table::Missing { since },
-            None => Table::Read {
+        let table = match is_missing {
+            true => Table::Missing,
+            false => Table::Read {
                 leases: leases.leases.len(),
                 unlisted: leases.leases.len() - leases.leases.iter().filter(is_listed).count(),
                 others: leases.others,
@@ -215,6 +212,7 @@ impl ApplicationFetcher {
             time: listed.time,
             aws_ahead: listed.aws_ahead,
             table: listed.table.clone(),
+            no_leases_since: self.no_leases_since,
             rhythm: self.heartbeats.rhythm(),
             is_first_look: self.heartbeats.is_first_look(),
             lag: lag.then(|| Lag {

@@ -25,7 +25,7 @@ use crate::{
     source::{
         probe::Verdict,
         shards::{Leases, Peek, ReadError, Reads},
-        snapshot::{ApplicationSnapshot, Table, examples::source},
+        snapshot::{ApplicationSnapshot, examples::source},
     },
 };
 
@@ -662,28 +662,22 @@ async fn a_holder_whose_counter_stands_still_is_no_holder() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_missing_table_is_missing_since_it_was_first_looked_for() {
+async fn without_leases_since_they_were_first_looked_for() {
     let fake = Fake::new(&["0"]);
     let leases = fake.world().leases.take();
     let mut fetcher = fake.fetcher();
-    let since = |application: &ApplicationSnapshot| match application.table {
-        Table::Missing { since } => Some(since.elapsed()),
-        Table::Read { .. } => None,
-    };
-    let first = fetch(&mut fetcher, LAG).await;
-    assert_eq!(since(&first), Some(Duration::ZERO));
+    let seconds = |seen: &ApplicationSnapshot| Some(seen.no_leases_since?.elapsed().as_secs());
+    assert_eq!(seconds(&*fetch(&mut fetcher, LAG).await), Some(0));
     advance(Duration::from_secs(60)).await;
-    assert_eq!(
-        since(&*fetch(&mut fetcher, LAG).await),
-        Some(Duration::from_secs(60))
-    );
+    assert_eq!(seconds(&*fetch(&mut fetcher, LAG).await), Some(60));
+    // A table without a lease of the stream is no more than none.
+    fake.world().leases = Some(Vec::new());
+    advance(Duration::from_secs(60)).await;
+    assert_eq!(seconds(&*fetch(&mut fetcher, LAG).await), Some(120));
     fake.world().leases = leases;
-    assert_eq!(since(&*fetch(&mut fetcher, LAG).await), None);
-    fake.world().leases = None;
-    assert_eq!(
-        since(&*fetch(&mut fetcher, LAG).await),
-        Some(Duration::ZERO)
-    );
+    assert_eq!(seconds(&*fetch(&mut fetcher, LAG).await), None);
+    fake.world().leases = Some(Vec::new());
+    assert_eq!(seconds(&*fetch(&mut fetcher, LAG).await), Some(0));
 }
 
 #[tokio::test(start_paused = true)]
