@@ -563,6 +563,51 @@ async fn what_arrives_at_latest_while_nobody_reads_counts() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_lease_that_is_not_there_yet_will_start_like_all_others() {
+    for start in [Checkpoint::AtTimestamp, Checkpoint::Latest] {
+        let fake = Fake::new(&["0"]);
+        fake.lease("0", start.clone());
+        fake.shard("1", &[]);
+        fake.world().now = 5;
+        fake.record("1", 3);
+        let source = ApplicationSource {
+            initial_timestamp: Some(time(5)),
+            ..source()
+        };
+        let mut fetcher = ApplicationFetcher::new(source, Arc::new(fake.clone()));
+        let seen = fetch(&mut fetcher, LAG).await;
+        assert_eq!(verdict(&seen, "1"), Some(Verdict::CaughtUp), "{start}");
+        fake.record("1", 8);
+        let seen = fetch(&mut fetcher, LAG).await;
+        assert_eq!(verdict(&seen, "1"), unread(8), "{start}");
+        // Somebody deleted a lease of an application that got going.
+        fake.lease("0", at(1));
+        let seen = fetch(&mut fetcher, LAG).await;
+        assert_eq!(verdict(&seen, "1"), unread(3), "{start}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_time_that_kinesis_has_yet_to_see_is_not_read_from_the_oldest_record_on() {
+    let fake = Fake::new(&["0"]);
+    fake.lease("0", Checkpoint::AtTimestamp);
+    fake.record("0", 3);
+    fake.world().now = 5;
+    let source = ApplicationSource {
+        initial_timestamp: Some(time(7)),
+        ..source()
+    };
+    let mut fetcher = ApplicationFetcher::new(source, Arc::new(fake.clone()));
+    let seen = fetch(&mut fetcher, LAG).await;
+    assert_eq!(verdict(&seen, "0"), Some(Verdict::CaughtUp));
+    assert!(fake.peeked().is_empty());
+    fake.world().now = 9;
+    fake.record("0", 8);
+    let seen = fetch(&mut fetcher, LAG).await;
+    assert_eq!(verdict(&seen, "0"), unread(8));
+}
+
+#[tokio::test(start_paused = true)]
 async fn owners_are_believed_once_and_confirmed_by_a_renewal() {
     let fake = Fake::new(&["0", "1"]);
     let mut fetcher = fake.fetcher();
