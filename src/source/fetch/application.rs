@@ -35,6 +35,9 @@ use crate::{
     trigger::{ApplicationSource, StreamSource},
 };
 
+/// The code of lists that contradict each other, as they may for a moment.
+pub const RACED_A_RESHARD: &str = "RacedAReshard";
+
 /// The fetcher of one application, with what it remembers from fetch to fetch.
 #[derive(Debug)]
 pub struct ApplicationFetcher {
@@ -280,7 +283,7 @@ impl ApplicationFetcher {
 
     fn raced_a_reshard(&self, message: &str) -> SourceError {
         self.failure(
-            "RacedAReshard",
+            RACED_A_RESHARD,
             message,
             "The list was made while the stream was resharded; the scaler lists again in a moment",
         )
