@@ -214,13 +214,15 @@ impl Watchers {
         Some(state)
     }
 
-    /// What is known of every application now, and decided.
+    /// What is known of every application that is asked about, and decided.
     pub fn applications(&self) -> Vec<(ApplicationSource, Arc<ApplicationSnapshot>, Decisions)> {
         let pace = self.pace();
         let table = lock(&self.table);
-        let known = table.applications.iter().filter_map(|(source, watcher)| {
+        let asked = table.applications.iter();
+        let asked = asked.filter(|(_, watcher)| !watcher.demand.is_idle());
+        let known = asked.filter_map(|(source, watcher)| {
             let state = lock(&watcher.state);
-            let snapshot = Arc::clone(state.standing(&pace)?);
+            let snapshot = Arc::clone(state.shown(&pace)?);
             Some((source.clone(), snapshot, state.decisions.clone()))
         });
         known.collect()
