@@ -89,7 +89,7 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         name: "onMissingTable",
-        default: "`activate`; `error` with a role, or a table in another region than the stream",
+        default: "`activate`; `error` with a role, or a table in another region or account than the stream",
         meaning: "What an application without leases (no table yet, or an empty one) is worth: `activate` one replica, `idle` none, or an `error`.",
     },
     Key {

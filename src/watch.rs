@@ -7,7 +7,8 @@
 //!                     └─▶ failed ── backoff, at most refresh ─▶ fetching …
 //! ```
 //!
-//! An application that no worker runs for is fetched when somebody asks, instead of every refresh.
+//! An application that no worker runs for is fetched when somebody asks, instead of every refresh,
+//! unless that takes longer than a question waits. It is remembered for a day.
 
 mod decider;
 mod demand;
@@ -62,10 +63,14 @@ pub struct Pace {
     pub idle_refresh: Duration,
     /// How long the last good answer may stand in for a failed refresh.
     pub max_stale: Duration,
-    /// How long an RPC waits for a source's first answer. KEDA sets no deadline of its own.
+    /// How long an RPC waits for a source's first answer, and as long again as the second look takes
+    /// where the first shows owners. KEDA's loop sets no deadline of its own.
     pub first_answer: Duration,
     /// A source that nobody asked about for this long is no longer watched.
     pub idle: Duration,
+    /// The same where nothing is fetched but on demand, and something was learned that a next
+    /// question needs: else a question that comes after an idle time would be a first one again.
+    pub kept: Duration,
     /// Sources watched at a time.
     pub sources: usize,
 }
@@ -80,6 +85,7 @@ impl From<&AwsConfig> for Pace {
             max_stale: config.max_stale,
             first_answer: Duration::from_secs(2),
             idle: Duration::from_secs(600),
+            kept: Duration::from_secs(24 * 3600),
             sources: Limits::default().watchers,
         }
     }
@@ -137,17 +143,34 @@ impl Watchers {
         trigger: &Trigger,
     ) -> Result<Answer, Error> {
         let (mut changes, _) = self.ask(&tenant.into(), trigger)?;
-        let give_up = Instant::now() + self.pace().first_answer;
+        let begun = Instant::now();
         loop {
             changes.mark_unchanged();
-            match self.known_answer(trigger, true) {
-                Some(answer) => return answer,
-                None if matches!(timeout_at(give_up, changes.changed()).await, Ok(Ok(()))) => {}
-                None => {
-                    let last = self.known_answer(trigger, false);
-                    return last.unwrap_or_else(|| Err(not_yet(&trigger.stream)));
-                }
+            if let Some(answer) = self.known_answer(trigger, true) {
+                return answer;
             }
+            let give_up = begun + self.patience(trigger);
+            if !matches!(timeout_at(give_up, changes.changed()).await, Ok(Ok(()))) {
+                let last = self.known_answer(trigger, false);
+                return last.unwrap_or_else(|| Err(not_yet(&trigger.stream)));
+            }
+        }
+    }
+
+    /// How long a question waits.
+    fn patience(&self, trigger: &Trigger) -> Duration {
+        let pace = self.pace();
+        let second_look = match &trigger.scale_on {
+            ScaleOn::Application(work) => {
+                let state = self.known(&work.application(&trigger.stream));
+                let is_first = |it: &Arc<ApplicationSnapshot>| it.is_first_look;
+                state.is_some_and(|state| state.last_good.as_ref().is_some_and(is_first))
+            }
+            ScaleOn::OpenShards { .. } => false,
+        };
+        match second_look {
+            true => pace.first_answer + pace.second_look,
+            false => pace.first_answer,
         }
     }
 
@@ -175,7 +198,9 @@ impl Watchers {
             Ok(snapshot) => snapshot,
             Err(error) => return Some(Err(error)),
         };
-        if snapshot.lag.is_none() && settings(trigger).is_some() {
+        let is_soon_known =
+            snapshot.lag.is_none() || newest && snapshot.is_first_look && state.failure.is_none();
+        if is_soon_known && settings(trigger).is_some() {
             // It is being fetched.
             return None;
         }
@@ -214,13 +239,15 @@ impl Watchers {
         Some(state)
     }
 
-    /// What is known of every application now, and decided.
+    /// What is known of every application that is asked about, and decided.
     pub fn applications(&self) -> Vec<(ApplicationSource, Arc<ApplicationSnapshot>, Decisions)> {
         let pace = self.pace();
         let table = lock(&self.table);
-        let known = table.applications.iter().filter_map(|(source, watcher)| {
+        let asked = table.applications.iter();
+        let asked = asked.filter(|(_, watcher)| !watcher.demand.is_idle());
+        let known = asked.filter_map(|(source, watcher)| {
             let state = lock(&watcher.state);
-            let snapshot = Arc::clone(state.standing(&pace)?);
+            let snapshot = Arc::clone(state.shown(&pace)?);
             Some((source.clone(), snapshot, state.decisions.clone()))
         });
         known.collect()

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use kinesis_consumer::Checkpoint;
 use right_sizing::{Decision, Unknown};
 
 use super::{
@@ -10,16 +11,16 @@ use super::{
 };
 use crate::{
     error::Error,
-    source::snapshot::{ApplicationSnapshot, Lag, StreamSnapshot, Table},
+    source::snapshot::{ApplicationSnapshot, Lag, ShardSnapshot, StreamSnapshot, Table},
     trigger::{Measure, OnMissingTable, StreamSource, Work},
 };
 
 #[cfg(test)]
 mod tests;
 
-/// A replica that was asked for makes its lease table within this time; if not, the trigger most
-/// likely names another than the replica makes.
-const TABLE_IS_MADE_WITHIN: Duration = Duration::from_secs(600);
+/// A replica that was asked for makes its lease table and leases within this time; if not, the
+/// trigger most likely names another table than the replica makes.
+const LEASES_ARE_MADE_WITHIN: Duration = Duration::from_secs(600);
 
 /// Value and activity, from one snapshot.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,7 +65,7 @@ pub fn answer_application(
     decisions: &Decisions,
 ) -> Result<Answer, Error> {
     if snapshot.is_new() {
-        return question.answer_without_leases(&snapshot.table, decisions);
+        return question.answer_without_leases(snapshot, decisions);
     }
     let Question { work, .. } = question;
     let activation = match work.measure {
@@ -89,21 +90,24 @@ fn answer_count(value: i64, activation: i64, what: &str) -> Answer {
 impl Question<'_> {
     /// `before`: decisions on the leases that were there, where there were any: what ran then makes
     /// them again.
-    fn answer_without_leases(&self, found: &Table, before: &Decisions) -> Result<Answer, Error> {
+    fn answer_without_leases(
+        &self,
+        snapshot: &ApplicationSnapshot,
+        before: &Decisions,
+    ) -> Result<Answer, Error> {
         let Self { work, stream, .. } = self;
         let before = memories::settings_of_work(work, self.shard_count)
             .and_then(|settings| before.get(&settings))
             .map_or(0, |decision| i64::from(decision.replicas));
         let place = work.table.place();
-        let (found, waited) = match found {
-            Table::Missing { since } => {
-                (format!("there is no lease table {place}"), since.elapsed())
-            }
+        let found = match snapshot.table {
+            Table::Missing => format!("there is no lease table {place}"),
             Table::Read { .. } => {
-                let found = format!("the lease table {place} has no lease of {}", stream.stream);
-                (found, Duration::ZERO)
+                format!("the lease table {place} has no lease of {}", stream.stream)
             }
         };
+        let since = snapshot.no_leases_since;
+        let waited = since.map_or(Duration::ZERO, |since| since.elapsed());
         let answer = |replicas: i64, active, word| Answer {
             value: self.shard_count.saturating_mul(replicas),
             active,
@@ -111,7 +115,7 @@ impl Question<'_> {
             decision: None,
         };
         match work.on_missing_table {
-            OnMissingTable::Activate if waited > TABLE_IS_MADE_WITHIN => {
+            OnMissingTable::Activate if waited > LEASES_ARE_MADE_WITHIN => {
                 Err(Error::NoLeases(self.misspelt(&found, waited)))
             }
             OnMissingTable::Activate if before > 1 => {
@@ -128,7 +132,7 @@ impl Question<'_> {
         }
     }
 
-    /// A replica was asked for, and made no table.
+    /// A replica was asked for, and made no table, or no lease in it.
     fn misspelt(&self, found: &str, waited: Duration) -> String {
         let Work {
             table, table_key, ..
@@ -185,13 +189,28 @@ impl Question<'_> {
         let latest = lag.latest.map_or_else(String::new, |(shards, since)| {
             format!("; {shards} at LATEST without a checkpoint: known since {since:.0}")
         });
+        let to_come = self.to_come(snapshot, lag).unwrap_or_default();
         Ok(Answer {
             value: self
                 .shard_count
                 .saturating_mul(i64::from(decision.replicas)),
             active: decision.active,
-            reason: format!("{}{latest}", decision.reason),
+            reason: format!("{}{latest}{to_come}", decision.reason),
             decision: Some(decision),
+        })
+    }
+
+    /// What an `initialTimestamp` leaves out that is still to come: all there is.
+    fn to_come(&self, snapshot: &ApplicationSnapshot, lag: &Lag) -> Option<String> {
+        let since = self.work.initial_timestamp?;
+        let ahead = snapshot.aws_ahead.unwrap_or_default();
+        let is_concerned = |shard: &&ShardSnapshot| {
+            let lease = shard.lease.as_ref();
+            lease.is_some_and(|lease| lease.checkpoint == Checkpoint::AtTimestamp)
+        };
+        let shards = snapshot.readable().filter(is_concerned).count();
+        (shards > 0 && since > lag.time + ahead).then(|| {
+            format!("; {shards} at AT_TIMESTAMP: nothing counts before initialTimestamp {since:.0}, which is still to come")
         })
     }
 

@@ -77,8 +77,8 @@ pub struct ApplicationGauges {
 pub struct Unread {
     /// Shards with unread records; `None`: not known of each.
     pub shards: Option<usize>,
-    /// The age of the oldest record known to be unread, zero where all is read; `None`: of no shard
-    /// is anything known.
+    /// The age of the oldest record known to be unread, zero where all is read; `None`: nothing is
+    /// known to be unread, and of some shards nothing is known.
     pub oldest: Option<Duration>,
     /// Shards of which it is not known whether they have unread records.
     pub undecided: usize,

@@ -80,7 +80,7 @@ fn trigger(now: &Now, watchers: &Watchers, entry: &Entry) -> TriggerView {
     let (answer, source) = match scale_on {
         ScaleOn::OpenShards { activation } => {
             let state = watchers.known(stream).unwrap_or_default();
-            let snapshot = state.standing(pace);
+            let snapshot = state.shown(pace);
             let answer = snapshot.map(|seen| Ok(answer_open_shards(seen, *activation)));
             let source = SourceView {
                 open_shards: snapshot.map(|seen| seen.open_shards),
@@ -97,7 +97,7 @@ fn trigger(now: &Now, watchers: &Watchers, entry: &Entry) -> TriggerView {
                 shard_count: *shard_count,
                 max_stale: pace.max_stale,
             };
-            let seen = state.standing(pace).map(|snapshot| {
+            let seen = state.shown(pace).map(|snapshot| {
                 let answer = answer_application(&question, snapshot, state.decisions());
                 let application = shards::application(snapshot, &answer, now);
                 (answer, application)

@@ -116,9 +116,10 @@ async fn may_see(
 async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
     let now = Timestamp::now();
     let per_shard = admin.live.borrow().per_shard;
+    let max_stale = admin.watchers.pace().max_stale;
     let applications = admin.watchers.applications();
     let all = applications.iter().map(|(source, application, decisions)| {
-        gauges(source, application, decisions, now, per_shard)
+        gauges(source, application, decisions, now, max_stale, per_shard)
     });
     let (failing, listed) = admin.journal.failing(MOST_LISTED);
     let text = admin.metrics.encode(Scrape {

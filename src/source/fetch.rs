@@ -13,7 +13,7 @@ use std::{fmt, sync::Arc};
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-pub use self::application::ApplicationFetcher;
+pub use self::application::{ApplicationFetcher, RACED_A_RESHARD};
 use crate::{
     error::SourceError,
     source::{

@@ -67,6 +67,8 @@ pub struct Probe {
     nearest: Option<i64>,
     pinned: u32,
     in_the_way: Option<&'static str>,
+    /// Is the time from which on records count still to come?
+    is_to_come: bool,
 }
 
 /// Where a walk along pages began.
@@ -113,6 +115,7 @@ impl Probe {
             nearest: None,
             pinned: 0,
             in_the_way: None,
+            is_to_come: false,
         }
     }
 
@@ -180,7 +183,7 @@ impl Probe {
         self.about.as_ref() != Some(&self.position)
     }
 
-    /// What to ask now; `None`: the verdict stands until the checkpoint moves.
+    /// What to ask now, by AWS's time; `None`: the verdict stands until the checkpoint moves.
     pub fn ask(&mut self, now: Timestamp) -> Option<Next> {
         let stands = match &self.verdict {
             Some(Verdict::Unread { since, .. }) => now.duration_since(*since) < LEAST_RETENTION,
@@ -209,6 +212,7 @@ impl Probe {
             // Kinesis has no iterator for a time to come.
             (Checkpoint::AtTimestamp, Some(since)) if *since > now => {
                 self.conclude(Verdict::CaughtUp);
+                self.is_to_come = true;
                 None
             }
             (Checkpoint::Latest | Checkpoint::AtTimestamp, Some(since)) => {
@@ -251,6 +255,13 @@ impl Probe {
     /// [`Probe::ask`] again at once.
     pub fn no_iterator(&mut self, error: &ReadError) -> bool {
         if matches!(error, ReadError::InvalidPosition) && self.from == Where::Checkpoint {
+            if self.position.latest_since.is_some() {
+                // Of times Kinesis refuses none but those to come, by its own clock.
+                self.in_the_way = Some(
+                    "Kinesis refuses the time from which on records count (InvalidArgument), as if it were to come: it is asked again",
+                );
+                return false;
+            }
             self.begin(Where::HorizonAfterRefusal);
             return true;
         }
@@ -352,6 +363,7 @@ impl Probe {
         self.about = Some(self.position.clone());
         self.begin(Where::Checkpoint);
         self.in_the_way = None;
+        self.is_to_come = false;
     }
 
     /// The verdict's reason, or what is in the way of one, in words.
@@ -369,9 +381,11 @@ impl Probe {
             {
                 "AT_TIMESTAMP, whose time only the application knows, and initialTimestamp does not say: read from the oldest record on"
             }
-            (Some(Verdict::Unread { .. }), Checkpoint::Latest) => return self.why_latest(),
+            (
+                Some(Verdict::Unread { .. } | Verdict::CaughtUp),
+                Checkpoint::Latest | Checkpoint::AtTimestamp,
+            ) => return self.why_counted(checkpoint),
             (Some(Verdict::Unread { .. }), _) => "a record is there after the checkpoint",
-            (Some(Verdict::CaughtUp), Checkpoint::Latest) => return self.why_latest(),
             (Some(Verdict::CaughtUp), _) => "nothing after the checkpoint",
             (Some(Verdict::Drained), _) => {
                 "closed and read to its end: a worker has yet to write SHARD_END"
@@ -387,15 +401,18 @@ impl Probe {
 }
 
 impl Probe {
-    /// A start at LATEST says nothing of earlier records.
-    fn why_latest(&self) -> String {
+    /// A start at LATEST or AT_TIMESTAMP says nothing of earlier records.
+    fn why_counted(&self, start: &Checkpoint) -> String {
         let found = match self.verdict {
             Some(Verdict::Unread { .. }) => "a record arrived",
             _ => "nothing arrived",
         };
         match self.position.latest_since {
-            Some(since) => format!("LATEST: counted from {since:.0} on, and {found} since"),
-            None => format!("LATEST: {found} that counts"),
+            Some(since) if self.is_to_come => {
+                format!("{start}: counted from {since:.0} on, which is still to come")
+            }
+            Some(since) => format!("{start}: counted from {since:.0} on, and {found} since"),
+            None => format!("{start}: {found} that counts"),
         }
     }
 }

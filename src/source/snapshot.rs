@@ -32,6 +32,8 @@ pub struct ApplicationSnapshot {
     pub aws_ahead: Option<SignedDuration>,
     /// The lease table.
     pub table: Table,
+    /// Since when there is no lease of the stream, as far as was seen; `None`: there are some.
+    pub no_leases_since: Option<Instant>,
     /// The longest time between two renewals of a lease; `None`: not known.
     pub rhythm: Option<Duration>,
     /// Was the table looked at only once, and had holders? Then whether they live shows at the next
@@ -47,10 +49,7 @@ pub struct ApplicationSnapshot {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Table {
     /// There is no such table.
-    Missing {
-        /// Since when, as far as was seen.
-        since: Instant,
-    },
+    Missing,
     /// It is there.
     Read {
         /// Leases of this stream.
@@ -186,7 +185,7 @@ impl ApplicationSnapshot {
     /// Are there no leases, so that nobody knows how far the application got?
     pub fn is_new(&self) -> bool {
         match self.table {
-            Table::Missing { .. } => true,
+            Table::Missing => true,
             Table::Read { leases, .. } => leases == 0,
         }
     }

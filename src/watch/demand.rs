@@ -11,6 +11,12 @@ use tokio::{sync::Notify, time::Instant};
 /// An infrequent caller keeps the watcher for three of its intervals.
 const INTERVALS: u32 = 3;
 
+/// A longer pause says no more of how often somebody asks: nobody did for a while.
+const LONGEST_INTERVAL: Duration = Duration::from_secs(3600);
+
+/// Questions that are closer than this are one: KEDA asks for value and activity.
+const ONE_QUESTION: Duration = Duration::from_secs(1);
+
 /// Settings that one application is decided with at a time. ScaledObjects rarely share an
 /// application, let alone differ about it.
 const MOST_SETTINGS: usize = 16;
@@ -97,7 +103,8 @@ impl Demand {
         let mut seen = self.lock();
         // As long as a push stream is open there is no pause between questions.
         if seen.any.followers == 0 {
-            seen.interval = seen.interval.max(seen.any.last.elapsed());
+            let pause = seen.any.last.elapsed().min(LONGEST_INTERVAL);
+            seen.interval = seen.interval.max(pause);
         }
         seen.any.last = Instant::now();
         if let Some(interest) = self.interest(&mut seen, settings) {
@@ -153,6 +160,16 @@ impl Demand {
     /// The last time that somebody asked: now, as long as a push stream is open.
     pub(super) fn last(&self) -> Instant {
         self.lock().any.last()
+    }
+
+    /// Is it known that somebody asks as often as this?
+    pub(super) fn is_asked_each(&self, interval: Duration) -> bool {
+        (ONE_QUESTION..=interval).contains(&self.lock().interval)
+    }
+
+    /// Did nobody ask for so long?
+    pub(super) fn is_unasked_for(&self, time: Duration) -> bool {
+        !self.lock().any.lasts(time)
     }
 
     /// Did nobody ask within the idle time?

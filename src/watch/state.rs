@@ -105,6 +105,16 @@ impl<S: Snapshot> State<S> {
         last_good.filter(|snapshot| snapshot.facts().at.elapsed() <= stands)
     }
 
+    /// What is shown of it: the last good answer, also where the next one comes only with a
+    /// question.
+    pub fn shown(&self, pace: &Pace) -> Option<&S> {
+        match &self.failure {
+            // As old as the last question, and right until the next one.
+            None if self.pace != Fetching::Steadily => self.last_good.as_ref(),
+            _ => self.standing(pace),
+        }
+    }
+
     /// The last failure, where the last fetch failed.
     pub fn failure(&self) -> Option<&Arc<SourceError>> {
         self.failure.as_ref().map(|failure| &failure.error)
@@ -132,12 +142,7 @@ impl<S: Snapshot> State<S> {
 
     pub(super) fn count(&self, pace: &Pace, counts: &mut WatcherCounts) {
         let is_steady = self.pace == Fetching::Steadily;
-        let standing = match &self.failure {
-            // As old as the last question, and right until the next one.
-            None if !is_steady => self.last_good.as_ref(),
-            _ => self.standing(pace),
-        };
-        match (standing, &self.failure) {
+        match (self.shown(pace), &self.failure) {
             (Some(snapshot), failure) => {
                 let Facts {
                     at, application, ..

@@ -107,9 +107,14 @@ pub struct Table {
 }
 
 impl Table {
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.streams.len() + self.applications.len()
+    }
+
     /// Lets `tenant` have one source more.
     pub(super) fn make_room(&mut self, tenant: &Tenant, most: usize) -> Result<(), Error> {
-        if self.streams.len() + self.applications.len() < most {
+        if self.len() < most {
             return Ok(());
         }
         match self.shares.yields_to(tenant, most) {

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{info, warn};
 
 use super::{
-    LivePace,
+    LivePace, Pace,
     decider::Decider,
     lock,
     state::{Facts, Fetching, Snapshot},
@@ -55,6 +55,7 @@ impl<W: Watched> Watch<W> {
         let demand = Arc::clone(&self.decider.demand);
         let mut whole_at = Instant::now();
         let mut refresh = self.pace.get().refresh;
+        let mut took = Duration::ZERO;
         loop {
             let before = std::mem::replace(&mut refresh, self.pace.get().refresh);
             if refresh < before {
@@ -69,6 +70,9 @@ impl<W: Watched> Watch<W> {
             };
             let begun = Instant::now();
             let fetched = self.decider.meanwhile(fetcher.fetch(request)).await;
+            if !request.quick {
+                took = begun.elapsed();
+            }
             let wait = match fetched {
                 Ok(snapshot) => {
                     if !request.quick {
@@ -104,10 +108,11 @@ impl<W: Watched> Watch<W> {
                 }
             };
             let is_wanted = self.decider.meanwhile(wanted).await;
-            if self.end_if_idle() {
-                return;
-            }
-            if !is_wanted && self.decider.rest() && !self.is_wanted_again().await {
+            let ends = match !is_wanted && self.decider.rest(took) {
+                true => !self.is_wanted_again().await,
+                false => self.end_if_idle(|_| true),
+            };
+            if ends {
                 return;
             }
         }
@@ -118,10 +123,12 @@ impl<W: Watched> Watch<W> {
         let demand = Arc::clone(&self.decider.demand);
         loop {
             let asked = timeout(IS_WANTED.min(self.pace.get().idle), demand.more.notified());
-            if self.decider.meanwhile(asked).await.is_ok() {
+            let is_notified = self.decider.meanwhile(asked).await.is_ok();
+            // A pace that changes notifies, too.
+            if is_notified && !demand.is_idle() {
                 return true;
             }
-            if self.end_if_idle() {
+            if self.end_if_forgotten() {
                 return false;
             }
         }
@@ -160,15 +167,24 @@ impl<W: Watched> Watch<W> {
         doubled.min(self.pace.get().refresh)
     }
 
-    /// Leaves the table, if nobody asked for long. Whoever asks takes the same lock, so nobody is
-    /// left without a watcher.
-    fn end_if_idle(&self) -> bool {
+    /// Leaves the table, if nobody asked for a day, or for long and many want places, or nothing
+    /// was learned: that there were no leases once says nothing of later.
+    fn end_if_forgotten(&self) -> bool {
+        let Pace { sources, kept, .. } = self.pace.get();
+        let demand = &self.decider.demand;
+        let is_of_use = self.decider.has_leases() && !demand.is_unasked_for(kept);
+        self.end_if_idle(|table| !is_of_use || table.len() > sources / 2)
+    }
+
+    /// Leaves the table, if nobody asked for long and `ends` says so. Whoever asks takes the same
+    /// lock, so nobody is left without a watcher.
+    fn end_if_idle(&self, ends: impl FnOnce(&Table) -> bool) -> bool {
         let Some(table) = self.table.upgrade() else {
             return true;
         };
         let mut table = lock(&table);
         let Decider { source, demand, .. } = &self.decider;
-        if !demand.is_idle() {
+        if !demand.is_idle() || !ends(&table) {
             return false;
         }
         let StreamSource { stream, region, .. } = source.names().0;
@@ -183,11 +199,16 @@ impl<W: Watched> Watch<W> {
 
 impl<W: Watched> Decider<W> {
     /// From now on fetched on demand? Where no push stream waits, and no worker runs whose progress
-    /// would have to be watched.
-    fn rest(&self) -> bool {
+    /// would have to be watched. While somebody asks: where all is known, and what a question finds
+    /// is either there in time or young enough. `took`: the last whole fetch; the next one may take
+    /// twice as long, where iterators have expired.
+    fn rest(&self, took: Duration) -> bool {
+        let pace = self.pace.get();
+        let is_in_time = took * 2 <= pace.first_answer || self.demand.is_asked_each(pace.max_stale);
+        let is_idle = self.demand.is_idle();
         let may_rest = |application: &ApplicationSnapshot| {
             let undecided = application.lag.as_ref().map_or(0, |lag| lag.undecided);
-            undecided == 0 && !application.has_workers()
+            (is_idle || is_in_time && undecided == 0) && !application.has_workers()
         };
         let mut state = lock(&self.state);
         let application = state.last_good.as_ref();
@@ -199,6 +220,14 @@ impl<W: Watched> Decider<W> {
             state.pace = Fetching::OnDemand;
         }
         rests
+    }
+
+    /// Had the lease table leases at the last look?
+    fn has_leases(&self) -> bool {
+        let state = lock(&self.state);
+        let last_good = state.last_good.as_ref();
+        let application = last_good.and_then(|snapshot| snapshot.facts().application);
+        application.is_some_and(|application| !application.is_new())
     }
 
     /// Whether a decision waits for what the first pods show.

@@ -2,6 +2,8 @@
 
 use std::io::Write as _;
 
+use aws_sdk_dynamodb::types::AttributeValue;
+
 use crate::support::world::Application;
 use crate::support::*;
 use embedded_kinesis::{FOREVER, Fault};
@@ -273,6 +275,26 @@ async fn an_application_that_never_ran_is_what_the_trigger_says() {
     assert!(!ok, "{text}");
     assert!(text.contains("lease table: no such table"), "{text}");
     assert!(text.contains("would get the error NOT_FOUND"), "{text}");
+}
+
+#[tokio::test]
+async fn leases_of_an_older_stream_are_told_as_the_scaler_tells_them() {
+    let application = Application::start(1).await;
+    let worker = application.run("pod-1", 0);
+    eventually("leases", application.leases(1)).await;
+    worker.stop().await;
+    // Finished, although its shard is open.
+    let finished = application.table.update_item().table_name("billing");
+    let key = AttributeValue::S("shardId-000000000000".to_owned());
+    let finished = finished
+        .key("leaseKey", key)
+        .update_expression("SET checkpoint = :end")
+        .expression_attribute_values(":end", AttributeValue::S("SHARD_END".to_owned()));
+    finished.send().await.unwrap();
+    let yaml = file(&manifest(&application, "lag"));
+    let (ok, text, _) = check(&application, &["-f", yaml.path().to_str().unwrap()]).await;
+    assert!(!ok, "{text}");
+    assert!(text.contains("StreamMadeAnew"), "{text}");
 }
 
 #[tokio::test]

@@ -145,8 +145,28 @@ fn a_lease_table_is_where_the_stream_is_unless_the_trigger_says_more() {
     let said = [("leaseTableRoleArn", a)];
     assert_eq!(role_for("444455556666", &said).as_deref(), Some(a));
 
-    let here = "arn:aws:dynamodb:us-east-1:444455556666:table/leases";
-    assert_eq!(table(&[("leaseTable", here)]).1, OnMissingTable::Activate);
+    // So it is of the stream's ARN: a table of another account, or one that may be, is elsewhere.
+    let by_arn = |table: &str| {
+        let stream = "arn:aws:kinesis:us-east-1:444455556666:stream/orders";
+        let keys = [
+            ("streamArn", stream),
+            ("scaleOn", "lag"),
+            ("applicationName", "billing"),
+            ("leaseTable", table),
+        ];
+        match parse(&keys, None).unwrap().scale_on {
+            ScaleOn::Application(work) => work.on_missing_table,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(by_arn(&of("444455556666")), OnMissingTable::Activate);
+    assert_eq!(by_arn(&of("111122223333")), OnMissingTable::Error);
+    assert_eq!(by_arn("leases"), OnMissingTable::Activate);
+    let of_either = of("444455556666");
+    assert_eq!(
+        table(&[("leaseTable", &of_either)]).1,
+        OnMissingTable::Error
+    );
     let said = [&of_stream[..], &[("onMissingTable", "activate")]].concat();
     assert_eq!(table(&said).1, OnMissingTable::Activate);
 }

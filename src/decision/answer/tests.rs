@@ -9,7 +9,10 @@ use crate::{
     error::SourceErrorKind,
     source::{
         probe::Verdict,
-        snapshot::examples::{caught_up, lag_trigger},
+        snapshot::{
+            LeaseSnapshot,
+            examples::{caught_up, lag_trigger},
+        },
     },
     trigger::{ScaleOn, Trigger},
 };
@@ -100,30 +103,43 @@ async fn verdicts_stand_in_for_max_stale() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_replica_that_makes_no_table_in_ten_minutes_is_an_error_with_the_likely_typo() {
-    let snapshot = ApplicationSnapshot {
-        table: Table::Missing {
-            since: Instant::now(),
-        },
-        ..caught_up(1, &[])
-    };
-    advance(TABLE_IS_MADE_WITHIN).await;
-    let answer = answer(&snapshot).unwrap();
-    assert_eq!((answer.value, answer.active), (1, true));
-    advance(Duration::from_secs(1)).await;
-    let error = answer_with(OnMissingTable::Activate, &snapshot).unwrap_err();
-    assert_eq!(error.code(), Code::NotFound);
-    for part in [
-        "no lease table billing in eu-west-1",
-        "since 10 min",
-        "applicationName \"billing\"",
-        "leaseTableRegion",
+async fn a_replica_that_makes_no_lease_in_ten_minutes_is_an_error_with_the_likely_typo() {
+    for (table, found) in [
+        (Table::Missing, "there is no lease table billing in"),
+        (no_leases(), "billing in eu-west-1 has no lease of orders"),
     ] {
-        assert!(error.to_string().contains(part), "{part} is not in {error}");
+        let snapshot = ApplicationSnapshot {
+            table,
+            no_leases_since: Some(Instant::now()),
+            ..caught_up(1, &[])
+        };
+        advance(LEASES_ARE_MADE_WITHIN).await;
+        let answer = answer(&snapshot).unwrap();
+        assert_eq!((answer.value, answer.active), (1, true));
+        advance(Duration::from_secs(1)).await;
+        let error = answer_with(OnMissingTable::Activate, &snapshot).unwrap_err();
+        assert_eq!(error.code(), Code::NotFound);
+        for part in [
+            found,
+            "since 10 min",
+            "applicationName \"billing\"",
+            "leaseTableRegion",
+        ] {
+            assert!(error.to_string().contains(part), "{part} is not in {error}");
+        }
+        // Nobody was asked to make it.
+        let idle = answer_with(OnMissingTable::Idle, &snapshot).unwrap();
+        assert_eq!((idle.value, idle.active), (0, false));
     }
-    // Nobody was asked to make it.
-    let idle = answer_with(OnMissingTable::Idle, &snapshot).unwrap();
-    assert_eq!((idle.value, idle.active), (0, false));
+}
+
+fn no_leases() -> Table {
+    Table::Read {
+        leases: 0,
+        unlisted: 0,
+        others: 0,
+        malformed: Vec::new(),
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -142,12 +158,7 @@ async fn a_table_that_is_emptied_takes_no_pods_away() {
     let decision = memories::decide_first(settings, &observation);
     let before: Decisions = [(settings, decision)].into_iter().collect();
     let emptied = ApplicationSnapshot {
-        table: Table::Read {
-            leases: 0,
-            unlisted: 0,
-            others: 0,
-            malformed: Vec::new(),
-        },
+        table: no_leases(),
         ..caught_up(3, &[])
     };
     for (before, replicas) in [(before, 3), (Decisions::default(), 1)] {
@@ -222,6 +233,37 @@ async fn what_is_known_of_latest_is_said() {
     let reason = answer(&snapshot).unwrap().reason;
     let latest = "2 at LATEST without a checkpoint: known since 2026-01-02T03:04:05Z";
     assert!(reason.ends_with(latest), "{reason}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_initial_timestamp_that_is_to_come_is_said() {
+    let mut trigger = lag_trigger(30);
+    let mut snapshot = caught_up(2, &[]);
+    snapshot.shards[0].lease = Some(LeaseSnapshot {
+        owner: None,
+        live: false,
+        confirmed: false,
+        checkpoint: Checkpoint::AtTimestamp,
+        busy: None,
+    });
+    for (since, is_said) in [
+        ("2020-01-01T00:00:00Z", false),
+        ("2999-01-01T00:00:00Z", true),
+    ] {
+        let ScaleOn::Application(work) = &mut trigger.scale_on else {
+            panic!("not of an application");
+        };
+        work.initial_timestamp = since.parse().ok();
+        let question = Question {
+            stream: &trigger.stream,
+            work,
+            shard_count: 1,
+            max_stale: MAX_STALE,
+        };
+        let answer = answer_application(&question, &snapshot, &Decisions::default()).unwrap();
+        let said = "1 at AT_TIMESTAMP: nothing counts before initialTimestamp 2999-01-01T00:00:00Z, which is still to come";
+        assert_eq!(answer.reason.contains(said), is_said, "{}", answer.reason);
+    }
 }
 
 #[tokio::test(start_paused = true)]

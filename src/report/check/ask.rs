@@ -22,7 +22,7 @@ use crate::{
     report::explain::{self, view::AnswerView},
     source::{
         aws::Aws,
-        fetch::{FetchRequest, Fetchers as _},
+        fetch::{FetchRequest, Fetchers as _, RACED_A_RESHARD},
         shards::{self, ReadError},
         snapshot::ApplicationSnapshot,
     },
@@ -178,8 +178,17 @@ async fn fetch_application(
         quick: false,
     };
     let mut since = None;
+    let mut lists_again = true;
     for _ in 1..FETCHES {
-        let snapshot = fetcher.fetch(request).await.map_err(Arc::new)?;
+        let snapshot = match fetcher.fetch(request).await {
+            // One list may lag behind a reshard; the second one tells that from a new stream.
+            Err(error) if error.code == RACED_A_RESHARD && lists_again => {
+                lists_again = false;
+                sleep(Duration::from_secs(1)).await;
+                continue;
+            }
+            fetched => fetched.map_err(Arc::new)?,
+        };
         checkpoints.look(&snapshot);
         let watched = since.get_or_insert(snapshot.at).elapsed();
         let lag = snapshot.lag.as_ref();

@@ -165,7 +165,7 @@ pub fn application(
 
 fn table(table: &Table) -> (String, Vec<(String, String)>) {
     match table {
-        Table::Missing { .. } => ("no such table".to_owned(), Vec::new()),
+        Table::Missing => ("no such table".to_owned(), Vec::new()),
         Table::Read {
             leases,
             unlisted,

@@ -6,7 +6,7 @@
 //! again only when its checkpoint has moved.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -29,11 +29,14 @@ use super::{
 use crate::{
     error::{SourceError, SourceErrorKind},
     source::{
-        shards::Reads,
+        shards::{Leases, Reads},
         snapshot::{ApplicationSnapshot, Lag, LeaseSnapshot, ProbeSnapshot, ShardSnapshot, Table},
     },
     trigger::{ApplicationSource, StreamSource},
 };
+
+/// The code of lists that contradict each other, as they may for a moment.
+pub const RACED_A_RESHARD: &str = "RacedAReshard";
 
 /// The fetcher of one application, with what it remembers from fetch to fetch.
 #[derive(Debug)]
@@ -48,8 +51,8 @@ pub struct ApplicationFetcher {
     malformed: Vec<(String, String)>,
     /// Lists in a row that showed an older stream of this name.
     older: u32,
-    /// Since when there is no lease table, as far as was seen.
-    missing_since: Option<Instant>,
+    /// Since when there is no lease of the stream, as far as was seen.
+    no_leases_since: Option<Instant>,
 }
 
 /// Shards and leases at the last whole fetch.
@@ -62,6 +65,8 @@ struct Listed {
     broken_shards: HashSet<ShardId>,
     shards: Vec<Shard>,
     leases: HashMap<ShardId, Lease>,
+    /// Leases that are not there yet, of an application that has yet to begin.
+    coming: HashMap<ShardId, Lease>,
     readability: HashMap<ShardId, Readability>,
 }
 
@@ -77,7 +82,7 @@ impl ApplicationFetcher {
             latest: Latest::default(),
             malformed: Vec::new(),
             older: 0,
-            missing_since: None,
+            no_leases_since: None,
         }
     }
 }
@@ -109,25 +114,19 @@ impl ApplicationFetcher {
         let found = self.reads.leases().await?;
         let shards = self.reads.shards().await?;
         let (at, time) = (Instant::now(), Timestamp::now());
-        self.missing_since = match found {
-            Some(_) => None,
-            None => self.missing_since.or(Some(at)),
-        };
+        let is_missing = found.is_none();
         let aws_time = self.reads.time().await;
         let aws_ahead = aws_time.map(|aws_time| aws_time.duration_since(time));
         let mut leases = found.unwrap_or_default();
-        if let Some(time) = self.source.initial_timestamp {
-            // As LATEST, it says that nothing is read yet, and from when on records count.
-            let leases = leases.leases.iter_mut();
-            for lease in leases.filter(|lease| lease.checkpoint == Checkpoint::AtTimestamp) {
-                lease.latest_since = Some(time);
-            }
-        }
+        self.no_leases_since = match leases.leases.is_empty() {
+            true => self.no_leases_since.or(Some(at)),
+            false => None,
+        };
         self.log_malformed(&leases.malformed);
         if let Some(error) = self.error_of_an_older_stream(&shards, &leases.leases) {
             return Err(error);
         }
-        let known = readability(&shards, &leases.leases, InitialPosition::TrimHorizon)
+        let mut known = readability(&shards, &leases.leases, InitialPosition::TrimHorizon)
             .map_err(|raced| self.raced_a_reshard(&raced.to_string()))?;
         // A stream has open shards, and each can be read or waits for one that can.
         let is_readable = |it: &Readability| matches!(it, Readability::Readable { .. });
@@ -135,13 +134,24 @@ impl ApplicationFetcher {
             return Err(self.raced_a_reshard("no shard is left to read, although some are open"));
         }
         self.heartbeats.follow(&leases.leases, at);
+        let coming = coming(&shards, &leases, &mut known);
+        let there = leases.leases.len();
+        leases.leases.extend(coming);
+        if let Some(time) = self.source.initial_timestamp {
+            // As LATEST, it says that nothing is read yet, and from when on records count.
+            let leases = leases.leases.iter_mut();
+            for lease in leases.filter(|lease| lease.checkpoint == Checkpoint::AtTimestamp) {
+                lease.latest_since = Some(time);
+            }
+        }
         let now = aws_time.unwrap_or(time);
         self.latest
             .follow(&mut leases.leases, &self.heartbeats, now);
+        let coming = leases.leases.split_off(there);
         let is_listed = |lease: &&Lease| known.contains_key(&lease.key.shard);
-        let table = match self.missing_since {
-            Some(since) => Table::Missing { since },
-            None => Table::Read {
+        let table = match is_missing {
+            true => Table::Missing,
+            false => Table::Read {
                 leases: leases.leases.len(),
                 unlisted: leases.leases.len() - leases.leases.iter().filter(is_listed).count(),
                 others: leases.others,
@@ -155,11 +165,8 @@ impl ApplicationFetcher {
             table,
             broken_shards: leases.broken_shards,
             shards,
-            leases: leases
-                .leases
-                .into_iter()
-                .map(|lease| (lease.key.shard.clone(), lease))
-                .collect(),
+            leases: by_shard(leases.leases),
+            coming: by_shard(coming),
             readability: known.into_iter().collect(),
         });
         self.follow();
@@ -172,7 +179,7 @@ impl ApplicationFetcher {
             let Readability::Readable { start } = listed.readability.get(&shard.id)? else {
                 return None;
             };
-            let lease = listed.leases.get(&shard.id);
+            let lease = listed.lease(&shard.id);
             Some(Readable {
                 id: shard.id.as_str(),
                 lease,
@@ -215,6 +222,7 @@ impl ApplicationFetcher {
             time: listed.time,
             aws_ahead: listed.aws_ahead,
             table: listed.table.clone(),
+            no_leases_since: self.no_leases_since,
             rhythm: self.heartbeats.rhythm(),
             is_first_look: self.heartbeats.is_first_look(),
             lag: lag.then(|| Lag {
@@ -231,7 +239,7 @@ impl ApplicationFetcher {
     }
 
     fn probe_snapshot(&self, listed: &Listed, shard: &Shard) -> Option<ProbeSnapshot> {
-        let lease = listed.leases.get(&shard.id);
+        let lease = listed.lease(&shard.id);
         let lease = lease.filter(|_| self.latest.contains(&shard.id));
         Some(ProbeSnapshot {
             counted_since: lease.and_then(|lease| lease.latest_since),
@@ -275,7 +283,7 @@ impl ApplicationFetcher {
 
     fn raced_a_reshard(&self, message: &str) -> SourceError {
         self.failure(
-            "RacedAReshard",
+            RACED_A_RESHARD,
             message,
             "The list was made while the stream was resharded; the scaler lists again in a moment",
         )
@@ -297,9 +305,47 @@ impl ApplicationFetcher {
 }
 
 impl Listed {
+    /// The lease that says from where the shard is read.
+    fn lease(&self, id: &ShardId) -> Option<&Lease> {
+        self.leases.get(id).or_else(|| self.coming.get(id))
+    }
+
     fn is_new(&self) -> bool {
         self.leases.is_empty()
     }
+}
+
+fn by_shard(leases: Vec<Lease>) -> HashMap<ShardId, Lease> {
+    let leases = leases.into_iter();
+    leases
+        .map(|lease| (lease.key.shard.clone(), lease))
+        .collect()
+}
+
+/// The leases that are not there yet where all others stand at the same LATEST or AT_TIMESTAMP: of
+/// shards that no parent leads to. They will be made like those. Writes into `known` where they
+/// start.
+fn coming(
+    shards: &[Shard],
+    leases: &Leases,
+    known: &mut BTreeMap<ShardId, Readability>,
+) -> Vec<Lease> {
+    let starts = [Checkpoint::Latest, Checkpoint::AtTimestamp];
+    let is_of_all = |start: &Checkpoint| leases.leases.iter().all(|it| it.checkpoint == *start);
+    let at = starts.into_iter().find(is_of_all);
+    let Some(at) = at.filter(|_| !leases.leases.is_empty()) else {
+        return Vec::new();
+    };
+    let mut coming = Vec::new();
+    for shard in shards.iter().filter(|shard| shard.parents.is_empty()) {
+        if let Some(Readability::Readable { start: Some(start) }) = known.get_mut(&shard.id)
+            && !leases.broken_shards.contains(&shard.id)
+        {
+            *start = at.clone();
+            coming.push(Lease::new(shard.id.clone(), at.clone()));
+        }
+    }
+    coming
 }
 
 /// Shards of which only looking on from outside says what counts, and since when all of that is

@@ -81,6 +81,15 @@ struct ProbedShard {
 
 type Outcome = Result<Peek, ReadError>;
 
+/// A shard to be asked now.
+struct Due {
+    id: String,
+    probe: Probe,
+    next: Next,
+    /// Is it one of those that go first, also among the shards of other applications?
+    is_first: bool,
+}
+
 impl Probing {
     /// Goes on with these shards.
     pub(super) fn follow<'a>(&mut self, readable: impl Iterator<Item = Readable<'a>>) {
@@ -114,25 +123,33 @@ impl Probing {
 
     /// Asks what is worth asking, one page a shard.
     pub(super) async fn probe(&mut self, reads: &dyn Reads, quick: bool) {
-        let due = self.due(quick);
+        let aws_time = reads.time().await.unwrap_or_else(Timestamp::now);
+        let answers_some = self.shards.values().any(ProbedShard::is_answered);
+        let due = self.due(quick, answers_some, aws_time);
         let end = Instant::now() + DEADLINE;
-        let unasked = AtomicBool::new(false);
-        let (allowed, denied) = (AtomicBool::new(false), AtomicBool::new(false));
+        let unasked = &AtomicBool::new(false);
+        let (allowed, denied) = (&AtomicBool::new(answers_some), &AtomicBool::new(false));
         let mut answers = stream::iter(due)
-            .map(|(id, probe, next)| async {
+            .map(|due| async move {
+                let Due {
+                    id,
+                    probe,
+                    next,
+                    is_first,
+                } = due;
                 let place = tokio::select! {
                     biased;
                     () = sleep_until(end) => {
                         unasked.store(true, Ordering::Relaxed);
                         return None;
                     }
-                    place = reads.place(probe.verdict().is_some()) => place,
+                    place = reads.place(!is_first) => place,
                 };
-                // What the readers of no shard may do they need not try on all.
+                // What is allowed on no shard need not be tried on all.
                 if denied.load(Ordering::Relaxed) && !allowed.load(Ordering::Relaxed) {
                     return None;
                 }
-                let (probe, outcome) = ask(reads, &id, probe, next).await;
+                let (probe, outcome) = ask(reads, &id, probe, next, aws_time).await;
                 let failed = match &outcome {
                     Ok(_) => {
                         allowed.store(true, Ordering::Relaxed);
@@ -160,12 +177,13 @@ impl Probing {
             }
         }
         drop(answers);
-        self.cut_short = unasked.into_inner();
+        self.cut_short = unasked.load(Ordering::Relaxed);
     }
 
     /// What to ask, first those without a verdict, then the longest unasked: no shard is left out
-    /// for ever when time runs out.
-    fn due(&mut self, quick: bool) -> Vec<(String, Probe, Next)> {
+    /// for ever when time runs out. One that was asked in vain waits its turn among the others, so
+    /// that many of those hold nobody up.
+    fn due(&mut self, quick: bool, answers_some: bool, aws_time: Timestamp) -> Vec<Due> {
         let now = Timestamp::now();
         let mut due = Vec::new();
         for (id, shard) in &mut self.shards {
@@ -181,22 +199,28 @@ impl Probing {
                 None => AGAIN_UNDECIDED,
             };
             let is_early = shard.tried.is_some_and(|tried| tried.elapsed() < again);
-            if quick && is_early {
+            // Who is denied while others are answered is asked once a refresh, as those are.
+            let waits = answers_some && shard.is_certain_to_fail();
+            if quick && (is_early || waits) {
                 continue;
             }
-            if let Some(next) = shard.probe.ask(now) {
+            if let Some(next) = shard.probe.ask(aws_time) {
                 shard.missed = true;
-                let rank = (shard.probe.verdict().is_some(), shard.tried);
-                due.push((rank, id.clone(), shard.probe.clone(), next));
+                let is_first = shard.verdict().is_none() && !shard.is_in_vain();
+                let ask = Due {
+                    id: id.clone(),
+                    probe: shard.probe.clone(),
+                    next,
+                    is_first,
+                };
+                due.push(((!is_first, shard.tried), ask));
             } else {
                 shard.held = Some(now);
                 shard.missed = false;
             }
         }
-        due.sort_by_key(|(rank, ..)| *rank);
-        due.into_iter()
-            .map(|(_, id, probe, next)| (id, probe, next))
-            .collect()
+        due.sort_by_key(|(rank, _)| *rank);
+        due.into_iter().map(|(_, ask)| ask).collect()
     }
 
     /// Shards without a verdict.
@@ -247,8 +271,22 @@ impl Probing {
 impl ProbedShard {
     /// The last verdict, unless the shard is certain not to be asked any more.
     fn verdict(&self) -> Option<&Verdict> {
-        let is_certain = self.failure.as_ref().is_some_and(Failure::is_certain);
-        self.probe.verdict().filter(|_| !is_certain)
+        self.probe.verdict().filter(|_| !self.is_certain_to_fail())
+    }
+
+    fn is_certain_to_fail(&self) -> bool {
+        self.failure.as_ref().is_some_and(Failure::is_certain)
+    }
+
+    /// Did the last attempt bring a page?
+    fn is_answered(&self) -> bool {
+        let page = self.page.map(|(at, _)| at);
+        page.is_some() && page == self.tried
+    }
+
+    /// Did it bring none?
+    fn is_in_vain(&self) -> bool {
+        self.tried.is_some() && !self.is_answered()
     }
 
     fn answered(&mut self, probe: Probe, outcome: Outcome) {
@@ -291,7 +329,13 @@ fn count(counts: &mut Probes, outcome: &Outcome) {
 }
 
 /// One page: from the iterator at hand, or from the checkpoint, after its own record.
-async fn ask(reads: &dyn Reads, shard: &str, mut probe: Probe, mut next: Next) -> (Probe, Outcome) {
+async fn ask(
+    reads: &dyn Reads,
+    shard: &str,
+    mut probe: Probe,
+    mut next: Next,
+    aws_time: Timestamp,
+) -> (Probe, Outcome) {
     loop {
         let iterator = match next {
             Next::At(iterator) => Ok(iterator),
@@ -314,7 +358,7 @@ async fn ask(reads: &dyn Reads, shard: &str, mut probe: Probe, mut next: Next) -
             Err(error) => error,
         };
         let again = probe.no_iterator(&error);
-        match again.then(|| probe.ask(Timestamp::now())).flatten() {
+        match again.then(|| probe.ask(aws_time)).flatten() {
             Some(from_elsewhere) => next = from_elsewhere,
             None => return (probe, Err(error)),
         }

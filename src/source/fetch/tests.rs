@@ -25,7 +25,7 @@ use crate::{
     source::{
         probe::Verdict,
         shards::{Leases, Peek, ReadError, Reads},
-        snapshot::{ApplicationSnapshot, Table, examples::source},
+        snapshot::{ApplicationSnapshot, examples::source},
     },
 };
 
@@ -47,6 +47,8 @@ struct World {
     fails: Option<ReadError>,
     /// `None`: for all shards.
     fails_for: Option<String>,
+    /// Only for shards whose ids are less.
+    fails_for_those_before: Option<String>,
     /// What AWS's clock says, as the moment of a place; 0: long after all records.
     now: u64,
     lists: usize,
@@ -180,6 +182,8 @@ impl Reads for Fake {
         let (shard, place) = iterator.split_once('@').unwrap();
         world.peeks.push(shard.to_owned());
         let fails = world.fails_for.as_ref().is_none_or(|id| id == shard);
+        let before = world.fails_for_those_before.as_deref();
+        let fails = fails && before.is_none_or(|before| shard < before);
         if let Some(error) = world.fails.as_ref().filter(|_| fails) {
             return Err(error.clone());
         }
@@ -426,6 +430,62 @@ async fn one_shard_that_is_denied_keeps_none_of_the_others_from_being_asked() {
     assert_eq!(verdict(&seen, "3"), Some(Verdict::CaughtUp));
 }
 
+/// Of 40 shards 20 fail so: each of the others is asked every time, cold or known before.
+async fn half_fail_and_hold_up_nobody(kind: SourceErrorKind, warm: bool) {
+    let ids: Vec<_> = (0..40).map(|number| format!("{number:02}")).collect();
+    let fake = Fake::new(&ids.iter().map(String::as_str).collect::<Vec<_>>());
+    let mut fetcher = fake.fetcher();
+    if warm {
+        fetch(&mut fetcher, LAG).await;
+    }
+    fake.world().fails_for_those_before = Some("20".to_owned());
+    fake.world().fails = Some(ReadError::Failed(Box::new(kind.example())));
+    // One of them is enough to end a first round.
+    for _ in 0..21 {
+        advance(Duration::from_secs(15)).await;
+        fetch(&mut fetcher, LAG).await;
+    }
+    fake.record("30", 5);
+    fake.peeked();
+    let seen = fetch(&mut fetcher, LAG).await;
+    let peeked = fake.peeked();
+    let healthy = peeked.iter().filter(|id| id.as_str() >= "20");
+    assert_eq!(healthy.count(), 20, "{kind:?}, {warm}: {peeked:?}");
+    if kind == SourceErrorKind::AccessDenied {
+        advance(Duration::from_secs(3)).await;
+        fetch(&mut fetcher, QUICK).await;
+        assert!(fake.peeked().is_empty(), "once a refresh is enough");
+    }
+    assert_eq!(verdict(&seen, "30"), unread(5));
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_shards_that_fail_keep_none_of_the_others_from_being_asked() {
+    for kind in [SourceErrorKind::AccessDenied, SourceErrorKind::Timeout] {
+        for warm in [false, true] {
+            half_fail_and_hold_up_nobody(kind, warm).await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_denied_on_all_shards_is_tried_on_a_few_at_a_time() {
+    let ids: Vec<_> = (0..100).map(|number| number.to_string()).collect();
+    let fake = Fake::new(&ids.iter().map(String::as_str).collect::<Vec<_>>());
+    fake.world().fails = Some(ReadError::Failed(Box::new(
+        SourceErrorKind::AccessDenied.example(),
+    )));
+    let mut fetcher = fake.fetcher();
+    for _ in 0..20 {
+        fetch(&mut fetcher, LAG).await;
+        assert!(fake.peeked().len() <= 16);
+        advance(Duration::from_secs(15)).await;
+    }
+    fake.world().fails = None;
+    let seen = fetch(&mut fetcher, LAG).await;
+    assert_eq!(seen.lag.as_ref().unwrap().undecided, 0, "allowed again");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_time_out_before_throttling_is_over() {
     let fake = Fake::new(&["0"]);
@@ -500,6 +560,51 @@ async fn what_arrives_at_latest_while_nobody_reads_counts() {
     let seen = fetch(&mut fetcher, LAG).await;
     assert_eq!(verdict(&seen, "0"), Some(Verdict::CaughtUp));
     assert_eq!(seen.lag.as_ref().unwrap().latest, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_is_not_there_yet_will_start_like_all_others() {
+    for start in [Checkpoint::AtTimestamp, Checkpoint::Latest] {
+        let fake = Fake::new(&["0"]);
+        fake.lease("0", start.clone());
+        fake.shard("1", &[]);
+        fake.world().now = 5;
+        fake.record("1", 3);
+        let source = ApplicationSource {
+            initial_timestamp: Some(time(5)),
+            ..source()
+        };
+        let mut fetcher = ApplicationFetcher::new(source, Arc::new(fake.clone()));
+        let seen = fetch(&mut fetcher, LAG).await;
+        assert_eq!(verdict(&seen, "1"), Some(Verdict::CaughtUp), "{start}");
+        fake.record("1", 8);
+        let seen = fetch(&mut fetcher, LAG).await;
+        assert_eq!(verdict(&seen, "1"), unread(8), "{start}");
+        // Somebody deleted a lease of an application that got going.
+        fake.lease("0", at(1));
+        let seen = fetch(&mut fetcher, LAG).await;
+        assert_eq!(verdict(&seen, "1"), unread(3), "{start}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_time_that_kinesis_has_yet_to_see_is_not_read_from_the_oldest_record_on() {
+    let fake = Fake::new(&["0"]);
+    fake.lease("0", Checkpoint::AtTimestamp);
+    fake.record("0", 3);
+    fake.world().now = 5;
+    let source = ApplicationSource {
+        initial_timestamp: Some(time(7)),
+        ..source()
+    };
+    let mut fetcher = ApplicationFetcher::new(source, Arc::new(fake.clone()));
+    let seen = fetch(&mut fetcher, LAG).await;
+    assert_eq!(verdict(&seen, "0"), Some(Verdict::CaughtUp));
+    assert!(fake.peeked().is_empty());
+    fake.world().now = 9;
+    fake.record("0", 8);
+    let seen = fetch(&mut fetcher, LAG).await;
+    assert_eq!(verdict(&seen, "0"), unread(8));
 }
 
 #[tokio::test(start_paused = true)]
@@ -602,28 +707,22 @@ async fn a_holder_whose_counter_stands_still_is_no_holder() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_missing_table_is_missing_since_it_was_first_looked_for() {
+async fn without_leases_since_they_were_first_looked_for() {
     let fake = Fake::new(&["0"]);
     let leases = fake.world().leases.take();
     let mut fetcher = fake.fetcher();
-    let since = |application: &ApplicationSnapshot| match application.table {
-        Table::Missing { since } => Some(since.elapsed()),
-        Table::Read { .. } => None,
-    };
-    let first = fetch(&mut fetcher, LAG).await;
-    assert_eq!(since(&first), Some(Duration::ZERO));
+    let seconds = |seen: &ApplicationSnapshot| Some(seen.no_leases_since?.elapsed().as_secs());
+    assert_eq!(seconds(&*fetch(&mut fetcher, LAG).await), Some(0));
     advance(Duration::from_secs(60)).await;
-    assert_eq!(
-        since(&*fetch(&mut fetcher, LAG).await),
-        Some(Duration::from_secs(60))
-    );
+    assert_eq!(seconds(&*fetch(&mut fetcher, LAG).await), Some(60));
+    // A table without a lease of the stream is no more than none.
+    fake.world().leases = Some(Vec::new());
+    advance(Duration::from_secs(60)).await;
+    assert_eq!(seconds(&*fetch(&mut fetcher, LAG).await), Some(120));
     fake.world().leases = leases;
-    assert_eq!(since(&*fetch(&mut fetcher, LAG).await), None);
-    fake.world().leases = None;
-    assert_eq!(
-        since(&*fetch(&mut fetcher, LAG).await),
-        Some(Duration::ZERO)
-    );
+    assert_eq!(seconds(&*fetch(&mut fetcher, LAG).await), None);
+    fake.world().leases = Some(Vec::new());
+    assert_eq!(seconds(&*fetch(&mut fetcher, LAG).await), Some(0));
 }
 
 #[tokio::test(start_paused = true)]

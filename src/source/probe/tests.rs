@@ -203,13 +203,33 @@ fn at_timestamp_is_read_from_the_time_that_the_trigger_repeats() {
         record(1, 9),
     );
     assert_eq!(past.verdict().cloned(), unread(9));
-    assert_eq!(past.why(), "a record is there after the checkpoint");
+    let why = "AT_TIMESTAMP: counted from 1970-01-01T00:00:00Z on, and a record arrived since";
+    assert_eq!(past.why(), why);
 
     let mut to_come = from(NOW + 1);
     assert_eq!(to_come.ask(time(NOW)), None);
     assert_eq!(to_come.verdict(), Some(&Verdict::CaughtUp));
+    let why = "AT_TIMESTAMP: counted from 1970-01-01T00:16:40Z on, which is still to come";
+    assert_eq!(to_come.why(), why);
     let next = Some(Next::From(StartFrom::AtTimestamp(time(NOW + 1))));
     assert_eq!(to_come.ask(time(NOW + 1)), next);
+}
+
+#[test]
+fn a_refused_time_is_no_expired_checkpoint() {
+    for checkpoint in [Checkpoint::AtTimestamp, Checkpoint::Latest] {
+        let mut lease = lease(checkpoint);
+        lease.latest_since = Some(time(NOW));
+        let mut probe = Probe::new(Some(&lease), None, false);
+        let from = Some(Next::From(StartFrom::AtTimestamp(time(NOW))));
+        assert_eq!(probe.ask(time(NOW)), from);
+        assert!(!probe.no_iterator(&ReadError::InvalidPosition));
+        assert_eq!(probe.verdict(), None);
+        assert!(probe.why().contains("as if it were to come"));
+        // By Kinesis' clock it has come, too.
+        probe.refresh(from, record(1, NOW + 1));
+        assert_eq!(probe.verdict().cloned(), unread(NOW + 1));
+    }
 }
 
 #[test]

@@ -84,6 +84,7 @@ pub(crate) fn caught_up(shards: usize, failures: &[SourceErrorKind]) -> Applicat
         aws_ahead: None,
         rhythm: None,
         is_first_look: false,
+        no_leases_since: None,
         table: Table::Read {
             leases: shards,
             unlisted: 0,

@@ -46,8 +46,8 @@ enum AskedBy {
 impl Table {
     /// The work of the table's application on this stream.
     ///
-    /// Where a role or another region is in play, a table that is not there is more likely looked
-    /// for in the wrong place than yet to be made.
+    /// Where a role, another region or what may be another account is in play, a table that is not
+    /// there is more likely looked for in the wrong place than yet to be made.
     pub(super) fn work(
         self,
         measure: Measure,
@@ -72,8 +72,14 @@ impl Table {
             endpoint: self.endpoint,
             role,
         };
-        let elsewhere =
-            table.role.is_some() || stream.role.is_some() || table.region != stream.region;
+        let is_of_another_account = table.arn.as_deref().is_some_and(|table| {
+            let of_stream = stream.stream.account();
+            of_stream.map(str::to_owned) != account(table)
+        });
+        let elsewhere = table.role.is_some()
+            || stream.role.is_some()
+            || table.region != stream.region
+            || is_of_another_account;
         let on_missing = match elsewhere {
             true => OnMissingTable::Error,
             false => OnMissingTable::Activate,

@@ -13,11 +13,12 @@ use crate::source::snapshot::{
     examples::{caught_up, lag_trigger, source},
 };
 
-/// An application that is caught up, whose fetches can be made to hang.
+/// An application that is caught up, whose fetches can be made to hang, or to take a while.
 #[derive(Clone, Debug, Default)]
 struct Application {
     fetches: Arc<AtomicUsize>,
     hangs: Arc<AtomicBool>,
+    takes: Arc<Mutex<Duration>>,
     /// How many were of less than everything.
     quick: Arc<AtomicUsize>,
     /// What comes next, once; then all is caught up, and nobody works on it.
@@ -55,6 +56,8 @@ impl Fetch for Application {
         if self.hangs.load(Ordering::Relaxed) {
             pending().await
         }
+        let takes = *self.takes.lock().unwrap();
+        sleep(takes).await;
         let next = self.next.lock().unwrap().pop_front();
         Ok(Arc::new(next.unwrap_or_else(|| caught_up(4, &[]))))
     }
@@ -215,11 +218,7 @@ async fn who_works_is_looked_at_twice_before_anything_is_said() {
     };
     aws.next.lock().unwrap().extend([first, with_a_worker()]);
     let started = Instant::now();
-    let error = watchers.answer("a", &lag_trigger(30)).await.unwrap_err();
-    assert_eq!(error.code(), Code::Unavailable);
-    while watchers.answer("a", &lag_trigger(30)).await.is_err() {
-        pass(Duration::from_millis(100)).await;
-    }
+    watchers.answer("a", &lag_trigger(30)).await.unwrap();
     let waited = started.elapsed();
     assert!((4..=6).contains(&waited.as_secs()), "{waited:?}");
     assert_eq!(aws.quick.load(Ordering::Relaxed), 0, "leases and all");
@@ -235,4 +234,79 @@ async fn shards_without_a_verdict_are_asked_again_within_seconds() {
     let _ = watchers.answer("a", &lag_trigger(30)).await;
     pass(Duration::from_secs(4)).await;
     assert_eq!((aws.fetches(), aws.quick.load(Ordering::Relaxed)), (2, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_application_at_zero_is_answered_whoever_asks_how_seldom() {
+    for asked_each in [30, 100, 660] {
+        let aws = Application::default();
+        *aws.takes.lock().unwrap() = Duration::from_secs(5);
+        let watchers = aws.watchers();
+        // Nothing is known yet, nor how often somebody asks.
+        let _ = watchers.answer("a", &lag_trigger(30)).await;
+        let mut failed = 0;
+        for _ in 0..20 {
+            pass(Duration::from_secs(asked_each)).await;
+            let answer = watchers.answer("a", &lag_trigger(30)).await;
+            failed += usize::from(answer.is_err());
+        }
+        assert!(failed <= 1, "{failed} of 20 failed, each {asked_each} s");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_learned_at_zero_is_kept_for_a_day() {
+    let aws = Application::default();
+    let watchers = aws.watchers();
+    let table = || lock(&watchers.table).len();
+    watchers.answer("a", &lag_trigger(30)).await.unwrap();
+    pass(MINUTE * 60 * 23).await;
+    assert_eq!((table(), aws.fetches()), (1, 1));
+    assert!(watchers.applications().is_empty(), "nobody is told of it");
+    pass(MINUTE * 61).await;
+    assert_eq!(table(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_was_learned_nothing_of_is_forgotten_after_ten_minutes() {
+    let aws = Application::default();
+    let watchers = aws.watchers();
+    let mut new = caught_up(4, &[]);
+    new.table = crate::source::snapshot::Table::Missing;
+    aws.next.lock().unwrap().push_back(new);
+    watchers.answer("a", &lag_trigger(30)).await.unwrap();
+    pass(MINUTE * 12).await;
+    assert_eq!(lock(&watchers.table).len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_many_want_places_none_is_kept() {
+    let aws = Application::default();
+    let watchers = aws.watchers();
+    let pace = watchers.pace();
+    watchers.set_pace(Pace { sources: 4, ..pace });
+    for number in 0..4 {
+        let trigger = Trigger {
+            stream: super::source(&format!("stream-{number}")),
+            ..lag_trigger(30)
+        };
+        watchers.answer("a", &trigger).await.unwrap();
+    }
+    pass(MINUTE * 13).await;
+    assert_eq!(lock(&watchers.table).len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_seldom_at_zero_is_shown_all_along() {
+    let aws = Application::default();
+    let watchers = aws.watchers();
+    for _ in 0..4 {
+        watchers.answer("a", &lag_trigger(30)).await.unwrap();
+        for _ in 0..5 {
+            assert_eq!(watchers.applications().len(), 1);
+            pass(Duration::from_secs(30)).await;
+        }
+    }
+    pass(MINUTE * 11).await;
+    assert!(watchers.applications().is_empty(), "nobody asks any more");
 }

@@ -53,6 +53,7 @@ pub(super) async fn run(config: &Path) {
     let (sender, reloads) = watch::channel(None);
     let pace = Pace {
         idle: IDLE,
+        kept: IDLE,
         ..Pace::from(&started.aws)
     };
     let tuning = Tuning {

@@ -216,9 +216,18 @@ impl Story {
         lease.checkpoint != Checkpoint::ShardEnd && !self.listed().any(holds_up)
     }
 
+    /// Without a lease, will it start at the tip? Where all others do, and no parent leads to it;
+    /// no record is as late as AWS's clock.
+    fn starts_at_the_tip(&self, shard: &Shard) -> bool {
+        let mut leases = self.leases.values();
+        let are_all_latest = leases.all(|lease| lease.checkpoint == Checkpoint::Latest);
+        shard.parents.is_empty() && are_all_latest
+    }
+
     fn found(&self, shard: &Shard) -> Found {
         let lease = self.leases.get(&shard.id);
         let is_unread = |place: &&u64| match lease.map(|lease| (&lease.checkpoint, lease)) {
+            None if self.starts_at_the_tip(shard) => false,
             None | Some((Checkpoint::TrimHorizon | Checkpoint::AtTimestamp, _)) => true,
             Some((Checkpoint::At(read), _)) => {
                 **place > read.sequence_number.as_str().parse::<u64>().unwrap()
