@@ -127,7 +127,7 @@ async fn a_joiner_that_is_gone_stands_in_nobodys_way() {
     let is_given = |told: &Told| matches!(told.what, What::Event(Event::HandedOver { .. }));
     assert!(!world.told().iter().any(is_given));
     let second = world.start(config("c"), checkpointing());
-    sleep(seconds(15)).await;
+    sleep(seconds(20)).await;
     assert_eq!(of(&world.table().leases(), "c").len(), 30);
     first.stop().await.unwrap();
     second.stop().await.unwrap();
