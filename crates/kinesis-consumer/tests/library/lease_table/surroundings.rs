@@ -160,7 +160,7 @@ async fn a_scan_tells_what_is_no_lease_of_ours() {
         serde_json::json!({ "leaseKey": { "S": "null" }, "checkpoint": { "N": "0" } }),
         serde_json::json!({ "leaseKey": { "S": "text" }, "leaseCounter": { "S": "3" } }),
         serde_json::json!({ "leaseKey": { "S": "none" }, "parentShardId": { "NULL": true } }),
-        serde_json::json!({ "leaseKey": { "S": "parent" }, "parentShardId": { "S": "good" } }),
+        serde_json::json!({ "leaseKey": { "S": "parent" }, "parentShardId": { "N": "1" } }),
         serde_json::json!({
             "leaseKey": { "S": "since" }, "checkpoint": { "S": "LATEST" }, "latestSince": { "S": "noon" }
         }),
