@@ -17,8 +17,8 @@ use crate::{
 #[cfg(test)]
 mod tests;
 
-/// A replica that was asked for makes its lease table within this time; if not, the trigger most
-/// likely names another than the replica makes.
+/// A replica that was asked for makes its leases within this time; if not, the trigger most likely
+/// names another table than the replica makes.
 const TABLE_IS_MADE_WITHIN: Duration = Duration::from_secs(600);
 
 /// Value and activity, from one snapshot.
@@ -99,9 +99,10 @@ impl Question<'_> {
             Table::Missing { since } => {
                 (format!("there is no lease table {place}"), since.elapsed())
             }
-            Table::Read { .. } => {
+            Table::Read { none_since, .. } => {
                 let found = format!("the lease table {place} has no lease of {}", stream.stream);
-                (found, Duration::ZERO)
+                let waited = none_since.map(|since| since.elapsed());
+                (found, waited.unwrap_or_default())
             }
         };
         let answer = |replicas: i64, active, word| Answer {
@@ -134,7 +135,7 @@ impl Question<'_> {
             table, table_key, ..
         } = self.work;
         format!(
-            "{found}, although a replica that makes it is asked for since {} min: most likely {table_key} {:?} is not as \
+            "{found}, although a replica that makes them is asked for since {} min: most likely {table_key} {:?} is not as \
              the application's consumers have it, so correct {}; or they make it elsewhere (leaseTableRegion, \
              leaseTableRoleArn), or do not start: see their pods and logs",
             waited.as_secs() / 60,

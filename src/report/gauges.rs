@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use right_sizing::Decision;
+use tokio::time::Instant;
 
 use crate::{
     decision::memories::Decisions,
@@ -12,14 +13,15 @@ use crate::{
     trigger::ApplicationSource,
 };
 
-/// The gauges of an application, `now` in wall time; `by_shard`: the age of each shard, too.
+/// The gauges of an application; `by_shard`: the age of each shard, too.
 pub fn gauges(
     source: &ApplicationSource,
     application: &ApplicationSnapshot,
     decisions: &Decisions,
-    now: Timestamp,
+    now: Instant,
     by_shard: bool,
 ) -> ApplicationGauges {
+    let now = application.time_at(now);
     let ages = || {
         let unread = |shard: &'_ ShardSnapshot| Some((shard.id.clone(), shard.unread_since()?));
         let unread = application.readable().filter_map(unread);
@@ -28,8 +30,11 @@ pub fn gauges(
     let unread = application.known_lag().map(|lag| Unread {
         // Of all shards or none: a lower bound would be taken for the number.
         shards: (lag.undecided == 0).then(|| ages().count()),
-        oldest: (lag.undecided < application.readable().count())
-            .then(|| ages().map(|(_, age)| age).max().unwrap_or_default()),
+        // An undecided shard may have older ones: a zero would be made up.
+        oldest: match ages().map(|(_, age)| age).max() {
+            None if lag.undecided == 0 => Some(Duration::ZERO),
+            oldest => oldest,
+        },
         undecided: lag.undecided,
         oldest_verdict: oldest_verdict(application, now),
         standing: most(decisions, |it| {
@@ -68,4 +73,26 @@ fn oldest_verdict(application: &ApplicationSnapshot, now: Timestamp) -> Duration
 /// Of settings that differ, the worst.
 fn most(decisions: &Decisions, shards: impl Fn(&Decision) -> u32) -> usize {
     decisions.all().map(shards).max().unwrap_or(0) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::snapshot::examples::{caught_up, source};
+
+    #[test]
+    fn while_a_shard_is_undecided_there_is_no_zero() {
+        let oldest = |undecided: usize| {
+            let mut application = caught_up(4, &[]);
+            for shard in &mut application.shards[..undecided] {
+                shard.probe.as_mut().unwrap().verdict = None;
+            }
+            application.lag.as_mut().unwrap().undecided = undecided;
+            let none = Decisions::default();
+            let gauges = gauges(&source(), &application, &none, Instant::now(), false);
+            gauges.unread.unwrap().oldest
+        };
+        assert_eq!(oldest(0), Some(Duration::ZERO));
+        assert_eq!((oldest(1), oldest(4)), (None, None));
+    }
 }

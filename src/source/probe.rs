@@ -180,7 +180,7 @@ impl Probe {
         self.about.as_ref() != Some(&self.position)
     }
 
-    /// What to ask now; `None`: the verdict stands until the checkpoint moves.
+    /// What to ask now, by AWS's clock; `None`: the verdict stands until the checkpoint moves.
     pub fn ask(&mut self, now: Timestamp) -> Option<Next> {
         let stands = match &self.verdict {
             Some(Verdict::Unread { since, .. }) => now.duration_since(*since) < LEAST_RETENTION,
@@ -250,12 +250,23 @@ impl Probe {
     /// What asking for an iterator from the checkpoint brought. `true`: it was refused, ask
     /// [`Probe::ask`] again at once.
     pub fn no_iterator(&mut self, error: &ReadError) -> bool {
-        if matches!(error, ReadError::InvalidPosition) && self.from == Where::Checkpoint {
+        let is_refused = matches!(error, ReadError::InvalidPosition);
+        if is_refused && self.asks_from_a_time() {
+            // Kinesis refuses a time that is still to come.
+            self.conclude(Verdict::CaughtUp);
+            return false;
+        }
+        if is_refused && self.from == Where::Checkpoint {
             self.begin(Where::HorizonAfterRefusal);
             return true;
         }
         self.failed(error);
         false
+    }
+
+    fn asks_from_a_time(&self) -> bool {
+        let is_begin = self.from == Where::Checkpoint && self.iterator.is_none();
+        is_begin && self.position.latest_since.is_some()
     }
 
     /// No page. An iterator that is of no use is forgotten; what was known stays.
@@ -273,7 +284,7 @@ impl Probe {
         });
     }
 
-    /// What a page brought.
+    /// What a page brought, by AWS's clock now.
     pub fn answered(&mut self, peek: Peek, now: Timestamp) {
         self.in_the_way = None;
         let Peek {
@@ -372,6 +383,7 @@ impl Probe {
             (Some(Verdict::Unread { .. }), Checkpoint::Latest) => return self.why_latest(),
             (Some(Verdict::Unread { .. }), _) => "a record is there after the checkpoint",
             (Some(Verdict::CaughtUp), Checkpoint::Latest) => return self.why_latest(),
+            (Some(Verdict::CaughtUp), Checkpoint::AtTimestamp) => return self.why_at_timestamp(),
             (Some(Verdict::CaughtUp), _) => "nothing after the checkpoint",
             (Some(Verdict::Drained), _) => {
                 "closed and read to its end: a worker has yet to write SHARD_END"
@@ -387,6 +399,14 @@ impl Probe {
 }
 
 impl Probe {
+    /// A year that was mistyped is seen.
+    fn why_at_timestamp(&self) -> String {
+        match self.position.latest_since {
+            Some(since) => format!("AT_TIMESTAMP: counted from {since:.0} on, and nothing since"),
+            None => "nothing after the checkpoint".to_owned(),
+        }
+    }
+
     /// A start at LATEST says nothing of earlier records.
     fn why_latest(&self) -> String {
         let found = match self.verdict {

@@ -144,6 +144,7 @@ async fn a_table_that_is_emptied_takes_no_pods_away() {
     let emptied = ApplicationSnapshot {
         table: Table::Read {
             leases: 0,
+            none_since: Some(Instant::now()),
             unlisted: 0,
             others: 0,
             malformed: Vec::new(),
@@ -154,6 +155,13 @@ async fn a_table_that_is_emptied_takes_no_pods_away() {
         let answer = answer_after(OnMissingTable::Activate, &emptied, &before).unwrap();
         assert_eq!((answer.value, answer.active), (replicas, true));
     }
+    // A replica would have made one by now: it is another application's table.
+    advance(Duration::from_secs(601)).await;
+    let none = Decisions::default();
+    let error = answer_after(OnMissingTable::Activate, &emptied, &none).unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("has no lease of"), "{text}");
+    assert!(text.contains("most likely applicationName"), "{text}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -29,6 +29,7 @@ use super::{
 use crate::{
     error::{SourceError, SourceErrorKind},
     source::{
+        clock::Clock,
         shards::Reads,
         snapshot::{ApplicationSnapshot, Lag, LeaseSnapshot, ProbeSnapshot, ShardSnapshot, Table},
     },
@@ -40,6 +41,7 @@ use crate::{
 pub struct ApplicationFetcher {
     source: ApplicationSource,
     reads: Arc<dyn Reads>,
+    clock: Clock,
     listed: Option<Listed>,
     probing: Probing,
     heartbeats: Heartbeats,
@@ -48,8 +50,9 @@ pub struct ApplicationFetcher {
     malformed: Vec<(String, String)>,
     /// Lists in a row that showed an older stream of this name.
     older: u32,
-    /// Since when there is no lease table, as far as was seen.
-    missing_since: Option<Instant>,
+    /// Since when there is no lease table, or none of its leases is of this stream, as far as was
+    /// seen.
+    none_since: Option<Instant>,
 }
 
 /// Shards and leases at the last whole fetch.
@@ -68,16 +71,18 @@ struct Listed {
 impl ApplicationFetcher {
     /// Nothing fetched yet.
     pub fn new(source: ApplicationSource, reads: Arc<dyn Reads>) -> Self {
+        let clock = Clock::start();
         Self {
             source,
             reads,
+            clock,
             listed: None,
-            probing: Probing::default(),
+            probing: Probing::new(clock),
             heartbeats: Heartbeats::default(),
             latest: Latest::default(),
             malformed: Vec::new(),
             older: 0,
-            missing_since: None,
+            none_since: None,
         }
     }
 }
@@ -108,11 +113,13 @@ impl ApplicationFetcher {
         // after it.
         let found = self.reads.leases().await?;
         let shards = self.reads.shards().await?;
-        let (at, time) = (Instant::now(), Timestamp::now());
-        self.missing_since = match found {
-            Some(_) => None,
-            None => self.missing_since.or(Some(at)),
+        let at = Instant::now();
+        let time = self.clock.time_at(at);
+        self.none_since = match &found {
+            Some(found) if !found.leases.is_empty() => None,
+            _ => self.none_since.or(Some(at)),
         };
+        let is_missing = found.is_none();
         let aws_time = self.reads.time().await;
         let aws_ahead = aws_time.map(|aws_time| aws_time.duration_since(time));
         let mut leases = found.unwrap_or_default();
@@ -139,10 +146,11 @@ impl ApplicationFetcher {
         self.latest
             .follow(&mut leases.leases, &self.heartbeats, now);
         let is_listed = |lease: &&Lease| known.contains_key(&lease.key.shard);
-        let table = match self.missing_since {
-            Some(since) => Table::Missing { since },
-            None => Table::Read {
+        let table = match self.none_since {
+            Some(since) if is_missing => Table::Missing { since },
+            none_since => Table::Read {
                 leases: leases.leases.len(),
+                none_since,
                 unlisted: leases.leases.len() - leases.leases.iter().filter(is_listed).count(),
                 others: leases.others,
                 malformed: leases.malformed,
@@ -182,7 +190,8 @@ impl ApplicationFetcher {
             })
         });
         let readable: Vec<_> = readable.collect();
-        self.probing.follow(readable.into_iter());
+        self.probing
+            .follow(readable.into_iter(), listed.aws_ahead.unwrap_or_default());
     }
 
     fn snapshot(&self, lag: bool) -> ApplicationSnapshot {
@@ -218,7 +227,7 @@ impl ApplicationFetcher {
             rhythm: self.heartbeats.rhythm(),
             is_first_look: self.heartbeats.is_first_look(),
             lag: lag.then(|| Lag {
-                time: Timestamp::now(),
+                time: self.clock.time_at(Instant::now()),
                 undecided: self.probing.undecided(),
                 under_way: self.probing.is_under_way(),
                 cut_short: self.probing.was_cut_short(),

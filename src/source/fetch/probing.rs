@@ -7,13 +7,14 @@ use std::{
 };
 
 use futures::{StreamExt as _, stream};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kinesis_consumer::{Checkpoint, lease::Lease};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::{
     error::SourceErrorKind,
     source::{
+        clock::Clock,
         failure::Failure,
         probe::{Next, Probe, Verdict},
         shards::{Peek, ReadError, Reads},
@@ -45,8 +46,11 @@ const AGAIN_UNDECIDED: Duration = Duration::from_millis(2_700);
 const AGAIN_UNDER_WAY: Duration = Duration::from_millis(900);
 
 /// The readable shards, as far as they were probed.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Probing {
+    clock: Clock,
+    /// By how much AWS's clock is ahead of that.
+    aws_ahead: SignedDuration,
     shards: HashMap<String, ProbedShard>,
     counts: Probes,
     cut_short: bool,
@@ -70,7 +74,7 @@ struct ProbedShard {
     /// The last attempt.
     tried: Option<Instant>,
     /// When the last page came.
-    page: Option<(Instant, Timestamp)>,
+    page: Option<Instant>,
     /// When the verdict was last known to hold.
     held: Option<Timestamp>,
     /// Should it have been asked since, and was not answered?
@@ -82,8 +86,24 @@ struct ProbedShard {
 type Outcome = Result<Peek, ReadError>;
 
 impl Probing {
+    /// Of no shards yet.
+    pub(super) fn new(clock: Clock) -> Self {
+        Self {
+            clock,
+            aws_ahead: SignedDuration::ZERO,
+            shards: HashMap::new(),
+            counts: Probes::default(),
+            cut_short: false,
+        }
+    }
+
     /// Goes on with these shards.
-    pub(super) fn follow<'a>(&mut self, readable: impl Iterator<Item = Readable<'a>>) {
+    pub(super) fn follow<'a>(
+        &mut self,
+        readable: impl Iterator<Item = Readable<'a>>,
+        aws_ahead: SignedDuration,
+    ) {
+        self.aws_ahead = aws_ahead;
         let mut before = std::mem::take(&mut self.shards);
         for shard in readable {
             let Readable {
@@ -115,6 +135,9 @@ impl Probing {
     /// Asks what is worth asking, one page a shard.
     pub(super) async fn probe(&mut self, reads: &dyn Reads, quick: bool) {
         let due = self.due(quick);
+        let (clock, aws_ahead) = (self.clock, self.aws_ahead);
+        let now = || clock.time_at(Instant::now());
+        let aws_now = || aws_time(now(), aws_ahead);
         let end = Instant::now() + DEADLINE;
         let unasked = AtomicBool::new(false);
         let (allowed, denied) = (AtomicBool::new(false), AtomicBool::new(false));
@@ -132,7 +155,7 @@ impl Probing {
                 if denied.load(Ordering::Relaxed) && !allowed.load(Ordering::Relaxed) {
                     return None;
                 }
-                let (probe, outcome) = ask(reads, &id, probe, next).await;
+                let (probe, outcome) = ask(reads, &id, probe, next, aws_now()).await;
                 let failed = match &outcome {
                     Ok(_) => {
                         allowed.store(true, Ordering::Relaxed);
@@ -155,7 +178,7 @@ impl Probing {
             if let Some((id, probe, outcome)) = answer {
                 count(&mut self.counts, &outcome);
                 if let Some(shard) = self.shards.get_mut(&id) {
-                    shard.answered(probe, outcome);
+                    shard.answered(probe, outcome, now(), aws_now());
                 }
             }
         }
@@ -164,15 +187,13 @@ impl Probing {
     }
 
     /// What to ask, first those without a verdict, then the longest unasked: no shard is left out
-    /// for ever when time runs out.
+    /// for ever when time runs out. Those that were denied come last, so that they hold nobody up.
     fn due(&mut self, quick: bool) -> Vec<(String, Probe, Next)> {
-        let now = Timestamp::now();
+        let now = self.clock.time_at(Instant::now());
+        let aws_now = aws_time(now, self.aws_ahead);
         let mut due = Vec::new();
         for (id, shard) in &mut self.shards {
-            if shard
-                .page
-                .is_some_and(|(at, _)| at.elapsed() > ITERATOR_LIVES)
-            {
+            if shard.page.is_some_and(|at| at.elapsed() > ITERATOR_LIVES) {
                 shard.probe.forget_iterator();
             }
             let again = match shard.verdict() {
@@ -184,9 +205,13 @@ impl Probing {
             if quick && is_early {
                 continue;
             }
-            if let Some(next) = shard.probe.ask(now) {
+            if let Some(next) = shard.probe.ask(aws_now) {
                 shard.missed = true;
-                let rank = (shard.probe.verdict().is_some(), shard.tried);
+                let rank = (
+                    shard.is_denied(),
+                    shard.probe.verdict().is_some(),
+                    shard.tried,
+                );
                 due.push((rank, id.clone(), shard.probe.clone(), next));
             } else {
                 shard.held = Some(now);
@@ -239,7 +264,7 @@ impl Probing {
             as_of: shard.held.filter(|_| is_old),
             counted_since: None,
             why: shard.probe.why(),
-            asked: shard.page.map(|(_, time)| time),
+            asked: shard.page,
         })
     }
 }
@@ -251,14 +276,20 @@ impl ProbedShard {
         self.probe.verdict().filter(|_| !is_certain)
     }
 
-    fn answered(&mut self, probe: Probe, outcome: Outcome) {
-        let (at, now) = (Instant::now(), Timestamp::now());
+    /// Was its last answer that we may not read it?
+    fn is_denied(&self) -> bool {
+        let failure = self.failure.as_ref();
+        failure.is_some_and(|it| it.error.kind == SourceErrorKind::AccessDenied)
+    }
+
+    fn answered(&mut self, probe: Probe, outcome: Outcome, now: Timestamp, aws_now: Timestamp) {
+        let at = Instant::now();
         self.tried = Some(at);
         self.probe = probe;
         match outcome {
             Ok(peek) => {
-                self.probe.answered(peek, now);
-                self.page = Some((at, now));
+                self.probe.answered(peek, aws_now);
+                self.page = Some(at);
                 self.failure = None;
                 if !self.probe.is_stale() {
                     self.held = Some(now);
@@ -272,6 +303,11 @@ impl ProbedShard {
             Err(_) => self.failure = None,
         }
     }
+}
+
+/// What AWS's clock says: it said when records arrived, and says from when on they are asked for.
+fn aws_time(now: Timestamp, ahead: SignedDuration) -> Timestamp {
+    now.checked_add(ahead).unwrap_or(now)
 }
 
 fn count(counts: &mut Probes, outcome: &Outcome) {
@@ -291,7 +327,13 @@ fn count(counts: &mut Probes, outcome: &Outcome) {
 }
 
 /// One page: from the iterator at hand, or from the checkpoint, after its own record.
-async fn ask(reads: &dyn Reads, shard: &str, mut probe: Probe, mut next: Next) -> (Probe, Outcome) {
+async fn ask(
+    reads: &dyn Reads,
+    shard: &str,
+    mut probe: Probe,
+    mut next: Next,
+    aws_now: Timestamp,
+) -> (Probe, Outcome) {
     loop {
         let iterator = match next {
             Next::At(iterator) => Ok(iterator),
@@ -314,7 +356,7 @@ async fn ask(reads: &dyn Reads, shard: &str, mut probe: Probe, mut next: Next) -
             Err(error) => error,
         };
         let again = probe.no_iterator(&error);
-        match again.then(|| probe.ask(Timestamp::now())).flatten() {
+        match again.then(|| probe.ask(aws_now)).flatten() {
             Some(from_elsewhere) => next = from_elsewhere,
             None => return (probe, Err(error)),
         }

@@ -11,13 +11,13 @@ use std::{
 };
 
 use async_trait::async_trait;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kinesis_consumer::{
     Checkpoint, Position, SequenceNumber, ShardId,
     lease::Lease,
     shards::{HashRange, Readability, Shard, StartFrom},
 };
-use tokio::time::advance;
+use tokio::time::{Instant, advance};
 
 use super::*;
 use crate::{
@@ -45,7 +45,7 @@ struct World {
     /// `None`: there is no table.
     leases: Option<Vec<Lease>>,
     fails: Option<ReadError>,
-    /// `None`: for all shards.
+    /// For those whose ids begin so; `None`: for all.
     fails_for: Option<String>,
     /// What AWS's clock says, as the moment of a place; 0: long after all records.
     now: u64,
@@ -179,7 +179,10 @@ impl Reads for Fake {
         let mut world = self.world();
         let (shard, place) = iterator.split_once('@').unwrap();
         world.peeks.push(shard.to_owned());
-        let fails = world.fails_for.as_ref().is_none_or(|id| id == shard);
+        let fails = world
+            .fails_for
+            .as_ref()
+            .is_none_or(|id| shard.starts_with(id));
         if let Some(error) = world.fails.as_ref().filter(|_| fails) {
             return Err(error.clone());
         }
@@ -453,17 +456,39 @@ async fn a_verdict_that_stands_in_says_of_when_it_is() {
     fetch(&mut fetcher, LAG).await;
     let as_of =
         |seen: &ApplicationSnapshot, shard: usize| seen.shards[shard].probe.as_ref().unwrap().as_of;
-    // Found unread an hour ago, and seen to stand still until now.
-    let before = Timestamp::now();
-    let seen = fetch(&mut fetcher, LAG).await;
-    assert_eq!((as_of(&seen, 0), as_of(&seen, 1)), (None, None));
+    // Found unread a minute ago, and seen to stand still until now.
+    advance(Duration::from_secs(60)).await;
+    let held = fetch(&mut fetcher, LAG).await;
+    assert_eq!((as_of(&held, 0), as_of(&held, 1)), (None, None));
     fake.world().fails = Some(ReadError::Throttled);
     fake.lease("0", at(3));
+    advance(Duration::from_secs(15)).await;
     let seen = fetch(&mut fetcher, LAG).await;
-    let after = Timestamp::now();
     for shard in 0..2 {
-        let as_of = as_of(&seen, shard).unwrap();
-        assert!(before <= as_of && as_of <= after, "{shard}");
+        assert_eq!(as_of(&seen, shard), Some(held.time), "{shard}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_makes_nothing_older() {
+    // Hours pass, and the machine's clock hardly moves: it is set back before each look.
+    let fake = Fake::new(&["0", "1"]);
+    fake.record("0", 5);
+    let mut fetcher = fake.fetcher();
+    let first = fetch(&mut fetcher, LAG).await;
+    for hours in 1..=4 {
+        advance(Duration::from_secs(3600)).await;
+        fake.world().now = 1_000_000 + hours * 3_600_000;
+        fake.world().fails = (hours > 2).then_some(ReadError::Throttled);
+        let seen = fetch(&mut fetcher, LAG).await;
+        let time = seen.lag.as_ref().unwrap().time;
+        let passed = SignedDuration::from_hours(hours as i64);
+        assert_eq!(time.duration_since(first.time), passed);
+        assert_eq!(seen.time_at(Instant::now()), time);
+        assert_eq!(seen.aws_ahead, first.aws_ahead);
+        let as_of = seen.shards[1].probe.as_ref().unwrap().as_of;
+        let hours_old = as_of.map_or(0, |as_of| time.duration_since(as_of).as_hours());
+        assert_eq!(hours_old, hours.saturating_sub(2) as i64);
     }
 }
 
@@ -549,6 +574,33 @@ async fn a_failure_now_here_now_there_is_none_of_the_whole() {
         assert!(failure.since.elapsed() < Duration::from_secs(1), "{shard}");
         advance(Duration::from_secs(15)).await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn shards_that_are_denied_hold_up_no_others() {
+    let ids = |of: &str| (0..20).map(|n| format!("{of}{n}")).collect::<Vec<_>>();
+    let (denied, well) = (ids("denied"), ids("well"));
+    let all: Vec<_> = denied.iter().chain(&well).map(String::as_str).collect();
+    let fake = Fake::new(&all);
+    let mut fetcher = fake.fetcher();
+    fetch(&mut fetcher, LAG).await;
+    fake.world().fails_for = Some("denied".to_owned());
+    let error = SourceErrorKind::AccessDenied.example();
+    fake.world().fails = Some(ReadError::Failed(Box::new(error)));
+    for _ in 0..6 {
+        advance(Duration::from_secs(15)).await;
+        fake.peeked();
+        fetch(&mut fetcher, LAG).await;
+    }
+    let peeked = fake.peeked();
+    assert!(well.iter().all(|id| peeked.contains(id)), "{peeked:?}");
+    assert!(denied.iter().any(|id| peeked.contains(id)), "{peeked:?}");
+    fake.record("well7", 5);
+    let seen = fetch(&mut fetcher, LAG).await;
+    assert!(matches!(
+        verdict(&seen, "well7"),
+        Some(Verdict::Unread { .. })
+    ));
 }
 
 #[tokio::test(start_paused = true)]

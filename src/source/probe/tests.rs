@@ -210,6 +210,12 @@ fn at_timestamp_is_read_from_the_time_that_the_trigger_repeats() {
     assert_eq!(to_come.verdict(), Some(&Verdict::CaughtUp));
     let next = Some(Next::From(StartFrom::AtTimestamp(time(NOW + 1))));
     assert_eq!(to_come.ask(time(NOW + 1)), next);
+    let why = to_come.why();
+    assert!(why.starts_with("AT_TIMESTAMP: counted from "), "{why}");
+    // By Kinesis' own clock it is still to come.
+    assert!(!to_come.no_iterator(&ReadError::InvalidPosition));
+    assert_eq!(to_come.verdict(), Some(&Verdict::CaughtUp));
+    assert_eq!(to_come.ask(time(NOW + 2)), next);
 }
 
 #[test]

@@ -75,7 +75,7 @@ pub(crate) fn caught_up(shards: usize, failures: &[SourceErrorKind]) -> Applicat
             as_of: (!failures.is_empty()).then_some(time),
             counted_since: None,
             why: "nothing after the checkpoint".to_owned(),
-            asked: Some(time),
+            asked: Some(Instant::now()),
         }),
     };
     ApplicationSnapshot {
@@ -86,6 +86,7 @@ pub(crate) fn caught_up(shards: usize, failures: &[SourceErrorKind]) -> Applicat
         is_first_look: false,
         table: Table::Read {
             leases: shards,
+            none_since: None,
             unlisted: 0,
             others: 0,
             malformed: Vec::new(),
