@@ -7,7 +7,8 @@
 //!                     └─▶ failed ── backoff, at most refresh ─▶ fetching …
 //! ```
 //!
-//! An application that no worker runs for is fetched when somebody asks, instead of every refresh.
+//! An application that no worker runs for is fetched when somebody asks, instead of every refresh, and
+//! is watched for a day after the last question.
 
 mod decider;
 mod demand;
@@ -220,7 +221,8 @@ impl Watchers {
         let table = lock(&self.table);
         let known = table.applications.iter().filter_map(|(source, watcher)| {
             let state = lock(&watcher.state);
-            let snapshot = Arc::clone(state.standing(&pace)?);
+            let is_known = state.standing(&pace).is_some() || !watcher.demand.is_idle();
+            let snapshot = Arc::clone(state.shown(&pace).filter(|_| is_known)?);
             Some((source.clone(), snapshot, state.decisions.clone()))
         });
         known.collect()

@@ -105,6 +105,15 @@ impl<S: Snapshot> State<S> {
         last_good.filter(|snapshot| snapshot.facts().at.elapsed() <= stands)
     }
 
+    /// What is shown of it between two questions: where it is fetched on demand, the last answer,
+    /// which is right until the next one.
+    pub(super) fn shown(&self, pace: &Pace) -> Option<&S> {
+        match &self.failure {
+            None if self.pace != Fetching::Steadily => self.last_good.as_ref(),
+            _ => self.standing(pace),
+        }
+    }
+
     /// The last failure, where the last fetch failed.
     pub fn failure(&self) -> Option<&Arc<SourceError>> {
         self.failure.as_ref().map(|failure| &failure.error)
@@ -131,18 +140,12 @@ impl<S: Snapshot> State<S> {
     }
 
     pub(super) fn count(&self, pace: &Pace, counts: &mut WatcherCounts) {
-        let is_steady = self.pace == Fetching::Steadily;
-        let standing = match &self.failure {
-            // As old as the last question, and right until the next one.
-            None if !is_steady => self.last_good.as_ref(),
-            _ => self.standing(pace),
-        };
-        match (standing, &self.failure) {
+        match (self.shown(pace), &self.failure) {
             (Some(snapshot), failure) => {
                 let Facts {
                     at, application, ..
                 } = snapshot.facts();
-                if is_steady {
+                if self.pace == Fetching::Steadily {
                     counts.oldest = counts.oldest.max(at.elapsed());
                 }
                 match (probes_fail(application), failure) {

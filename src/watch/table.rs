@@ -112,6 +112,12 @@ impl Table {
         if self.streams.len() + self.applications.len() < most {
             return Ok(());
         }
+        // Kept for whoever asks once an hour, as long as nobody wants the place.
+        let is_idle = |watcher: &Watcher<_>| watcher.demand.is_idle();
+        if let Some((_, idle)) = longest_unasked(&self.applications, is_idle) {
+            self.remove(&idle);
+            return Ok(());
+        }
         match self.shares.yields_to(tenant, most) {
             Ok(largest) => {
                 self.remove_longest_unasked(&largest);
@@ -125,8 +131,8 @@ impl Table {
     }
 
     fn remove_longest_unasked(&mut self, tenant: &Tenant) {
-        let stream = longest_unasked(&self.streams, tenant);
-        let application = longest_unasked(&self.applications, tenant);
+        let stream = longest_unasked(&self.streams, |it| it.tenant == *tenant);
+        let application = longest_unasked(&self.applications, |it| it.tenant == *tenant);
         let is_stream = match (&stream, &application) {
             (Some((at, _)), Some((other, _))) => at <= other,
             (stream, _) => stream.is_some(),
@@ -153,11 +159,9 @@ impl Table {
 
 fn longest_unasked<W: Watched>(
     watchers: &HashMap<W, Watcher<W::Snapshot>>,
-    tenant: &Tenant,
+    is_one: impl Fn(&Watcher<W::Snapshot>) -> bool,
 ) -> Option<(Instant, W)> {
-    let its = watchers
-        .iter()
-        .filter(|(_, watcher)| watcher.tenant == *tenant);
+    let its = watchers.iter().filter(|(_, watcher)| is_one(watcher));
     let last = its.map(|(source, watcher)| (watcher.demand.last(), source));
     last.min_by_key(|(last, _)| *last)
         .map(|(last, source)| (last, source.clone()))

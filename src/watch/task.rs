@@ -35,6 +35,10 @@ const UNDECIDED_PAUSE: Duration = Duration::from_secs(3);
 /// A watcher that fetches on demand looks so often whether it is still wanted.
 const IS_WANTED: Duration = Duration::from_secs(60);
 
+/// A watcher that fetches on demand costs nothing, and what it saw of leases and holders can be had
+/// from nowhere else: whoever asks once an hour finds it.
+const KEPT_ON_DEMAND: Duration = Duration::from_secs(24 * 3600);
+
 /// A watcher's task.
 pub(super) struct Watch<W: Watched> {
     pub(super) decider: Decider<W>,
@@ -69,6 +73,7 @@ impl<W: Watched> Watch<W> {
             };
             let begun = Instant::now();
             let fetched = self.decider.meanwhile(fetcher.fetch(request)).await;
+            let took = begun.elapsed();
             let wait = match fetched {
                 Ok(snapshot) => {
                     if !request.quick {
@@ -104,10 +109,12 @@ impl<W: Watched> Watch<W> {
                 }
             };
             let is_wanted = self.decider.meanwhile(wanted).await;
-            if self.end_if_idle() {
+            if self.end_if_idle(Duration::ZERO) {
                 return;
             }
-            if !is_wanted && self.decider.rest() && !self.is_wanted_again().await {
+            // Whoever asks would be gone before a fetch that takes longer has ended.
+            let is_quick = took < self.pace.get().first_answer;
+            if !is_wanted && is_quick && self.decider.rest() && !self.is_wanted_again().await {
                 return;
             }
         }
@@ -121,7 +128,7 @@ impl<W: Watched> Watch<W> {
             if self.decider.meanwhile(asked).await.is_ok() {
                 return true;
             }
-            if self.end_if_idle() {
+            if self.end_if_idle(KEPT_ON_DEMAND) {
                 return false;
             }
         }
@@ -160,15 +167,15 @@ impl<W: Watched> Watch<W> {
         doubled.min(self.pace.get().refresh)
     }
 
-    /// Leaves the table, if nobody asked for long. Whoever asks takes the same lock, so nobody is
-    /// left without a watcher.
-    fn end_if_idle(&self) -> bool {
+    /// Leaves the table, if nobody asked for long, `at_least` so long. Whoever asks takes the same
+    /// lock, so nobody is left without a watcher.
+    fn end_if_idle(&self, at_least: Duration) -> bool {
         let Some(table) = self.table.upgrade() else {
             return true;
         };
         let mut table = lock(&table);
         let Decider { source, demand, .. } = &self.decider;
-        if !demand.is_idle() {
+        if !demand.is_idle() || demand.last().elapsed() < at_least {
             return false;
         }
         let StreamSource { stream, region, .. } = source.names().0;

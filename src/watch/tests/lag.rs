@@ -18,6 +18,10 @@ use crate::source::snapshot::{
 struct Application {
     fetches: Arc<AtomicUsize>,
     hangs: Arc<AtomicBool>,
+    /// How long a fetch takes.
+    takes: Duration,
+    /// How many fetchers there were.
+    fetchers: Arc<AtomicUsize>,
     /// How many were of less than everything.
     quick: Arc<AtomicUsize>,
     /// What comes next, once; then all is caught up, and nobody works on it.
@@ -40,6 +44,7 @@ impl Fetchers for Application {
     }
 
     fn application(&self, _: &ApplicationSource) -> ApplicationFetch {
+        self.fetchers.fetch_add(1, Ordering::Relaxed);
         Box::new(self.clone())
     }
 }
@@ -55,6 +60,7 @@ impl Fetch for Application {
         if self.hangs.load(Ordering::Relaxed) {
             pending().await
         }
+        sleep(self.takes).await;
         let next = self.next.lock().unwrap().pop_front();
         Ok(Arc::new(next.unwrap_or_else(|| caught_up(4, &[]))))
     }
@@ -168,6 +174,57 @@ async fn while_nobody_works_a_question_costs_one_fetch() {
     unread.shards[0].probe.as_mut().unwrap().verdict = Some(verdict);
     aws.next.lock().unwrap().push_back(unread);
     assert!(watchers.answer("a", &lag_trigger(30)).await.unwrap().active);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_takes_longer_than_a_question_waits_is_not_left_until_the_next() {
+    let aws = Application {
+        takes: Duration::from_secs(3),
+        ..Application::default()
+    };
+    let watchers = aws.watchers();
+    let first = watchers.answer("a", &lag_trigger(30)).await.unwrap_err();
+    assert_eq!(first.code(), Code::Unavailable);
+    for _ in 0..5 {
+        pass(Duration::from_secs(100)).await;
+        watchers.answer("a", &lag_trigger(30)).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_seldom_finds_what_was_seen_and_it_is_shown_as_long_as_somebody_asks() {
+    let aws = Application::default();
+    let watchers = aws.watchers();
+    let fetchers = || aws.fetchers.load(Ordering::Relaxed);
+    for _ in 0..5 {
+        watchers.answer("a", &lag_trigger(30)).await.unwrap();
+        pass(MINUTE * 9).await;
+        assert_eq!(watchers.applications().len(), 1);
+        pass(MINUTE * 51).await;
+    }
+    assert_eq!(fetchers(), 1);
+    pass(MINUTE * 60 * 5).await;
+    assert_eq!(watchers.applications().len(), 0, "but remembered");
+    assert!(watchers.known(&source()).is_some());
+    pass(MINUTE * 60 * 20).await;
+    watchers.answer("a", &lag_trigger(30)).await.unwrap();
+    assert_eq!(fetchers(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_remembered_makes_room_for_whoever_asks() {
+    let aws = Application::default();
+    let mut pace = Pace::from(&AwsConfig::default());
+    pace.sources = 1;
+    let watchers = Watchers::new(pace, aws.clone(), None);
+    watchers.answer("a", &lag_trigger(30)).await.unwrap();
+    let mut other = lag_trigger(30);
+    other.stream.region = "eu-west-2".to_owned();
+    let full = watchers.answer("a", &other).await.unwrap_err();
+    assert_eq!(full.code(), Code::ResourceExhausted);
+    pass(MINUTE * 11).await;
+    watchers.answer("a", &other).await.unwrap();
+    assert!(watchers.known(&source()).is_none());
 }
 
 #[tokio::test(start_paused = true)]
