@@ -7,14 +7,14 @@ use tokio::time::Instant;
 /// the clock of a machine that runs makes nothing older. By how much it is wrong AWS's own time
 /// tells.
 #[derive(Clone, Copy, Debug)]
-pub struct Clock {
+pub(super) struct Clock {
     time: Timestamp,
     at: Instant,
 }
 
 impl Clock {
     /// From now on.
-    pub fn start() -> Self {
+    pub(super) fn start() -> Self {
         Self {
             time: Timestamp::now(),
             at: Instant::now(),
@@ -22,7 +22,7 @@ impl Clock {
     }
 
     /// The time of day then.
-    pub fn time_at(&self, at: Instant) -> Timestamp {
+    pub(super) fn time_at(&self, at: Instant) -> Timestamp {
         let since = at.saturating_duration_since(self.at);
         self.time.checked_add(since).unwrap_or(Timestamp::MAX)
     }
