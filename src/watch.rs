@@ -67,6 +67,9 @@ pub struct Pace {
     pub first_answer: Duration,
     /// A source that nobody asked about for this long is no longer watched.
     pub idle: Duration,
+    /// The same of one that is fetched on demand: it costs nothing, and what it saw of leases and
+    /// holders can be had from nowhere else, so whoever asks once an hour shall find it.
+    pub idle_on_demand: Duration,
     /// Sources watched at a time.
     pub sources: usize,
 }
@@ -81,6 +84,7 @@ impl From<&AwsConfig> for Pace {
             max_stale: config.max_stale,
             first_answer: Duration::from_secs(2),
             idle: Duration::from_secs(600),
+            idle_on_demand: Duration::from_secs(24 * 3600),
             sources: Limits::default().watchers,
         }
     }

@@ -35,10 +35,6 @@ const UNDECIDED_PAUSE: Duration = Duration::from_secs(3);
 /// A watcher that fetches on demand looks so often whether it is still wanted.
 const IS_WANTED: Duration = Duration::from_secs(60);
 
-/// A watcher that fetches on demand costs nothing, and what it saw of leases and holders can be had
-/// from nowhere else: whoever asks once an hour finds it.
-const KEPT_ON_DEMAND: Duration = Duration::from_secs(24 * 3600);
-
 /// A watcher's task.
 pub(super) struct Watch<W: Watched> {
     pub(super) decider: Decider<W>,
@@ -128,7 +124,7 @@ impl<W: Watched> Watch<W> {
             if self.decider.meanwhile(asked).await.is_ok() {
                 return true;
             }
-            if self.end_if_idle(KEPT_ON_DEMAND) {
+            if self.end_if_idle(self.pace.get().idle_on_demand) {
                 return false;
             }
         }

@@ -53,6 +53,7 @@ pub(super) async fn run(config: &Path) {
     let (sender, reloads) = watch::channel(None);
     let pace = Pace {
         idle: IDLE,
+        idle_on_demand: IDLE,
         ..Pace::from(&started.aws)
     };
     let tuning = Tuning {
