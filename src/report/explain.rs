@@ -40,6 +40,12 @@ pub struct Now {
 }
 
 impl Now {
+    /// That moment in wall time.
+    pub fn time_of(&self, at: Instant) -> Timestamp {
+        let ago = self.at.saturating_duration_since(at);
+        self.time.checked_sub(ago).unwrap_or(Timestamp::MIN)
+    }
+
     /// Whole seconds since then.
     pub fn seconds_since(&self, at: Instant) -> u64 {
         self.at.saturating_duration_since(at).as_secs()

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use right_sizing::Decision;
+use tokio::time::Instant;
 
 use crate::{
     decision::memories::Decisions,
@@ -12,16 +13,17 @@ use crate::{
     trigger::ApplicationSource,
 };
 
-/// The gauges of an application, `now` in wall time; `by_shard`: the age of each shard, too.
+/// The gauges of an application at `now`; `by_shard`: the age of each shard, too.
 /// Verdicts older than `max_stale` at the last look are none.
 pub fn gauges(
     source: &ApplicationSource,
     application: &ApplicationSnapshot,
     decisions: &Decisions,
-    now: Timestamp,
+    now: Instant,
     max_stale: Duration,
     by_shard: bool,
 ) -> ApplicationGauges {
+    let now = application.time_at(now);
     let unread = application
         .known_lag()
         .map(|lag| unread(application, lag, decisions, now, max_stale, by_shard));
@@ -104,7 +106,7 @@ mod tests {
 
     /// Of two shards: unread ones and the age of the oldest in seconds, and undecided ones.
     fn shown(application: &ApplicationSnapshot) -> (Option<usize>, Option<u64>, usize) {
-        let now = application.time + SignedDuration::from_secs(1);
+        let now = application.at + Duration::from_secs(1);
         let max_stale = Duration::from_secs(60);
         let decisions = Decisions::default();
         let all = gauges(&source(), application, &decisions, now, max_stale, false);

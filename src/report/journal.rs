@@ -7,7 +7,6 @@ use std::{
     time::Duration,
 };
 
-use jiff::Timestamp;
 use right_sizing::Decision;
 use tokio::time::Instant;
 use tonic::Code;
@@ -69,8 +68,6 @@ pub struct Entry {
 #[derive(Clone, Debug)]
 pub struct Answered {
     /// When it was first given.
-    pub since: Timestamp,
-    /// The same, by the monotonic clock.
     pub at: Instant,
     /// The answer. A decision in it has no shards.
     pub answer: Result<Answer, Error>,
@@ -246,7 +243,6 @@ impl Answered {
             *decision = Arc::new(without_shards);
         }
         Self {
-            since: Timestamp::now(),
             at,
             answer,
             oldest_ms,

@@ -19,9 +19,8 @@ use axum::{
     routing::get,
     serve::IncomingStream,
 };
-use jiff::Timestamp;
 use serde::Serialize;
-use tokio::{runtime::Handle, sync::watch};
+use tokio::{runtime::Handle, sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{accept::Listener, connection::is_loopback, live::Live};
@@ -114,7 +113,7 @@ async fn may_see(
 }
 
 async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
-    let now = Timestamp::now();
+    let now = Instant::now();
     let per_shard = admin.live.borrow().per_shard;
     let max_stale = admin.watchers.pace().max_stale;
     let applications = admin.watchers.applications();

@@ -26,9 +26,9 @@ pub struct StreamSnapshot {
 pub struct ApplicationSnapshot {
     /// When shards and leases were read.
     pub at: Instant,
-    /// The same in wall time, of this machine's clock.
+    /// The same in wall time, of the clock that `aws_ahead` is told against.
     pub time: Timestamp,
-    /// By how much AWS's clock is ahead of this machine's; `None`: no answer of AWS said its time.
+    /// By how much AWS's clock is ahead of that; `None`: no answer of AWS said its time.
     pub aws_ahead: Option<SignedDuration>,
     /// The lease table.
     pub table: Table,
@@ -113,13 +113,13 @@ pub struct ProbeSnapshot {
     /// Why, or what is in the way of one, in words.
     pub why: String,
     /// When the last page came.
-    pub asked: Option<Timestamp>,
+    pub asked: Option<Instant>,
 }
 
 /// What is known of the application's unread records.
 #[derive(Clone, Debug)]
 pub struct Lag {
-    /// When the shards were last probed, in wall time of this machine's clock.
+    /// When the shards were last probed, in wall time of the same clock as of the whole.
     pub time: Timestamp,
     /// Readable shards without a verdict yet.
     pub undecided: usize,
@@ -202,7 +202,13 @@ impl ApplicationSnapshot {
         leases.any(|lease| lease.live)
     }
 
-    /// For how long something is there that arrived at `since`, at `now` of this machine's clock:
+    /// That moment in wall time, of the same clock as all times of the snapshot.
+    pub fn time_at(&self, at: Instant) -> Timestamp {
+        let since = at.saturating_duration_since(self.at);
+        self.time.checked_add(since).unwrap_or(Timestamp::MAX)
+    }
+
+    /// For how long something is there that arrived at `since`, at `now` of the snapshot's clock:
     /// by AWS's clock, which said when it arrived.
     pub fn age(&self, since: Timestamp, now: Timestamp) -> Duration {
         let ahead = self.aws_ahead.unwrap_or_default();

@@ -99,6 +99,45 @@ fn aws_is_named_in_one_crate() {
     );
 }
 
+/// Whoever sets a machine's clock makes nothing older: wall time is read once and gone on from, or
+/// shown. A request that AWS refuses for its time is explained by the time that it was signed with.
+#[test]
+fn wall_time_is_read_where_nothing_is_decided_from_it() {
+    let readers = [
+        "src/source/clock.rs",
+        "src/report/explain.rs",
+        "crates/kinesis-edge/src/clock.rs",
+    ];
+    let crates = [
+        "kcl-multilang",
+        "kinesis-consumer",
+        "kinesis-consumer-metrics",
+        "kinesis-edge",
+        "kinesis-to-dynamodb",
+        "right-sizing",
+    ];
+    let crates = crates.map(|name| format!("crates/{name}/src"));
+    let files = crates.iter().map(String::as_str).chain(["src"]);
+    let is_code = |name: &str| {
+        let for_tests = ["/tests.rs", "/tests/", "/memory.rs", "/examples.rs"];
+        !for_tests.iter().any(|part| name.contains(part))
+    };
+    let reads = |text: &str| {
+        let code = text.split("#[cfg(test)]\nmod tests {").next();
+        let mut lines = code_lines(code.unwrap_or_default());
+        lines.any(|line| line.contains("Timestamp::now") || line.contains("SystemTime"))
+    };
+    let mut found: Vec<_> = files
+        .flat_map(sources)
+        .filter(|(name, text)| is_code(name) && reads(text))
+        .map(|(name, _)| name)
+        .collect();
+    found.sort();
+    let mut readers = readers.to_vec();
+    readers.sort_unstable();
+    assert_eq!(found, readers);
+}
+
 #[test]
 fn the_scalers_imports_go_one_way() {
     let wrong = Crate::read("src", sources("src")).against(&SCALER);

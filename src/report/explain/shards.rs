@@ -151,7 +151,7 @@ pub fn application(
     let lag = application.lag.as_ref();
     let (table, malformed) = table(&application.table);
     ApplicationView {
-        read: format!("{:.0}", application.time),
+        read: format!("{:.0}", now.time_of(application.at)),
         table,
         malformed,
         readable: application.readable().count(),
@@ -207,7 +207,8 @@ fn view(
             "no lease, and none to come: the application is past it".to_owned(),
         ),
     };
-    let age = |since| millis(application.age(since, now.time));
+    let time = application.time_at(now.at);
+    let age = |since| millis(application.age(since, time));
     let age_ms = shard.unread_since().map(age);
     let as_of = probe.and_then(|probe| probe.as_of);
     let lease = shard.lease.as_ref().map(|lease| LeaseView {
@@ -224,9 +225,9 @@ fn view(
         why,
         age_ms,
         lease,
-        asked: probe.and_then(|probe| Some(format!("{:.0}", probe.asked?))),
+        asked: probe.and_then(|probe| Some(format!("{:.0}", now.time_of(probe.asked?)))),
         stale: as_of.is_some(),
-        verdict_age_ms: as_of.map(|as_of| millis(now.time.duration_since(as_of).unsigned_abs())),
+        verdict_age_ms: as_of.map(|as_of| millis(time.duration_since(as_of).unsigned_abs())),
         progress: decided.and_then(|it| it.progress),
         left_out: decided.is_some_and(|it| it.left_out),
     }

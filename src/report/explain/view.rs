@@ -218,7 +218,7 @@ impl TriggerView {
     ) -> Self {
         let Entry { trigger, .. } = entry;
         let view = |answered: &Answered| AnsweredView {
-            since: format!("{:.0}", answered.since),
+            since: format!("{:.0}", now.time_of(answered.at)),
             seconds_ago: now.seconds_since(answered.at),
             oldest_unread_ms: answered.oldest_ms,
             answer: AnswerView::new(&answered.answer, trigger.shard_count),

@@ -29,6 +29,7 @@ use super::{
 use crate::{
     error::{SourceError, SourceErrorKind},
     source::{
+        clock::Clock,
         shards::{Leases, Reads},
         snapshot::{ApplicationSnapshot, Lag, LeaseSnapshot, ProbeSnapshot, ShardSnapshot, Table},
     },
@@ -43,6 +44,7 @@ pub const RACED_A_RESHARD: &str = "RacedAReshard";
 pub struct ApplicationFetcher {
     source: ApplicationSource,
     reads: Arc<dyn Reads>,
+    clock: Clock,
     listed: Option<Listed>,
     probing: Probing,
     heartbeats: Heartbeats,
@@ -73,11 +75,13 @@ struct Listed {
 impl ApplicationFetcher {
     /// Nothing fetched yet.
     pub fn new(source: ApplicationSource, reads: Arc<dyn Reads>) -> Self {
+        let clock = Clock::start();
         Self {
             source,
             reads,
+            clock,
             listed: None,
-            probing: Probing::default(),
+            probing: Probing::new(clock),
             heartbeats: Heartbeats::default(),
             latest: Latest::default(),
             malformed: Vec::new(),
@@ -113,7 +117,8 @@ impl ApplicationFetcher {
         // after it.
         let found = self.reads.leases().await?;
         let shards = self.reads.shards().await?;
-        let (at, time) = (Instant::now(), Timestamp::now());
+        let at = Instant::now();
+        let time = self.clock.time_at(at);
         let is_missing = found.is_none();
         let aws_time = self.reads.time().await;
         let aws_ahead = aws_time.map(|aws_time| aws_time.duration_since(time));
@@ -226,7 +231,7 @@ impl ApplicationFetcher {
             rhythm: self.heartbeats.rhythm(),
             is_first_look: self.heartbeats.is_first_look(),
             lag: lag.then(|| Lag {
-                time: Timestamp::now(),
+                time: self.clock.time_at(Instant::now()),
                 undecided: self.probing.undecided(),
                 under_way: self.probing.is_under_way(),
                 cut_short: self.probing.was_cut_short(),

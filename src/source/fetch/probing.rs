@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use crate::{
     error::SourceErrorKind,
     source::{
+        clock::Clock,
         failure::Failure,
         probe::{Next, Probe, Verdict},
         shards::{Peek, ReadError, Reads},
@@ -45,8 +46,9 @@ const AGAIN_UNDECIDED: Duration = Duration::from_millis(2_700);
 const AGAIN_UNDER_WAY: Duration = Duration::from_millis(900);
 
 /// The readable shards, as far as they were probed.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Probing {
+    clock: Clock,
     shards: HashMap<String, ProbedShard>,
     counts: Probes,
     cut_short: bool,
@@ -70,7 +72,7 @@ struct ProbedShard {
     /// The last attempt.
     tried: Option<Instant>,
     /// When the last page came.
-    page: Option<(Instant, Timestamp)>,
+    page: Option<Instant>,
     /// When the verdict was last known to hold.
     held: Option<Timestamp>,
     /// Should it have been asked since, and was not answered?
@@ -91,6 +93,16 @@ struct Due {
 }
 
 impl Probing {
+    /// Of no shards yet.
+    pub(super) fn new(clock: Clock) -> Self {
+        Self {
+            clock,
+            shards: HashMap::new(),
+            counts: Probes::default(),
+            cut_short: false,
+        }
+    }
+
     /// Goes on with these shards.
     pub(super) fn follow<'a>(&mut self, readable: impl Iterator<Item = Readable<'a>>) {
         let mut before = std::mem::take(&mut self.shards);
@@ -123,7 +135,8 @@ impl Probing {
 
     /// Asks what is worth asking, one page a shard.
     pub(super) async fn probe(&mut self, reads: &dyn Reads, quick: bool) {
-        let aws_time = reads.time().await.unwrap_or_else(Timestamp::now);
+        let aws_time = reads.time().await;
+        let aws_time = aws_time.unwrap_or_else(|| self.clock.time_at(Instant::now()));
         let answers_some = self.shards.values().any(ProbedShard::is_answered);
         let due = self.due(quick, answers_some, aws_time);
         let end = Instant::now() + DEADLINE;
@@ -172,7 +185,7 @@ impl Probing {
             if let Some((id, probe, outcome)) = answer {
                 count(&mut self.counts, &outcome);
                 if let Some(shard) = self.shards.get_mut(&id) {
-                    shard.answered(probe, outcome);
+                    shard.answered(probe, outcome, self.clock);
                 }
             }
         }
@@ -184,13 +197,10 @@ impl Probing {
     /// for ever when time runs out. One that was asked in vain waits its turn among the others, so
     /// that many of those hold nobody up.
     fn due(&mut self, quick: bool, answers_some: bool, aws_time: Timestamp) -> Vec<Due> {
-        let now = Timestamp::now();
+        let now = self.clock.time_at(Instant::now());
         let mut due = Vec::new();
         for (id, shard) in &mut self.shards {
-            if shard
-                .page
-                .is_some_and(|(at, _)| at.elapsed() > ITERATOR_LIVES)
-            {
+            if shard.page.is_some_and(|at| at.elapsed() > ITERATOR_LIVES) {
                 shard.probe.forget_iterator();
             }
             let again = match shard.verdict() {
@@ -263,7 +273,7 @@ impl Probing {
             as_of: shard.held.filter(|_| is_old),
             counted_since: None,
             why: shard.probe.why(),
-            asked: shard.page.map(|(_, time)| time),
+            asked: shard.page,
         })
     }
 }
@@ -280,8 +290,7 @@ impl ProbedShard {
 
     /// Did the last attempt bring a page?
     fn is_answered(&self) -> bool {
-        let page = self.page.map(|(at, _)| at);
-        page.is_some() && page == self.tried
+        self.page.is_some() && self.page == self.tried
     }
 
     /// Did it bring none?
@@ -289,14 +298,15 @@ impl ProbedShard {
         self.tried.is_some() && !self.is_answered()
     }
 
-    fn answered(&mut self, probe: Probe, outcome: Outcome) {
-        let (at, now) = (Instant::now(), Timestamp::now());
+    fn answered(&mut self, probe: Probe, outcome: Outcome, clock: Clock) {
+        let at = Instant::now();
+        let now = clock.time_at(at);
         self.tried = Some(at);
         self.probe = probe;
         match outcome {
             Ok(peek) => {
                 self.probe.answered(peek, now);
-                self.page = Some((at, now));
+                self.page = Some(at);
                 self.failure = None;
                 if !self.probe.is_stale() {
                     self.held = Some(now);

@@ -85,10 +85,14 @@ async fn scan(client: &Arc<Client>, table: &LeaseTable) -> Result<Vec<(String, P
 }
 
 impl Leases {
-    /// Why the table cannot be used: a table without one readable row is no new table, and leases
-    /// of a stream of the same name in another account say nothing about this one.
+    /// Why the table cannot be used: a table without one readable row is no new table, unless its
+    /// rows are other streams', and leases of a stream of the same name in another account say
+    /// nothing about this one.
     fn nonsense(&self) -> Option<String> {
-        if let (true, Some((key, reason))) = (self.leases.is_empty(), self.malformed.first()) {
+        let is_of_others = self.others > 0 && self.broken_shards.is_empty();
+        if let (true, false, Some((key, reason))) =
+            (self.leases.is_empty(), is_of_others, self.malformed.first())
+        {
             return Some(format!(
                 "none of the table's {} rows is a lease, such as {key:?}: {reason}",
                 self.broken + self.others
@@ -216,6 +220,14 @@ mod tests {
         let broken = Item::from([("leaseKey".to_owned(), AttributeValue::S("1".to_owned()))]);
         let leases = read(&orders(), &[broken]);
         assert!(leases.nonsense().unwrap().contains("\"1\""), "{leases:?}");
+    }
+
+    #[test]
+    fn a_broken_row_of_another_stream_is_no_reason_to_refuse_the_table() {
+        let key = AttributeValue::S("111122223333:payments:300:shardId-4".to_owned());
+        let broken = Item::from([("leaseKey".to_owned(), key)]);
+        let leases = read(&orders(), &[broken, of("111122223333:payments:300", "3")]);
+        assert_eq!((leases.broken, leases.nonsense()), (1, None));
     }
 
     #[test]

@@ -75,7 +75,7 @@ pub(crate) fn caught_up(shards: usize, failures: &[SourceErrorKind]) -> Applicat
             as_of: (!failures.is_empty()).then_some(time),
             counted_since: None,
             why: "nothing after the checkpoint".to_owned(),
-            asked: Some(time),
+            asked: Some(Instant::now()),
         }),
     };
     ApplicationSnapshot {
