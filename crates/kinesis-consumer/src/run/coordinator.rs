@@ -410,8 +410,8 @@ impl Coordinator {
     }
 }
 
-/// Who stops while the table is gone, as somebody restarts what logs errors, may be the last one who
-/// knows where the leases stood.
+/// Who stops while the table is gone, as somebody restarts what logs errors, may be the last one
+/// who knows where the leases stood.
 async fn leave_table(context: &Arc<Context>, deadline: Instant) -> Result<(), Error> {
     let is_missing = || context.known().is_table_missing();
     if !is_missing() || !context.ownership.table_is_ours() {
@@ -420,8 +420,8 @@ async fn leave_table(context: &Arc<Context>, deadline: Instant) -> Result<(), Er
     let auditor = Auditor::new(Arc::clone(context));
     let _ = timeout_at(deadline + LAST_GRACE, auditor.restore()).await;
     if is_missing() {
-        let text = "it was deleted while the worker ran, and could not be made anew before the worker \
-                    stopped: nobody knows where its leases stood";
+        let text = "it was deleted while the worker ran, and could not be made anew before the \
+                    worker stopped: nobody knows where its leases stood";
         return Err(context.table_error(TableError::NotActive(text.into())));
     }
     Ok(())
