@@ -114,6 +114,8 @@ pub async fn run() -> anyhow::Result<ExitCode> {
 
 impl Serve {
     async fn run(self) -> anyhow::Result<()> {
+        // Before it is parsed: what changes from then on is a reload.
+        let known = self.config.as_deref().map(reload::text);
         let config = self.flags().config().await?;
         if self.print_config {
             return io::stdout()
@@ -142,7 +144,12 @@ impl Serve {
             );
         }
         let tuning = Tuning {
-            reloads: Some(reload::watch(self.flags(), filter)?),
+            reloads: Some(reload::watch(
+                self.flags(),
+                known,
+                config.tls.clone(),
+                filter,
+            )?),
             record: self.record,
             ..Tuning::default()
         };

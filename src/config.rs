@@ -225,6 +225,26 @@ impl Default for AwsConfig {
     }
 }
 
+impl TlsConfig {
+    /// Do the keys make sense together?
+    ///
+    /// # Errors
+    /// One is missing; the error says which.
+    pub fn check(&self) -> anyhow::Result<()> {
+        anyhow::ensure!(
+            self.client_ca.is_some() || self.client_allowed_sans.is_none(),
+            "tls.clientAllowedSans: want tls.clientCa with it: without one no client shows a certificate"
+        );
+        anyhow::ensure!(
+            self.client_ca.is_none() || self.client_allowed_sans.is_some(),
+            "tls.clientCa: want tls.clientAllowedSans with it, the names (DNS, URI) of the clients to serve, such as \
+             [keda-operator.keda.svc]: else whoever has a certificate of that authority is served; [\"*\"] serves \
+             each that has a name"
+        );
+        Ok(())
+    }
+}
+
 impl Config {
     /// Reads a YAML file.
     ///
@@ -244,7 +264,12 @@ impl Config {
     /// Like [`Config::load`].
     pub fn parse(text: &str, name: &str) -> anyhow::Result<Self> {
         match serde_yaml::from_str::<Option<Self>>(text) {
-            Ok(config) => Ok(config.unwrap_or_default()),
+            Ok(config) => {
+                let config = config.unwrap_or_default();
+                let tls = config.tls.as_ref().map_or(Ok(()), TlsConfig::check);
+                tls.with_context(|| name.to_owned())?;
+                Ok(config)
+            }
             Err(error) => {
                 let place = error
                     .location()

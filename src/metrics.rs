@@ -24,13 +24,16 @@ pub use self::scrape::{ApplicationGauges, FailingObject, Scrape, Unread, Watcher
 use crate::error::{SourceErrorKind, code_name};
 
 /// The bounds by which clients are refused, or lose, something.
-const LIMITS: [&str; 6] = [
+const LIMITS: [&str; 9] = [
     "connections",
     "admin_connections",
+    "handshakes",
     "streams",
+    "requests",
     "silence",
     "handshake",
     "policy",
+    "certificate",
 ];
 
 /// How reloads of the configuration end.
@@ -50,6 +53,10 @@ pub struct Metrics {
     limited: Family<Labels<1>, Counter>,
     reloads: Family<Labels<1>, Counter>,
     last_reload_good: Gauge,
+    /// 1 where the TLS files are in force, 0 where they are wrong.
+    pub tls_good: Gauge,
+    /// When the certificate in force ends, in seconds since 1970; 0: there is none.
+    pub tls_expires: Gauge,
     /// Push streams that are open.
     pub push_streams: Gauge,
     /// Streams whose shards may not be listed.
@@ -108,6 +115,17 @@ impl Metrics {
                 "config_last_reload_successful",
                 "1 where the configuration in force is the file's, 0 where the file is wrong",
             ),
+            tls_good: count(
+                r,
+                "tls_last_reload_successful",
+                "1 where the TLS files are in force, 0 where they are wrong and those before are",
+            ),
+            tls_expires: seconds(
+                r,
+                "tls_certificate_expiry_timestamp",
+                "When the certificate in force ends, as Unix time; 0 without TLS",
+                Gauge::default(),
+            ),
             push_streams: count(r, "push_streams", "Push streams that are open"),
             unlisted_streams: count(
                 r,
@@ -117,6 +135,7 @@ impl Metrics {
             registry,
         };
         metrics.last_reload_good.set(1);
+        metrics.tls_good.set(1);
         // A rate from zero needs a zero.
         for limit in LIMITS {
             drop(metrics.limited.get_or_create(&[("limit", limit)]));

@@ -17,7 +17,7 @@ pub mod tls;
 use std::{future::Future, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use futures::{FutureExt as _, future::BoxFuture};
+use futures::FutureExt as _;
 use kinesis_edge::SharedCredentialsProvider;
 use tokio::{
     net::TcpListener,
@@ -25,17 +25,20 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
-use tonic::{server::NamedService as _, transport::Server};
+use tonic::{
+    server::NamedService as _,
+    transport::{Server, server::Router},
+};
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tonic_reflection::pb;
 use tracing::{info, warn};
 
 use self::{
-    accept::Listener,
+    accept::{Listener, Secured},
     connection::Patience,
-    limits::Bounded,
+    limits::{Bounded, Memory, Streams},
     live::{Live, Reloads},
-    places::Places,
+    places::{Places, Stay},
 };
 use crate::{
     config::{Config, Limits},
@@ -51,8 +54,15 @@ use crate::{
 /// The longest request. A trigger's metadata are a few hundred bytes.
 const LONGEST_MESSAGE: usize = 256 * 1024;
 
-/// The longest headers of a request.
-const LONGEST_HEADERS: u32 = 16 * 1024;
+/// The longest headers of a request. KEDA's are a few hundred bytes.
+const LONGEST_HEADERS: u32 = 4 * 1024;
+
+/// What a client may send before it is read: of one request, and of a connection.
+const STREAM_WINDOW: u32 = 64 * 1024;
+const CONNECTION_WINDOW: u32 = 256 * 1024;
+
+/// TLS handshakes at a time, beside connections.
+const HANDSHAKES: usize = 256;
 
 /// Calls that one connection may have in flight; open push streams do not count.
 const CALLS_IN_FLIGHT: usize = 1_024;
@@ -146,11 +156,12 @@ pub async fn serve_tuned(
         grace,
         ..
     } = config;
-    let tls = tls.map(Tls::load).transpose()?;
+    let metrics = Arc::new(Metrics::new());
+    let tls = tls.map(|tls| Tls::load(tls, Arc::clone(&metrics)));
+    let tls = tls.transpose()?;
 
     let draining = CancellationToken::new();
     let closing = CancellationToken::new();
-    let metrics = Arc::new(Metrics::new());
     let pace = tuning.pace.unwrap_or_else(|| Pace {
         sources: limits.watchers,
         ..Pace::from(&aws)
@@ -168,7 +179,7 @@ pub async fn serve_tuned(
         journal: Arc::clone(&journal),
         metrics: Arc::clone(&metrics),
         draining: draining.clone(),
-        streams: Places::new("streams", limits.streams as usize, Arc::clone(&metrics)),
+        streams: Places::new("streams", limits.streams as usize, Stay::Long, &metrics),
         repeat: tuning.repeat,
     };
     let reloading = tuning.reloads.clone().map(|reloads| {
@@ -182,13 +193,17 @@ pub async fn serve_tuned(
         silence: ADMIN_SILENCE,
         life: Some(ADMIN_LIFE),
     };
-    let places = Places::new("admin_connections", ADMIN_CONNECTIONS, Arc::clone(&metrics));
-    let admin = Listener::new(admin, places, patience);
     let places = Places::new(
-        "connections",
-        limits.connections as usize,
-        Arc::clone(&metrics),
+        "admin_connections",
+        ADMIN_CONNECTIONS,
+        Stay::Short,
+        &metrics,
     );
+    let admin = Listener::new(admin, places, patience);
+    let connections = limits.connections as usize;
+    let connections = Places::new("connections", connections, Stay::Long, &metrics);
+    let handshakes = Places::new("handshakes", HANDSHAKES, Stay::Short, &metrics);
+    let memory = Memory::new(Arc::clone(&metrics));
     let admin_state = Admin {
         metrics,
         watchers,
@@ -210,16 +225,30 @@ pub async fn serve_tuned(
         silence,
         life: None,
     };
-    let listener = Listener::new(listener, places, patience);
-    let grpc = grpc(
-        scaler,
-        health.clone(),
-        &tuning,
-        limits,
-        listener,
-        tls,
-        &closing,
-    )?;
+    let router = router(scaler, health.clone(), &tuning, limits, &memory)?;
+    let following_tls = tls
+        .clone()
+        .map(|tls| AbortOnDropHandle::new(tokio::spawn(tls.follow())));
+    let grpc = match tls {
+        None => {
+            let incoming = accept::plain(Listener::new(listener, connections, patience));
+            let closing = closing.clone().cancelled_owned();
+            router
+                .serve_with_incoming_shutdown(incoming, closing)
+                .boxed()
+        }
+        Some(tls) => {
+            let secured = Secured {
+                tls,
+                router,
+                connections,
+                patience,
+                closing: closing.clone(),
+            };
+            let served = secured.serve(Listener::new(listener, handshakes, patience));
+            served.map(Ok).boxed()
+        }
+    };
     let mut grpc = std::pin::pin!(grpc.fuse());
     info!(grpc = %address, admin = %admin_address, tls = with_tls, "serving");
 
@@ -246,7 +275,7 @@ pub async fn serve_tuned(
         ended = &mut grpc => return ended.context("the gRPC server ended"),
         ended = &mut admin => return ended.context("the admin server ended"),
     }
-    drop(reloading);
+    drop((reloading, following_tls));
     match timeout(grace.saturating_sub(lame_duck), grpc).await {
         Ok(ended) => {
             ended?;
@@ -260,18 +289,17 @@ pub async fn serve_tuned(
     Ok(())
 }
 
-fn grpc(
+fn router(
     scaler: Scaler,
     health: HealthReporter,
     tuning: &Tuning,
     limits: Limits,
-    listener: Listener,
-    tls: Option<Tls>,
-    closing: &CancellationToken,
-) -> anyhow::Result<BoxFuture<'static, Result<(), tonic::transport::Error>>> {
+    memory: &Arc<Memory>,
+) -> anyhow::Result<Router> {
     let scaler = ExternalScalerServer::new(scaler).max_decoding_message_size(LONGEST_MESSAGE);
     let health = tonic_health::server::HealthService::from_health_reporter(health);
     let health = tonic_health::pb::health_server::HealthServer::new(health);
+    let health = health.max_decoding_message_size(LONGEST_MESSAGE);
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
@@ -280,31 +308,21 @@ fn grpc(
             .register_encoded_file_descriptor_set(pb::v1alpha::FILE_DESCRIPTOR_SET)
             .include_reflection_service(false)
     };
-    let router = Server::builder()
+    let (v1, v1alpha) = (reflection().build_v1()?, reflection().build_v1alpha()?);
+    let v1 = v1.max_decoding_message_size(LONGEST_MESSAGE);
+    let v1alpha = v1alpha.max_decoding_message_size(LONGEST_MESSAGE);
+    Ok(Server::builder()
         .max_concurrent_streams(limits.streams)
         .concurrency_limit_per_connection(CALLS_IN_FLIGHT)
         .load_shed(true)
         .timeout(SLOWEST_CALL)
         .http2_max_header_list_size(LONGEST_HEADERS)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .http2_keepalive_interval(Some(tuning.keepalive_interval))
         .http2_keepalive_timeout(Some(tuning.keepalive_timeout))
-        .add_service(Bounded::new(scaler))
-        .add_service(health.max_decoding_message_size(LONGEST_MESSAGE))
-        .add_service(reflection().build_v1()?)
-        .add_service(reflection().build_v1alpha()?);
-    let closing = closing.clone().cancelled_owned();
-    Ok(match tls {
-        None => {
-            let incoming = accept::plain(listener);
-            router
-                .serve_with_incoming_shutdown(incoming, closing)
-                .boxed()
-        }
-        Some(tls) => {
-            let incoming = accept::tls(listener, tls);
-            router
-                .serve_with_incoming_shutdown(incoming, closing)
-                .boxed()
-        }
-    })
+        .add_service(Bounded::new(scaler, memory, Streams::Bounded))
+        .add_service(Bounded::new(health, memory, Streams::Counted))
+        .add_service(Bounded::new(v1, memory, Streams::Counted))
+        .add_service(Bounded::new(v1alpha, memory, Streams::Counted)))
 }

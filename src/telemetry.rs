@@ -3,8 +3,12 @@
 use std::{
     fmt,
     io::{self, IsTerminal as _},
+    mem,
+    sync::{Mutex, PoisonError},
+    time::Duration,
 };
 
+use tokio::time::Instant;
 use tracing::Level;
 use tracing_subscriber::EnvFilter;
 
@@ -31,6 +35,27 @@ impl Filter {
 impl fmt::Debug for Filter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Filter").finish_non_exhaustive()
+    }
+}
+
+/// Between two times that a line is written which strangers cause.
+const SELDOM: Duration = Duration::from_secs(60);
+
+/// A line that strangers cause is written once a minute, and says how often it was left out.
+#[derive(Debug, Default)]
+pub struct Seldom(Mutex<(Option<Instant>, u64)>);
+
+impl Seldom {
+    /// How often the line was left out since it was last written; `None`: it is left out now.
+    pub fn now(&self) -> Option<u64> {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (written, left_out) = &mut *state;
+        if written.is_some_and(|written| written.elapsed() < SELDOM) {
+            *left_out += 1;
+            return None;
+        }
+        *written = Some(Instant::now());
+        Some(mem::take(left_out))
     }
 }
 
@@ -98,6 +123,17 @@ mod tests {
     #[case("", "keda_kinesis_scaler=info,aws_config=error,warn")]
     fn levels_are_ours_and_directives_are_whole(#[case] text: &str, #[case] wanted: &str) {
         assert_eq!(filter(text).unwrap().to_string(), wanted);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_line_is_written_once_a_minute_with_how_often_it_was_not() {
+        let line = Seldom::default();
+        let mut written = Vec::new();
+        for _ in 0..121 {
+            written.extend(line.now());
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        assert_eq!(written, [0, 59, 59]);
     }
 
     #[test]

@@ -219,7 +219,7 @@ pub enum OnMissingTable {
 
 /// A stream, with where it is asked about and by whom. Triggers with equal sources share one
 /// watcher, whatever their thresholds.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct StreamSource {
     /// The stream.
     pub stream: Stream,
@@ -232,7 +232,7 @@ pub struct StreamSource {
 }
 
 /// An application's work on a stream, which its lease table tells of. A watcher of its own.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct ApplicationSource {
     /// The stream.
     pub stream: StreamSource,
@@ -243,7 +243,7 @@ pub struct ApplicationSource {
 }
 
 /// A lease table in DynamoDB, with where it is asked about and by whom.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct LeaseTable {
     /// The table's name.
     pub name: String,
@@ -258,7 +258,7 @@ pub struct LeaseTable {
 }
 
 /// A stream, by name in the identity's own account, or by ARN.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Stream {
     /// `streamName`.
     Name(String),
@@ -267,7 +267,7 @@ pub enum Stream {
 }
 
 /// `awsRoleArn` and `awsExternalId`. Its `Debug` says whether there is an external id, never which.
-#[derive(Clone, Eq, Hash, PartialEq)]
+#[derive(Clone, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Role {
     /// The role's ARN.
     pub arn: String,

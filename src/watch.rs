@@ -239,7 +239,7 @@ impl Watchers {
         Some(state)
     }
 
-    /// What is known of every application that is asked about, and decided.
+    /// What is known of every application that is asked about, and decided, always in the same order.
     pub fn applications(&self) -> Vec<(ApplicationSource, Arc<ApplicationSnapshot>, Decisions)> {
         let pace = self.pace();
         let table = lock(&self.table);
@@ -250,7 +250,10 @@ impl Watchers {
             let snapshot = Arc::clone(state.shown(&pace)?);
             Some((source.clone(), snapshot, state.decisions.clone()))
         });
-        known.collect()
+        let mut known: Vec<_> = known.collect();
+        // Of those that no label tells apart a scrape shows the first: always the same.
+        known.sort_by(|(one, ..), (other, ..)| one.cmp(other));
+        known
     }
 
     /// How often, how long, how many.

@@ -14,25 +14,36 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::Flags;
-use crate::{config::Config, server::live::Reloads, telemetry::Filter};
+use crate::{
+    config::{Config, TlsConfig},
+    server::{live::Reloads, tls},
+    telemetry::Filter,
+};
 
 /// Between two looks at the file.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// Every configuration from now on, or why it is not one. The log level is changed here.
-pub(super) fn watch(flags: Flags, filter: Filter) -> anyhow::Result<Reloads> {
+/// Every configuration from `known` on, the file's text as it was before the start read it, or why
+/// it is not one. The log level is changed here. `started`: TLS in force until the next start.
+pub(super) fn watch(
+    flags: Flags,
+    known: Option<Text>,
+    started: Option<TlsConfig>,
+    filter: Filter,
+) -> anyhow::Result<Reloads> {
     let mut hangup = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
     let (sender, reloads) = watch::channel(None);
     tokio::spawn(async move {
-        let Some(path) = flags.config.clone() else {
+        let Some((path, mut known)) = flags.config.clone().zip(known) else {
             while hangup.recv().await.is_some() {
                 warn!("SIGHUP: there is no configuration file to read again (flag --config)");
             }
             return;
         };
         // A text counts once it is there twice: a file may be seen while it is written.
-        let mut known = text(&path);
         let mut last = known.clone();
+        // It may be mended elsewhere: in the files that it names.
+        let mut wrong = None;
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -43,14 +54,20 @@ pub(super) fn watch(flags: Flags, filter: Filter) -> anyhow::Result<Reloads> {
             let now = text(&path);
             let settled = now == last;
             last.clone_from(&now);
-            if !forced && (!settled || now == known) {
+            let is_known = now == known && wrong.is_none();
+            if !forced && (!settled || is_known) {
                 continue;
             }
+            let is_new = forced || now != known;
             known = now;
             if forced {
                 info!("SIGHUP: the configuration is read again");
             }
-            let config = read(&flags, &filter).await;
+            let config = read(&flags, started.as_ref(), &filter).await;
+            let before = std::mem::replace(&mut wrong, config.as_ref().err().cloned());
+            if !is_new && wrong == before {
+                continue;
+            }
             if sender.send(Some(config)).is_err() {
                 return;
             }
@@ -59,9 +76,17 @@ pub(super) fn watch(flags: Flags, filter: Filter) -> anyhow::Result<Reloads> {
     Ok(reloads)
 }
 
-async fn read(flags: &Flags, filter: &Filter) -> Result<Config, String> {
+async fn read(
+    flags: &Flags,
+    started: Option<&TlsConfig>,
+    filter: &Filter,
+) -> Result<Config, String> {
     let config = flags.config().await;
     let config = config.and_then(|config| {
+        // Another TLS waits for the next start, which must not end with an error.
+        if let Some(tls) = config.tls.as_ref().filter(|tls| Some(*tls) != started) {
+            tls::check(tls)?;
+        }
         filter.set(flags.filter(&config)?);
         Ok(config)
     });
@@ -69,6 +94,8 @@ async fn read(flags: &Flags, filter: &Filter) -> Result<Config, String> {
 }
 
 /// The file's text, or why it cannot be read.
-fn text(path: &Path) -> Result<String, String> {
+pub(super) type Text = Result<String, String>;
+
+pub(super) fn text(path: &Path) -> Text {
     fs::read_to_string(path).map_err(|error| error.to_string())
 }

@@ -152,7 +152,7 @@ const SCALER: &[Row<Scrape>] = &[
     },
     Row {
         name: "failing_object",
-        help: "1 for each of them, the first hundred by name",
+        help: "1 for each of them, a hundred at most",
         kind: Kind::Count,
         samples: |it| {
             let objects = it.failing_objects.iter();

@@ -137,27 +137,27 @@ impl Journal {
         all
     }
 
-    /// How many ScaledObjects asked lately and got an error for their last answer, and the first
-    /// `most` of them by namespace and name, each with the error's code.
+    /// How many ScaledObjects asked lately and got an error for their last answer, and `most` of
+    /// them with the error's code: first those that fail by no fault of their author, then who asked
+    /// last. Names that somebody makes up hide none of the former.
     pub fn failing(&self, most: usize) -> (usize, Vec<(Asker, Code)>) {
         let kept = self.kept();
         let code = |entry: &Entry| {
             let last = entry.answers.back()?.answer.as_ref();
-            (entry.asked.elapsed() < ASKS).then(|| last.err().map(Error::code))?
+            let code = last.err().map(Error::code)?;
+            (entry.asked.elapsed() < ASKS).then_some((code, entry.asked))
         };
         let failing = kept.entries.iter().filter_map(|(asker, its)| {
-            let code = its.iter().find_map(code)?;
-            Some((asker, code))
+            let (code, asked) = its.iter().find_map(code)?;
+            Some((asker, code, asked))
         });
         let mut failing: Vec<_> = failing.collect();
         let count = failing.len();
-        failing.sort_by_key(|(asker, _)| *asker);
+        failing.sort_by_key(|(asker, code, asked)| (is_authors(*code), Reverse(*asked), *asker));
         failing.truncate(most);
         let failing = failing.into_iter();
-        (
-            count,
-            failing.map(|(asker, code)| (asker.clone(), code)).collect(),
-        )
+        let named = failing.map(|(asker, code, _)| (asker.clone(), code));
+        (count, named.collect())
     }
 
     /// The triggers of one ScaledObject with all their answers. Empty: it did not ask lately.
@@ -269,6 +269,17 @@ impl Answered {
     }
 }
 
+/// Can the ScaledObject's author mend it, or cause it? The chart's alerts ask the same.
+fn is_authors(code: Code) -> bool {
+    let others = [
+        Code::Unavailable,
+        Code::DeadlineExceeded,
+        Code::ResourceExhausted,
+        Code::Unauthenticated,
+    ];
+    !others.contains(&code)
+}
+
 fn answers(entries: &[Entry]) -> usize {
     entries.iter().map(|entry| entry.answers.len()).sum()
 }
@@ -343,6 +354,30 @@ mod tests {
             2,
             "the latest, and the modest one"
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn made_up_names_hide_no_scaled_object_that_fails_by_no_fault_of_its_author() {
+        let journal = Journal::new(50_000);
+        let note = |name: &str, answer: Error| {
+            let asker = Asker {
+                namespace: "shop".to_owned(),
+                name: name.to_owned(),
+            };
+            journal.note(&asker, &trigger(1), &Err(answer));
+        };
+        note(
+            "orders",
+            Error::NotYet("AWS has not been asked yet".to_owned()),
+        );
+        for number in 0..10 {
+            tokio::time::advance(Duration::from_secs(1)).await;
+            note(&format!("aaa{number}"), Error::InvalidMetadata(Vec::new()));
+        }
+        let (count, named) = journal.failing(3);
+        assert_eq!(count, 11);
+        let names: Vec<_> = named.iter().map(|(asker, _)| &*asker.name).collect();
+        assert_eq!(names, ["orders", "aaa9", "aaa8"]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -2,23 +2,29 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
+use futures::{StreamExt as _, stream};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::mpsc,
+    task::JoinSet,
     time::{sleep, timeout},
 };
-use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::server::Router;
 use tracing::{debug, warn};
 
 use super::{
     connection::{Connection, Patience, Peer},
     places::{Place, Places},
 };
-use crate::server::tls::Tls;
+use crate::{server::tls::Tls, telemetry::Seldom};
 
 /// The longest TLS handshake; a slower client is disconnected.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// What a client that is no longer admitted has to end its calls.
+const GRACE: Duration = Duration::from_secs(10);
 
 /// The pause after the system refused a connection, as when file descriptors ran out.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -32,6 +38,7 @@ pub(super) struct Listener {
     listener: TcpListener,
     places: Arc<Places>,
     patience: Patience,
+    told: Seldom,
 }
 
 impl Listener {
@@ -40,6 +47,7 @@ impl Listener {
             listener,
             places,
             patience,
+            told: Seldom::default(),
         }
     }
 
@@ -59,7 +67,9 @@ impl Listener {
                     }
                 }
                 Err(error) => {
-                    warn!("cannot accept a connection: {error}");
+                    if let Some(left_out) = self.told.now() {
+                        warn!(left_out, "cannot accept a connection: {error}");
+                    }
                     sleep(PAUSE).await;
                 }
             }
@@ -76,7 +86,8 @@ pub(super) fn plain(listener: Listener) -> ReceiverStream<io::Result<Connection<
                 () = sender.closed() => return,
                 next = listener.next() => next,
             };
-            let connection = Connection::new(stream, peer, place, listener.patience);
+            let gone = CancellationToken::new();
+            let connection = Connection::new(stream, peer, place, listener.patience, gone);
             if sender.send(Ok(connection)).await.is_err() {
                 return;
             }
@@ -85,46 +96,92 @@ pub(super) fn plain(listener: Listener) -> ReceiverStream<io::Result<Connection<
     ReceiverStream::new(receiver)
 }
 
-/// As [`plain`], with TLS; a slow handshake delays no other connection.
-pub(super) fn tls(
-    listener: Listener,
-    tls: Tls,
-) -> ReceiverStream<io::Result<Connection<TlsStream<TcpStream>>>> {
-    let (sender, receiver) = mpsc::channel(QUEUE);
-    let tls = Arc::new(tls);
-    tokio::spawn(async move {
+/// A server of its own for each TLS connection, so that one can be told to go.
+#[derive(Debug)]
+pub(super) struct Secured {
+    pub(super) tls: Arc<Tls>,
+    pub(super) router: Router,
+    /// The places of connections whose client is known. Those of the listener are for handshakes.
+    pub(super) connections: Arc<Places>,
+    pub(super) patience: Patience,
+    pub(super) closing: CancellationToken,
+}
+
+impl Secured {
+    /// Serves until the end, and then until no connection is left. A slow handshake delays no other
+    /// connection.
+    pub(super) async fn serve(self, listener: Listener) {
+        let it = Arc::new(self);
+        let mut connections = JoinSet::new();
         loop {
             let (stream, peer, _, place) = tokio::select! {
-                () = sender.closed() => return,
+                () = it.closing.cancelled() => break,
+                Some(_) = connections.join_next() => continue,
                 next = listener.next() => next,
             };
-            let (tls, sender, patience) = (Arc::clone(&tls), sender.clone(), listener.patience);
-            tokio::spawn(async move {
-                let taken = place.taken.clone();
-                let shaken = tokio::select! {
-                    () = taken.cancelled() => return,
-                    shaken = timeout(HANDSHAKE, tls.accept(stream)) => shaken,
-                };
-                match shaken {
-                    Ok(Ok((stream, name))) => {
-                        let peer = name.map_or(peer, Peer);
-                        let connection = Connection::new(stream, peer, place, patience);
-                        // Closed meanwhile: the server shuts down.
-                        drop(sender.send(Ok(connection)).await);
-                    }
-                    Ok(Err(error)) => {
-                        place.count("handshake");
-                        debug!("TLS handshake failed: {error}");
-                    }
-                    Err(_) => {
-                        place.count("handshake");
-                        debug!("TLS handshake took too long");
-                    }
-                }
-            });
+            connections.spawn(Arc::clone(&it).serve_one(stream, peer, place));
         }
-    });
-    ReceiverStream::new(receiver)
+        drop(listener);
+        while connections.join_next().await.is_some() {}
+    }
+
+    async fn serve_one(self: Arc<Self>, stream: TcpStream, peer: Peer, handshake: Place) {
+        let taken = handshake.taken.clone();
+        let shaken = tokio::select! {
+            () = taken.cancelled() => return,
+            () = self.closing.cancelled() => return,
+            shaken = timeout(HANDSHAKE, self.tls.accept(stream)) => shaken,
+        };
+        let (stream, client) = match shaken {
+            Ok(Ok(shaken)) => shaken,
+            Ok(Err(error)) => {
+                handshake.count("handshake");
+                debug!("TLS handshake failed: {error}");
+                return;
+            }
+            Err(_) => {
+                handshake.count("handshake");
+                debug!("TLS handshake took too long");
+                return;
+            }
+        };
+        drop(handshake);
+        let peer = client.as_ref().map_or(peer, |it| Peer::named(&it.name));
+        let Ok(place) = self.connections.take(peer.tenant()) else {
+            return;
+        };
+        let (cut, gone) = (place.taken.clone(), CancellationToken::new());
+        let expelled = peer.expelled.clone();
+        let expels = async {
+            match &client {
+                Some(client) => self.tls.expels(client).await,
+                None => std::future::pending().await,
+            }
+            self.connections.count("certificate");
+            expelled.cancel();
+        };
+        let end = async {
+            tokio::select! {
+                () = self.closing.cancelled() => {}
+                () = gone.cancelled() => {}
+                () = expels => {}
+            }
+        };
+        let connection = Connection::new(stream, peer, place, self.patience, gone.clone());
+        let incoming = stream::iter([Ok::<_, io::Error>(connection)]).chain(stream::pending());
+        let router = self.router.clone();
+        let mut served = std::pin::pin!(router.serve_with_incoming_shutdown(incoming, end));
+        let too_late = async {
+            expelled.cancelled().await;
+            sleep(GRACE).await;
+        };
+        tokio::select! {
+            // It fails by its listener only.
+            _ = &mut served => return,
+            () = too_late => cut.cancel(),
+        }
+        drop(served.await);
+    }
 }
 
 impl axum::serve::Listener for Listener {
@@ -133,7 +190,8 @@ impl axum::serve::Listener for Listener {
 
     async fn accept(&mut self) -> (Self::Io, SocketAddr) {
         let (stream, peer, address, place) = self.next().await;
-        let connection = Connection::new(stream, peer, place, self.patience);
+        let gone = CancellationToken::new();
+        let connection = Connection::new(stream, peer, place, self.patience, gone);
         (connection, address)
     }
 

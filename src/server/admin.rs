@@ -10,7 +10,7 @@ use axum::{
     http::{
         StatusCode,
         header::{
-            CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY,
+            CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, REFERRER_POLICY,
             X_CONTENT_TYPE_OPTIONS,
         },
     },
@@ -106,9 +106,25 @@ async fn may_see(
         ),
         Explain::None => Some("/explain is off (explain: none)\n"),
     };
+    // A page of somebody else's, whose name was made to mean this machine, has its own name here.
+    let host = request.headers().get(HOST).and_then(|it| it.to_str().ok());
+    let refused = refused.or_else(|| {
+        let is_foreign = is_loopback(address) && !host.is_none_or(is_local);
+        is_foreign.then_some("from this machine /explain is asked by an address, or as localhost\n")
+    });
     match refused {
         None => next.run(request).await,
         Some(why) => (StatusCode::FORBIDDEN, why).into_response(),
+    }
+}
+
+/// Is a host, with or without a port, an address, or a name that nobody can register?
+fn is_local(host: &str) -> bool {
+    let url = url::Url::parse(&format!("http://{host}/"));
+    match url.as_ref().map(url::Url::host) {
+        Ok(Some(url::Host::Domain(name))) => !name.contains('.'),
+        Ok(Some(_)) => true,
+        _ => false,
     }
 }
 

@@ -16,7 +16,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::{Instant, Sleep, sleep_until},
 };
-use tokio_util::sync::WaitForCancellationFutureOwned;
+use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
 
 use super::places::Place;
@@ -33,9 +33,14 @@ pub(super) struct Patience {
     pub(super) life: Option<Duration>,
 }
 
-/// Who is at the other end: the name in its certificate, else its address.
-#[derive(Clone, Debug)]
-pub(super) struct Peer(pub(super) Arc<str>);
+/// Who is at the other end.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Peer {
+    /// The name in its certificate, else its address.
+    pub(super) name: Arc<str>,
+    /// Cancelled when its certificate would not be admitted any more.
+    pub(super) expelled: CancellationToken,
+}
 
 /// A bounded connection.
 #[derive(Debug)]
@@ -49,18 +54,27 @@ pub(super) struct Connection<S> {
     /// By silence, and counted.
     ended: bool,
     place: Place,
+    /// Told when it ends.
+    _gone: DropGuard,
 }
 
 impl Peer {
     /// By its address; that of IPv4 in IPv6 is the same.
     pub(super) fn at(address: SocketAddr) -> Self {
-        Self(address.ip().to_canonical().to_string().into())
+        Self::named(&address.ip().to_canonical().to_string())
+    }
+
+    pub(super) fn named(name: &str) -> Self {
+        Self {
+            name: name.into(),
+            expelled: CancellationToken::new(),
+        }
     }
 
     /// The tenant of a connection, which is nobody's in particular.
     pub(super) fn tenant(&self) -> Tenant {
         Tenant {
-            peer: Arc::clone(&self.0),
+            peer: Arc::clone(&self.name),
             namespace: String::new(),
         }
     }
@@ -72,7 +86,14 @@ pub(super) fn is_loopback(address: IpAddr) -> bool {
 }
 
 impl<S> Connection<S> {
-    pub(super) fn new(stream: S, peer: Peer, place: Place, patience: Patience) -> Self {
+    /// `gone` is cancelled when the connection is dropped.
+    pub(super) fn new(
+        stream: S,
+        peer: Peer,
+        place: Place,
+        patience: Patience,
+        gone: CancellationToken,
+    ) -> Self {
         let now = Instant::now();
         let ends = patience.life.map(|life| now + life);
         Self {
@@ -84,6 +105,7 @@ impl<S> Connection<S> {
             taken: Box::pin(place.taken.clone().cancelled_owned()),
             ended: false,
             place,
+            _gone: gone.drop_guard(),
         }
     }
 

@@ -1,32 +1,42 @@
 //! Places for what clients hold open. Their number is bounded; when all are taken, the largest
 //! holder's newest makes room for whoever holds less than a fair share.
+//!
+//! Where an honest client stays for moments only, as in a handshake, the oldest makes room, and for
+//! its own peer, too: whoever takes all places and stays locks nobody out.
 
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::{
     metrics::Metrics,
+    telemetry::Seldom,
     trigger::tenant::Tenant,
     watch::{NoRoom, Shares},
 };
-
-/// A flood is told once a minute, not once for each of its connections.
-const TOLD: Duration = Duration::from_secs(60);
 
 /// Places of one kind.
 #[derive(Debug)]
 pub(super) struct Places {
     limit: &'static str,
     most: usize,
+    stay: Stay,
     held: Mutex<Held>,
     metrics: Arc<Metrics>,
+    told: Seldom,
+}
+
+/// For how long an honest client holds a place.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Stay {
+    /// For long: the newest makes room, and the others stay.
+    Long,
+    /// For moments: the oldest makes room.
+    Short,
 }
 
 #[derive(Debug, Default)]
@@ -36,7 +46,6 @@ struct Held {
     shares: Shares,
     /// By age.
     places: HashMap<Tenant, BTreeMap<u64, CancellationToken>>,
-    told: Option<Instant>,
 }
 
 /// A place, until it is dropped.
@@ -51,12 +60,19 @@ pub(super) struct Place {
 
 impl Places {
     /// `limit`: what bounds them, for log and metrics.
-    pub(super) fn new(limit: &'static str, most: usize, metrics: Arc<Metrics>) -> Arc<Self> {
+    pub(super) fn new(
+        limit: &'static str,
+        most: usize,
+        stay: Stay,
+        metrics: &Arc<Metrics>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             limit,
             most,
+            stay,
             held: Mutex::default(),
-            metrics,
+            metrics: Arc::clone(metrics),
+            told: Seldom::default(),
         })
     }
 
@@ -65,11 +81,18 @@ impl Places {
         let mut held = self.lock();
         if held.count >= self.most {
             let victim = held.shares.yields_to(&tenant, self.most);
+            let victim = match self.stay {
+                Stay::Long => victim,
+                Stay::Short => victim.or_else(|no_room| held.oldest(&tenant).ok_or(no_room)),
+            };
             self.metrics.limited(self.limit);
-            held.tell(self.limit, self.most, &tenant, victim.as_ref().ok());
+            self.tell(&tenant, victim.as_ref().ok());
             let victim = victim?;
-            let newest = held.places.get(&victim).and_then(|its| its.keys().last());
-            if let Some(number) = newest.copied()
+            let goes = held.places.get(&victim).and_then(|its| match self.stay {
+                Stay::Long => its.keys().next_back(),
+                Stay::Short => its.keys().next(),
+            });
+            if let Some(number) = goes.copied()
                 && let Some(taken) = held.remove(&victim, number)
             {
                 taken.cancel();
@@ -89,8 +112,33 @@ impl Places {
         })
     }
 
+    /// Counts that a bound ends what holds a place.
+    pub(super) fn count(&self, limit: &'static str) {
+        self.metrics.limited(limit);
+    }
+
     fn lock(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, newcomer: &Tenant, victim: Option<&Tenant>) {
+        let Some(left_out) = self.told.now() else {
+            return;
+        };
+        let Self { limit, most, .. } = self;
+        let peer = &*newcomer.peer;
+        match victim {
+            Some(Tenant { peer: largest, .. }) => {
+                warn!(
+                    left_out,
+                    "all {most} of {limit} are taken: {largest} holds most and makes room for {peer}"
+                );
+            }
+            None => warn!(
+                left_out,
+                "all {most} of {limit} are taken: {peer} is refused"
+            ),
+        }
     }
 }
 
@@ -106,27 +154,21 @@ impl Held {
         Some(taken)
     }
 
-    fn tell(&mut self, limit: &str, most: usize, newcomer: &Tenant, victim: Option<&Tenant>) {
-        if self.told.is_some_and(|told| told.elapsed() < TOLD) {
-            return;
+    /// Who holds the newcomer's own oldest place; where it has none, the oldest of all.
+    fn oldest(&self, newcomer: &Tenant) -> Option<Tenant> {
+        if self.places.contains_key(newcomer) {
+            return Some(newcomer.clone());
         }
-        self.told = Some(Instant::now());
-        let peer = &*newcomer.peer;
-        match victim {
-            Some(Tenant { peer: largest, .. }) => {
-                warn!(
-                    "all {most} of {limit} are taken: {largest} holds most and makes room for {peer}"
-                );
-            }
-            None => warn!("all {most} of {limit} are taken: {peer} is refused"),
-        }
+        let oldest = |its: &BTreeMap<u64, CancellationToken>| its.keys().next().copied();
+        let holder = self.places.iter().min_by_key(|(_, its)| oldest(its));
+        holder.map(|(holder, _)| holder.clone())
     }
 }
 
 impl Place {
     /// Counts that a bound ends what holds this place.
     pub(super) fn count(&self, limit: &'static str) {
-        self.places.metrics.limited(limit);
+        self.places.count(limit);
     }
 }
 
@@ -149,7 +191,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_newcomer_takes_the_newest_place_of_whoever_holds_most() {
-        let places = Places::new("connections", 3, Arc::default());
+        let places = Places::new("connections", 3, Stay::Long, &Arc::default());
         let mut flood: Vec<_> = (0..3)
             .map(|_| places.take(from("flood")).unwrap())
             .collect();
@@ -162,5 +204,24 @@ mod tests {
         places.take(from("flood")).unwrap_err();
         drop(keda);
         places.take(from("flood")).unwrap();
+    }
+
+    #[tokio::test]
+    async fn where_stays_are_short_the_oldest_makes_room_for_its_own_peer_too() {
+        let places = Places::new("handshakes", 3, Stay::Short, &Arc::default());
+        let flood: Vec<_> = (0..3)
+            .map(|_| places.take(from("keda's node")).unwrap())
+            .collect();
+        let keda = places.take(from("keda's node")).unwrap();
+        let other = places.take(from("elsewhere")).unwrap();
+        let taken: Vec<_> = flood.iter().map(|it| it.taken.is_cancelled()).collect();
+        assert_eq!(taken, [true, true, false]);
+        assert!(!keda.taken.is_cancelled() && !other.taken.is_cancelled());
+        // Of more addresses than places each gets in for its moment.
+        let strangers: Vec<_> = (0..9)
+            .map(|number| places.take(from(&number.to_string())).unwrap())
+            .collect();
+        assert!(keda.taken.is_cancelled());
+        assert!(!strangers[8].taken.is_cancelled());
     }
 }

@@ -58,6 +58,8 @@ pub struct Scaler {
 /// Who asks, on whose behalf, for which ScaledObject.
 struct Caller {
     tenant: Tenant,
+    /// Cancelled when the caller's certificate would not be admitted any more.
+    expelled: CancellationToken,
     /// Of the ScaledObject, shortened.
     name: String,
 }
@@ -125,7 +127,7 @@ impl ExternalScaler for Scaler {
         let (peer, object) = asked(request);
         let answer = async {
             let (caller, trigger) = self.trigger(peer, object)?;
-            let activity = Activity::open(self, caller.tenant, trigger)?;
+            let activity = Activity::open(self, caller, trigger)?;
             let states = stream::unfold(Some(activity), |activity| async {
                 let mut activity = activity?;
                 match activity.next().await? {
@@ -151,7 +153,7 @@ impl ExternalScaler for Scaler {
             let spec = metric_spec(&trigger);
             // The spec follows from the metadata, which KEDA sends anew when they change: there is
             // never a second one.
-            let mut open = OpenStream::new(self, caller.tenant, Arc::new(trigger))?;
+            let mut open = OpenStream::new(self, caller, Arc::new(trigger))?;
             let end = stream::once(async move { open.ended().await.err() });
             let specs = stream::once(async { Ok(spec) });
             Ok(specs
@@ -165,7 +167,7 @@ impl ExternalScaler for Scaler {
 impl Scaler {
     /// Who asks and the trigger, if the trigger is right and the namespace may have it. Pure.
     /// Nothing else of the request is kept while it waits.
-    fn trigger(&self, peer: Arc<str>, object: ScaledObjectRef) -> Result<(Caller, Trigger), Error> {
+    fn trigger(&self, peer: Peer, object: ScaledObjectRef) -> Result<(Caller, Trigger), Error> {
         let metadata: &HashMap<_, _> = &object.scaler_metadata;
         if metadata.len() > MOST_KEYS {
             return Err(Error::InvalidMetadata(vec![Wrong {
@@ -187,8 +189,9 @@ impl Scaler {
         live.policy.check(&object.namespace, &trigger)?;
         let caller = Caller {
             name: shortened(&object.name).into_owned(),
+            expelled: peer.expelled,
             tenant: Tenant {
-                peer,
+                peer: peer.name,
                 namespace: object.namespace,
             },
         };
@@ -197,7 +200,7 @@ impl Scaler {
 
     /// Value and activity, and a note of them for `/explain`.
     async fn answer(&self, caller: &Caller, trigger: &Trigger) -> Result<Answer, Error> {
-        let Caller { tenant, name } = caller;
+        let Caller { tenant, name, .. } = caller;
         let answer = self.watchers.answer(tenant.clone(), trigger).await;
         let asker = Asker {
             namespace: tenant.namespace.clone(),
@@ -224,10 +227,9 @@ impl Scaler {
 }
 
 /// Who asks, and what.
-fn asked<T>(request: Request<T>) -> (Arc<str>, T) {
-    let peer = request.extensions().get::<Peer>();
-    let peer = peer.map_or_else(|| "".into(), |Peer(name)| Arc::clone(name));
-    (peer, request.into_inner())
+fn asked<T>(request: Request<T>) -> (Peer, T) {
+    let peer = request.extensions().get::<Peer>().cloned();
+    (peer.unwrap_or_default(), request.into_inner())
 }
 
 /// What GetMetrics should have asked for. KEDA takes its own `s0-` off the name.

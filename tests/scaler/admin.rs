@@ -2,6 +2,10 @@
 
 use crate::support::{self, Stack, eventually, http_get, value};
 use embedded_kinesis::Fault;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 
 #[tokio::test]
 async fn live_and_ready_whatever_aws_does() {
@@ -14,6 +18,43 @@ async fn live_and_ready_whatever_aws_does() {
         assert_eq!(http_get(stack.admin, path).await, (200, "ok\n".to_owned()));
     }
     assert_eq!(http_get(stack.admin, "/").await.0, 404);
+}
+
+#[tokio::test]
+async fn slow_connections_do_not_keep_probes_out() {
+    let stack = Stack::start().await;
+    let mut slow = Vec::new();
+    for _ in 0..150 {
+        let mut stream = TcpStream::connect(stack.admin).await.unwrap();
+        // Those before may have been closed already.
+        let _ = stream.write_all(b"GET / HTTP/1.1\r\n").await;
+        slow.push(stream);
+    }
+    assert_eq!(http_get(stack.admin, "/livez").await.0, 200);
+}
+
+#[tokio::test]
+async fn a_page_whose_name_was_made_to_mean_this_machine_does_not_read_explain() {
+    let stack = Stack::start().await;
+    let port = stack.admin.port();
+    for (host, status) in [
+        (format!("localhost:{port}"), "200"),
+        (format!("127.0.0.1:{port}"), "200"),
+        (format!("[::1]:{port}"), "200"),
+        (format!("evil.example.com:{port}"), "403"),
+        (format!("localhost.example.com:{port}"), "403"),
+    ] {
+        let mut stream = TcpStream::connect(stack.admin).await.unwrap();
+        let ask = format!("GET /explain HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        stream.write_all(ask.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        let read = stream.read_to_string(&mut answer);
+        eventually("an answer", read).await.unwrap();
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{host}: {answer}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{
     Code, Status,
     codegen::{Bytes, Service as _, http::Request},
+    transport::{Channel, Endpoint},
 };
 
 /// The client's first bytes, and an empty SETTINGS frame.
@@ -76,28 +77,43 @@ async fn four_megabytes_are_refused_while_others_are_served() {
     );
 }
 
-#[tokio::test]
-async fn long_requests_that_never_end_are_bounded_together() {
-    const CALLS: usize = 200;
-    let stack = stack().await;
-    let channel = support::channel(stack.address).await;
-    let (refused, mut answers) = mpsc::channel(CALLS);
+/// A connection from another address of this machine.
+async fn stranger(stack: &Stack) -> Channel {
+    let endpoint = Endpoint::from_shared(format!("http://{}", stack.address)).unwrap();
+    let endpoint = endpoint.local_address(Some("127.0.0.2".parse().unwrap()));
+    eventually("a connection", endpoint.connect())
+        .await
+        .unwrap()
+}
+
+type Frames = mpsc::Sender<Result<Frame<Bytes>, Infallible>>;
+
+/// Calls whose messages of so many bytes never end, each with a header of so many. What they hold
+/// open, and the codes of those that are refused.
+fn never_ending(
+    channels: &[Channel],
+    calls: usize,
+    header: usize,
+    message: usize,
+) -> (Vec<Frames>, mpsc::Receiver<Option<Code>>) {
+    let (refused, answers) = mpsc::channel(calls);
     let mut open = Vec::new();
-    for _ in 0..CALLS {
-        // A message of 200 KiB is announced, and all of it but one byte is sent: 40 MB in all.
+    for channel in channels.iter().cycle().take(calls) {
+        // All of the message that is announced is sent but one byte.
         let (frames, body) = mpsc::channel(2);
-        let length: u32 = 200 << 10;
+        let length = u32::try_from(message).unwrap();
         let head = [&[0][..], &length.to_be_bytes()].concat();
-        let most = vec![b'x'; length as usize - 1];
+        let most = vec![b'x'; message - 1];
         for bytes in [head, most] {
             let frame = Frame::data(Bytes::from(bytes));
-            frames.try_send(Ok::<_, Infallible>(frame)).unwrap();
+            frames.try_send(Ok(frame)).unwrap();
         }
         open.push(frames);
         let body = StreamBody::new(ReceiverStream::new(body));
         let request = Request::post("http://scaler/externalscaler.ExternalScaler/GetMetricSpec")
             .header("content-type", "application/grpc")
             .header("te", "trailers")
+            .header("x-long", "x".repeat(header))
             .body(tonic::body::Body::new(body))
             .unwrap();
         let (mut channel, refused) = (channel.clone(), refused.clone());
@@ -108,8 +124,17 @@ async fn long_requests_that_never_end_are_bounded_together() {
             let _ = refused.send(code).await;
         });
     }
-    // Those that fit into 16 MiB stay open; the others are refused.
-    for _ in 0..CALLS - (16 << 20) / (192 << 10) - 1 {
+    (open, answers)
+}
+
+#[tokio::test]
+async fn long_requests_that_never_end_are_bounded_together() {
+    const CALLS: usize = 200;
+    let stack = stack().await;
+    let channel = stranger(&stack).await;
+    // 40 MB in all. Those that fit into 16 MiB stay open; the others are refused.
+    let (open, mut answers) = never_ending(&[channel], CALLS, 0, 200 << 10);
+    for _ in 0..CALLS - (16 << 20) / (200 << 10) - 1 {
         let code = eventually("a refusal", answers.recv()).await.unwrap();
         assert_eq!(code, Some(Code::ResourceExhausted));
     }
@@ -124,6 +149,34 @@ async fn long_requests_that_never_end_are_bounded_together() {
         .get_metric_spec(object)
         .await
         .expect("one long request is taken");
+}
+
+#[tokio::test]
+async fn many_short_requests_that_never_end_are_bounded_together_with_their_headers() {
+    const CALLS: usize = 1_500;
+    let stack = stack().await;
+    let mut channels = Vec::new();
+    for _ in 0..3 {
+        channels.push(stranger(&stack).await);
+    }
+    // Each costs 8 KiB, a header of 3 KiB and 6 KiB of its message.
+    let (_open, mut answers) = never_ending(&channels, CALLS, 3 << 10, 6 << 10);
+    let mut refused = 0;
+    while refused < 300 {
+        match eventually("a refusal", answers.recv()).await.unwrap() {
+            Some(Code::ResourceExhausted) => refused += 1,
+            // On a busy machine the first have lasted as long as a call may.
+            code => assert_eq!(code, Some(Code::Cancelled)),
+        }
+    }
+    served(&stack).await;
+    let counted = |text: &str| {
+        let line = text.lines().find_map(|line| {
+            line.strip_prefix("keda_kinesis_scaler_limited_total{limit=\"requests\"} ")
+        });
+        line.is_some_and(|count| count != "0")
+    };
+    assert!(counted(&metrics(&stack).await));
 }
 
 #[tokio::test]

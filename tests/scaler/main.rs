@@ -54,5 +54,6 @@ mod streams;
 mod supply_chain;
 mod support;
 mod tls;
+mod tls_bounds;
 mod trigger_docs;
 mod workers;

@@ -119,6 +119,38 @@ async fn a_bad_file_keeps_the_old_configuration_and_says_so() {
     wait_for_value(&mut client, &object, 2.0).await;
 }
 
+#[tokio::test]
+async fn a_tls_with_which_the_next_start_would_fail_is_a_bad_file() {
+    let files = tempfile::tempdir().unwrap();
+    let path = |name: &str| files.path().join(name).display().to_string();
+    let tls = |more: &str| {
+        let (cert, key) = (path("tls.crt"), path("tls.key"));
+        allowing(
+            "[team-a]",
+            &format!("tls: {{cert: {cert}, key: {key}{more}}}\n"),
+        )
+    };
+    let process = Process::start(&allowing("[team-a]", ""), &KEYS).await;
+    let says = "the configuration stays as it was: ";
+    process.configure(&tls(", clientCa: /ca"));
+    reloaded(&process, says, false).await;
+    assert!(
+        process
+            .log()
+            .contains("tls.clientCa: want tls.clientAllowedSans"),
+        "{}",
+        process.log()
+    );
+    process.configure(&tls(""));
+    reloaded(&process, "tls.cert: cannot read", false).await;
+    // Once the files are there it is good, without another change of the configuration.
+    let (certificate, key) = crate::tls::issue(&crate::tls::authority(), "scaler");
+    fs::write(path("tls.key"), key).unwrap();
+    fs::write(path("tls.crt"), certificate).unwrap();
+    let says = "these changes need a restart, until then the old ones hold: tls";
+    reloaded(&process, says, true).await;
+}
+
 /// As the kubelet does it: the files are links into a folder that is swapped as a whole.
 #[tokio::test]
 async fn a_swapped_config_map_changes_policy_pace_and_log_level() {

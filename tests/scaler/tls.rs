@@ -30,10 +30,10 @@ pub(crate) fn issue(authority: &Authority, name: &str) -> (String, String) {
     (certificate.pem(), key.serialize_pem())
 }
 
-struct Files(TempDir);
+pub(crate) struct Files(pub(crate) TempDir);
 
 impl Files {
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
@@ -45,7 +45,7 @@ impl Files {
     }
 }
 
-async fn start(authority: &Authority, client_ca: Option<&Authority>) -> (Stack, Files) {
+pub(crate) async fn start(authority: &Authority, client_ca: Option<&Authority>) -> (Stack, Files) {
     start_for(authority, client_ca, client_ca.map(|_| &["keda"][..])).await
 }
 
@@ -70,7 +70,7 @@ async fn start_for(
     (stack, files)
 }
 
-async fn connect(
+pub(crate) async fn connect(
     stack: &Stack,
     trusted: &Authority,
     identity: Option<(String, String)>,

@@ -9,10 +9,12 @@ use std::{
 
 use aws_smithy_runtime_api::client::dns::{DnsFuture, ResolveDns, ResolveDnsError};
 
-/// Metadata services that are at no link-local address.
-const METADATA_V4: [Ipv4Addr; 2] = [
+/// Metadata services that are at no link-local address; the last is Azure's, which hands out the
+/// secrets of a machine.
+const METADATA_V4: [Ipv4Addr; 3] = [
     Ipv4Addr::new(100, 100, 100, 200),
     Ipv4Addr::new(192, 0, 0, 192),
+    Ipv4Addr::new(168, 63, 129, 16),
 ];
 
 /// Is it an address of this host's link, or of a metadata service? Also where IPv4 stands in IPv6.
@@ -22,6 +24,12 @@ pub fn is_guarded(address: IpAddr) -> bool {
         IpAddr::V6(v6) => {
             let [first, second, ..] = v6.segments();
             let is_own = v6.is_unicast_link_local()
+                // Site-local, fec0::/10.
+                || first & 0xffc0 == 0xfec0
+                // A network's own NAT64, 64:ff9b:1::/48, and Teredo, 2001::/32: where they end is
+                // not to be seen.
+                || v6.segments()[..3] == [0x64, 0xff9b, 1]
+                || (first, second) == (0x2001, 0)
                 || v6.is_multicast()
                 // AWS's fd00:ec2::/32, and Google's.
                 || (first, second) == (0xfd00, 0x0ec2)
@@ -112,6 +120,15 @@ mod tests {
     #[case("64:ff9b::169.254.169.254", true)]
     #[case("2002:a9fe:a9fe::1", true)]
     #[case("ff02::1", true)]
+    #[case("168.63.129.16", true)]
+    #[case("::ffff:168.63.129.16", true)]
+    #[case("64:ff9b:1::a9fe:a9fe", true)]
+    #[case("64:ff9b:1:a9fe:a9:fe00::", true)]
+    #[case("64:ff9b:2::1", false)]
+    #[case("2001:0:4136:e378:8000:63bf:5601:5601", true)]
+    #[case("2001:db8::1", false)]
+    #[case("fec0::1", true)]
+    #[case("feff::1", true)]
     #[case("127.0.0.1", false)]
     #[case("10.0.0.1", false)]
     #[case("::1", false)]

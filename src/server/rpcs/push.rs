@@ -13,7 +13,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use super::Scaler;
+use super::{Caller, Scaler};
 use crate::{
     error::{Error, shortened},
     metrics::Metrics,
@@ -47,14 +47,16 @@ pub(super) struct OpenStream {
     trigger: Arc<Trigger>,
     live: watch::Receiver<Arc<Live>>,
     draining: CancellationToken,
+    expelled: CancellationToken,
     place: Place,
     metrics: Arc<Metrics>,
 }
 
 impl Activity {
-    pub(super) fn open(scaler: &Scaler, tenant: Tenant, trigger: Trigger) -> Result<Self, Error> {
+    pub(super) fn open(scaler: &Scaler, caller: Caller, trigger: Trigger) -> Result<Self, Error> {
         let trigger = Arc::new(trigger);
-        let open = OpenStream::new(scaler, tenant.clone(), Arc::clone(&trigger))?;
+        let tenant = caller.tenant.clone();
+        let open = OpenStream::new(scaler, caller, Arc::clone(&trigger))?;
         let subscription = scaler.watchers.subscribe(tenant.clone(), &trigger)?;
         // ± 10 %, drawn once per stream, so that streams opened together do not repeat together.
         let repeat = scaler.repeat.mul_f64(0.9 + 0.2 * fastrand::f64());
@@ -70,7 +72,7 @@ impl Activity {
         Ok(Self { states, open })
     }
 
-    /// The next state to send, or why the stream ends; `None`: the scaler shuts down.
+    /// The next state to send, or why the stream ends; `None`: it ends cleanly.
     pub(super) async fn next(&mut self) -> Option<Result<bool, Status>> {
         tokio::select! {
             biased;
@@ -122,9 +124,12 @@ impl States {
 impl OpenStream {
     pub(super) fn new(
         scaler: &Scaler,
-        tenant: Tenant,
+        caller: Caller,
         trigger: Arc<Trigger>,
     ) -> Result<Self, Error> {
+        let Caller {
+            tenant, expelled, ..
+        } = caller;
         let namespace = tenant.namespace.clone();
         let place = scaler.streams.take(tenant).map_err(|no_room| {
             let NoRoom { held, fair } = no_room;
@@ -139,12 +144,14 @@ impl OpenStream {
             trigger,
             live: scaler.live.clone(),
             draining: scaler.draining.clone(),
+            expelled,
             place,
             metrics: Arc::clone(&scaler.metrics),
         })
     }
 
-    /// Waits for the stream's end: a clean one when the scaler shuts down.
+    /// Waits for the stream's end: a clean one when the scaler shuts down, or the client's connection
+    /// goes with its certificate: a client with a new one comes back at once.
     ///
     /// # Errors
     /// The policy no longer allows it, or its place was needed more elsewhere.
@@ -153,6 +160,7 @@ impl OpenStream {
             tokio::select! {
                 biased;
                 () = self.draining.cancelled() => return Ok(()),
+                () = self.expelled.cancelled() => return Ok(()),
                 () = self.place.taken.cancelled() => return Err(Status::resource_exhausted(
                     "all push streams that limits.streams allows are taken, and whoever holds most makes room for others",
                 )),

@@ -11,15 +11,16 @@ use rustls::{
 use tracing::warn;
 use webpki::EndEntityCert;
 
-use crate::{config::pattern, error::shortened};
+use crate::{config::pattern, error::shortened, telemetry::Seldom};
 
 /// The authority's verifier, then a check of the certificate's subject alternative names (DNS names
 /// and URIs).
 #[derive(Debug)]
 pub(super) struct AllowedSans {
-    pub(super) authority: Arc<dyn ClientCertVerifier>,
-    /// Patterns: at least one name of the certificate must match at least one of them.
-    pub(super) patterns: Vec<String>,
+    authority: Arc<dyn ClientCertVerifier>,
+    /// At least one name of the certificate must match at least one of them.
+    patterns: Vec<String>,
+    told: Seldom,
 }
 
 /// The first name of the certificate that one of the patterns allows; else all its names.
@@ -50,14 +51,25 @@ pub(super) fn allowed_name(
 }
 
 impl AllowedSans {
+    pub(super) fn new(authority: Arc<dyn ClientCertVerifier>, patterns: Vec<String>) -> Self {
+        Self {
+            authority,
+            patterns,
+            told: Seldom::default(),
+        }
+    }
+
     fn check(&self, certificate: &CertificateDer<'_>) -> Result<(), Error> {
         let Err(names) = allowed_name(certificate, &self.patterns) else {
             return Ok(());
         };
-        warn!(
-            "a client was refused: none of its certificate's names ({}) is in tls.clientAllowedSans",
-            shortened(&names.join(", "))
-        );
+        if let Some(left_out) = self.told.now() {
+            warn!(
+                left_out,
+                "a client was refused: none of its certificate's names ({}) is in tls.clientAllowedSans",
+                shortened(&names.join(", "))
+            );
+        }
         Err(Error::InvalidCertificate(
             CertificateError::ApplicationVerificationFailure,
         ))
