@@ -189,7 +189,7 @@ impl Question<'_> {
         let latest = lag.latest.map_or_else(String::new, |(shards, since)| {
             format!("; {shards} at LATEST without a checkpoint: known since {since:.0}")
         });
-        let to_come = self.to_come(snapshot, lag).unwrap_or_default();
+        let to_come = self.yet_to_come(snapshot, lag).unwrap_or_default();
         Ok(Answer {
             value: self
                 .shard_count
@@ -201,7 +201,7 @@ impl Question<'_> {
     }
 
     /// What an `initialTimestamp` leaves out that is still to come: all there is.
-    fn to_come(&self, snapshot: &ApplicationSnapshot, lag: &Lag) -> Option<String> {
+    fn yet_to_come(&self, snapshot: &ApplicationSnapshot, lag: &Lag) -> Option<String> {
         let since = self.work.initial_timestamp?;
         let ahead = snapshot.aws_ahead.unwrap_or_default();
         let is_concerned = |shard: &&ShardSnapshot| {
