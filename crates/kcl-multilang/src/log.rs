@@ -55,7 +55,12 @@ pub(crate) fn event(event: &Event, metrics: &Metrics) {
             error,
             retry_in,
             ..
-        } => warn!(%shard, attempt, error, ?retry_in, "child failed; its shard goes on anew"),
+        } if !retry_in.is_zero() => {
+            warn!(%shard, attempt, error, ?retry_in, "child failed; its shard goes on anew");
+        }
+        Event::ProcessorFailed { shard, error, .. } => {
+            warn!(%shard, error, "child failed as its shard was given up");
+        }
         event => event.log(),
     }
 }

@@ -1,14 +1,22 @@
 //! The daemon: clients, worker, signals, exit code.
 
 use std::{
-    ffi::OsString, io::Write as _, path::Path, process::ExitCode, sync::Arc, time::Duration,
+    ffi::OsString,
+    io::Write as _,
+    path::Path,
+    process::ExitCode,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
 };
 
 use anyhow::Context as _;
 use kinesis_consumer::Worker;
 use kinesis_edge::{ClientSettings, Connection, ConnectionSettings, Environment};
-use rustix::process::set_parent_process_death_signal;
-use tokio::signal::unix::{SignalKind, signal};
+use rustix::process::{Pid, getppid};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::interval,
+};
 use tokio_util::{
     sync::CancellationToken,
     task::{AbortOnDropHandle, TaskTracker},
@@ -36,7 +44,10 @@ const CALLS: ClientSettings = ClientSettings {
 /// Children that got their last message end within this time: see `child`.
 const ENDS: Duration = Duration::from_secs(10);
 
-/// Runs until SIGTERM or SIGINT. Code 0: ended in order, and what `check` finds fit; 1: an error,
+/// The time between looks whether the launcher is still there.
+const LAUNCHER_LOOKS: Duration = Duration::from_millis(200);
+
+/// Runs until SIGTERM, SIGINT or SIGHUP. Code 0: ended in order, and what `check` finds fit; 1: an error,
 /// told in the log; 2: wrong arguments.
 pub fn run(arguments: Vec<OsString>) -> ExitCode {
     let run = match args::parse(arguments) {
@@ -154,15 +165,16 @@ fn random() -> u64 {
 }
 
 async fn until_signalled(run: Run) -> anyhow::Result<()> {
-    // Kubernetes sends SIGTERM, a terminal SIGINT.
+    // Kubernetes sends SIGTERM, a terminal SIGINT, and SIGHUP when it is closed.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
+    let stop = CancellationToken::new();
     if run.in_place_of_java {
         // Launchers end at a signal without passing it on.
-        let ours = set_parent_process_death_signal(Some(rustix::process::Signal::TERM));
-        ours.context("the launcher's end will not be noticed")?;
+        tokio::spawn(follow_launcher(getppid(), stop.clone()));
     }
-    let stop = CancellationToken::new();
+    let mut signalled = false;
     let daemon = consume(run, stop.clone());
     tokio::pin!(daemon);
     loop {
@@ -170,14 +182,26 @@ async fn until_signalled(run: Run) -> anyhow::Result<()> {
             result = &mut daemon => return result,
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
+            _ = hang_up.recv() => {}
         }
-        if stop.is_cancelled() {
+        // A signal to all of a group ends the launcher as well: that is no second one.
+        if std::mem::replace(&mut signalled, true) {
             anyhow::bail!(
                 "ended at once by a second signal: leases are free after the failover time"
             );
         }
         stop.cancel();
     }
+}
+
+/// Stops with whoever started this process. The kernel could tell it, but takes the end of the
+/// thread that did for his.
+async fn follow_launcher(launcher: Option<Pid>, stop: CancellationToken) {
+    let mut looks = interval(LAUNCHER_LOOKS);
+    while getppid() == launcher {
+        looks.tick().await;
+    }
+    stop.cancel();
 }
 
 async fn consume(run: Run, stop: CancellationToken) -> anyhow::Result<()> {
@@ -250,6 +274,7 @@ async fn consume(run: Run, stop: CancellationToken) -> anyhow::Result<()> {
         metrics: Arc::clone(&metrics),
         ends: TaskTracker::new(),
         places: crate::processor::Places::default(),
+        answered: AtomicBool::new(false),
     });
     let children = Arc::clone(&daemon);
     let factory = move |lease| ShardProcessor::new(lease, Arc::clone(&children));

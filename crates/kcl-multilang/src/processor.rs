@@ -2,12 +2,15 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use kinesis_consumer::{
-    Batch, Checkpoint, Checkpointer, LeaseKey, ProcessorError, RecordProcessor, Unusable,
+    Batch, Checkpoint, Checkpointer, Lasting, LeaseKey, ProcessorError, RecordProcessor, Unusable,
 };
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
@@ -40,6 +43,8 @@ pub struct Daemon {
     pub ends: TaskTracker,
     /// One child of a shard at a time.
     pub places: Places,
+    /// Whether a child has ever answered: a program that never does is not the right one.
+    pub answered: AtomicBool,
 }
 
 /// Places for one child of each shard.
@@ -81,6 +86,21 @@ impl ShardProcessor {
         }
     }
 
+    /// Starts a child, and tells it where its shard stands.
+    async fn begin(&mut self, checkpoint: &Checkpoint) -> Result<(), ProcessorError> {
+        let alone = self.daemon.places.of(&self.lease).lock_owned().await;
+        let child = Child::start(
+            &self.daemon.program,
+            self.lease.shard.as_str(),
+            self.daemon.timeout,
+            Arc::clone(&self.daemon.metrics),
+            alone,
+        )?;
+        self.child = Some(child);
+        self.ask(Request::Initialize(checkpoint), Desk::Closed)
+            .await
+    }
+
     /// Ends the child. The next one starts when it is gone.
     async fn failed(&mut self, error: ChildError) -> ProcessorError {
         self.daemon.metrics.child_failed();
@@ -94,17 +114,13 @@ impl ShardProcessor {
 
 impl RecordProcessor for ShardProcessor {
     async fn initialize(&mut self, checkpoint: &Checkpoint) -> Result<(), ProcessorError> {
-        let alone = self.daemon.places.of(&self.lease).lock_owned().await;
-        let child = Child::start(
-            &self.daemon.program,
-            self.lease.shard.as_str(),
-            self.daemon.timeout,
-            Arc::clone(&self.daemon.metrics),
-            alone,
-        )?;
-        self.child = Some(child);
-        self.ask(Request::Initialize(checkpoint), Desk::Closed)
-            .await
+        let answered = &Arc::clone(&self.daemon).answered;
+        match self.begin(checkpoint).await {
+            Ok(()) => answered.store(true, Ordering::Relaxed),
+            Err(error) if answered.load(Ordering::Relaxed) => return Err(error),
+            Err(error) => return Err(Lasting(error).into()),
+        }
+        Ok(())
     }
 
     async fn process_records(

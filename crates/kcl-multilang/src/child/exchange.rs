@@ -25,6 +25,17 @@ pub enum Request<'a> {
     Plain(Action),
 }
 
+/// What a child got of its shard, which a checkpoint without a number covers.
+#[derive(Debug)]
+pub(super) enum Sent {
+    /// No record.
+    Nothing,
+    /// Records up to this one.
+    UpTo(Position),
+    /// All records, and that there are no more.
+    Everything,
+}
+
 /// Who answers the child's checkpoints meanwhile.
 #[derive(Clone, Copy, Debug)]
 pub enum Desk<'a> {
@@ -75,8 +86,16 @@ impl Child {
                     self.torn = true;
                 }
                 self.torn = false;
+                if let Some(last) = batch.records.last() {
+                    self.sent = Sent::UpTo(last.position());
+                }
             }
-            Request::Plain(action) => self.write(&action.line()).await?,
+            Request::Plain(action) => {
+                self.write(&action.line()).await?;
+                if action == Action::ShardEnded {
+                    self.sent = Sent::Everything;
+                }
+            }
         }
         self.answered(desk).await
     }
@@ -157,7 +176,7 @@ impl Child {
     }
 
     async fn checkpoint(&mut self, asked: &Asked, desk: Desk<'_>) -> Result<(), ChildError> {
-        let error = desk.answer(&self.shard, asked).await;
+        let error = desk.answer(&self.shard, asked, &self.sent).await;
         let number = asked.sequence_number.as_deref();
         let line = messages::checkpointed(number, &asked.sub_sequence_number, error);
         self.write(&line).await
@@ -196,14 +215,20 @@ fn out_of_step(got: String, want: Action) -> ChildError {
 
 impl Desk<'_> {
     /// The name of the error, as clients switch on it.
-    async fn answer(self, shard: &str, asked: &Asked) -> Option<&'static str> {
+    async fn answer(self, shard: &str, asked: &Asked, sent: &Sent) -> Option<&'static str> {
         let checkpointer = match self {
             Self::Closed => return Some("InvalidStateException"),
             Self::LeaseLost => return Some("ShutdownException"),
             Self::Open(checkpointer) => checkpointer,
         };
         let Some(number) = &asked.sequence_number else {
-            return name(shard, checkpointer.checkpoint().await);
+            // What the child was not sent yet it does not mean.
+            let result = match sent {
+                Sent::Nothing => Ok(()),
+                Sent::UpTo(position) => checkpointer.checkpoint_at(position).await,
+                Sent::Everything => checkpointer.checkpoint().await,
+            };
+            return name(shard, result);
         };
         match (number.parse::<SequenceNumber>(), asked.sub_sequence()) {
             (Ok(sequence_number), Some(sub_sequence_number)) => {

@@ -12,6 +12,7 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::{
+    exchange::Sent,
     output::Output,
     program::Program,
     stderr::{LAST_LINE_CHARS, Stderr},
@@ -97,6 +98,7 @@ pub struct Child {
     pub(super) awaiting: Option<Action>,
     /// A message was begun and not ended.
     pub(super) torn: bool,
+    pub(super) sent: Sent,
     /// Two children of one shard would work on the same records.
     _alone: OwnedMutexGuard<()>,
 }
@@ -143,6 +145,7 @@ impl Child {
             timeout,
             awaiting: None,
             torn: false,
+            sent: Sent::Nothing,
             _alone: alone,
         })
     }
@@ -174,11 +177,14 @@ impl Child {
         ChildError::Died { how, during, last }
     }
 
-    /// Ends it in order: end of input, then SIGTERM, then SIGKILL.
+    /// Ends it in order: end of input, then SIGTERM, then SIGKILL. What it started is killed.
     pub async fn stop(mut self) {
         self.stdin = None;
         match timeout(PATIENCE, self.process.wait()).await {
-            Ok(status) => self.ended(status),
+            Ok(status) => {
+                self.signal(Signal::KILL);
+                self.ended(status);
+            }
             Err(_) => self.kill().await,
         }
     }

@@ -142,6 +142,19 @@ fn check(path: &Path) -> Result<(), String> {
             "the interpreter of {shown}, {interpreter:?}, is not there or may not be executed"
         ));
     }
+    let mut words = line.split([' ', '\t']).filter(|word| !word.is_empty());
+    let is_env = words.next().is_some_and(|word| word.ends_with("/env"));
+    // Its options and assignments come before the program's name.
+    let mut words = words.skip_while(|word| word.starts_with('-') || word.contains('='));
+    if is_env
+        && let Some(name) = words.next()
+        && !name.contains('/')
+        && in_path(name).is_none()
+    {
+        return Err(format!(
+            "the interpreter of {shown}, {name:?}, is not in PATH"
+        ));
+    }
     Ok(())
 }
 
@@ -184,6 +197,10 @@ mod tests {
                 put("lost", "#!/no/python\n", 0o755),
                 "\"/no/python\", is not there",
             ),
+            (
+                put("newer", "#!/usr/bin/env -S python9 -u\n", 0o755),
+                "\"python9\", is not in PATH",
+            ),
             (put("dos", "#!/bin/sh\r\n", 0o755), "carriage return"),
             (folder_itself, "is no file"),
             ("./no-such-file".to_owned(), "there is no ./no-such-file"),
@@ -192,7 +209,7 @@ mod tests {
             let error = Program::find(&[name]).unwrap_err().to_string();
             assert!(error.contains(want), "{error}");
         }
-        let env = put("env", "#!/usr/bin/env python3\n", 0o755);
+        let env = put("env", "#!/usr/bin/env sh\n", 0o755);
         assert!(Program::find(&[env]).is_ok());
     }
 }

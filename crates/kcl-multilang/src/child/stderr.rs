@@ -6,10 +6,12 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use tokio::{process::ChildStderr, sync::Notify};
+use tokio::{io::AsyncReadExt as _, process::ChildStderr, sync::Notify};
 
-use super::output::Output;
-use crate::wire::messages::Action;
+use crate::wire::{
+    lines::{LONGEST, Lines},
+    messages::Action,
+};
 
 /// Lines that are repeated where a child dies, and the characters of each.
 const LAST_LINES: usize = 20;
@@ -31,16 +33,34 @@ pub(super) struct Stderr {
 }
 
 impl Stderr {
-    /// Its standard error becomes ours, by whole lines.
-    pub(super) async fn pass_on(&self, stderr: ChildStderr) {
-        let mut output = Output::new(stderr);
-        while let Some(line) = output.next().await {
-            let _ = writeln!(io::stderr().lock(), "{}", line.text);
-            self.keep(line.text.chars().take(LAST_LINE_CHARS).collect());
+    /// Its standard error becomes ours, byte by byte; by whole lines, as others write there, too.
+    pub(super) async fn pass_on(&self, mut stderr: ChildStderr) {
+        let (mut lines, mut buffer) = (Lines::default(), vec![0; 8 << 10]);
+        let mut begun = Vec::new();
+        while let Ok(length @ 1..) = stderr.read(&mut buffer).await {
+            let bytes = &buffer[..length];
+            lines.push(bytes, |line| self.keep(&line.text));
+            begun.extend_from_slice(bytes);
+            let whole = begun.iter().rposition(|byte| matches!(byte, b'\n' | b'\r'));
+            let whole = match whole {
+                Some(end) => end + 1,
+                None if begun.len() >= LONGEST => begun.len(),
+                None => 0,
+            };
+            let _ = io::stderr().lock().write_all(&begun[..whole]);
+            begun.drain(..whole);
+        }
+        if let Some(line) = lines.end() {
+            self.keep(&line.text);
+        }
+        if !begun.is_empty() {
+            begun.push(b'\n');
+            let _ = io::stderr().lock().write_all(&begun);
         }
     }
 
-    fn keep(&self, line: String) {
+    fn keep(&self, line: &str) {
+        let line = line.chars().take(LAST_LINE_CHARS).collect();
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if last.len() == LAST_LINES {
             last.pop_front();
@@ -109,7 +129,7 @@ mod tests {
         #[case] unknown: Action,
     ) {
         let stderr = Stderr::default();
-        stderr.keep(line.to_owned());
+        stderr.keep(line);
         for action in [
             Action::LeaseLost,
             Action::ShardEnded,
@@ -122,7 +142,7 @@ mod tests {
     #[test]
     fn a_users_own_word_of_a_message_is_no_refusal() {
         let stderr = Stderr::default();
-        stderr.keep("shardEnded: nothing left to do".to_owned());
+        stderr.keep("shardEnded: nothing left to do");
         assert!(!stderr.has_refused(Action::ShardEnded));
     }
 

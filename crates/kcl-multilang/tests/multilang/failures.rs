@@ -124,6 +124,25 @@ async fn an_answer_too_many_is_found_before_the_next_question() {
     assert_eq!(pids(&world.ledger(), &shard(0)).len(), 2);
 }
 
+/// A checkpoint without a number is of what the child got before it asked: the batch that is on its
+/// way by then is not processed.
+#[tokio::test]
+async fn a_checkpoint_between_batches_does_not_cover_the_next_one() {
+    let world = World::new(1).await;
+    let behave = json!({"what": "checkpoint when done", "marker": world.path("marker")});
+    let Some(program) = world.misbehaving("when done", &behave, &[]).await else {
+        return;
+    };
+    let daemon = started(&program).await;
+    world.put_to(0, "a").await;
+    world.processed("a").await;
+    world.put_to(0, "b").await;
+    daemon.logged("child failed").await;
+    world.processed("b").await;
+    daemon.stop().await;
+    assert_eq!(pids(&world.ledger(), &shard(0)).len(), 2);
+}
+
 #[rstest]
 #[case("early checkpoint", "initialize", "InvalidStateException")]
 #[case("checkpoint nonsense", "record", "IllegalArgumentException")]

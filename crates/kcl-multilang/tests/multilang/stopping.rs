@@ -59,6 +59,21 @@ async fn sigterm_gives_every_child_its_last_messages_and_frees_the_leases() {
     }
 }
 
+/// As a terminal sends it that is closed.
+#[tokio::test]
+async fn sighup_is_an_end_in_order() {
+    let world = World::new(1).await;
+    let Some(program) = world.daemon(Client::Plain, "sighup", &[]).await else {
+        return;
+    };
+    let mut daemon = started(&program).await;
+    world.put_to(0, "a").await;
+    world.processed("a").await;
+    daemon.signal(Signal::HUP);
+    assert!(daemon.ended().await.success());
+    assert!(!world.leases().await[0].contains_key("leaseOwner"));
+}
+
 #[tokio::test]
 async fn a_child_that_hangs_at_the_end_is_killed_after_the_grace() {
     let world = World::new(1).await;

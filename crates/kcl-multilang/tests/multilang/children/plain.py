@@ -14,6 +14,7 @@ import time
 ledger = os.open(os.environ["LEDGER"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 behave = json.loads(os.environ.get("BEHAVE", "{}"))
 shard = None
+dies_next = False
 
 
 def note(event, **more):
@@ -73,6 +74,8 @@ while True:
     shard = message.get("shardId", shard)
     if action == "processRecords":
         records = message["records"]
+        if dies_next:
+            os._exit(3)
         if misbehaves("die"):
             sys.stderr.write("last words\n")
             sys.stderr.flush()
@@ -111,5 +114,8 @@ while True:
         if action == "leaseLost" and misbehaves("late checkpoint"):
             checkpoint()
     say({"action": "status", "responseFor": action})
+    if action == "processRecords" and misbehaves("checkpoint when done"):
+        say({"action": "checkpoint", "sequenceNumber": None, "subSequenceNumber": None})
+        dies_next = True
     if action == "processRecords" and misbehaves("answer twice"):
         say({"action": "status", "responseFor": action})
