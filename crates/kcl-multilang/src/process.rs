@@ -47,8 +47,8 @@ const ENDS: Duration = Duration::from_secs(10);
 /// The time between looks whether the launcher is still there.
 const LAUNCHER_LOOKS: Duration = Duration::from_millis(200);
 
-/// Runs until SIGTERM, SIGINT or SIGHUP. Code 0: ended in order, and what `check` finds fit; 1: an error,
-/// told in the log; 2: wrong arguments.
+/// Runs until SIGTERM, SIGINT or SIGHUP. Code 0: ended in order, and what `check` finds fit; 1: an
+/// error, told in the log; 2: wrong arguments.
 pub fn run(arguments: Vec<OsString>) -> ExitCode {
     let run = match args::parse(arguments) {
         Ok(Invocation::Guard(arguments)) => return child::become_the_program(&arguments),
