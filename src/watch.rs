@@ -63,8 +63,8 @@ pub struct Pace {
     pub idle_refresh: Duration,
     /// How long the last good answer may stand in for a failed refresh.
     pub max_stale: Duration,
-    /// How long an RPC waits for a source's first answer, and as long again as the second look takes
-    /// where the first shows owners. KEDA's loop sets no deadline of its own.
+    /// How long an RPC waits for a source's first answer, and as long again as the second look
+    /// takes where the first shows owners. KEDA's loop sets no deadline of its own.
     pub first_answer: Duration,
     /// A source that nobody asked about for this long is no longer watched.
     pub idle: Duration,
@@ -239,7 +239,7 @@ impl Watchers {
         Some(state)
     }
 
-    /// What is known of every application that is asked about, and decided, always in the same order.
+    /// What is known of every application that is asked about, and decided, always in one order.
     pub fn applications(&self) -> Vec<(ApplicationSource, Arc<ApplicationSnapshot>, Decisions)> {
         let pace = self.pace();
         let table = lock(&self.table);

@@ -138,8 +138,8 @@ impl Journal {
     }
 
     /// How many ScaledObjects asked lately and got an error for their last answer, and `most` of
-    /// them with the error's code: first those that fail by no fault of their author, then who asked
-    /// last. Names that somebody makes up hide none of the former.
+    /// them with the error's code: first those that fail by no fault of their author, then who
+    /// asked last. Names that somebody makes up hide none of the former.
     pub fn failing(&self, most: usize) -> (usize, Vec<(Asker, Code)>) {
         let kept = self.kept();
         let code = |entry: &Entry| {

@@ -41,8 +41,8 @@ const DRAIN_MS: u64 = 300 * SECOND;
 const PAUSE_MS: u64 = 2 * MINUTE;
 /// From zero the first pods come and show how much they carry within this.
 const WAKES_MS: u64 = 2 * MINUTE;
-/// Owners that did not renew a lease for so long after the first look are dead: others have come for
-/// them by then, and who renews seldom has done so.
+/// Owners that did not renew a lease for so long after the first look are dead: others have come
+/// for them by then, and who renews seldom has done so.
 const BELIEVED_MS: u64 = 5 * MINUTE;
 /// Nothing unread and nothing read for so long is idle; less is the gap between two records.
 const IDLE_MS: u64 = 2 * MINUTE;

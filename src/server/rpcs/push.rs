@@ -150,8 +150,8 @@ impl OpenStream {
         })
     }
 
-    /// Waits for the stream's end: a clean one when the scaler shuts down, or the client's connection
-    /// goes with its certificate: a client with a new one comes back at once.
+    /// Waits for the stream's end: a clean one when the scaler shuts down, or the client's
+    /// connection goes with its certificate: a client with a new one comes back at once.
     ///
     /// # Errors
     /// The policy no longer allows it, or its place was needed more elsewhere.
