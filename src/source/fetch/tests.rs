@@ -2,6 +2,7 @@
 //!
 //! Longer than other files: the in-memory world of streams and leases, and the lives told over it.
 
+mod clock;
 mod property;
 
 use std::{
@@ -502,28 +503,6 @@ async fn a_time_out_before_throttling_is_over() {
         let seen = fetch(&mut fetcher, LAG).await;
         assert!(seen.lag.as_ref().unwrap().failure.is_none());
         assert_eq!(verdict(&seen, "0"), Some(Verdict::CaughtUp));
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_verdict_that_stands_in_says_of_when_it_is() {
-    let fake = Fake::new(&["0", "1"]);
-    fake.record("0", 5);
-    let mut fetcher = fake.fetcher();
-    fetch(&mut fetcher, LAG).await;
-    let as_of =
-        |seen: &ApplicationSnapshot, shard: usize| seen.shards[shard].probe.as_ref().unwrap().as_of;
-    // Found unread an hour ago, and seen to stand still until now.
-    let before = Timestamp::now();
-    let seen = fetch(&mut fetcher, LAG).await;
-    assert_eq!((as_of(&seen, 0), as_of(&seen, 1)), (None, None));
-    fake.world().fails = Some(ReadError::Throttled);
-    fake.lease("0", at(3));
-    let seen = fetch(&mut fetcher, LAG).await;
-    let after = Timestamp::now();
-    for shard in 0..2 {
-        let as_of = as_of(&seen, shard).unwrap();
-        assert!(before <= as_of && as_of <= after, "{shard}");
     }
 }
 
