@@ -57,9 +57,11 @@ const LONGEST_MESSAGE: usize = 256 * 1024;
 /// The longest headers of a request. KEDA's are a few hundred bytes.
 const LONGEST_HEADERS: u32 = 4 * 1024;
 
-/// What a client may send before it is read: of one request, and of a connection.
+/// What a client may send before it is read: of one request, and of a connection. Less for a
+/// connection, and the messages of calls that are refused in a flood come after their refusal: a
+/// thousand of those end the connection, as HTTP/2 has it.
 const STREAM_WINDOW: u32 = 64 * 1024;
-const CONNECTION_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
 
 /// TLS handshakes at a time, beside connections.
 const HANDSHAKES: usize = 256;
