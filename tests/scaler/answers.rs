@@ -91,6 +91,11 @@ async fn run(
         let wanted = wanted(cell);
         async move { source.once_it_is_old(standing?, wanted, too_old).await }
     });
+    let old = join_all(rows).await;
+    // What is fetched now is not to grow old before it is asked for.
+    world.stand_in_again().await;
+    let rows = sources.iter().zip(old);
+    let rows = rows.map(|(source, old)| async move { source.healed(old?).await });
     let rows = join_all(rows).await;
     println!(
         "{} cells, {:.1} s of CPU of the scaler, {:.1} of all the rest so far",

@@ -136,14 +136,18 @@ impl<'a> Source<'a> {
         standing: Standing,
         wanted: Option<&Row>,
         too_old: Instant,
-    ) -> Result<Row, String> {
+    ) -> Result<(Standing, Told), String> {
+        let late = self.told("late", wanted.map(|row| &row.late), too_old);
+        Ok((standing, late.await?))
+    }
+
+    /// Without the fault all is well again.
+    pub(super) async fn healed(&self, (standing, late): (Standing, Told)) -> Result<Row, String> {
         let Standing {
             cold,
             warm,
             mut pushed,
         } = standing;
-        let late = self.told("late", wanted.map(|row| &row.late), too_old);
-        let late = late.await?;
         self.heal();
         self.right("at the end").await?;
         pushed.is_right()?;

@@ -15,6 +15,8 @@ const REFRESH: Duration = Duration::from_millis(700);
 /// How long the last good answer stands in, once it is to end.
 const MAX_STALE: Duration = Duration::from_secs(2);
 
+const AN_HOUR: Duration = Duration::from_secs(3600);
+
 pub(super) struct World {
     pub(super) scaler: Process,
     /// With the streams that are read by roles.
@@ -56,9 +58,8 @@ impl World {
             ("AWS_SECRET_ACCESS_KEY", "secret"),
             ("AWS_ENDPOINT_URL_STS", &endpoint),
         ];
-        let an_hour = Duration::from_secs(3600);
         Self {
-            scaler: Process::start(&config(timeout, an_hour), &env).await,
+            scaler: Process::start(&config(timeout, AN_HOUR), &env).await,
             tables: tables.await,
             sts,
             timeout,
@@ -68,10 +69,24 @@ impl World {
     /// From now on the last good answer stands in for a moment only. Returns when what was good
     /// before is too old.
     pub(super) async fn end_of_standing_in(&self) -> Instant {
-        self.scaler.configure(&config(self.timeout, MAX_STALE));
-        self.scaler.signal(Signal::HUP);
-        let says = "the configuration was read again and is in force";
-        self.scaler.logged(says).await;
+        self.reload(MAX_STALE).await;
         Instant::now() + MAX_STALE
+    }
+
+    /// It stands in for an hour again.
+    pub(super) async fn stand_in_again(&self) {
+        self.reload(AN_HOUR).await;
+    }
+
+    async fn reload(&self, max_stale: Duration) {
+        let reloads = || {
+            let log = self.scaler.log();
+            log.matches("the configuration was read again and is in force")
+                .count()
+        };
+        let before = reloads();
+        self.scaler.configure(&config(self.timeout, max_stale));
+        self.scaler.signal(Signal::HUP);
+        until("the reload", async || (reloads() > before).then_some(())).await;
     }
 }
