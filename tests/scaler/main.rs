@@ -12,6 +12,7 @@
 )]
 
 mod admin;
+mod answers;
 mod application;
 mod bad_days;
 mod bounds;

@@ -26,7 +26,9 @@ pub fn aws_code(status: &Status) -> Result<Option<String>, String> {
     let names = about
         .split_once(" of ")
         .is_some_and(|(_, of)| of.contains(" in "));
-    match !code.is_empty() && next.len() >= 20 && names {
+    // A status that is no error, or none at all, says nothing of what went wrong.
+    let is_code = !code.is_empty() && !["Http0", "Http2"].iter().any(|no| code.starts_with(no));
+    match is_code && next.len() >= 20 && names {
         true => Ok(Some(code.to_owned())),
         false => dishonest(),
     }
