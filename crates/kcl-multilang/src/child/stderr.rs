@@ -151,7 +151,7 @@ mod tests {
         let stderr = Stderr::default();
         assert_eq!(stderr.last_words(), "");
         for number in 0..=LAST_LINES {
-            stderr.keep(format!("line {number}"));
+            stderr.keep(&format!("line {number}"));
         }
         let words = stderr.last_words();
         assert!(

@@ -286,18 +286,6 @@ async fn a_role_without_credentials_is_an_answer_without_sense() {
     }
 }
 
-/// The SDK's provider of a pod's credentials has the status in its text.
-#[tokio::test]
-async fn a_pods_endpoint_that_refuses_is_no_trouble() {
-    let sts = sts().await;
-    let refused = Fault::aws("AccessDeniedException", "no");
-    sts.faults().inject("*", refused, FOREVER);
-    let uri = sts.container_credentials_uri();
-    let chain = chain(&sts, &[("AWS_CONTAINER_CREDENTIALS_FULL_URI", &uri)]).await;
-    let error = chain.provide_credentials().await.unwrap_err();
-    assert_eq!(failure(error).kind, Kind::Unauthenticated);
-}
-
 #[test]
 fn trouble_of_other_sources_is_no_matter_of_the_identity() {
     let text = "Non-success status from HTTP credential provider: StatusCode(503)";
