@@ -170,7 +170,8 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// Nothing fails any more: a denied ListShards is remembered, so it takes DescribeStreamSummary.
+    /// Nothing fails any more: a denied ListShards is remembered, so it takes
+    /// DescribeStreamSummary.
     fn heal(&self) {
         if self.cell.mode == Mode::Role {
             return self.faults().clear_on(&self.role);
