@@ -210,5 +210,7 @@ tls: {{cert: {cert}, key: {key}, clientCa: {ca}, clientAllowedSans: [keda]}}
 {wrong}",
         !number.is_multiple_of(2)
     );
-    fs::write(files.join("config.yaml"), config).unwrap();
+    // As a ConfigMap is swapped: the signal of before may be heard late, in the middle of a write.
+    fs::write(files.join("next.yaml"), config).unwrap();
+    fs::rename(files.join("next.yaml"), files.join("config.yaml")).unwrap();
 }
