@@ -275,7 +275,7 @@ fn a_role_is_assumed() {
 #[case("DefaultCredentialsProvider|profileName=billing")]
 #[case("EnvironmentVariableCredentialsProvider|x")]
 #[case("ProfileCredentialsProvider|profileName=billing")]
-#[case("ProfileCredentialsProvider|/home/me/.aws/config|billing")]
+#[case("ProfileCredentialsProvider|/etc/aws/config|billing")]
 #[case("StsAssumeRoleCredentialsProvider|a|b|endpointRegion=x|externalId=y|z")]
 #[case("StsAssumeRoleCredentialsProvider|arn")]
 #[case("StsAssumeRoleCredentialsProvider|a|b|endpoint=http://x^eu-west-1")]
