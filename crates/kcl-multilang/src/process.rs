@@ -130,7 +130,10 @@ fn check(file: &Path) -> ExitCode {
             text.push_str(&format!("! {error}\n"));
             false
         }
-        None => false,
+        None => {
+            text.push_str("not fit: change what begins with !\n");
+            false
+        }
     };
     let _ = std::io::stdout().write_all(text.as_bytes());
     if fit {

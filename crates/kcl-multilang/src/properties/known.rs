@@ -150,8 +150,15 @@ fn is_of_cloudwatch(key: &str) -> bool {
 
 fn nearest<'a>(key: &str, asked: impl Iterator<Item = &'a str>) -> Option<String> {
     let known = IGNORED.iter().map(|(known, _)| *known);
-    let like =
-        |known: &str| strsim::jaro_winkler(&known.to_ascii_lowercase(), &key.to_ascii_lowercase());
+    let key = key.to_ascii_lowercase();
+    let like = |known: &str| {
+        let known = known.to_ascii_lowercase();
+        // leaseTableName is tableName rather than leaseTablePitrEnabled.
+        if key.ends_with(&known) {
+            return 1.0;
+        }
+        strsim::jaro_winkler(&known, &key)
+    };
     asked
         .chain(known)
         .map(|known| (like(known), known))

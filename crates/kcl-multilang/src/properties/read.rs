@@ -7,6 +7,7 @@ use std::{
 
 use jiff::Timestamp;
 use kinesis_consumer::{Config, InitialPosition};
+use kinesis_edge::is_region;
 use url::Url;
 
 use super::{
@@ -17,6 +18,14 @@ use super::{
 
 /// What children get at the end, where the file does not say: the Java daemon gives none.
 const GRACE: Duration = Duration::from_secs(10);
+
+/// DynamoDB's rule.
+const TABLE_NAME: &str = "want 3 to 255 of a-z, A-Z, 0-9, '_', '-' and '.'";
+
+fn is_table_name(name: &str) -> bool {
+    let allowed = |it: char| it.is_ascii_alphanumeric() || "_-.".contains(it);
+    (3..=255).contains(&name.len()) && name.chars().all(allowed)
+}
 
 /// What the file says.
 #[derive(Clone, Debug)]
@@ -83,7 +92,7 @@ impl Reader<'_> {
     /// Reads all keys, whatever is missing: all that is wrong is said at once.
     fn setup(&mut self, host: &Host) -> Option<Setup> {
         let program = self.required("executableName", "the program to run for each shard");
-        let application = self.required("applicationName", "the application's name");
+        let application = self.application();
         let stream = self.stream();
         let aws = self.aws();
         let worker = self.worker(host);
@@ -117,8 +126,25 @@ impl Reader<'_> {
         })
     }
 
+    /// The lease table has its name where `tableName` names none.
+    fn application(&mut self) -> Option<String> {
+        let application = self.required("applicationName", "the application's name")?;
+        let table = self.entries.get("tableName");
+        let is_table = table.is_none_or(|table| table.trim().is_empty());
+        if is_table && !is_table_name(&application) {
+            self.refuse(&format!(
+                "the lease table has this name: {TABLE_NAME}; or set tableName"
+            ));
+            return None;
+        }
+        Some(application)
+    }
+
     fn settings(&mut self, config: &mut Config) {
         if let Some(table) = self.text("tableName") {
+            if !is_table_name(&table) {
+                self.refuse(TABLE_NAME);
+            }
             config.lease_table = table;
         }
         if let Some(position) = self.initial_position() {
@@ -307,6 +333,11 @@ impl Reader<'_> {
 
     fn retrieval_mode(&mut self) {
         let Some(mode) = self.text("retrievalMode") else {
+            self.unset(
+                "retrievalMode",
+                "Java reads by enhanced fan-out then; here reading is by polling, which shares the \
+                 shards' 2 MiB and 5 calls a second with other applications",
+            );
             return;
         };
         match mode.to_ascii_uppercase().as_str() {
@@ -315,6 +346,14 @@ impl Reader<'_> {
             "FANOUT" => self.refuse("reading is by polling: want POLLING or DEFAULT"),
             _ => self.refuse("want POLLING or DEFAULT"),
         }
+    }
+
+    fn region(&mut self, key: &'static str) -> Option<String> {
+        let region = self.text(key)?;
+        if !is_region(&region) {
+            self.refuse("want a region, such as eu-west-1");
+        }
+        Some(region)
     }
 
     fn aws(&mut self) -> Option<Aws> {
@@ -332,9 +371,9 @@ impl Reader<'_> {
         let kinesis_endpoint = self.endpoint("kinesisEndpoint");
         let dynamodb_endpoint = self.endpoint("dynamoDBEndpoint");
         Some(Aws {
-            region: self.text("regionName"),
-            kinesis_region: self.text("kinesisClient.region"),
-            dynamodb_region: self.text("dynamoDbClient.region"),
+            region: self.region("regionName"),
+            kinesis_region: self.region("kinesisClient.region"),
+            dynamodb_region: self.region("dynamoDbClient.region"),
             kinesis_endpoint: kinesis_endpoint
                 .or_else(|| self.endpoint("kinesisClient.endpointOverride")),
             dynamodb_endpoint: dynamodb_endpoint

@@ -92,6 +92,15 @@ impl Reader<'_> {
         Some(flag)
     }
 
+    /// What the daemon does for want of the key, where a user has to know it.
+    pub(super) fn unset(&mut self, key: &str, what: &str) {
+        self.report.entries.push(Entry {
+            key: key.to_owned(),
+            value: String::new(),
+            verdict: Verdict::Noted(format!("unset: {what}")),
+        });
+    }
+
     // === verdicts on the key that was read last ===
 
     pub(super) fn done(&mut self, text: &str) {

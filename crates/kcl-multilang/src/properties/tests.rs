@@ -33,7 +33,11 @@ fn setup(line: &str) -> Setup {
 #[test]
 fn a_file_of_four_keys_is_fit() {
     let (report, setup) = of(LEAST);
-    assert_eq!(report.warnings(), [""; 0]);
+    let warnings = report.warnings();
+    assert!(
+        matches!(&*warnings, [one] if one.starts_with("retrievalMode")),
+        "{warnings:?}"
+    );
     let setup = setup.unwrap();
     assert_eq!(setup.program, ["python3", "app.py"]);
     let config = setup.config;
@@ -54,7 +58,10 @@ fn a_file_of_four_keys_is_fit() {
 fn every_key_that_matters_reaches_the_worker() {
     let millis = Duration::from_millis;
     let config = |line: &str| setup(line).config;
-    assert_eq!(config("tableName=t").lease_table, "t");
+    assert_eq!(
+        config("tableName=billing-leases").lease_table,
+        "billing-leases"
+    );
     assert_eq!(config("workerId=w").worker_id, "w");
     assert_eq!(config("workerIdentifier=w").worker_id, "w");
     assert_eq!(config("maxRecords=100").max_records, 100);
@@ -143,6 +150,8 @@ fn the_start_is_where_the_file_says(#[case] line: &str, #[case] want: InitialPos
 #[case("timeoutInSeconds=0", "want whole seconds")]
 #[case("kinesisEndpoint=localhost:4566", "want a URL")]
 #[case("streamArn=orders", "want arn:aws:kinesis")]
+#[case("regionName=eu_west_1", "want a region")]
+#[case("tableName=my table", "want 3 to 255")]
 #[case("clientVersionConfig=2", "want CLIENT_VERSION")]
 #[case("failoverTimeMillis=99999999999999", "365 days")]
 #[case("shardPrioritization=NoOpShardPrioritization", "Remove it")]
@@ -163,7 +172,9 @@ fn what_cannot_be_done_is_refused_with_what_to_do_instead(#[case] line: &str, #[
 #[rstest]
 #[case("RetrievalMode=POLLING", "is retrievalMode meant?")]
 #[case("failoverTimeMilis=1", "is failoverTimeMillis meant?")]
+#[case("leaseTableName=x", "is tableName meant?")]
 #[case("cloudWatchEndpoint=x", "unknown, and ignored")]
+#[case("", "Java reads by enhanced fan-out")]
 #[case("retrievalMode=DEFAULT", "by polling")]
 #[case("failoverTimeMillis=10s", "no whole number")]
 #[case("failoverTimeMillis=0", "0 counts as unset")]
@@ -188,7 +199,7 @@ fn what_a_user_should_know_is_a_warning(#[case] line: &str, #[case] want: &str) 
 #[case("cloudWatchClient.endpointOverride=http://localhost:4566")]
 #[case("AwsCredentialsProviderCloudWatch=DefaultCredentialsProvider")]
 fn what_has_no_effect_is_no_warning(#[case] line: &str) {
-    let (report, setup) = with(line);
+    let (report, setup) = with(&format!("retrievalMode=POLLING\n{line}"));
     assert!(setup.is_some() && report.warnings().is_empty(), "{report}");
     assert!(report.to_string().contains("ignored: "), "{report}");
 }
@@ -206,6 +217,19 @@ fn all_that_is_missing_is_said_at_once() {
     ] {
         assert!(errors.contains(key), "{errors}");
     }
+}
+
+/// Java would ask DynamoDB, whose answer speaks of a table.
+#[rstest]
+#[case("", false)]
+#[case("tableName=billing", true)]
+fn an_application_that_names_the_lease_table_has_a_name_for_it(
+    #[case] line: &str,
+    #[case] fit: bool,
+) {
+    let least = LEAST.replace("applicationName=billing", "applicationName=my app");
+    let (report, _) = of(&format!("{least}{line}"));
+    assert_eq!(report.is_fit(), fit, "{report}");
 }
 
 fn one(source: CredentialsSource) -> Provider {
