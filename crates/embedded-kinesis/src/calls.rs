@@ -37,6 +37,8 @@ pub struct Call {
     pub web_identity_token: Option<String>,
     /// The `User-Agent` header.
     pub user_agent: String,
+    /// Whether it came by HTTP/2.
+    pub http2: bool,
 }
 
 impl fmt::Debug for Call {
@@ -57,6 +59,7 @@ pub(crate) struct Calls {
     seen: Mutex<Seen>,
     changed: Notify,
     held: AtomicUsize,
+    subscribed: AtomicUsize,
 }
 
 /// A call that is kept waiting.
@@ -124,6 +127,30 @@ impl Calls {
 
     pub(crate) fn held(&self) -> usize {
         self.held.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn subscribed(&self) {
+        self.subscribed.fetch_add(1, Ordering::SeqCst);
+        self.changed.notify_waiters();
+    }
+
+    pub(crate) fn unsubscribed(&self) {
+        self.subscribed.fetch_sub(1, Ordering::SeqCst);
+        self.changed.notify_waiters();
+    }
+
+    pub(crate) fn subscriptions(&self) -> usize {
+        self.subscribed.load(Ordering::SeqCst)
+    }
+
+    pub(crate) async fn wait_for_subscriptions(&self, n: usize) {
+        loop {
+            let changed = self.changed.notified();
+            if self.subscriptions() == n {
+                return;
+            }
+            changed.await;
+        }
     }
 
     pub(crate) async fn wait_for_held(&self, n: usize) {

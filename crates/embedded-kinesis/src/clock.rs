@@ -6,7 +6,9 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tokio::time::Instant;
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
+use tokio::time::{Instant, sleep};
 
 use crate::protocol::AwsError;
 
@@ -17,6 +19,7 @@ pub(crate) struct Clock {
     skipped_millis: AtomicU64,
     /// Where the clock was stopped; 0 while it runs.
     stopped_millis: AtomicU64,
+    moved: Notify,
 }
 
 impl Clock {
@@ -27,6 +30,7 @@ impl Clock {
             started_millis: wall_millis().saturating_add_signed(ahead.saturating_mul(1000)),
             skipped_millis: AtomicU64::new(0),
             stopped_millis: AtomicU64::new(0),
+            moved: Notify::new(),
         }
     }
 
@@ -46,10 +50,31 @@ impl Clock {
     /// From now on the clock moves by [`advance`](Self::advance) only.
     pub(crate) fn stop(&self) {
         self.stopped_millis.store(self.running(), Ordering::Relaxed);
+        self.moved.notify_waiters();
     }
 
     pub(crate) fn advance(&self, by: Duration) {
         self.skipped_millis.fetch_add(millis(by), Ordering::Relaxed);
+        self.moved.notify_waiters();
+    }
+
+    /// Resolves once the clock, or what is measured by it, has been changed after this call.
+    pub(crate) fn moved(&self) -> Notified<'_> {
+        self.moved.notified()
+    }
+
+    /// What is measured by this clock has changed.
+    pub(crate) fn look_again(&self) {
+        self.moved.notify_waiters();
+    }
+
+    /// Returns at this time, unless the clock is moved meanwhile.
+    pub(crate) async fn runs_to(&self, at: u64) {
+        if self.stopped_millis.load(Ordering::Relaxed) == 0 {
+            sleep(Duration::from_millis(at.saturating_sub(self.now()))).await;
+        } else {
+            std::future::pending().await
+        }
     }
 }
 

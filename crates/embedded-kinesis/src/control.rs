@@ -1,10 +1,15 @@
 //! The control plane's operations: streams and shards.
 
+mod consumers;
 mod describe;
 mod list_shards;
 mod reshard;
 mod streams;
 
+pub(crate) use consumers::{
+    ListStreamConsumers, RegisterStreamConsumer, WhichConsumer, deregister_stream_consumer,
+    describe_stream_consumer, list_stream_consumers, register_stream_consumer,
+};
 pub(crate) use describe::{
     DescribeStream, DescribeStreamSummary, ListStreams, describe_stream, describe_stream_summary,
     list_streams,

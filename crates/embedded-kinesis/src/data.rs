@@ -1,13 +1,17 @@
 //! The data plane's operations. Puts and gets are the hot paths: no value tree, no second copy of
 //! the data, answers written straight into bytes.
 
+mod event;
 mod iterator;
 mod put;
 mod records;
+mod subscribe;
 
+pub(crate) use event::Event;
 pub(crate) use iterator::{GetShardIterator, get_shard_iterator};
 pub(crate) use put::{PutRecord, PutRecords, put_record, put_records};
 pub(crate) use records::{GetRecords, get_records};
+pub(crate) use subscribe::{SubscribeToShard, subscribe_to_shard};
 
 use std::io::Write as _;
 

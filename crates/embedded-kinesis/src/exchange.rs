@@ -1,14 +1,16 @@
 //! One call from request to answer: what it is, who makes it, what fault it meets, what it does.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, USER_AGENT};
 use hyper::http::request::Parts;
-use hyper::{Method, StatusCode};
+use hyper::{Method, StatusCode, Version};
 
 use crate::calls::Call;
-use crate::faults::Fault;
-use crate::operations::Request;
+use crate::event_stream;
+use crate::faults::{Fault, Trouble};
+use crate::operations::{Content, Request};
 use crate::protocol::{AwsError, Wire};
 use crate::sts::{self, Form};
 use crate::world::{Caller, World};
@@ -23,7 +25,7 @@ const LONGEST_NAME: usize = 256;
 pub(crate) struct Output {
     pub(crate) status: StatusCode,
     pub(crate) content_type: &'static str,
-    pub(crate) body: Vec<u8>,
+    pub(crate) body: Content,
 }
 
 impl Output {
@@ -31,7 +33,7 @@ impl Output {
         Self {
             status: StatusCode::OK,
             content_type,
-            body,
+            body: Content::Whole(body),
         }
     }
 
@@ -57,6 +59,8 @@ pub(crate) enum Ending {
     HalfAnswer(Output),
     /// At so many bytes a second.
     SlowAnswer(Output, u32),
+    /// An event stream with trouble after so many events.
+    TroubledAnswer(Output, u32, Trouble),
     /// With a `Date` that is off by so many seconds.
     WrongDate(Output, i64),
     Reset,
@@ -79,7 +83,7 @@ enum Task<'a> {
 }
 
 pub(crate) struct Exchange<'a> {
-    world: &'a World,
+    world: &'a Arc<World>,
     operation: String,
     stream: Option<String>,
     task: Task<'a>,
@@ -103,7 +107,7 @@ fn scope(authorization: &str) -> Option<(&str, &str)> {
 
 impl<'a> Exchange<'a> {
     /// Reads and records a call.
-    pub(crate) fn new(world: &'a World, head: &'a Parts, body: &[u8]) -> Self {
+    pub(crate) fn new(world: &'a Arc<World>, head: &'a Parts, body: &[u8]) -> Self {
         let header = |name: &HeaderName| {
             head.headers
                 .get(name)
@@ -193,6 +197,7 @@ impl<'a> Exchange<'a> {
             external_id: form_field("ExternalId"),
             web_identity_token: form_field("WebIdentityToken"),
             user_agent: header(&USER_AGENT).to_owned(),
+            http2: head.version == Version::HTTP_2,
         });
         Self {
             world,
@@ -237,11 +242,11 @@ impl<'a> Exchange<'a> {
                 Ending::Answer(Output {
                     status,
                     content_type: "text/html",
-                    body: Vec::new(),
+                    body: Content::Whole(Vec::new()),
                 })
             }
             Some(Fault::Garbage) => Ending::Answer(Output {
-                body: b"\x00\xff<<<{[garbage".to_vec(),
+                body: Content::Whole(b"\x00\xff<<<{[garbage".to_vec()),
                 ..self.empty()
             }),
             Some(Fault::EmptyJson) => Ending::Answer(self.empty()),
@@ -252,6 +257,9 @@ impl<'a> Exchange<'a> {
             }
             Some(Fault::HalfBody) => Ending::HalfAnswer(self.perform()),
             Some(Fault::Slow(rate)) => Ending::SlowAnswer(self.perform(), rate),
+            Some(Fault::Events { after, then }) => {
+                Ending::TroubledAnswer(self.perform(), after, then)
+            }
             Some(Fault::WrongDate(seconds)) => Ending::WrongDate(self.perform(), seconds),
             Some(Fault::Delay(delay)) => {
                 let output = self.perform();
@@ -312,8 +320,12 @@ impl<'a> Exchange<'a> {
                     "Nothing is served under this method and path.",
                 )
             }),
-            Task::ContainerCredentials { token } => sts::container_credentials(world, token),
-            Task::Sts { form } => sts::perform(world, caller, form).map(String::into_bytes),
+            Task::ContainerCredentials { token } => {
+                sts::container_credentials(world, token).map(Content::Whole)
+            }
+            Task::Sts { form } => sts::perform(world, caller, form)
+                .map(String::into_bytes)
+                .map(Content::Whole),
             Task::Kinesis { wire, request } => {
                 let wire = *wire;
                 let request =
@@ -326,7 +338,12 @@ impl<'a> Exchange<'a> {
             }
         };
         match body {
-            Ok(body) => Output::ok(self.content_type(), body),
+            Ok(Content::Whole(body)) => Output::ok(self.content_type(), body),
+            Ok(events @ Content::Events(_)) => Output {
+                status: StatusCode::OK,
+                content_type: event_stream::CONTENT_TYPE,
+                body: events,
+            },
             Err(error) => self.fail(&error),
         }
     }
@@ -340,12 +357,12 @@ struct Called<'a> {
 }
 
 fn kinesis(
-    world: &World,
+    world: &Arc<World>,
     called: Called<'_>,
     caller: Result<Caller, AwsError>,
     wire: Wire,
     request: Result<Request, AwsError>,
-) -> Result<Vec<u8>, AwsError> {
+) -> Result<Content, AwsError> {
     let caller = caller?;
     let request = request?;
     if world.config().api_limits {

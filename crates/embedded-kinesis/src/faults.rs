@@ -30,7 +30,8 @@ pub enum Fault {
     Hang,
     /// The connection is reset (RST) without an answer; the operation is not performed.
     Reset,
-    /// The operation is performed, half of the answer is sent, then the connection is closed.
+    /// The operation is performed, half of the answer is sent, then the connection is closed. Of an
+    /// event stream: half of the first event.
     HalfBody,
     /// A 200 with a body that is no JSON, XML or CBOR.
     Garbage,
@@ -45,6 +46,31 @@ pub enum Fault {
     /// `GetRecords` answers with no records and an iterator at the same place, as AWS sometimes
     /// does while there is more to read. Other operations are not touched.
     EmptyPage,
+    /// An event stream goes wrong after so many events, the initial response not counted. Other
+    /// answers are not touched.
+    Events {
+        /// Events that come as they should.
+        after: u32,
+        /// What comes after them.
+        then: Trouble,
+    },
+}
+
+/// What goes wrong in the middle of an event stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Trouble {
+    /// Half of the next event is sent, then the connection is closed.
+    Cut,
+    /// Nothing more is sent, and the connection stays open.
+    Silence,
+    /// The stream ends with an error in AWS's shape.
+    Exception {
+        /// `InternalFailureException`, …
+        code: String,
+        /// Text for the person who reads the error.
+        message: String,
+    },
 }
 
 impl Fault {

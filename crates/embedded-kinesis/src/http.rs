@@ -2,7 +2,9 @@
 //! purpose.
 
 mod body;
+mod messages;
 mod socket;
+mod tls;
 
 /// Connections that break off, for servers that do so on purpose.
 pub mod line {
@@ -15,19 +17,26 @@ pub mod line {
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use hyper::body::{Body as _, Incoming};
+use bytes::Bytes;
+use futures::stream;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited, StreamBody};
+use hyper::body::{Body as _, Frame, Incoming};
 use hyper::header::{CONTENT_TYPE, DATE, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
 use self::body::Body;
 use self::socket::{Reset, Socket};
+pub(crate) use self::tls::acceptor;
 use crate::exchange::{Ending, Exchange, Output};
+use crate::operations::Content;
+use crate::subscription::{Closing, Subscription};
 use crate::world::World;
 
 /// A PutRecords call of 10 MiB is 14 MiB of base64, and has keys besides.
@@ -41,7 +50,12 @@ const GRACE: Duration = Duration::from_millis(500);
 #[error("the connection is broken off")]
 pub struct BrokenOff;
 
-pub(crate) async fn accept(listener: TcpListener, world: Arc<World>, tasks: TaskTracker) {
+pub(crate) async fn accept(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    world: Arc<World>,
+    tasks: TaskTracker,
+) {
     loop {
         let accepted = tokio::select! {
             () = world.closing.cancelled() => return,
@@ -49,7 +63,7 @@ pub(crate) async fn accept(listener: TcpListener, world: Arc<World>, tasks: Task
         };
         match accepted {
             Ok((stream, _)) => {
-                tasks.spawn(connection(stream, Arc::clone(&world)));
+                tasks.spawn(connection(stream, tls.clone(), Arc::clone(&world)));
             }
             // Out of file descriptors, most likely: the next one may be free in a moment.
             Err(error) => {
@@ -60,12 +74,31 @@ pub(crate) async fn accept(listener: TcpListener, world: Arc<World>, tasks: Task
     }
 }
 
-async fn connection(stream: TcpStream, world: Arc<World>) {
+async fn connection(stream: TcpStream, tls: Option<TlsAcceptor>, world: Arc<World>) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
     let reset = Reset::default();
-    let socket = TokioIo::new(Socket::new(stream, reset.clone()));
+    let socket = Socket::new(stream, reset.clone());
+    let Some(tls) = tls else {
+        return serve(socket, reset, world).await;
+    };
+    let socket = tokio::select! {
+        () = world.closing.cancelled() => return,
+        socket = tls.accept(socket) => socket,
+    };
+    match socket {
+        Ok(socket) => serve(socket, reset, world).await,
+        Err(error) => tracing::debug!(%error, "no TLS with a client"),
+    }
+}
+
+async fn serve(
+    socket: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    reset: Reset,
+    world: Arc<World>,
+) {
+    let socket = TokioIo::new(socket);
     let service = service_fn(|request| answer(Arc::clone(&world), request, reset.clone()));
     // The Java KCL's own client speaks HTTP/2 from the first byte.
     let http = auto::Builder::new(TokioExecutor::new());
@@ -116,6 +149,9 @@ async fn answer(
         Ending::Answer(output) => Ok(response(output, 0)),
         Ending::HalfAnswer(output) => Ok(response(output, 0).map(Body::halved)),
         Ending::SlowAnswer(output, rate) => Ok(response(output, 0).map(|body| body.slowed(rate))),
+        Ending::TroubledAnswer(output, after, then) => {
+            Ok(response(output, 0).map(|body| body.troubled(after, then)))
+        }
         Ending::WrongDate(output, seconds) => Ok(response(output, seconds)),
         Ending::Reset => {
             reset.request();
@@ -125,8 +161,24 @@ async fn answer(
     }
 }
 
+/// What a subscription says, as it is asked for.
+fn messages(
+    subscription: Subscription,
+) -> impl hyper::body::Body<Data = Bytes, Error = BrokenOff> + Send {
+    StreamBody::new(stream::unfold(Some(subscription), async |subscription| {
+        let mut subscription = subscription?;
+        match subscription.next().await {
+            Ok(message) => Some((Ok(Frame::data(message?)), Some(subscription))),
+            Err(Closing) => Some((Err(BrokenOff), None)),
+        }
+    }))
+}
+
 fn response(output: Output) -> Response<Body> {
-    let mut response = Response::new(Body::new(output.body));
+    let mut response = Response::new(match output.body {
+        Content::Whole(body) => Body::new(body),
+        Content::Events(subscription) => Body::events(messages(*subscription)),
+    });
     *response.status_mut() = output.status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(output.content_type));

@@ -6,13 +6,15 @@
 //! be moved.
 //!
 //! One lock guards one stream, and nothing runs in the background: what has become due is done by
-//! the next call that looks.
+//! the next call that looks. A subscription looks whenever something happens to its shard.
 
 mod calls;
 mod clock;
 mod config;
+mod consumers;
 mod control;
 mod data;
+mod event_stream;
 mod exchange;
 mod faults;
 mod hash;
@@ -26,6 +28,7 @@ mod sequence;
 mod shard;
 mod stream;
 mod sts;
+mod subscription;
 mod token;
 mod validate;
 mod world;
@@ -39,8 +42,8 @@ use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
 
 pub use crate::calls::Call;
-pub use crate::config::Config;
-pub use crate::faults::{FOREVER, Fault, Faults};
+pub use crate::config::{Certificate, Config};
+pub use crate::faults::{FOREVER, Fault, Faults, Trouble};
 pub use crate::http::line;
 pub use crate::identities::Identities;
 use crate::world::World;
@@ -51,13 +54,14 @@ pub struct EmbeddedKinesis {
     world: Arc<World>,
     tasks: TaskTracker,
     address: SocketAddr,
+    scheme: &'static str,
 }
 
 impl EmbeddedKinesis {
     /// Starts a server on 127.0.0.1 and a free port.
     ///
     /// # Errors
-    /// No port could be opened.
+    /// No port could be opened, or the certificate is none.
     pub async fn start(config: Config) -> io::Result<Self> {
         Self::serve(TcpListener::bind("127.0.0.1:0").await?, config).await
     }
@@ -65,23 +69,32 @@ impl EmbeddedKinesis {
     /// Starts a server on a port that is open already.
     ///
     /// # Errors
-    /// The listener has no local address.
+    /// The listener has no local address, or the certificate is none.
     pub async fn serve(listener: TcpListener, config: Config) -> io::Result<Self> {
         let address = listener.local_addr()?;
+        let tls = config
+            .certificate
+            .as_ref()
+            .map(http::acceptor)
+            .transpose()?;
+        let scheme = if tls.is_some() { "https" } else { "http" };
         let world = Arc::new(World::new(config));
         let tasks = TaskTracker::new();
-        tasks.spawn(http::accept(listener, Arc::clone(&world), tasks.clone()));
+        let accept = http::accept(listener, tls, Arc::clone(&world), tasks.clone());
+        tasks.spawn(accept);
         tasks.close();
         Ok(Self {
             world,
             tasks,
             address,
+            scheme,
         })
     }
 
-    /// `http://127.0.0.1:PORT`, for Kinesis and STS alike.
+    /// `http://127.0.0.1:PORT`, for Kinesis and STS alike; `https://` with a certificate, which has
+    /// to be this address's.
     pub fn endpoint(&self) -> String {
-        format!("http://{}", self.address)
+        format!("{}://{}", self.scheme, self.address)
     }
 
     /// What `AWS_CONTAINER_CREDENTIALS_FULL_URI` should say; see
@@ -158,6 +171,16 @@ impl EmbeddedKinesis {
     /// Returns once exactly `n` calls are kept waiting.
     pub async fn wait_for_held_calls(&self, n: usize) {
         self.world.calls.wait_for_held(n).await;
+    }
+
+    /// Subscriptions that are open, whether anyone still reads them or not.
+    pub fn subscriptions(&self) -> usize {
+        self.world.calls.subscriptions()
+    }
+
+    /// Returns once exactly `n` subscriptions are open.
+    pub async fn wait_for_subscriptions(&self, n: usize) {
+        self.world.calls.wait_for_subscriptions(n).await;
     }
 
     /// Stops listening, breaks off what hangs, answers what is being answered, then returns.

@@ -46,6 +46,13 @@ impl Bucket {
         self.level > 0.0
     }
 
+    /// When something is left again.
+    pub(crate) fn opens(&mut self, now: u64) -> u64 {
+        self.refill(now);
+        let missing = (-self.level).max(0.0);
+        now + (missing * 1000.0 / self.per_second) as u64 + 1
+    }
+
     /// Takes `amount` after the fact. More than a second's worth is paid in full from now on, as a
     /// 10 MiB reply shuts a shard for 5 s.
     pub(crate) fn spend(&mut self, amount: f64, now: u64) {
@@ -69,6 +76,11 @@ pub(crate) struct ShardLimits {
 }
 
 const MIB: f64 = 1_048_576.0;
+
+/// What a shard gives each consumer of its own, in bytes.
+pub(crate) fn fan_out(now: u64) -> Bucket {
+    Bucket::new(2.0 * MIB, now)
+}
 
 impl ShardLimits {
     pub(crate) fn new(now: u64) -> Self {
@@ -116,6 +128,9 @@ fn rate(operation: &str) -> Option<(f64, bool)> {
         "DescribeStreamSummary" => (20.0, false),
         "DescribeStream" | "UpdateShardCount" => (10.0, false),
         "ListShards" => (1000.0, true),
+        "DescribeStreamConsumer" => (20.0, true),
+        "RegisterStreamConsumer" => (5.0, false),
+        "DeregisterStreamConsumer" | "ListStreamConsumers" => (5.0, true),
         "ListStreams"
         | "CreateStream"
         | "DeleteStream"

@@ -1,8 +1,12 @@
 //! The operations of the Kinesis API: one line each, from the name on the wire to the function.
+//! SubscribeToShard stands apart: its answer is not whole.
+
+use std::sync::Arc;
 
 use crate::control::*;
 use crate::data::*;
 use crate::protocol::{Answer as _, AwsError, Wire};
+use crate::subscription::Subscription;
 use crate::world::{Caller, Target, World};
 
 /// What the inputs have in common.
@@ -31,18 +35,27 @@ macro_rules! about_stream {
 }
 pub(crate) use about_stream;
 
+/// What an answer holds.
+#[derive(Debug)]
+pub(crate) enum Content {
+    Whole(Vec<u8>),
+    Events(Box<Subscription>),
+}
+
 macro_rules! operations {
     ($($name:ident($input:ty) => $perform:path,)*) => {
         /// A call that has been read.
         #[derive(Debug)]
         pub(crate) enum Request {
             $($name($input),)*
+            SubscribeToShard(SubscribeToShard),
         }
 
         impl Request {
             pub(crate) fn parse(operation: &str, wire: Wire, body: &[u8]) -> Result<Self, AwsError> {
                 match operation {
                     $(stringify!($name) => wire.parse(body).map(Self::$name),)*
+                    "SubscribeToShard" => wire.parse(body).map(Self::SubscribeToShard),
                     _ => Err(AwsError::new("UnknownOperationException", format!("{operation} is not served here."))),
                 }
             }
@@ -50,12 +63,17 @@ macro_rules! operations {
             pub(crate) fn stream(&self, world: &World) -> Option<String> {
                 match self {
                     $(Self::$name(input) => input.stream(world),)*
+                    Self::SubscribeToShard(input) => input.stream(world),
                 }
             }
 
-            pub(crate) fn perform(self, world: &World, caller: &Caller, wire: Wire) -> Result<Vec<u8>, AwsError> {
+            pub(crate) fn perform(self, world: &Arc<World>, caller: &Caller, wire: Wire) -> Result<Content, AwsError> {
                 match self {
-                    $(Self::$name(input) => $perform(world, caller, input)?.encode(wire),)*
+                    $(Self::$name(input) => $perform(world, caller, input)?.encode(wire).map(Content::Whole),)*
+                    Self::SubscribeToShard(input) => {
+                        let subscription = subscribe_to_shard(world, caller, &input, wire)?;
+                        Ok(Content::Events(Box::new(subscription)))
+                    }
                 }
             }
         }
@@ -77,6 +95,10 @@ operations! {
     UpdateMaxRecordSize(UpdateMaxRecordSize) => update_max_record_size,
     GetShardIterator(GetShardIterator) => get_shard_iterator,
     GetRecords(GetRecords) => get_records,
+    RegisterStreamConsumer(RegisterStreamConsumer) => register_stream_consumer,
+    DescribeStreamConsumer(WhichConsumer) => describe_stream_consumer,
+    ListStreamConsumers(ListStreamConsumers) => list_stream_consumers,
+    DeregisterStreamConsumer(WhichConsumer) => deregister_stream_consumer,
     PutRecord(PutRecord) => put_record,
     PutRecords(PutRecords) => put_records,
 }

@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use tokio::sync::Notify;
+
 use crate::hash::HashRange;
 use crate::limits::ShardLimits;
 use crate::protocol::Stored;
@@ -42,6 +44,8 @@ pub(crate) struct Shard {
     /// The second its sequence numbers begin with: after that of its parents.
     pub(crate) created_second: u64,
     pub(crate) limits: ShardLimits,
+    /// Wakes who waits for a record, or for the end.
+    pub(crate) changed: Arc<Notify>,
     records: VecDeque<Arc<Record>>,
     /// Number in the shard of the oldest record kept.
     first: u64,
@@ -76,6 +80,7 @@ impl Shard {
             closed: None,
             created_second,
             limits: ShardLimits::new(now),
+            changed: Arc::default(),
             records: VecDeque::new(),
             first: 1,
             next: 1,
@@ -104,6 +109,12 @@ impl Shard {
             .map(|at| self.sequence(sequence::END, at).digits())
     }
 
+    /// A number after all records before `next`, and before the one that gets this place. It grows
+    /// while nothing is written.
+    pub(crate) fn continuation(&self, next: u64, now: u64) -> Digits {
+        self.sequence(next - 1, now).digits()
+    }
+
     /// The number is given and the record stored in one go: the caller holds the stream's lock.
     pub(crate) fn append(&mut self, partition_key: Box<str>, data: Stored, now: u64) -> Digits {
         let sequence = self.sequence(self.next, now).digits();
@@ -114,6 +125,7 @@ impl Shard {
             data,
         }));
         self.next += 1;
+        self.changed.notify_waiters();
         sequence
     }
 
@@ -148,6 +160,17 @@ impl Shard {
             || (self.closed.is_some() && sequence.index == sequence::END);
         (sequence.created == self.created_second && sequence.shard == self.number && given)
             .then_some(sequence.index)
+    }
+
+    /// The place of the first record whose number is this one or greater: a continuation number
+    /// is its record's, or greater.
+    pub(crate) fn at_or_after(&self, sequence: Sequence) -> Option<u64> {
+        let at = self.position(sequence)?;
+        let record = at.checked_sub(self.first);
+        let record = record.and_then(|at| self.records.get(usize::try_from(at).ok()?));
+        let is_past =
+            record.is_some_and(|record| record.sequence.as_str() < sequence.digits().as_str());
+        Some(if is_past { at + 1 } else { at })
     }
 
     /// At most `limit` records and, after the first, at most `max_bytes` bytes.

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::clock::millis;
 use crate::config::Config;
+use crate::consumers::Consumers;
 use crate::hash::HashRange;
 use crate::protocol::AwsError;
 use crate::reshard::Step;
@@ -73,6 +74,7 @@ pub(crate) struct Stream {
     pub(crate) max_record_kib: usize,
     /// When UpdateShardCount was called, in the last 24 h.
     pub(crate) updates: VecDeque<u64>,
+    pub(crate) consumers: Consumers,
     shards: BTreeMap<u32, Shard>,
     /// Open shards in order of their ranges.
     open: Vec<(HashRange, u32)>,
@@ -99,6 +101,7 @@ impl Stream {
             retention: millis(config.retention),
             max_record_kib,
             updates: VecDeque::new(),
+            consumers: Consumers::default(),
             shards: BTreeMap::new(),
             open: Vec::new(),
             pending: VecDeque::new(),
@@ -116,6 +119,7 @@ impl Stream {
         while let Some((_, step)) = self.pending.pop_front_if(|(due, _)| *due <= now) {
             self.apply(step, now);
         }
+        self.consumers.settle(now);
         let horizon = self.horizon(now);
         self.shards
             .retain(|_, shard| shard.closed.is_none_or(|closed| closed >= horizon));
@@ -142,6 +146,19 @@ impl Stream {
     pub(crate) fn delete(&mut self, config: &Config, now: u64) {
         self.deleting_until
             .get_or_insert(now + millis(config.deleting));
+        self.wake();
+    }
+
+    /// Whoever is subscribed to a shard looks again.
+    pub(crate) fn wake(&self) {
+        for shard in self.shards.values() {
+            shard.changed.notify_waiters();
+        }
+    }
+
+    /// When the next step of a reshard is due.
+    pub(crate) fn next_step(&self) -> Option<u64> {
+        self.pending.front().map(|(due, _)| *due)
     }
 
     /// Changes need an ACTIVE stream.
@@ -172,6 +189,8 @@ impl Stream {
         self.pending.extend(due.zip(steps));
         self.updating_until = now + updating;
         self.settle(now);
+        // Steps that come later are done by whoever looks then.
+        self.wake();
     }
 
     fn apply(&mut self, step: Step, now: u64) {
@@ -215,7 +234,9 @@ impl Stream {
             .binary_search_by_key(&range, |(open, _)| *open)
             .ok()?;
         let (_, number) = self.open.remove(at);
-        self.shards.get_mut(&number)?.closed = Some(now);
+        let shard = self.shards.get_mut(&number)?;
+        shard.closed = Some(now);
+        shard.changed.notify_waiters();
         Some(number)
     }
 

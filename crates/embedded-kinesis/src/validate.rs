@@ -99,6 +99,22 @@ impl Constraints {
         self.length(field, value, 1, 2048);
     }
 
+    pub(crate) fn consumer_name(&mut self, field: &str, value: &str) {
+        self.name(field, value);
+    }
+
+    pub(crate) fn consumer_arn(&mut self, field: &str, value: &str) {
+        if consumer_arn_parts(value).is_none() {
+            self.fail(
+                &quoted(value),
+                field,
+                "satisfy regular expression pattern: \
+                 ^(arn):aws.*:kinesis:.*:\\d{12}:.*stream\\/[a-zA-Z0-9_.-]+\\/consumer\\/[a-zA-Z0-9_.-]+:[0-9]+",
+            );
+        }
+        self.length(field, value, 1, 2048);
+    }
+
     /// A hash key or sequence number.
     pub(crate) fn number(&mut self, field: &str, value: &str, most_digits: usize) {
         let digits = !value.is_empty() && value.bytes().all(|it| it.is_ascii_digit());
@@ -157,6 +173,15 @@ pub(crate) fn arn_parts(arn: &str) -> Option<(&str, &str, &str)> {
         && !name.is_empty()
         && !name.contains(['/', ' ']);
     good.then_some((region, account, name))
+}
+
+/// The stream's ARN, the consumer's name and the second in which it was registered.
+pub(crate) fn consumer_arn_parts(arn: &str) -> Option<(&str, &str, u64)> {
+    let (stream, consumer) = arn.split_once("/consumer/")?;
+    let (name, second) = consumer.rsplit_once(':')?;
+    arn_parts(stream)?;
+    let good = second.bytes().all(|it| it.is_ascii_digit()) && !name.is_empty();
+    Some((stream, name, second.parse().ok().filter(|_| good)?))
 }
 
 #[cfg(test)]

@@ -85,6 +85,8 @@ impl World {
             .write()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         change(Arc::make_mut(&mut config));
+        drop(config);
+        self.clock.look_again();
     }
 
     /// The key a request means. Both a name and an ARN may be given if they agree.

@@ -96,7 +96,7 @@ pub(crate) fn describe_stream_summary(
         stream_description_summary: Summary {
             described: Described::of(&stream, now),
             open_shard_count: stream.open_count(now),
-            consumer_count: 0,
+            consumer_count: stream.consumers.iter().count(),
             max_record_size_in_kib: stream.max_record_kib,
         },
     }))

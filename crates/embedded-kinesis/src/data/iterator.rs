@@ -11,7 +11,7 @@ use crate::token::ShardIterator;
 use crate::validate::Constraints;
 use crate::world::{Caller, World, settled};
 
-const TYPES: [&str; 5] = [
+pub(super) const TYPES: [&str; 5] = [
     "AFTER_SEQUENCE_NUMBER",
     "AT_SEQUENCE_NUMBER",
     "AT_TIMESTAMP",
@@ -71,7 +71,13 @@ pub(crate) fn get_shard_iterator(
         )));
     }
     shard.trim(horizon);
-    let next = position(shard, &key, &input, now)?;
+    let start = Start {
+        kind: input.shard_iterator_type.as_deref().unwrap_or_default(),
+        sequence: input.starting_sequence_number.as_deref(),
+        timestamp: input.timestamp,
+        operation: "GetShardIterator",
+    };
+    let next = start.position(shard, &key, now)?;
     let Key {
         account,
         region,
@@ -89,54 +95,64 @@ pub(crate) fn get_shard_iterator(
     Ok(Plain(GetShardIteratorOutput { shard_iterator }))
 }
 
-/// The number in the shard of the first record to read.
-fn position(shard: &Shard, key: &Key, input: &GetShardIterator, now: u64) -> Result<u64, AwsError> {
-    let kind = input.shard_iterator_type.as_deref().unwrap_or_default();
-    match kind {
-        "LATEST" => Ok(shard.tip()),
-        "AT_TIMESTAMP" => {
-            let Timestamp(at) = input.timestamp.ok_or_else(|| {
-                AwsError::invalid("Must specify timestamp parameter for iterator of type AT_TIMESTAMP. Current request has no timestamp parameter.")
-            })?;
-            if at > now + CLOCK_SKEW {
-                return Err(AwsError::invalid(format!(
-                    "The timestampInMillis parameter cannot be greater than the currentTimestampInMillis. timestampInMillis: {at}, \
-                     currentTimestampInMillis: {now}"
-                )));
-            }
-            Ok(shard.at_time(at))
-        }
-        "AT_SEQUENCE_NUMBER" | "AFTER_SEQUENCE_NUMBER" => {
-            let text = input.starting_sequence_number.as_deref().ok_or_else(|| {
-                AwsError::invalid(format!("Must specify startingSequenceNumber parameter for iterator of type {kind}. Current request has none."))
-            })?;
-            let at = at_sequence(shard, key, text)?;
-            Ok(if kind == "AFTER_SEQUENCE_NUMBER" {
-                at + 1
-            } else {
-                at
-            })
-        }
-        // TRIM_HORIZON
-        _ => Ok(shard.oldest()),
-    }
+/// Where to start, as GetShardIterator and SubscribeToShard say it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Start<'a> {
+    pub(super) kind: &'a str,
+    pub(super) sequence: Option<&'a str>,
+    pub(super) timestamp: Option<Timestamp>,
+    /// For whom, as errors say.
+    pub(super) operation: &'static str,
 }
 
-fn at_sequence(shard: &Shard, key: &Key, text: &str) -> Result<u64, AwsError> {
-    let (id, Key { account, name, .. }) = (shard.id(), key);
-    let refused = |why: &str| {
-        AwsError::invalid(format!(
-            "StartingSequenceNumber {text} used in GetShardIterator on shard {id} in stream {name} under account {account} is invalid{why}."
-        ))
-    };
-    let sequence = Sequence::parse(text).ok_or_else(|| refused(""))?;
-    if sequence.shard != shard.number {
-        return Err(AwsError::invalid(format!(
-            "Invalid StartingSequenceNumber. It encodes {}, while it was used in a call to a shard with {id}",
-            shard::id(sequence.shard)
-        )));
+impl Start<'_> {
+    /// The number in the shard of the first record to read.
+    pub(super) fn position(self, shard: &Shard, key: &Key, now: u64) -> Result<u64, AwsError> {
+        let kind = self.kind;
+        match kind {
+            "LATEST" => Ok(shard.tip()),
+            "AT_TIMESTAMP" => {
+                let Timestamp(at) = self.timestamp.ok_or_else(|| {
+                    AwsError::invalid("Must specify timestamp parameter for iterator of type AT_TIMESTAMP. Current request has no timestamp parameter.")
+                })?;
+                if at > now + CLOCK_SKEW {
+                    return Err(AwsError::invalid(format!(
+                        "The timestampInMillis parameter cannot be greater than the currentTimestampInMillis. timestampInMillis: {at}, \
+                         currentTimestampInMillis: {now}"
+                    )));
+                }
+                Ok(shard.at_time(at))
+            }
+            "AT_SEQUENCE_NUMBER" | "AFTER_SEQUENCE_NUMBER" => {
+                let text = self.sequence.ok_or_else(|| {
+                    AwsError::invalid(format!("Must specify startingSequenceNumber parameter for iterator of type {kind}. Current request has none."))
+                })?;
+                self.at_sequence(shard, key, text)
+            }
+            // TRIM_HORIZON
+            _ => Ok(shard.oldest()),
+        }
     }
-    shard
-        .position(sequence)
-        .ok_or_else(|| refused(" because it did not come from this stream"))
+
+    fn at_sequence(self, shard: &Shard, key: &Key, text: &str) -> Result<u64, AwsError> {
+        let (id, operation) = (shard.id(), self.operation);
+        let Key { account, name, .. } = key;
+        let refused = |why: &str| {
+            AwsError::invalid(format!(
+                "StartingSequenceNumber {text} used in {operation} on shard {id} in stream {name} under account {account} is invalid{why}."
+            ))
+        };
+        let sequence = Sequence::parse(text).ok_or_else(|| refused(""))?;
+        if sequence.shard != shard.number {
+            return Err(AwsError::invalid(format!(
+                "Invalid StartingSequenceNumber. It encodes {}, while it was used in a call to a shard with {id}",
+                shard::id(sequence.shard)
+            )));
+        }
+        let at = match self.kind {
+            "AFTER_SEQUENCE_NUMBER" => shard.position(sequence).map(|at| at + 1),
+            _ => shard.at_or_after(sequence),
+        };
+        at.ok_or_else(|| refused(" because it did not come from this stream"))
+    }
 }

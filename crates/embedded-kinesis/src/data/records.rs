@@ -56,7 +56,7 @@ pub(crate) struct GetRecordsOutput {
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct ChildShard {
+pub(super) struct ChildShard {
     shard_id: String,
     parent_shards: Vec<String>,
     hash_key_range: HashKeyRange,
@@ -162,6 +162,46 @@ pub(crate) fn get_records(
     })
 }
 
+/// Room for a reply with these records.
+pub(super) fn json_size(records: &[Arc<Record>]) -> usize {
+    let size =
+        |record: &Arc<Record>| 160 + record.partition_key.len() + record.data.len() * 4 / 3 + 4;
+    512 + records.iter().map(size).sum::<usize>()
+}
+
+/// The start of an object: the records, and how far behind they leave their reader.
+pub(super) fn push_json_records(out: &mut Vec<u8>, records: &[Arc<Record>], behind: u64) {
+    out.extend_from_slice(b"{\"Records\":[");
+    for (i, record) in records.iter().enumerate() {
+        out.extend_from_slice(if i == 0 {
+            b"{\"Data\":\""
+        } else {
+            b",{\"Data\":\""
+        });
+        record.data.push_base64(out);
+        out.extend_from_slice(b"\",\"PartitionKey\":");
+        push_json_text(out, &record.partition_key);
+        out.extend_from_slice(b",\"SequenceNumber\":\"");
+        out.extend_from_slice(record.sequence.as_bytes());
+        out.extend_from_slice(b"\",\"ApproximateArrivalTimestamp\":");
+        push_json_seconds(out, record.arrival);
+        out.push(b'}');
+    }
+    // A Vec never fails to be written to.
+    let _ = write!(out, "],\"MillisBehindLatest\":{behind}");
+}
+
+impl<'a> From<&'a Record> for RecordView<'a> {
+    fn from(record: &'a Record) -> Self {
+        Self {
+            sequence_number: record.sequence.as_str(),
+            approximate_arrival_timestamp: Timestamp(record.arrival),
+            data: &record.data,
+            partition_key: &record.partition_key,
+        }
+    }
+}
+
 impl Answer for GetRecordsOutput {
     fn encode(&self, wire: Wire) -> Result<Vec<u8>, AwsError> {
         match wire {
@@ -173,31 +213,8 @@ impl Answer for GetRecordsOutput {
 
 impl GetRecordsOutput {
     fn json(&self) -> Result<Vec<u8>, AwsError> {
-        let size =
-            |record: &Arc<Record>| 160 + record.partition_key.len() + record.data.len() * 4 / 3 + 4;
-        let mut out = Vec::with_capacity(512 + self.records.iter().map(size).sum::<usize>());
-        out.extend_from_slice(b"{\"Records\":[");
-        for (i, record) in self.records.iter().enumerate() {
-            out.extend_from_slice(if i == 0 {
-                b"{\"Data\":\""
-            } else {
-                b",{\"Data\":\""
-            });
-            record.data.push_base64(&mut out);
-            out.extend_from_slice(b"\",\"PartitionKey\":");
-            push_json_text(&mut out, &record.partition_key);
-            out.extend_from_slice(b",\"SequenceNumber\":\"");
-            out.extend_from_slice(record.sequence.as_bytes());
-            out.extend_from_slice(b"\",\"ApproximateArrivalTimestamp\":");
-            push_json_seconds(&mut out, record.arrival);
-            out.push(b'}');
-        }
-        // A Vec never fails to be written to.
-        let _ = write!(
-            out,
-            "],\"MillisBehindLatest\":{}",
-            self.millis_behind_latest
-        );
+        let mut out = Vec::with_capacity(json_size(&self.records));
+        push_json_records(&mut out, &self.records, self.millis_behind_latest);
         if let Some(next) = &self.next_shard_iterator {
             out.extend_from_slice(b",\"NextShardIterator\":");
             push_json_text(&mut out, next);
@@ -211,14 +228,12 @@ impl GetRecordsOutput {
     }
 
     fn view(&self) -> View<'_> {
-        let records = self.records.iter().map(|record| RecordView {
-            sequence_number: record.sequence.as_str(),
-            approximate_arrival_timestamp: Timestamp(record.arrival),
-            data: &record.data,
-            partition_key: &record.partition_key,
-        });
         View {
-            records: records.collect(),
+            records: self
+                .records
+                .iter()
+                .map(|it| RecordView::from(&**it))
+                .collect(),
             next_shard_iterator: self.next_shard_iterator.as_deref(),
             millis_behind_latest: self.millis_behind_latest,
             child_shards: self.child_shards.as_deref(),
@@ -239,7 +254,7 @@ struct View<'a> {
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct RecordView<'a> {
+pub(super) struct RecordView<'a> {
     sequence_number: &'a str,
     approximate_arrival_timestamp: Timestamp,
     data: &'a Stored,

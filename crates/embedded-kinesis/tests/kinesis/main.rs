@@ -4,8 +4,10 @@
 
 mod cbor;
 mod cli;
+mod consumers;
 mod credentials;
 mod faults;
+mod http2;
 mod iterators;
 mod listing;
 mod pages;
@@ -13,5 +15,7 @@ mod puts;
 mod resharding;
 mod second_opinion;
 mod streams;
+mod subscription_faults;
+mod subscriptions;
 mod support;
 mod tailing;

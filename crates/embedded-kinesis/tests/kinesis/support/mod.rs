@@ -3,11 +3,15 @@
 use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::config::retry::RetryConfig;
 use aws_sdk_kinesis::config::{Region, SharedCredentialsProvider};
-use aws_sdk_kinesis::error::ProvideErrorMetadata;
+use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kinesis::operation::get_records::GetRecordsOutput;
+use aws_sdk_kinesis::operation::subscribe_to_shard::SubscribeToShardError;
 use aws_sdk_kinesis::primitives::Blob;
+use aws_sdk_kinesis::primitives::event_stream::EventReceiver;
+use aws_sdk_kinesis::types::error::SubscribeToShardEventStreamError;
 use aws_sdk_kinesis::types::{
-    PutRecordsRequestEntry, Record, ScalingType, Shard, ShardIteratorType,
+    Consumer, PutRecordsRequestEntry, Record, ScalingType, Shard, ShardIteratorType,
+    StartingPosition, SubscribeToShardEvent, SubscribeToShardEventStream,
 };
 use embedded_kinesis::{Config, EmbeddedKinesis};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -265,4 +269,52 @@ pub(crate) fn entry(key: &str, size: usize) -> PutRecordsRequestEntry {
         .data(Blob::new(vec![7; size]))
         .build()
         .unwrap()
+}
+
+// === Enhanced fan-out, of stream "s" ===
+
+pub(crate) type Events =
+    EventReceiver<SubscribeToShardEventStream, SubscribeToShardEventStreamError>;
+
+pub(crate) async fn register(client: &Client, stream_arn: &str, name: &str) -> Consumer {
+    let call = client.register_stream_consumer().stream_arn(stream_arn);
+    let answer = call.consumer_name(name).send().await.unwrap();
+    answer.consumer().unwrap().clone()
+}
+
+pub(crate) fn position(kind: ShardIteratorType) -> StartingPosition {
+    StartingPosition::builder().r#type(kind).build().unwrap()
+}
+
+pub(crate) fn latest() -> StartingPosition {
+    position(ShardIteratorType::Latest)
+}
+
+/// To the first shard.
+pub(crate) async fn subscribe(
+    client: &Client,
+    consumer_arn: &str,
+    position: StartingPosition,
+) -> Result<Events, SdkError<SubscribeToShardError>> {
+    let call = client.subscribe_to_shard().consumer_arn(consumer_arn);
+    let call = call.shard_id(SHARD).starting_position(position);
+    call.send().await.map(|answer| answer.event_stream)
+}
+
+/// The next event.
+pub(crate) async fn event(events: &mut Events) -> SubscribeToShardEvent {
+    match events.recv().await.unwrap().expect("not the end") {
+        SubscribeToShardEventStream::SubscribeToShardEvent(event) => event,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The records of the next event that has some.
+pub(crate) async fn arrivals(events: &mut Events) -> Vec<String> {
+    loop {
+        let event = event(events).await;
+        if !event.records().is_empty() {
+            return event.records().iter().map(text).collect();
+        }
+    }
 }
