@@ -6,6 +6,7 @@ use aws_sdk_dynamodb::types::{AttributeValue, KeyType, ScalarAttributeType};
 use aws_sdk_kinesis::primitives::Blob;
 use rstest::rstest;
 use serde_json::Value;
+use test_support::until;
 
 use crate::support::{APPLICATION, Item, STREAM, TABLE, World, text};
 
@@ -55,7 +56,13 @@ async fn a_copied_deployment_of_another_stream_stops_and_harms_nobody() {
     first
         .metric_when("current_leases", "", |count| count == 2.0)
         .await;
-    let before = leases(&world).await;
+    // A checkpoint comes with the next renewal.
+    let before = until("the checkpoint", async || {
+        let leases = leases(&world).await;
+        let is_read = |(_, lease): &(_, String)| !lease.contains("TRIM_HORIZON");
+        leases.iter().any(is_read).then_some(leases)
+    })
+    .await;
     let copy = world.consumer("pod-2").with("STREAM_NAME", "orders-copy");
     let (code, log) = copy.run().await;
     assert_eq!(code, 1, "{log}");
