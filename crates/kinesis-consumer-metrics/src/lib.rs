@@ -60,6 +60,8 @@ pub struct Metrics {
     checkpoints_expired: Counter,
     retries: Counters,
     throttles: Counters,
+    subscriptions: Counters,
+    polls_instead: Gauge,
 }
 
 impl Metrics {
@@ -124,6 +126,16 @@ impl Metrics {
             ),
             retries: told(r, "retries", "Calls that failed and were tried again"),
             throttles: told(r, "throttles", "Calls that AWS throttled"),
+            subscriptions: told(
+                r,
+                "subscriptions",
+                "Subscriptions begun, with enhanced fan-out: one each five minutes and shard",
+            ),
+            polls_instead: told(
+                r,
+                "polls_instead_of_fan_out",
+                "1 if the stream has no place for the consumer, so that the worker polls",
+            ),
             failing: told(
                 r,
                 "failing",
@@ -252,6 +264,10 @@ impl Metrics {
             }
             Event::LeasesPutBack { shards, .. } => drop(self.put_back.inc_by(shards.len() as u64)),
             Event::CheckpointExpired { .. } => drop(self.checkpoints_expired.inc()),
+            Event::Subscribed { shard, .. } => {
+                self.subscriptions.get_or_create(&label(shard)).inc();
+            }
+            Event::FellBackToPolling { .. } => drop(self.polls_instead.set(1)),
             _ => {}
         }
     }

@@ -11,7 +11,7 @@
 //!
 //! stream → which leases must exist → lease table → which are mine → renew, take, hand over
 //!        → one task per lease: await parents → initialize → process → shut down
-//!        → polling, KPL de-aggregation → record processor → checkpointer → lease table
+//!        → polling or fan-out, KPL de-aggregation → record processor → checkpointer → lease table
 //! ```
 //! Lease expiry is each observer's own, monotonic observation.
 
@@ -29,7 +29,7 @@ mod run;
 pub use edge::{failure::CallError, kinesis::KinesisError, lease_table::TableError};
 pub use face::{
     checkpointer::{CheckpointError, Checkpointer},
-    config::{Config, InitialPosition},
+    config::{Config, FanOut, InitialPosition, Retrieval},
     error::Error,
     event::Event,
     processor::{EachBatch, Lasting, ProcessorError, RecordProcessor, Unusable, each_batch},

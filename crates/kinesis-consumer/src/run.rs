@@ -10,6 +10,7 @@ pub(crate) mod known;
 pub(crate) mod load;
 pub(crate) mod ownership;
 mod proof;
+pub(crate) mod registration;
 pub(crate) mod retrieval;
 pub(crate) mod shard_consumer;
 pub(crate) mod standing;

@@ -64,8 +64,9 @@ pub use crate::{
     },
     edge::{
         kinesis::{
-            Kinesis, Page, ShardFilter, StartFrom,
-            memory::{MemoryKinesis, MemoryStream},
+            Consumer, ConsumerStatus, Kinesis, Page, ShardFilter, StartFrom, Subscription,
+            SubscriptionEvent,
+            memory::{MemoryKinesis, MemoryStream, MemorySubscription, Place, Pushed},
             sdk::SdkKinesis,
         },
         lease_table::{

@@ -28,8 +28,7 @@ const CODES: [(Kind, &str); 14] = [
          IDPRejectedClaim SignatureDoesNotMatch InvalidSignatureException IncompleteSignature \
          IncompleteSignatureException MissingAuthenticationToken MissingAuthenticationTokenException",
     ),
-    // For all calls made here LimitExceeded is a rate. (Hard limits, of consumers and reshards, are
-    // other calls'.)
+    // LimitExceeded is a rate for all calls made here, but for one: `limit_reached`.
     (
         Kind::Throttled,
         "LimitExceededException ProvisionedThroughputExceededException RequestLimitExceeded RequestThrottled \
@@ -56,6 +55,9 @@ const CODES: [(Kind, &str); 14] = [
 /// What the code means as an answer to the call. `status`: of HTTP; it speaks where the code is
 /// unknown.
 pub(crate) fn kind(call: Call, code: &str, message: &str, status: u16) -> Kind {
+    if limit_reached(call.1, code, message) {
+        return Kind::LimitReached;
+    }
     let mut rows = CODES.iter();
     match rows.find(|(_, codes)| codes.split(' ').any(|known| known == code)) {
         Some((kind, _)) => *kind,
@@ -67,13 +69,23 @@ pub(crate) fn kind(call: Call, code: &str, message: &str, status: u16) -> Kind {
     }
 }
 
+/// A stream has 20 consumers at the most (50 where on-demand advantage is switched on): no waiting
+/// mends that. The code is also that of the call's rate, of which AWS says so.
+fn limit_reached(operation: &str, code: &str, message: &str) -> bool {
+    operation == "RegisterStreamConsumer"
+        && code == "LimitExceededException"
+        && !message.to_lowercase().contains("rate exceeded")
+}
+
 /// Kinesis has one code for all that is wrong with an argument.
 fn invalid_argument(operation: &str, message: &str) -> Kind {
     let message = message.to_lowercase().replace(' ', "");
     match operation {
         // An iterator that Kinesis cannot read any more is as good as an expired one.
         "GetRecords" => Kind::ExpiredIterator,
-        "GetShardIterator" if message.contains("sequencenumber") => Kind::InvalidPosition,
+        "GetShardIterator" | "SubscribeToShard" if message.contains("sequencenumber") => {
+            Kind::InvalidPosition
+        }
         _ => Kind::Invalid,
     }
 }
@@ -152,6 +164,11 @@ mod tests {
     )]
     #[case("GetShardIterator", "Invalid sequence number", Kind::InvalidPosition)]
     #[case("GetShardIterator", "Timestamp is in the future", Kind::Invalid)]
+    #[case(
+        "SubscribeToShard",
+        "StartingSequenceNumber 4959 used in SubscribeToShard on shard shardId-0 is invalid.",
+        Kind::InvalidPosition
+    )]
     #[case("ListShards", "NextToken and StreamName", Kind::Invalid)]
     fn what_is_wrong_with_an_argument_depends_on_the_call(
         #[case] operation: &'static str,
@@ -163,5 +180,27 @@ mod tests {
             kind((Service::Kinesis, operation), code, message, 400),
             wanted
         );
+    }
+
+    #[rstest]
+    #[case(
+        "RegisterStreamConsumer",
+        "20 consumers are registered",
+        Kind::LimitReached
+    )]
+    #[case(
+        "RegisterStreamConsumer",
+        "Rate exceeded for stream orders",
+        Kind::Throttled
+    )]
+    #[case("SubscribeToShard", "1 call a second", Kind::Throttled)]
+    fn a_cap_is_told_from_a_rate(
+        #[case] operation: &'static str,
+        #[case] message: &str,
+        #[case] wanted: Kind,
+    ) {
+        let code = "LimitExceededException";
+        let call = (Service::Kinesis, operation);
+        assert_eq!(kind(call, code, message, 400), wanted);
     }
 }

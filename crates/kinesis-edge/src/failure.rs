@@ -60,8 +60,9 @@ pub(crate) type Call = (Service, &'static str);
 pub enum Kind {
     /// No such stream, shard or table.
     NotFound,
-    /// The stream or table is there, but is being made, changed or deleted. Of CreateTable: there
-    /// is one of that name.
+    /// The stream or table is there, but is being made, changed or deleted. Of CreateTable and
+    /// RegisterStreamConsumer: there is one of that name. Of SubscribeToShard: the consumer has
+    /// another subscription to the shard.
     InUse,
     /// The identity may not do this; [`Failure::denial`] says what stands in its way.
     Denied,
@@ -73,6 +74,8 @@ pub enum Kind {
     ExpiredCredentials,
     /// Slower. Nothing was done.
     Throttled,
+    /// There may be no more of them: waiting does not mend it.
+    LimitReached,
     /// No answer in time. A write may have been done or not.
     Timeout,
     /// 5xx, a broken connection, an answer that cannot be read. A write may have been done or not.
@@ -212,6 +215,33 @@ impl Failure {
             source: Some(Arc::new(error)),
             ..failure
         }
+    }
+}
+
+/// The error in a subscription's events. `code`: AWS's.
+pub(crate) fn of_event<E, R>(call: Call, code: Option<&str>, error: SdkError<E, R>) -> Failure
+where
+    E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
+    R: fmt::Debug + Send + Sync + 'static,
+{
+    let failure = match (&error, code) {
+        (SdkError::ServiceError(context), Some(code)) => {
+            let message = context.err().meta().message().unwrap_or("no message");
+            let kind = codes::kind(call, code, message, 400);
+            Failure::new(call, kind, code, message)
+        }
+        (SdkError::DispatchFailure(_), _) => {
+            let (kind, code) = (Kind::Unavailable, "ConnectionFailed");
+            Failure::new(call, kind, code, &innermost(&error))
+        }
+        _ => {
+            let (kind, code) = (Kind::Unavailable, "UnreadableAnswer");
+            Failure::new(call, kind, code, &innermost(&error))
+        }
+    };
+    Failure {
+        source: Some(Arc::new(error)),
+        ..failure
     }
 }
 

@@ -44,6 +44,9 @@ pub use self::{
     remedy::{Remedy, Statement},
     room::{Room, heed_room},
     settings::{ClientSettings, ConnectionSettings},
-    stream::{ChildShard, Page, Record, Shard, ShardFilter, StartFrom, Stream},
+    stream::{
+        ChildShard, Consumer, ConsumerStatus, Page, Record, Shard, ShardFilter, StartFrom, Stream,
+        Subscription, SubscriptionEvent,
+    },
     table::{Description, Item, Key, Table, Write, Written, remedy_of_status},
 };

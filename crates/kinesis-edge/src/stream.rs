@@ -1,15 +1,20 @@
-//! One stream: its shards, iterators and records.
+//! One stream: its shards, iterators, records and consumers.
 
 use std::sync::Arc;
 
 use crate::{Gate, KinesisClient, Service, call::Calls, room::heed_room};
 
+mod consumers;
+mod frames;
 mod open;
 mod records;
 mod shards;
+mod subscription;
 
+pub use consumers::{Consumer, ConsumerStatus};
 pub use records::{ChildShard, Page, Record, StartFrom};
 pub use shards::{Shard, ShardFilter};
+pub use subscription::{Subscription, SubscriptionEvent};
 
 /// A stream, as one client sees it. Cheap to make and to clone.
 #[derive(Clone, Debug)]

@@ -20,7 +20,7 @@ use crate::{
 pub(crate) mod memory;
 pub(crate) mod sdk;
 
-pub use kinesis_edge::ShardFilter;
+pub use kinesis_edge::{Consumer, ConsumerStatus, ShardFilter};
 
 /// Where to start reading. KCL resumes at a sequence number for the rest of an aggregate.
 pub type StartFrom = kinesis_edge::StartFrom<SequenceNumber>;
@@ -33,6 +33,19 @@ pub struct Page {
     /// Where to go on; `None`: the closed shard's end.
     pub next_iterator: Option<String>,
     /// How far behind the tip the page's end is, in milliseconds.
+    pub millis_behind_latest: i64,
+    /// The children, at a closed shard's end.
+    pub children: Vec<ChildShard>,
+}
+
+/// What a subscription brings.
+#[derive(Clone, Debug, Default)]
+pub struct SubscriptionEvent {
+    /// Records in order, as they came: aggregates whole; often none.
+    pub records: Vec<Record>,
+    /// After which number the next subscription goes on; `None`: the closed shard's end.
+    pub continuation: Option<SequenceNumber>,
+    /// How far behind the tip the event's end is, in milliseconds.
     pub millis_behind_latest: i64,
     /// The children, at a closed shard's end.
     pub children: Vec<ChildShard>,
@@ -51,10 +64,16 @@ pub enum KinesisError {
     /// The sequence number is not of this shard, or older than the retention period.
     #[error("sequence number refused: {0}")]
     InvalidSequenceNumber(#[source] CallError),
-    /// No such stream or shard.
+    /// No such stream, shard or consumer.
     #[error("not found: {0}")]
     NotFound(#[source] CallError),
-    /// Denied, no credentials, KMS key disabled, a hard limit: waiting does not help.
+    /// The consumer has another subscription to the shard, or is being made: ask again later.
+    #[error("in use: {0}")]
+    InUse(#[source] CallError),
+    /// The stream has as many consumers as it may have: waiting does not help.
+    #[error("{0}")]
+    LimitExceeded(#[source] CallError),
+    /// Denied, no credentials, KMS key disabled: waiting does not help.
     #[error("{0}")]
     Permanent(#[source] CallError),
     /// No answer in time: ask again, for less.
@@ -75,6 +94,8 @@ impl KinesisError {
         | Self::ExpiredIterator(error)
         | Self::InvalidSequenceNumber(error)
         | Self::NotFound(error)
+        | Self::InUse(error)
+        | Self::LimitExceeded(error)
         | Self::Permanent(error)
         | Self::Timeout(error)
         | Self::NoRoom(error)
@@ -85,7 +106,7 @@ impl KinesisError {
     /// Whether waiting is not known to mend it.
     pub(crate) fn stands(&self) -> bool {
         match self {
-            Self::Permanent(_) => true,
+            Self::Permanent(_) | Self::LimitExceeded(_) => true,
             Self::Unavailable(error) => error.is_refusal(),
             _ => false,
         }
@@ -124,4 +145,42 @@ pub trait Kinesis: fmt::Debug + Send + Sync {
         drop(room);
         self.records(iterator, limit).await
     }
+
+    /// The consumer of that name, if the stream has one.
+    async fn consumer(&self, name: &str) -> Result<Option<Consumer>, KinesisError> {
+        let _ = name;
+        Err(no_fan_out())
+    }
+
+    /// Registers a consumer of that name.
+    async fn register_consumer(&self, name: &str) -> Result<Consumer, KinesisError> {
+        let _ = name;
+        Err(no_fan_out())
+    }
+
+    /// Subscribes a consumer, by its ARN, to a shard.
+    async fn subscribe(
+        &self,
+        consumer: &str,
+        shard: &ShardId,
+        from: &StartFrom,
+    ) -> Result<Box<dyn Subscription>, KinesisError> {
+        let _ = (consumer, shard, from);
+        Err(no_fan_out())
+    }
+}
+
+fn no_fan_out() -> KinesisError {
+    KinesisError::Permanent("there is no enhanced fan-out here".into())
+}
+
+/// A subscription to a shard; it ends when dropped.
+#[async_trait]
+pub trait Subscription: fmt::Debug + Send {
+    /// Waits for an event to begin: the bytes that it has on the wire, of which none need be read
+    /// yet. `None`: the subscription is over.
+    async fn arriving(&mut self) -> Result<Option<usize>, KinesisError>;
+
+    /// The event that has begun. `None`: it is of no kind that matters.
+    async fn event(&mut self) -> Result<Option<SubscriptionEvent>, KinesisError>;
 }

@@ -9,6 +9,8 @@ use crate::{face::error::Error, model::sequence::Checkpoint};
 
 /// What is done again and again without a pause keeps a core busy.
 const LEAST_PAUSE: Duration = Duration::from_millis(1);
+/// The silence between two events of a subscription that nothing came of.
+const LEAST_SILENCE: Duration = Duration::from_secs(1);
 /// Longer times overflow clocks.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
@@ -21,6 +23,36 @@ pub enum InitialPosition {
     Latest,
     /// Records that arrived at or after that time.
     AtTimestamp(Timestamp),
+}
+
+/// How records come.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Retrieval {
+    /// Each shard is asked again and again, by GetRecords: its 2 MiB a second are shared by all who
+    /// poll it.
+    #[default]
+    Polling,
+    /// Each shard sends what comes, by SubscribeToShard: 2 MiB a second for this application alone,
+    /// at AWS's price for it.
+    FanOut(FanOut),
+}
+
+/// Enhanced fan-out. The default is good: `Retrieval::FanOut(FanOut::default())`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct FanOut {
+    /// The registered consumer: its name, or the ARN of one that somebody registered. One that the
+    /// stream does not have is registered by its name, and stays: AWS asks its price until
+    /// somebody deregisters it. Applications that share one take each other's shards away. `None`:
+    /// the application's name.
+    pub consumer: Option<String>,
+    /// Poll where the stream has as many consumers as it may have (20), until the worker is started
+    /// again. Default: the worker ends with the error after [`Config::give_up_after`].
+    pub or_polling: bool,
+    /// A subscription that brings nothing for so long is begun anew: its connection is dead. AWS
+    /// sends something each few seconds, if only that nothing came. Default 20 s.
+    pub idle_deadline: Duration,
 }
 
 /// A worker's settings. [`Config::new`] gives the defaults; change fields as wanted. Settings that
@@ -56,6 +88,8 @@ pub struct Config {
     /// of. Default: the cores that the process may use. Fewer where something else is scarce, such
     /// as 1 for a quota downstream that the shards share.
     pub parallelism: usize,
+    /// How records come. Default: by polling. The settings of GetRecords below are for that alone.
+    pub retrieval: Retrieval,
     /// Records of one GetRecords call. Default 10,000, the most there is.
     pub max_records: u32,
     /// The time between GetRecords calls of one shard at the tip when no records have come for a
@@ -129,6 +163,7 @@ impl Config {
             max_leases: usize::MAX,
             max_steals: 1,
             parallelism: std::thread::available_parallelism().map_or(1, NonZero::get),
+            retrieval: Retrieval::Polling,
             max_records: 10_000,
             idle_between_reads: Duration::from_secs(1),
             tip_read_interval: Duration::from_millis(400),
@@ -200,6 +235,9 @@ impl Config {
         if let Some((name, _)) = positive.iter().find(|(_, value)| *value == 0) {
             return Err(Error::InvalidConfig(format!("{name} is 0: want 1 or more")));
         }
+        if let Retrieval::FanOut(fan_out) = &self.retrieval {
+            fan_out.validate()?;
+        }
         if !(1..=10_000).contains(&self.max_records) {
             let got = self.max_records;
             return Err(Error::InvalidConfig(format!(
@@ -224,5 +262,31 @@ impl InitialPosition {
             Self::Latest => Checkpoint::Latest,
             Self::AtTimestamp(_) => Checkpoint::AtTimestamp,
         }
+    }
+}
+
+impl Default for FanOut {
+    fn default() -> Self {
+        Self {
+            consumer: None,
+            or_polling: false,
+            idle_deadline: Duration::from_secs(20),
+        }
+    }
+}
+
+impl FanOut {
+    fn validate(&self) -> Result<(), Error> {
+        let (got, least) = (self.idle_deadline, LEAST_SILENCE);
+        if !(least..=LONGEST).contains(&got) {
+            return Err(Error::InvalidConfig(format!(
+                "idle_deadline is {got:?}: want {least:?} to 365 days"
+            )));
+        }
+        if self.consumer.as_deref() == Some("") {
+            let text = "consumer is empty: want a name or an ARN, or none";
+            return Err(Error::InvalidConfig(text.to_owned()));
+        }
+        Ok(())
     }
 }

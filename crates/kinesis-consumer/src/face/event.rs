@@ -125,7 +125,32 @@ pub enum Event {
         /// How long the processor took.
         took: Duration,
     },
-    /// A page without records was read.
+    /// A consumer for enhanced fan-out is registered, which AWS asks its price for until somebody
+    /// deregisters it.
+    #[cfg_attr(not(feature = "test-util"), non_exhaustive)]
+    ConsumerRegistered {
+        /// The consumer's name.
+        consumer: String,
+    },
+    /// The shard sends its records from now on: told at the beginning, each five minutes, and when
+    /// a subscription broke.
+    #[cfg_attr(not(feature = "test-util"), non_exhaustive)]
+    Subscribed {
+        /// The lease.
+        shard: LeaseKey,
+        /// The consumer's ARN.
+        consumer: String,
+    },
+    /// The stream has as many consumers as it may have: the worker polls
+    /// ([`FanOut::or_polling`](crate::FanOut::or_polling)).
+    #[cfg_attr(not(feature = "test-util"), non_exhaustive)]
+    FellBackToPolling {
+        /// The name of the consumer that could not be registered.
+        consumer: String,
+        /// The error's text.
+        error: String,
+    },
+    /// A page or an event without records was read.
     #[cfg_attr(not(feature = "test-util"), non_exhaustive)]
     Polled {
         /// The lease.
@@ -322,6 +347,17 @@ impl Event {
             } => debug!(
                 %shard, records, rejected, bytes, millis_behind_latest, ?took, "batch processed"
             ),
+            Self::ConsumerRegistered { consumer } => info!(
+                consumer,
+                "a consumer for enhanced fan-out is registered; it costs until it is deregistered"
+            ),
+            Self::Subscribed { shard, consumer } => debug!(%shard, consumer, "subscribed"),
+            Self::FellBackToPolling { consumer, error } => {
+                warn!(
+                    consumer,
+                    error, "no consumer can be registered: the worker polls"
+                );
+            }
             Self::Polled {
                 shard,
                 millis_behind_latest,

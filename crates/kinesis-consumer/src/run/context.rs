@@ -29,7 +29,10 @@ use crate::{
         keys::{LeaseKey, ShardId},
         lease::Lease,
     },
-    run::{budget::Budget, known::Known, load::Load, ownership::Ownership, standing::Standing},
+    run::{
+        budget::Budget, known::Known, load::Load, ownership::Ownership, registration::Registration,
+        standing::Standing,
+    },
 };
 
 pub(crate) struct Context {
@@ -45,6 +48,8 @@ pub(crate) struct Context {
     /// Was it told that the leader is unknown?
     unknown_leader: AtomicBool,
     pub(crate) budget: Arc<Budget>,
+    /// Of the consumer for enhanced fan-out.
+    pub(crate) registration: Registration,
     /// Asks the coordinator to scan the table now.
     pub(crate) rescan: Notify,
     /// Asks the auditor to compare shards and leases now.
@@ -81,6 +86,7 @@ impl Context {
             load: Load::new(config.parallelism),
             budget: Arc::new(Budget::new(config.memory_bytes)),
             ownership: Ownership::new(StreamName::new(&config.stream, region)),
+            registration: Registration::default(),
             unknown_leader: AtomicBool::new(false),
             standing: Standing::new(config.give_up_after, apart),
             known: Mutex::new(Known::new(config.failover_time * KEPT)),

@@ -1,7 +1,7 @@
 //! Fetching ahead of the processor: one task per shard, bounded in bytes.
 //!
-//! Polling is the only way yet; enhanced fan-out would be another task that sends the same
-//! [`Fetched`].
+//! Polling and enhanced fan-out send the same [`Fetched`], and share a [`Cursor`]: where reading
+//! stands, what retention took, how a page is taken apart.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     decide::aggregation::{Unfit, user_records},
-    face::error::Error,
+    face::{config, error::Error},
     model::{
         lease::Lease,
         record::{Batch, Record},
@@ -22,12 +22,18 @@ use crate::{
     },
 };
 
+mod cursor;
+mod fan_out;
 mod gap;
 mod hand;
 mod limit;
 mod polling;
 mod quota;
 mod unpack;
+
+use cursor::{Cursor, Stop};
+use fan_out::{FanOut, Outcome};
+use polling::Polling;
 
 pub(crate) use hand::Hand;
 
@@ -65,13 +71,13 @@ pub(crate) struct Held {
 
 /// The fetching task of one shard; ends when dropped, and gives back what is not settled.
 #[derive(Debug)]
-pub(crate) struct Retrieval {
+pub(crate) struct Fetching {
     fetched: mpsc::Receiver<Fetched>,
     hand: Arc<Hand>,
     _task: AbortOnDropHandle<()>,
 }
 
-impl Retrieval {
+impl Fetching {
     /// Fetches from where `lease` stands.
     pub(crate) fn start(context: Arc<Context>, lease: &Lease) -> Self {
         // Bytes bound the prefetch; the channel is long enough not to, also for small pages.
@@ -85,11 +91,11 @@ impl Retrieval {
             room: Arc::new(Semaphore::new(0)),
         };
         out.room.add_permits(out.budget as usize);
-        let polling = polling::Polling::new(context, lease, out);
+        let cursor = Cursor::new(context, lease, out);
         Self {
             fetched,
             hand,
-            _task: AbortOnDropHandle::new(tokio::spawn(polling.run())),
+            _task: AbortOnDropHandle::new(tokio::spawn(run(cursor))),
         }
     }
 
@@ -104,10 +110,33 @@ impl Retrieval {
     }
 }
 
-impl Drop for Retrieval {
+impl Drop for Fetching {
     fn drop(&mut self) {
         self.hand.close();
     }
+}
+
+/// Fetches up to the shard's end.
+async fn run(cursor: Cursor) {
+    let sender = cursor.out.sender.clone();
+    let last = match read(cursor).await {
+        Ok(children) => Fetched::End(children),
+        Err(Stop::Failed(error)) => Fetched::Failed(error),
+        Err(Stop::Gone) => return,
+    };
+    // An error means that nobody listens any more.
+    let _ = sender.send(last).await;
+}
+
+async fn read(cursor: Cursor) -> Result<Vec<ChildShard>, Stop> {
+    let cursor = match cursor.context.config.retrieval.clone() {
+        config::Retrieval::Polling => cursor,
+        config::Retrieval::FanOut(fan_out) => match FanOut::new(cursor, fan_out).read().await? {
+            Outcome::End(children) => return Ok(children),
+            Outcome::NoConsumer(cursor) => *cursor,
+        },
+    };
+    Polling::new(cursor).read().await
 }
 
 /// The consumer is gone.

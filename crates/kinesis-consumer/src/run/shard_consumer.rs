@@ -37,7 +37,7 @@ use crate::{
     run::{
         context::{Context, PROCESSOR, backoff, exact_backoff},
         held_lease::{Given, HeldLease},
-        retrieval::{Fetched, Retrieval},
+        retrieval::{Fetched, Fetching},
     },
 };
 
@@ -214,7 +214,7 @@ impl ShardConsumer {
 
     /// Until the shard's end; returns its children.
     async fn process(&mut self, start: &Lease) -> Result<Vec<ChildShard>, Leave> {
-        let mut retrieval = Retrieval::start(Arc::clone(&self.context), start);
+        let mut fetching = Fetching::start(Arc::clone(&self.context), start);
         loop {
             let Self {
                 lease,
@@ -226,7 +226,7 @@ impl ShardConsumer {
             let fetched = tokio::select! {
                 biased;
                 leave = leaving(lease, stop) => return Err(leave),
-                fetched = retrieval.next() => fetched,
+                fetched = fetching.next() => fetched,
                 error = idle(processor.as_mut(), checkpointer) => {
                     self.failed(&error).await?;
                     continue;
@@ -234,11 +234,11 @@ impl ShardConsumer {
             };
             match fetched {
                 Some(Fetched::Batch { batch, room }) => {
-                    self.deliver(batch, &retrieval.hand()).await?;
+                    self.deliver(batch, &fetching.hand()).await?;
                     drop(room);
                 }
                 Some(Fetched::Unfit { unfit, room }) => {
-                    self.set_aside(unfit, &retrieval.hand()).await?;
+                    self.set_aside(unfit, &fetching.hand()).await?;
                     drop(room);
                 }
                 Some(Fetched::End(children)) => return Ok(children),

@@ -5,9 +5,10 @@
 //! expiring iterators, records that the stream forgets, checkpointed or unread; streams made anew,
 //! tables that another application uses; kill -9, SIGTERM, SIGSTOP for longer than the failover
 //! time, clocks that are wrong; lost answers, throttling, slow calls; processors that are slow,
-//! fail, panic, or work on when their lease is lost. `ledger` and `processor` judge while it runs,
-//! `scenario` judges what is left. A failing seed prints how to replay it; `SEEDS` sets how many
-//! are run, `TRACE=1` prints what happens.
+//! fail, panic, or work on when their lease is lost; polling and enhanced fan-out, also side by
+//! side, with subscriptions that are cut, silent or slow. `ledger` and `processor` judge while it
+//! runs, `scenario` judges what is left. A failing seed prints how to replay it; `SEEDS` sets how
+//! many are run, `TRACE=1` prints what happens.
 
 use std::{
     collections::BTreeMap,
@@ -22,6 +23,7 @@ mod ledger;
 mod node;
 mod processor;
 mod scenario;
+mod subscription;
 
 const THREADS: usize = 2;
 
@@ -70,6 +72,8 @@ fn promises_hold() {
         let wanted = [
             "AggregateRejected",
             "CheckpointExpired",
+            "ConsumerRegistered",
+            "FellBackToPolling",
             "GivenBack",
             "HandedOver",
             "LeaseDeleted",
@@ -79,6 +83,7 @@ fn promises_hold() {
             "Retrying",
             "ShardEndWaits",
             "ShardEnded",
+            "Subscribed",
             "Throttled",
             "TooLate",
             "Unreadable",

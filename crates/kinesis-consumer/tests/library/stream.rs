@@ -67,6 +67,16 @@ impl Stream {
         }
     }
 
+    /// Consumers and subscriptions are the library's, too.
+    pub(crate) fn memory(&mut self) -> &mut MemoryStream {
+        &mut self.stream
+    }
+
+    /// It has as many consumers as it may have.
+    pub(crate) fn allow_no_consumer(&mut self) {
+        self.stream = self.stream.clone().with_most_consumers(0);
+    }
+
     // === what a producer and an operator do ===
 
     pub(crate) fn open(&self) -> Vec<usize> {

@@ -4,6 +4,7 @@
 mod answers;
 mod busy;
 mod clocks;
+mod fan_out;
 mod idle;
 mod kcl2;
 mod leases;

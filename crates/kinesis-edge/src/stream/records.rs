@@ -150,7 +150,7 @@ impl Stream {
     }
 }
 
-fn to_child(child: types::ChildShard) -> Option<ChildShard> {
+pub(super) fn to_child(child: types::ChildShard) -> Option<ChildShard> {
     Some(ChildShard {
         hash_range: to_range(child.hash_key_range.as_ref())?,
         parents: child.parent_shards,
@@ -159,7 +159,7 @@ fn to_child(child: types::ChildShard) -> Option<ChildShard> {
 }
 
 /// Strings and data move over as they are.
-fn to_record(record: types::Record) -> Record {
+pub(super) fn to_record(record: types::Record) -> Record {
     Record {
         sequence_number: record.sequence_number,
         partition_key: record.partition_key.unwrap_or_default(),

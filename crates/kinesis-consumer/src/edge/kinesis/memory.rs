@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::{
-    edge::kinesis::{Kinesis, KinesisError, Page, ShardFilter, StartFrom},
+    edge::kinesis::{Consumer, Kinesis, KinesisError, Page, ShardFilter, StartFrom, Subscription},
     model::{
         keys::ShardId,
         record::Record,
@@ -22,6 +22,12 @@ use crate::{
         shard::{ChildShard, HashRange, Shard, hash_key},
     },
 };
+
+mod subscription;
+
+use subscription::Consumers;
+
+pub use subscription::{MemorySubscription, Place, Pushed};
 
 /// Sequence numbers start here, so that they have the length of real ones.
 const FIRST: u128 = 49_600_000_000_000_000_000_000_000_000_000_000_000;
@@ -48,6 +54,7 @@ pub struct MemoryStream {
     made_anew: Option<Duration>,
     keeps_iterators: bool,
     iterator_life: Duration,
+    consumers: Consumers,
 }
 
 impl fmt::Debug for MemoryKinesis {
@@ -123,6 +130,26 @@ impl Kinesis for MemoryKinesis {
     fn now(&self) -> Option<Timestamp> {
         Some(self.stream().now())
     }
+
+    async fn consumer(&self, name: &str) -> Result<Option<Consumer>, KinesisError> {
+        Ok(self.stream().consumer(name))
+    }
+
+    async fn register_consumer(&self, name: &str) -> Result<Consumer, KinesisError> {
+        self.stream().register_consumer(name)
+    }
+
+    async fn subscribe(
+        &self,
+        consumer: &str,
+        shard: &ShardId,
+        from: &StartFrom,
+    ) -> Result<Box<dyn Subscription>, KinesisError> {
+        let place = self.stream().subscribe(consumer, shard, from)?;
+        let kinesis = self.clone();
+        let push = move |place: &mut Place, idle| kinesis.stream().push(place, 10_000, idle);
+        Ok(Box::new(MemorySubscription::new(place, push)))
+    }
 }
 
 impl MemoryStream {
@@ -141,6 +168,7 @@ impl MemoryStream {
             made_anew: None,
             keeps_iterators: false,
             iterator_life: Duration::from_secs(300),
+            consumers: Consumers::default(),
         };
         stream.add_all(shards);
         stream
@@ -159,6 +187,7 @@ impl MemoryStream {
             trimmed: Vec::new(),
             made_anew: Some(self.began.elapsed()),
             keeps_iterators,
+            consumers: Consumers::default(),
             ..self.clone()
         };
         stream.add_all(shards);
@@ -266,6 +295,12 @@ impl MemoryStream {
     /// # Errors
     /// No such shard, a number that is gone, or a time that is to come.
     pub fn iterator(&self, shard: &ShardId, from: &StartFrom) -> Result<String, KinesisError> {
+        let next = self.position(shard, from)?;
+        Ok(self.issue(shard, next))
+    }
+
+    /// Which of the shard's records comes first.
+    fn position(&self, shard: &ShardId, from: &StartFrom) -> Result<usize, KinesisError> {
         let unknown = || KinesisError::NotFound(shard.as_str().into());
         let index = self.index(shard).ok_or_else(unknown)?;
         let ((listed, records), trimmed) = (&self.shards[index], self.trimmed[index]);
@@ -278,7 +313,7 @@ impl MemoryStream {
                 return Err(KinesisError::InvalidSequenceNumber(number.as_str().into()));
             }
         }
-        let next = match from {
+        Ok(match from {
             StartFrom::TrimHorizon => 0,
             StartFrom::Latest => records.len(),
             StartFrom::AtTimestamp(time) if *time > self.now() => {
@@ -294,8 +329,7 @@ impl MemoryStream {
             StartFrom::AfterSequenceNumber(number) => {
                 records.partition_point(|record| record.sequence_number <= *number)
             }
-        };
-        Ok(self.issue(shard, next))
+        })
     }
 
     /// What `GetRecords` answers: at most `limit` records. `tell_children`: at a closed shard's
@@ -394,6 +428,10 @@ impl MemoryStream {
 
     fn number(&mut self) -> SequenceNumber {
         self.next_number += 1;
+        self.last_number()
+    }
+
+    fn last_number(&self) -> SequenceNumber {
         SequenceNumber::try_from(self.next_number.to_string()).unwrap_or_else(|_| unreachable!())
     }
 }

@@ -2,23 +2,28 @@
 //!
 //! ListShards is retried by the SDK as the client says. GetShardIterator and GetRecords are not
 //! retried here at all: their limits are each shard's own, and whoever reads the shard backs off
-//! for that shard alone.
+//! for that shard alone. So it is with subscriptions, and with the calls about consumers.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
-use kinesis_edge::{AwsClock, ClientSettings, Failure, Kind, KinesisClient, Room, Stream};
+use kinesis_edge::{
+    AwsClock, ClientSettings, Consumer, Failure, Kind, KinesisClient, Room, Stream,
+};
+use tokio::sync::OnceCell;
 
 use crate::{
     edge::{
         failure::CallError,
-        kinesis::{Kinesis, KinesisError, Page, ShardFilter, StartFrom},
+        kinesis::{
+            Kinesis, KinesisError, Page, ShardFilter, StartFrom, Subscription, SubscriptionEvent,
+        },
     },
     model::{
         keys::ShardId,
         record::Record,
-        sequence::InvalidSequenceNumber,
+        sequence::{InvalidSequenceNumber, SequenceNumber},
         shard::{ChildShard, HashRange, Shard},
     },
 };
@@ -41,11 +46,20 @@ pub(crate) const READS: ClientSettings = ClientSettings {
     ..LISTS
 };
 
+/// What SubscribeToShard gets, and the calls about consumers, where the client handed in has no
+/// setting of its own. They end with the beginning of the answer: a subscription has none.
+pub(crate) const SUBSCRIPTIONS: ClientSettings = ClientSettings {
+    attempts: Some(1),
+    ..LISTS
+};
+
 /// One stream of AWS.
 #[derive(Clone, Debug)]
 pub struct SdkKinesis {
     lists: Stream,
     reads: Stream,
+    subscriptions: Stream,
+    arn: Arc<OnceCell<String>>,
     clock: AwsClock,
 }
 
@@ -54,14 +68,17 @@ pub struct SdkKinesis {
 const SKEW: SignedDuration = SignedDuration::from_mins(4);
 
 impl SdkKinesis {
-    /// The stream of that name or ARN. The client gets [`LISTS`] and [`READS`] where it has none.
+    /// The stream of that name or ARN. The client gets [`LISTS`], [`READS`] and [`SUBSCRIPTIONS`]
+    /// where it has none.
     pub fn new(client: KinesisClient, stream: impl Into<String>) -> Self {
         let stream = stream.into();
         let clock = AwsClock::default();
         let client = clock.hear_kinesis(&client);
         Self {
             lists: Stream::new(LISTS.complete_kinesis(&client), stream.as_str()),
-            reads: Stream::new(READS.complete_kinesis(&client), stream).heeding_room(),
+            reads: Stream::new(READS.complete_kinesis(&client), stream.as_str()).heeding_room(),
+            subscriptions: Stream::new(SUBSCRIPTIONS.complete_kinesis(&client), stream).patient(),
+            arn: Arc::default(),
             clock,
         }
     }
@@ -118,9 +135,70 @@ impl Kinesis for SdkKinesis {
     ) -> Result<Page, KinesisError> {
         self.page(self.reads.records_within(iterator, limit, room).await)
     }
+
+    async fn consumer(&self, name: &str) -> Result<Option<Consumer>, KinesisError> {
+        let arn = self.arn().await?;
+        let consumer = self.subscriptions.consumer(arn, name).await;
+        match consumer.map_err(|failure| self.error(&failure)) {
+            Ok(consumer) => Ok(Some(consumer)),
+            Err(KinesisError::NotFound(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn register_consumer(&self, name: &str) -> Result<Consumer, KinesisError> {
+        let arn = self.arn().await?;
+        let consumer = self.subscriptions.register_consumer(arn, name).await;
+        consumer.map_err(|failure| self.error(&failure))
+    }
+
+    async fn subscribe(
+        &self,
+        consumer: &str,
+        shard: &ShardId,
+        from: &StartFrom,
+    ) -> Result<Box<dyn Subscription>, KinesisError> {
+        let shard = shard.as_str();
+        let subscription = self.subscriptions.subscribe(consumer, shard, from).await;
+        let subscription = subscription.map_err(|failure| self.error(&failure))?;
+        Ok(Box::new(SdkSubscription {
+            kinesis: self.clone(),
+            subscription,
+        }))
+    }
+}
+
+/// A subscription of AWS's.
+#[derive(Debug)]
+struct SdkSubscription {
+    kinesis: SdkKinesis,
+    subscription: kinesis_edge::Subscription,
+}
+
+#[async_trait]
+impl Subscription for SdkSubscription {
+    async fn arriving(&mut self) -> Result<Option<usize>, KinesisError> {
+        let bytes = self.subscription.arriving().await;
+        let bytes = bytes.map_err(|failure| self.kinesis.error(&failure))?;
+        Ok(bytes.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX)))
+    }
+
+    async fn event(&mut self) -> Result<Option<SubscriptionEvent>, KinesisError> {
+        let event = self.subscription.event().await;
+        let event = event.map_err(|failure| self.kinesis.error(&failure))?;
+        let event = event.map(to_event).transpose();
+        event.map_err(|odd| self.kinesis.odd("SubscribeToShard", &odd))
+    }
 }
 
 impl SdkKinesis {
+    /// The stream's ARN, asked for once where it was not given.
+    async fn arn(&self) -> Result<&str, KinesisError> {
+        let arn = self.arn.get_or_try_init(|| self.subscriptions.arn()).await;
+        let arn = arn.map_err(|failure| self.error(&failure))?;
+        Ok(arn)
+    }
+
     fn page(&self, page: Result<kinesis_edge::Page, Failure>) -> Result<Page, KinesisError> {
         let page = page.map_err(|failure| self.error(&failure))?;
         let records: Result<_, _> = page.records.into_iter().map(to_record).collect();
@@ -133,9 +211,21 @@ impl SdkKinesis {
     }
 }
 
+fn is_of_consumers(failure: &Failure) -> bool {
+    let operations = [
+        "DescribeStreamConsumer",
+        "RegisterStreamConsumer",
+        "SubscribeToShard",
+    ];
+    operations.contains(&failure.operation)
+}
+
 fn to_error(stream: &str, failure: &Failure) -> KinesisError {
     let asked = format!("{} of {stream}", failure.operation);
-    let error = CallError::new(&asked, &format!("stream {stream}"), failure.clone());
+    let of_consumer = is_of_consumers(failure) && failure.operation != "RegisterStreamConsumer";
+    let whose = if of_consumer { "consumer of " } else { "" };
+    let thing = format!("{whose}stream {stream}");
+    let error = CallError::new(&asked, &thing, failure.clone());
     match failure.kind {
         // Credentials may come: the chain is asked again at the next call.
         _ if failure.is_of_credentials() => KinesisError::Unavailable(error),
@@ -145,6 +235,8 @@ fn to_error(stream: &str, failure: &Failure) -> KinesisError {
         Kind::ExpiredIterator => KinesisError::ExpiredIterator(error),
         Kind::InvalidPosition => KinesisError::InvalidSequenceNumber(error),
         Kind::NotFound => KinesisError::NotFound(error),
+        Kind::InUse if is_of_consumers(failure) => KinesisError::InUse(error),
+        Kind::LimitReached => KinesisError::LimitExceeded(error),
         Kind::Invalid | Kind::Denied | Kind::Unauthenticated => KinesisError::Permanent(error),
         _ => KinesisError::Unavailable(error),
     }
@@ -173,6 +265,19 @@ fn to_record(record: kinesis_edge::Record) -> Result<Record, InvalidSequenceNumb
         explicit_hash_key: None,
         data: record.data,
         arrival: record.arrival,
+    })
+}
+
+fn to_event(
+    event: kinesis_edge::SubscriptionEvent,
+) -> Result<SubscriptionEvent, InvalidSequenceNumber> {
+    let records: Result<_, _> = event.records.into_iter().map(to_record).collect();
+    let continuation = event.continuation.map(SequenceNumber::try_from);
+    Ok(SubscriptionEvent {
+        records: records?,
+        continuation: continuation.transpose()?,
+        millis_behind_latest: event.millis_behind_latest,
+        children: event.children.into_iter().map(to_child).collect(),
     })
 }
 

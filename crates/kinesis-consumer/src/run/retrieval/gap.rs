@@ -10,13 +10,14 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::{Instant, sleep};
 
-use super::polling::{Polling, Stop};
+use super::cursor::{Cursor, Stop};
 use crate::{
     edge::kinesis::{KinesisError, StartFrom},
     face::event::Event,
     model::{
         record::Record,
         sequence::{Checkpoint, Position, SequenceNumber},
+        shard::Shard,
     },
     run::{
         context::pause,
@@ -36,7 +37,7 @@ const JUMP: SignedDuration = SignedDuration::from_secs(1);
 /// The shortest time between looks without a jump.
 const LOOK: Duration = Duration::from_secs(1);
 
-impl Polling {
+impl Cursor {
     /// What a page goes on after was read long ago, and what came next may be gone: its first
     /// record is judged as after a resumption.
     pub(super) fn doubt_old(&mut self, first: &Record) {
@@ -101,14 +102,8 @@ impl Polling {
         let Some(done) = self.done() else {
             return Ok(());
         };
-        let shards = self.shards().await?;
-        let shard = shards.iter().find(|shard| shard.id == self.key.shard);
-        let starts_later =
-            shard.is_some_and(|shard| shard.starting_sequence_number > done.sequence_number);
+        self.check_stream().await?;
         let recreated = self.context.stream_recreated(self.key.shard.clone());
-        if starts_later {
-            return Err(Stop::Failed(recreated));
-        }
         let oldest = self.oldest().await?;
         if let Some(oldest) = &oldest
             && oldest.sequence_number <= done.sequence_number
@@ -122,10 +117,27 @@ impl Polling {
         }
         self.tell_gap(done, oldest.as_ref());
         self.last_fetched = None;
+        self.continuation = None;
         self.unconfirmed = None;
         self.checkpoint = Checkpoint::TrimHorizon;
         self.start = StartFrom::TrimHorizon;
         Ok(())
+    }
+
+    /// Fails where the shard begins after what was read of it: the stream was made anew.
+    pub(super) async fn check_stream(&mut self) -> Result<(), Stop> {
+        let Some(done) = self.done() else {
+            return Ok(());
+        };
+        let shards = self.shards().await?;
+        let shard = shards.iter().find(|shard| shard.id == self.key.shard);
+        let starts_later = |shard: &Shard| shard.starting_sequence_number > done.sequence_number;
+        match shard.is_some_and(starts_later) {
+            true => Err(Stop::Failed(
+                self.context.stream_recreated(self.key.shard.clone()),
+            )),
+            false => Ok(()),
+        }
     }
 
     /// The shard is gone before it was read to its end.

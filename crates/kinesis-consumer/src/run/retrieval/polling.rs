@@ -1,32 +1,22 @@
 //! Polling: GetRecords calls of one shard, paced by AWS's quota while behind and by the idle time
-//! at the tip.
-//!
-//! An iterator that expired is replaced by one after the last fetched record. Resuming at a
-//! checkpoint reads that very record again (AT_SEQUENCE_NUMBER, as KCL: an aggregate may be half
-//! processed) and drops what the checkpoint covers. A record that does not come back was taken by
-//! the stream's retention, and so may others have been: [`gap`](super::gap). So may what comes
-//! after a record that was fetched long ago.
+//! at the tip. An iterator that expired is replaced by one after the last fetched record.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use backon::ExponentialBackoff;
-use jiff::Timestamp;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::{
-    decide::shard_sync,
-    edge::kinesis::{KinesisError, Page, ShardFilter, StartFrom},
-    face::{config::InitialPosition, error::Error},
-    model::{
-        keys::LeaseKey,
-        lease::Lease,
-        sequence::{Checkpoint, Position, SequenceNumber},
-        shard::{ChildShard, HashRange, Shard},
-    },
+    edge::kinesis::{KinesisError, Page},
+    model::shard::ChildShard,
     run::{
         budget::{LARGEST_ANSWER, PageRoom},
-        context::{Context, backoff, pause},
-        retrieval::{Fetched, Gone, LEAST_EXPECTED, Output, limit::Limit, quota::Quota},
+        retrieval::{
+            LEAST_EXPECTED,
+            cursor::{Cursor, Recovery, Stop},
+            limit::Limit,
+            quota::Quota,
+            unpack::Arrival,
+        },
     },
 };
 
@@ -39,101 +29,41 @@ const PROMPT: Duration = Duration::from_secs(1);
 const CALMER: u32 = 32;
 
 pub(super) struct Polling {
-    pub(super) context: Arc<Context>,
-    pub(super) key: LeaseKey,
-    /// The hash keys of the shard, unless aggregates are delivered whatever they hold.
-    pub(super) range: Option<HashRange>,
-    pub(super) checkpoint: Checkpoint,
-    /// The checkpointed record, until it came back or nothing is there after it.
-    pub(super) unconfirmed: Option<Position>,
-    pub(super) start: StartFrom,
-    pub(super) last_fetched: Option<SequenceNumber>,
-    /// Nothing that arrived before is left to read, as AWS's clock has it.
-    pub(super) read_until: Option<Timestamp>,
-    /// When it was last looked whether the retention is behind what was fetched.
-    pub(super) looked: Option<Instant>,
-    /// How often Kinesis refused the position, in a row.
-    pub(super) refusals: u32,
+    cursor: Cursor,
     /// Pages in a row that did not arrive whole.
-    pub(super) broken_pages: u32,
-    pub(super) limit: Limit,
-    pub(super) quota: Quota,
+    broken_pages: u32,
+    limit: Limit,
+    quota: Quota,
     /// The time between calls at the tip: longer the longer no records come.
-    pub(super) tip: Duration,
+    tip: Duration,
     /// The bytes of the next answer, as far as the last ones tell.
-    pub(super) expected: usize,
-    pub(super) waits: Waits,
-    pub(super) out: Output,
-}
-
-/// How long to wait after failed calls in a row.
-pub(super) struct Waits {
-    pub(super) throttled: ExponentialBackoff,
-    pub(super) failed: ExponentialBackoff,
+    expected: usize,
 }
 
 /// So many broken pages in a row may be too large for something on the way.
 const BROKEN_PAGES: u32 = 3;
 
-/// Where reading goes on, and since when that is good.
-struct Cursor {
+/// An iterator, and since when it is good.
+struct ShardIterator {
     at: String,
     since: Instant,
 }
 
-/// How to go on after a failed call.
-enum Recovery {
-    SameIterator,
-    NewIterator,
-    ShardGone,
-}
-
-/// Why polling stops before the shard's end: nobody listens, or the worker cannot go on.
-pub(super) enum Stop {
-    Gone,
-    Failed(Error),
-}
-
 impl Polling {
-    pub(super) fn new(context: Arc<Context>, lease: &Lease, out: Output) -> Self {
+    pub(super) fn new(cursor: Cursor) -> Self {
+        let config = &cursor.context.config;
         Self {
-            key: lease.key.clone(),
-            range: lease
-                .hash_range
-                .filter(|_| !context.config.deliver_unfit_aggregates),
-            checkpoint: lease.checkpoint.clone(),
-            unconfirmed: match &lease.checkpoint {
-                Checkpoint::At(position) => Some(position.clone()),
-                _ => None,
-            },
-            refusals: 0,
             broken_pages: 0,
-            limit: Limit::new(context.config.max_records),
-            quota: Quota::new(context.config.read_bytes_per_second),
-            tip: context.config.idle_between_reads,
+            limit: Limit::new(config.max_records),
+            quota: Quota::new(config.read_bytes_per_second),
+            tip: config.idle_between_reads,
             expected: LARGEST_ANSWER,
-            start: start(lease, context.config.initial_position),
-            last_fetched: None,
-            read_until: None,
-            looked: None,
-            waits: Waits::new(),
-            out,
-            context,
+            cursor,
         }
     }
 
-    pub(super) async fn run(mut self) {
-        let last = match self.poll().await {
-            Ok(children) => Fetched::End(children),
-            Err(Stop::Failed(error)) => Fetched::Failed(error),
-            Err(Stop::Gone) => return,
-        };
-        // An error means that nobody listens any more.
-        let _ = self.out.send(last).await;
-    }
-
     /// Fetches to the shard's end; returns its children.
-    async fn poll(&mut self) -> Result<Vec<ChildShard>, Stop> {
+    pub(super) async fn read(&mut self) -> Result<Vec<ChildShard>, Stop> {
         let mut next_call = Instant::now();
         let mut iterator = None;
         loop {
@@ -141,7 +71,7 @@ impl Polling {
                 Some(at) => at,
                 None => match self.iterator().await? {
                     Some(at) => at,
-                    None => match self.gone().await? {
+                    None => match self.cursor.gone().await? {
                         Some(children) => return Ok(children),
                         None => continue,
                     },
@@ -150,26 +80,27 @@ impl Polling {
             if next_call > Instant::now() {
                 sleep_until(next_call).await;
             }
-            self.out.until_within_share().await?;
-            let room = self.out.share.page(self.expected).await;
+            self.cursor.out.until_within_share().await?;
+            let room = self.cursor.out.share.page(self.expected).await;
             let at = self.renewed(at).await;
             let began = Instant::now();
             match self.page(&at.at, &room).await {
                 Ok(mut page) => {
-                    self.context.succeeded("GetShardIterator");
-                    self.context.succeeded("GetRecords");
-                    self.waits = Waits::new();
-                    self.refusals = 0;
+                    self.cursor.context.succeeded("GetShardIterator");
+                    self.cursor.context.succeeded("GetRecords");
+                    self.cursor.answered();
                     self.broken_pages = 0;
                     let children = std::mem::take(&mut page.children);
-                    iterator = page.next_iterator.take().map(Cursor::new);
+                    iterator = page.next_iterator.take().map(ShardIterator::new);
                     next_call = self.next_call(&page, began);
-                    self.deliver(page, room, began.elapsed()).await?;
+                    let arrival = Arrival::new(page.records, page.millis_behind_latest);
+                    self.measure(&arrival, began.elapsed());
+                    self.cursor.deliver(arrival, room).await?;
                     if !children.is_empty() && iterator.is_none() {
                         return Ok(children);
                     }
                     if iterator.is_none()
-                        && let Some(children) = self.children().await?
+                        && let Some(children) = self.cursor.children().await?
                     {
                         return Ok(children);
                     }
@@ -187,7 +118,7 @@ impl Polling {
                     Recovery::SameIterator => iterator = Some(at),
                     Recovery::NewIterator => {}
                     Recovery::ShardGone => {
-                        if let Some(children) = self.gone().await? {
+                        if let Some(children) = self.cursor.gone().await? {
                             return Ok(children);
                         }
                     }
@@ -198,7 +129,7 @@ impl Polling {
 
     /// The next page. An answer that does not begin soon keeps no room from other shards.
     async fn page(&self, iterator: &str, room: &PageRoom) -> Result<Page, KinesisError> {
-        let kinesis = &self.context.kinesis;
+        let kinesis = &self.cursor.context.kinesis;
         let mut page = kinesis.records_within(iterator, self.limit.get(), room.admission());
         match timeout(PROMPT, &mut page).await {
             Ok(page) => page,
@@ -209,19 +140,26 @@ impl Polling {
         }
     }
 
-    async fn new_iterator(&self) -> Result<Cursor, KinesisError> {
-        let from = match &self.last_fetched {
-            Some(last) => StartFrom::AfterSequenceNumber(last.clone()),
-            None => self.start.clone(),
-        };
-        let kinesis = &self.context.kinesis;
-        let iterator = kinesis.shard_iterator(&self.key.shard, &from).await;
-        iterator.map(Cursor::new)
+    /// What the next page is expected to be, after this one.
+    fn measure(&mut self, arrival: &Arrival, took: Duration) {
+        // In Base64, and a quarter more for what came meanwhile.
+        self.expected = LEAST_EXPECTED.max(arrival.bytes / 3 * 5);
+        let bytes = arrival.bytes + arrival.parts;
+        let target = self.cursor.out.page_bytes();
+        let records = arrival.records.len();
+        self.limit.answered(took, records, bytes, target);
+    }
+
+    async fn new_iterator(&self) -> Result<ShardIterator, KinesisError> {
+        let Cursor { context, key, .. } = &self.cursor;
+        let from = self.cursor.from();
+        let iterator = context.kinesis.shard_iterator(&key.shard, &from).await;
+        iterator.map(ShardIterator::new)
     }
 
     /// The iterator, or a new one where room for the page was so long in coming that it is too old:
     /// the next wait may be as long.
-    async fn renewed(&self, iterator: Cursor) -> Cursor {
+    async fn renewed(&self, iterator: ShardIterator) -> ShardIterator {
         if iterator.since.elapsed() < ITERATOR_LIFE {
             return iterator;
         }
@@ -229,12 +167,14 @@ impl Polling {
     }
 
     /// An iterator where reading goes on. `None`: the shard is gone.
-    async fn iterator(&mut self) -> Result<Option<Cursor>, Stop> {
+    async fn iterator(&mut self) -> Result<Option<ShardIterator>, Stop> {
         loop {
             match self.new_iterator().await {
                 Ok(iterator) => return Ok(Some(iterator)),
                 Err(error) => {
-                    if let Recovery::ShardGone = self.recover("GetShardIterator", error).await? {
+                    if let Recovery::ShardGone =
+                        self.cursor.recover("GetShardIterator", error).await?
+                    {
                         return Ok(None);
                     }
                 }
@@ -245,7 +185,7 @@ impl Polling {
     /// When the next call may begin, after one that began then and read `page`. An empty page is
     /// the tip only if AWS says so.
     fn next_call(&mut self, page: &Page, began: Instant) -> Instant {
-        let config = &self.context.config;
+        let config = &self.cursor.context.config;
         self.tip = if page.records.is_empty() {
             self.tip + self.tip / CALMER
         } else {
@@ -276,136 +216,15 @@ impl Polling {
             self.limit.timed_out();
             self.expected = LEAST_EXPECTED;
         }
-        self.recover("GetRecords", error).await
-    }
-
-    async fn recover(
-        &mut self,
-        operation: &'static str,
-        error: KinesisError,
-    ) -> Result<Recovery, Stop> {
-        let recovery = match &error {
-            KinesisError::ExpiredIterator(_) => Recovery::NewIterator,
-            KinesisError::InvalidSequenceNumber(_) if self.reads_by_number() => {
-                self.position_refused().await?;
-                Recovery::NewIterator
-            }
-            KinesisError::NotFound(_) if self.is_gone().await? => return Ok(Recovery::ShardGone),
-            // It may be the iterator that is refused, and would be for ever.
-            KinesisError::NotFound(_) | KinesisError::Permanent(_) => Recovery::NewIterator,
-            _ => Recovery::SameIterator,
-        };
-        self.context
-            .kinesis_failed(Some(&self.key), operation, &error);
-        pause(match error {
-            KinesisError::Throttled(_) => &mut self.waits.throttled,
-            _ => &mut self.waits.failed,
-        })
-        .await;
-        Ok(recovery)
-    }
-
-    fn reads_by_number(&self) -> bool {
-        self.last_fetched.is_some() || matches!(self.start, StartFrom::AtSequenceNumber(_))
-    }
-
-    async fn is_gone(&mut self) -> Result<bool, Stop> {
-        Ok(self
-            .shards()
-            .await?
-            .iter()
-            .all(|shard| shard.id != self.key.shard))
-    }
-
-    /// The children of a shard that the stream no longer lists: what was left to read of it is
-    /// gone, too. `None`: it is listed after all.
-    async fn gone(&mut self) -> Result<Option<Vec<ChildShard>>, Stop> {
-        let children = self.children().await?;
-        if children.is_some() {
-            self.tell_rest();
-        }
-        Ok(children)
-    }
-
-    /// The children by `ListShards`, where reading came to an end: empty only if the shard itself
-    /// is gone, as a closed shard has children. `None`: it is open, so there is more to read.
-    async fn children(&mut self) -> Result<Option<Vec<ChildShard>>, Stop> {
-        loop {
-            let shards = self.shards().await?;
-            let children = shard_sync::child_shards(&self.key.shard, &shards);
-            let listed = shards.iter().find(|shard| shard.id == self.key.shard);
-            let Some(listed) = listed.filter(|_| children.is_empty()) else {
-                return Ok(Some(children));
-            };
-            let is = if listed.closed {
-                "closed without children"
-            } else {
-                "open"
-            };
-            let text = format!("the shard is read to its end, but ListShards has it {is}");
-            let error = KinesisError::Unavailable(text.into());
-            self.context
-                .kinesis_failed(Some(&self.key), "ListShards", &error);
-            if !listed.closed {
-                sleep(self.context.config.idle_between_reads).await;
-                return Ok(None);
-            }
-            pause(&mut self.waits.failed).await;
-        }
-    }
-
-    pub(super) async fn shards(&mut self) -> Result<Vec<Shard>, Stop> {
-        loop {
-            match self.context.kinesis.list_shards(ShardFilter::All).await {
-                Ok(shards) => return Ok(shards),
-                Err(error @ KinesisError::NotFound(_)) => {
-                    return Err(Stop::Failed(self.context.stream_error(error)));
-                }
-                Err(error) => {
-                    self.context.kinesis_failed(None, "ListShards", &error);
-                    pause(&mut self.waits.throttled).await;
-                }
-            }
-        }
+        self.cursor.recover("GetRecords", error).await
     }
 }
 
-impl Cursor {
+impl ShardIterator {
     fn new(at: String) -> Self {
         Self {
             at,
             since: Instant::now(),
         }
-    }
-}
-
-impl Waits {
-    fn new() -> Self {
-        Self {
-            throttled: backoff(Duration::from_secs(1), Duration::from_secs(10)),
-            failed: backoff(Duration::from_millis(200), Duration::from_secs(30)),
-        }
-    }
-}
-
-impl From<Gone> for Stop {
-    fn from(_: Gone) -> Self {
-        Self::Gone
-    }
-}
-
-fn start(lease: &Lease, position: InitialPosition) -> StartFrom {
-    match &lease.checkpoint {
-        Checkpoint::At(done) => StartFrom::AtSequenceNumber(done.sequence_number.clone()),
-        Checkpoint::Latest => lease
-            .latest_since
-            .map_or(StartFrom::Latest, StartFrom::AtTimestamp),
-        Checkpoint::AtTimestamp => match position {
-            InitialPosition::AtTimestamp(time) => StartFrom::AtTimestamp(time),
-            // The table does not hold the time, and the configuration no longer does: too many
-            // records are better than too few.
-            InitialPosition::TrimHorizon | InitialPosition::Latest => StartFrom::TrimHorizon,
-        },
-        Checkpoint::TrimHorizon | Checkpoint::ShardEnd => StartFrom::TrimHorizon,
     }
 }

@@ -1,16 +1,13 @@
-//! A page, taken apart piece by piece: no more of it at a time than there is room for.
-
-use std::time::Duration;
+//! A page or an event, taken apart piece by piece: no more of it at a time than there is room for.
 
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
-    LEAST_EXPECTED, footprint, part, parts,
-    polling::{Polling, Stop},
+    cursor::{Cursor, Stop},
+    footprint, part, parts,
 };
 use crate::{
     decide::aggregation::{Aggregate, Carried, open},
-    edge::kinesis::Page,
     face::event::Event,
     model::{
         record::{Batch, Record},
@@ -23,7 +20,28 @@ use crate::{
 /// one.
 const PIECE: usize = 1 << 20;
 
-/// A page on its way to the processor.
+/// What was read: a page, or an event.
+pub(super) struct Arrival {
+    pub(super) records: Vec<Record>,
+    pub(super) millis_behind_latest: i64,
+    /// What the records take.
+    pub(super) bytes: usize,
+    /// What aggregates in them take apart.
+    pub(super) parts: usize,
+}
+
+impl Arrival {
+    pub(super) fn new(records: Vec<Record>, millis_behind_latest: i64) -> Self {
+        Self {
+            bytes: records.iter().map(footprint).sum(),
+            parts: records.iter().map(parts).sum(),
+            records,
+            millis_behind_latest,
+        }
+    }
+}
+
+/// An arrival on its way to the processor.
 struct Unpacking {
     room: PageRoom,
     millis_behind_latest: i64,
@@ -37,40 +55,28 @@ struct Unpacking {
     parts_bytes: usize,
 }
 
-impl Polling {
-    pub(super) async fn deliver(
-        &mut self,
-        page: Page,
-        room: PageRoom,
-        took: Duration,
-    ) -> Result<(), Stop> {
-        let carriers = page.records;
+impl Cursor {
+    pub(super) async fn deliver(&mut self, arrival: Arrival, room: PageRoom) -> Result<(), Stop> {
+        let carriers = arrival.records;
         if let (Some(first), Some(last)) = (carriers.first(), carriers.last()) {
             self.doubt_old(first);
             self.last_fetched = Some(last.sequence_number.clone());
             self.read_until = last.arrival;
         }
-        if page.millis_behind_latest == 0 {
+        if arrival.millis_behind_latest == 0 {
             self.read_until = self.context.kinesis.now();
         }
-        let bytes: usize = carriers.iter().map(footprint).sum();
-        room.hold(bytes);
-        // In Base64, and a quarter more for what came meanwhile.
-        self.expected = LEAST_EXPECTED.max(bytes / 3 * 5);
-        let in_parts: usize = carriers.iter().map(parts).sum();
-        let (records, target) = (carriers.len(), self.out.page_bytes());
-        self.limit.answered(took, records, bytes + in_parts, target);
-
+        room.hold(arrival.bytes);
         let mut page = Unpacking {
             room,
-            millis_behind_latest: page.millis_behind_latest,
+            millis_behind_latest: arrival.millis_behind_latest,
             first: Some(carriers.first().cloned()),
             left: 0,
             records: Vec::new(),
             parts: None,
             parts_bytes: 0,
         };
-        if in_parts == 0 {
+        if arrival.parts == 0 {
             page.records = carriers;
         } else {
             self.take_apart(carriers, &mut page).await?;

@@ -19,7 +19,8 @@ use kinesis_consumer::{
     lease::Lease,
     shards::{HashRange, Shard, StartFrom},
     test_util::{
-        Fault, Kcl3State, Kinesis, LeaseTable, MemoryTable, Outcome, Page, Room, Scan, ShardFilter,
+        Consumer, Fault, Kcl3State, Kinesis, LeaseTable, MemoryTable, Outcome, Page, Room, Scan,
+        ShardFilter, Subscription,
     },
 };
 use tokio::{
@@ -28,7 +29,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{ledger::Shared, processor::Recording};
+use super::{ledger::Shared, processor::Recording, subscription::Pushing};
 
 /// How often things go wrong, in percent.
 #[derive(Clone, Copy, Debug, Default)]
@@ -176,21 +177,40 @@ impl Kinesis for Life {
         self.ledger.lock().read(&self.name, &page.records);
         Ok(page)
     }
+
+    async fn consumer(&self, name: &str) -> Result<Option<Consumer>, KinesisError> {
+        self.call(|ledger| Ok(ledger.stream.consumer(name))).await
+    }
+
+    async fn register_consumer(&self, name: &str) -> Result<Consumer, KinesisError> {
+        self.call(|ledger| ledger.stream.memory().register_consumer(name))
+            .await
+    }
+
+    async fn subscribe(
+        &self,
+        consumer: &str,
+        shard: &ShardId,
+        from: &StartFrom,
+    ) -> Result<Box<dyn Subscription>, KinesisError> {
+        let place = self.call(|ledger| ledger.stream.memory().subscribe(consumer, shard, from));
+        Ok(Box::new(Pushing::new(self.clone(), place.await?)))
+    }
 }
 
 impl Life {
     async fn call<T>(
         &self,
-        answer: impl FnOnce(&super::ledger::Ledger) -> Result<T, KinesisError>,
+        answer: impl FnOnce(&mut super::ledger::Ledger) -> Result<T, KinesisError>,
     ) -> Result<T, KinesisError> {
         self.running().await;
         let fault = self.fault();
         sleep(fault.before).await;
         let (result, date) = {
-            let ledger = self.ledger.lock();
+            let mut ledger = self.ledger.lock();
             let result = match ledger.is_deleted {
                 true => Err(KinesisError::NotFound("the stream is deleted".into())),
-                false => answer(&ledger),
+                false => answer(&mut ledger),
             };
             (result, ledger.stream.now())
         };

@@ -7,7 +7,9 @@ use std::{
     time::Duration,
 };
 
-use kinesis_consumer::{Config, Error, InitialPosition, ShardId, test_util::MemoryTable};
+use kinesis_consumer::{
+    Config, Error, FanOut, InitialPosition, Retrieval, ShardId, test_util::MemoryTable,
+};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
@@ -59,6 +61,8 @@ struct Scenario {
     table: MemoryTable,
     chaos: Arc<Mutex<Chaos>>,
     position: InitialPosition,
+    /// How many workers of a hundred subscribe; the others poll.
+    subscribing: u8,
     /// No faults and no crashes: then nothing may be processed twice.
     calm: bool,
     /// The stream is to be deleted and made anew.
@@ -85,8 +89,13 @@ impl Scenario {
         let ahead = rng.choice([0, 0, 0, 0, -3600, -120, 120, 3600]);
         let ahead = ahead.unwrap_or_default();
         let calm = rng.u8(..10) == 0;
+        let subscribing = rng.choice([0, 0, 50, 100, 100]).unwrap_or_default();
+        let mut stream = Stream::new(shards, iterator_life).ahead(ahead);
+        if rng.u8(..8) == 0 {
+            stream.allow_no_consumer();
+        }
         Self {
-            ledger: Shared::new(Stream::new(shards, iterator_life).ahead(ahead)),
+            ledger: Shared::new(stream),
             table: MemoryTable::new(),
             chaos: Arc::default(),
             position: if rng.u8(..5) == 0 {
@@ -94,6 +103,7 @@ impl Scenario {
             } else {
                 InitialPosition::TrimHorizon
             },
+            subscribing,
             calm,
             made_anew: !calm && rng.u8(..8) == 0,
             nodes: Vec::new(),
@@ -135,7 +145,8 @@ impl Scenario {
             73..81 => self.kill().await,
             81..89 => self.pause(),
             89..93 => self.resume(),
-            93..96 => self.expire(),
+            93 => self.deregister(),
+            94..96 => self.expire(),
             96..98 => self.cut(),
             98 if self.made_anew => self.make_anew().await,
             _ => self.stir(),
@@ -188,6 +199,11 @@ impl Scenario {
     fn config(&mut self, stream: &str, worker: String) -> Config {
         let mut config = Config::new(stream, "application", worker);
         config.initial_position = self.position;
+        if self.rng.u8(..100) < self.subscribing {
+            let mut fan_out = FanOut::default();
+            fan_out.or_polling = true;
+            config.retrieval = Retrieval::FanOut(fan_out);
+        }
         config.shard_sync_interval = Duration::from_secs(15);
         config.prefetch_bytes = self.rng.usize(500..=8_000);
         config.shutdown_deadline = Duration::from_secs(self.rng.u64(1..=20));
@@ -247,6 +263,12 @@ impl Scenario {
             },
             slow: Duration::from_secs(self.rng.u64(..40)),
         };
+    }
+
+    /// Somebody deregisters the consumer.
+    fn deregister(&mut self) {
+        let mut ledger = self.ledger.lock();
+        ledger.stream.memory().deregister_consumer("application");
     }
 
     /// Workers that were told to stop have stopped.

@@ -16,7 +16,7 @@ use kinesis_consumer::{
     Batch, Checkpointer, Config, Error, Event, InitialPosition, KinesisError, LeaseKey,
     ProcessorError, RecordProcessor, ShardId, Worker,
     shards::{Shard, StartFrom},
-    test_util::{Kinesis, LeaseTable, MemoryTable, Page, ShardFilter},
+    test_util::{Consumer, Kinesis, LeaseTable, MemoryTable, Page, ShardFilter, Subscription},
 };
 use tokio::{
     sync::{Notify, oneshot},
@@ -25,6 +25,8 @@ use tokio::{
 };
 
 use crate::stream::Stream;
+
+mod subscription;
 
 /// What a batch of a shard, its user records' ordinals, is answered with.
 pub(crate) type Answer = Arc<
@@ -35,6 +37,8 @@ pub(crate) type Answer = Arc<
 
 /// Stands for lists of shards where others have a shard's id.
 const LISTS: &str = "lists";
+/// The same for calls about consumers.
+const CONSUMERS: &str = "consumers";
 
 /// Shared by all workers of a test.
 #[derive(Clone)]
@@ -59,6 +63,7 @@ struct Inner {
     bandwidth: AtomicUsize,
     /// Larger pages break off; 0: none does.
     most_bytes: AtomicUsize,
+    subscriptions: subscription::Subscriptions,
 }
 
 /// What the library gives one read.
@@ -137,6 +142,7 @@ impl World {
             broken_iterator: Mutex::default(),
             bandwidth: AtomicUsize::new(0),
             most_bytes: AtomicUsize::new(0),
+            subscriptions: subscription::Subscriptions::default(),
         }))
     }
 
@@ -191,6 +197,11 @@ impl World {
     /// The next lists of shards fail so.
     pub(crate) fn refuse_lists(&self, errors: impl IntoIterator<Item = KinesisError>) {
         self.refuse_calls(LISTS, errors);
+    }
+
+    /// The next calls about consumers fail so.
+    pub(crate) fn refuse_consumers(&self, errors: impl IntoIterator<Item = KinesisError>) {
+        self.refuse_calls(CONSUMERS, errors);
     }
 
     fn refuse_calls(&self, of: &str, errors: impl IntoIterator<Item = KinesisError>) {
@@ -373,7 +384,29 @@ impl Kinesis for World {
             }
         }
     }
+
+    async fn consumer(&self, name: &str) -> Result<Option<Consumer>, KinesisError> {
+        Ok(self.stream(|stream| stream.consumer(name)))
+    }
+
+    async fn register_consumer(&self, name: &str) -> Result<Consumer, KinesisError> {
+        match self.refusal(CONSUMERS) {
+            Some(error) => Err(error),
+            None => self.stream(|stream| stream.memory().register_consumer(name)),
+        }
+    }
+
+    async fn subscribe(
+        &self,
+        consumer: &str,
+        shard: &ShardId,
+        from: &StartFrom,
+    ) -> Result<Box<dyn Subscription>, KinesisError> {
+        self.begin(consumer, shard, from)
+    }
 }
+
+// === processors ===
 
 struct Telling {
     world: World,
