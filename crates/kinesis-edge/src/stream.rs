@@ -6,6 +6,7 @@ use crate::{Gate, KinesisClient, Service, call::Calls, room::heed_room};
 
 mod consumers;
 mod frames;
+mod line;
 mod open;
 mod records;
 mod shards;

@@ -181,6 +181,9 @@ pub trait Subscription: fmt::Debug + Send {
     /// yet. `None`: the subscription is over.
     async fn arriving(&mut self) -> Result<Option<usize>, KinesisError>;
 
+    /// Nothing comes of it: no other call is to go by its connection.
+    fn condemn(&self) {}
+
     /// The event that has begun. `None`: it is of no kind that matters.
     async fn event(&mut self) -> Result<Option<SubscriptionEvent>, KinesisError>;
 }

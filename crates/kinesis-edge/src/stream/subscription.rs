@@ -13,9 +13,10 @@ use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use super::{
     ChildShard, Record, StartFrom, Stream,
     frames::{Turnstile, turnstile},
+    line::Line,
     records::{to_child, to_date_time, to_record},
 };
-use crate::{Failure, KinesisClient, Service, failure::of_event};
+use crate::{Failure, Kind, KinesisClient, Service, failure::of_event};
 
 const OPERATION: &str = "SubscribeToShard";
 
@@ -24,6 +25,7 @@ const OPERATION: &str = "SubscribeToShard";
 pub struct Subscription {
     answer: SubscribeToShardOutput,
     turnstile: Turnstile,
+    line: Line,
     /// What came without waiting to be let on.
     ready: Option<SubscribeToShardEventStream>,
 }
@@ -53,7 +55,8 @@ impl Stream {
     }
 
     /// Subscribes a consumer to a shard. Time-outs of the client end with the beginning of AWS's
-    /// answer, and whoever calls has to end what does not go on.
+    /// answer, and whoever calls has to end what does not go on. Where no answer begins, the
+    /// connection is [condemned](Subscription::condemn).
     ///
     /// # Errors
     /// AWS refuses it; [`Kind::InUse`](crate::Kind::InUse) for five seconds after another one.
@@ -64,6 +67,8 @@ impl Stream {
         from: &StartFrom<impl AsRef<str> + Sync>,
     ) -> Result<Subscription, Failure> {
         let (turnstile, stop_at_frames) = turnstile();
+        let line = Line::default();
+        let unanswered = line.unanswered();
         let request = self
             .client
             .subscribe_to_shard()
@@ -71,17 +76,28 @@ impl Stream {
             .shard_id(shard)
             .starting_position(position(from))
             .customize()
-            .interceptor(stop_at_frames);
-        let answer = self.calls.call(OPERATION, request.send()).await?;
+            .interceptor(stop_at_frames)
+            .interceptor(line.clone());
+        let answer = self.calls.call(OPERATION, request.send()).await;
+        if !matches!(&answer, Err(failure) if failure.kind == Kind::Timeout) {
+            unanswered.is_answered();
+        }
         Ok(Subscription {
-            answer,
+            answer: answer?,
             turnstile,
+            line,
             ready: None,
         })
     }
 }
 
 impl Subscription {
+    /// No other call goes by its connection any more. With HTTP/2 they share one, and a dead one
+    /// would keep all of them until TCP notices, which takes a quarter of an hour.
+    pub fn condemn(&self) {
+        self.line.condemn();
+    }
+
     /// Waits for an event to begin: the bytes that it has on the wire, which are not read yet.
     /// `None`: the subscription is over, as it is after five minutes.
     ///

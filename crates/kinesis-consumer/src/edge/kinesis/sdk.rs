@@ -183,6 +183,10 @@ impl Subscription for SdkSubscription {
         Ok(bytes.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX)))
     }
 
+    fn condemn(&self) {
+        self.subscription.condemn();
+    }
+
     async fn event(&mut self) -> Result<Option<SubscriptionEvent>, KinesisError> {
         let event = self.subscription.event().await;
         let event = event.map_err(|failure| self.kinesis.error(&failure))?;

@@ -112,7 +112,7 @@ impl FanOut {
             let bytes = match within(silence, open.arriving()).await {
                 Ok(Some(bytes)) => bytes,
                 Ok(None) => break,
-                Err(error) => return Ok(Ended::Failed(error)),
+                Err(error) => return Ok(failed(&**open, error)),
             };
             let out = &self.cursor.out;
             let room = async {
@@ -126,7 +126,7 @@ impl FanOut {
             let line = Duration::from_secs(bytes as u64) / SLOWEST;
             let event = match within(silence + line, open.event()).await {
                 Ok(event) => event,
-                Err(error) => return Ok(Ended::Failed(error)),
+                Err(error) => return Ok(failed(&**open, error)),
             };
             self.cursor.context.succeeded(SUBSCRIBE);
             self.cursor.answered();
@@ -185,6 +185,14 @@ impl FanOut {
         let name = self.settings.consumer.as_deref();
         name.is_some_and(|name| name.starts_with("arn:"))
     }
+}
+
+/// A silent connection would be the next subscription's, too.
+fn failed(subscription: &dyn Subscription, error: KinesisError) -> Ended {
+    if let KinesisError::Timeout(_) = error {
+        subscription.condemn();
+    }
+    Ended::Failed(error)
 }
 
 /// Waits for Kinesis, so long and no longer.
