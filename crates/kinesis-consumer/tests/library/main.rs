@@ -5,6 +5,7 @@
 
 mod aggregate;
 mod face;
+mod fan_out_sdk;
 mod kinesis_sdk;
 mod lease_table;
 mod processes;

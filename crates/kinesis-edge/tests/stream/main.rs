@@ -15,6 +15,8 @@ use kinesis_edge::{
 use test_support::{Proxy, Scripted, aws};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+mod subscriptions;
+
 async fn connection() -> Connection {
     Connection::open(ConnectionSettings {
         region: Some("us-east-1".to_owned()),
