@@ -44,9 +44,14 @@ pub enum Error {
     /// AWS failed, and the last good answer, if any, is too old to stand in.
     #[error(transparent)]
     Source(#[from] Arc<SourceError>),
-    /// The scaler watches as many sources as it may.
-    #[error("{0}")]
-    Exhausted(String),
+    /// A bound of the scaler's own, of which the asker has its share.
+    #[error("{why}")]
+    Exhausted {
+        /// The bound, as metrics have it.
+        limit: &'static str,
+        /// What would mend it.
+        why: String,
+    },
 }
 
 /// How an AWS call failed, by what the operator can do about it.
@@ -117,7 +122,7 @@ impl Error {
             Self::NotYet(_) => Code::Unavailable,
             Self::NoLeases(_) => Code::NotFound,
             Self::Source(error) => error.kind.code(),
-            Self::Exhausted(_) => Code::ResourceExhausted,
+            Self::Exhausted { .. } => Code::ResourceExhausted,
         }
     }
 }

@@ -24,11 +24,13 @@ pub use self::scrape::{ApplicationGauges, FailingObject, Scrape, Unread, Watcher
 use crate::error::{SourceErrorKind, code_name};
 
 /// The bounds by which clients are refused, or lose, something.
-const LIMITS: [&str; 9] = [
+const LIMITS: [&str; 11] = [
     "connections",
     "admin_connections",
     "handshakes",
     "streams",
+    "watchers",
+    "awsClients",
     "requests",
     "silence",
     "handshake",

@@ -52,9 +52,13 @@ impl Now {
     }
 }
 
-/// One line for every ScaledObject that asked lately.
-pub fn index(journal: &Journal) -> Index {
-    Index::new(&now(), &journal.latest())
+/// The most ScaledObjects in one answer: a page that takes long to draw is for nobody.
+const MOST_LINES: usize = 1_000;
+
+/// One line for every ScaledObject that asked lately, after one.
+pub fn index(journal: &Journal, after: Option<&Asker>) -> Index {
+    let (page, has_more) = journal.latest(after, MOST_LINES);
+    Index::new(&now(), &page, has_more)
 }
 
 /// All about one ScaledObject; `None`: it did not ask lately.

@@ -163,7 +163,8 @@ async fn readyz(State(admin): State<Admin>) -> impl IntoResponse {
 }
 
 async fn all_explained(State(admin): State<Admin>, RawQuery(query): RawQuery) -> Response {
-    let index = explain::index(&admin.journal);
+    let after = query.as_deref().and_then(Asker::of_query);
+    let index = explain::index(&admin.journal, after.as_ref());
     shown(query.as_deref(), &index, explain::page::index)
 }
 
@@ -176,8 +177,15 @@ async fn explained(
     match explain::object(&admin.journal, &admin.watchers, &asker) {
         Some(object) => shown(query.as_deref(), &object, explain::page::object),
         None => {
-            let text =
-                "this ScaledObject did not ask within the last hour; /explain has those that did\n";
+            let text = match admin.journal.forgot_lately() {
+                false => {
+                    "this ScaledObject did not ask within the last hour; /explain has those that did\n"
+                }
+                true => {
+                    "nothing is known of this ScaledObject: either it did not ask within the last hour, or its answers \
+                     made room for others (limits.journal); /explain has those that are known\n"
+                }
+            };
             (StatusCode::NOT_FOUND, text).into_response()
         }
     }

@@ -23,7 +23,7 @@ use crate::{
         GetMetricSpecResponse, GetMetricsRequest, GetMetricsResponse, IsActiveResponse, MetricSpec,
         MetricValue, ScaledObjectRef, external_scaler_server::ExternalScaler,
     },
-    report::journal::{Asker, Journal},
+    report::journal::Journal,
     trigger::{Trigger, tenant::Tenant},
     watch::Watchers,
 };
@@ -202,12 +202,18 @@ impl Scaler {
     async fn answer(&self, caller: &Caller, trigger: &Trigger) -> Result<Answer, Error> {
         let Caller { tenant, name, .. } = caller;
         let answer = self.watchers.answer(tenant.clone(), trigger).await;
-        let asker = Asker {
-            namespace: tenant.namespace.clone(),
-            name: name.clone(),
-        };
-        self.journal.note(&asker, trigger, &answer);
+        if let Err(error) = &answer {
+            self.count_limit(error);
+        }
+        self.journal.note(tenant, name, trigger, &answer);
         answer
+    }
+
+    /// Counts who has its share of a bound already.
+    fn count_limit(&self, error: &Error) {
+        if let Error::Exhausted { limit, .. } = error {
+            self.metrics.limited(limit);
+        }
     }
 
     async fn timed<T>(

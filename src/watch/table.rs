@@ -122,10 +122,13 @@ impl Table {
                 self.remove_longest_unasked(&largest);
                 Ok(())
             }
-            Err(NoRoom { held, fair }) => Err(Error::Exhausted(format!(
-                "this scaler watches {most} sources already (limits.watchers), {held} of them for namespace {:?}, whose fair share is {fair}: delete ScaledObjects that are not needed, raise limits.watchers, or run another scaler",
-                shortened(&tenant.namespace)
-            ))),
+            Err(NoRoom { held, fair }) => Err(Error::Exhausted {
+                limit: "watchers",
+                why: format!(
+                    "this scaler watches {most} sources already (limits.watchers), {held} of them for namespace {:?}, whose fair share is {fair}: delete ScaledObjects that are not needed, raise limits.watchers, or run another scaler",
+                    shortened(&tenant.namespace)
+                ),
+            }),
         }
     }
 

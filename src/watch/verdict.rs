@@ -45,7 +45,7 @@ fn too_old(source: &impl Watched, age: Duration) -> Error {
             table.as_asked()
         ),
         None => format!(
-            "the last answer about stream {stream} in {region} is {age} s old and the next question to AWS waits for its turn: raise aws.callsPerSecond or aws.maxStale, or allow kinesis:ListShards"
+            "the last answer about stream {stream} in {region} is {age} s old and the next look has not ended yet: see the scaler's aws_call_duration metric, and raise aws.maxStale where AWS is slow for long; where its unlisted_streams metric is not 0, allow kinesis:ListShards or raise aws.callsPerSecond"
         ),
     })
 }

@@ -15,16 +15,12 @@ use super::{
 
 use crate::report::text::time;
 
-/// The most ScaledObjects on the page of all. The JSON has every one.
-const MOST_LINES: usize = 1_000;
-
 /// The most answers in the table. The charts have every one.
 const MOST_ANSWERS: usize = 30;
 
 /// The page of all ScaledObjects.
 pub fn index(index: &Index) -> String {
     let objects = &index.scaled_objects;
-    let left_out = objects.len().saturating_sub(MOST_LINES);
     let body = html! {
         h1 { "What KEDA is told" }
         p.dim { (count(objects.len() as i64, "ScaledObject")) " asked within the last hour · " (index.at) " · " a href="?format=json" { "JSON" } }
@@ -34,7 +30,7 @@ pub fn index(index: &Index) -> String {
             div.card.wide {
                 table {
                     tr { th { "ScaledObject" } th { "stream" } th { "scaleOn" } th.number { "replicas" } th { "active" } th { "why" } }
-                    @for object in objects.iter().take(MOST_LINES) {
+                    @for object in objects {
                         @for trigger in &object.triggers {
                             tr {
                                 td { (name(&object.namespace, &object.name)) }
@@ -45,7 +41,7 @@ pub fn index(index: &Index) -> String {
                         }
                     }
                 }
-                @if left_out > 0 { p.dim { "and " (left_out) " more: see the JSON" } }
+                @if let Some(next) = &index.next { p.dim { a href={ "?" (next) } { "more" } } }
             }
         }
     };

@@ -85,7 +85,7 @@ async fn explaining_and_asking_again_change_nothing() {
     let trigger = lag_trigger(30);
     let ask = async || {
         let answer = watchers.answer("shop", &trigger).await;
-        journal.note(&asker, &trigger, &answer);
+        journal.note(&"shop".into(), "billing", &trigger, &answer);
     };
     // What the watcher remembers, what it recorded, and what the journal has.
     let state = |marks| {
@@ -111,7 +111,7 @@ async fn explaining_and_asking_again_change_nothing() {
     );
 
     for _ in 0..3 {
-        assert_eq!(index(&journal).scaled_objects.len(), 1);
+        assert_eq!(index(&journal, None).scaled_objects.len(), 1);
         assert!(object(&journal, &watchers, &asker).is_some());
         ask().await;
     }
@@ -120,7 +120,8 @@ async fn explaining_and_asking_again_change_nothing() {
         shard_count: 2,
         ..trigger.clone()
     };
-    journal.note(&asker, &unknown, &Err(Error::NotYet("not yet".to_owned())));
+    let not_yet = Err(Error::NotYet("not yet".to_owned()));
+    journal.note(&"shop".into(), "billing", &unknown, &not_yet);
     let explained = object(&journal, &watchers, &asker).unwrap();
     assert_eq!(explained.triggers.len(), 2);
     tokio::time::sleep(Duration::from_millis(1)).await;

@@ -22,6 +22,9 @@ pub struct Index {
     pub at: String,
     /// By namespace and name.
     pub scaled_objects: Vec<Line>,
+    /// The query that asks for those that come after; absent: there are no more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
 }
 
 /// One ScaledObject, in short.
@@ -184,7 +187,7 @@ pub struct SourceView {
 }
 
 impl Index {
-    pub(super) fn new(now: &Now, entries: &[(Asker, Vec<Entry>)]) -> Self {
+    pub(super) fn new(now: &Now, entries: &[(Asker, Vec<Entry>)], has_more: bool) -> Self {
         let line = |(asker, entries): &(Asker, Vec<Entry>)| Line {
             namespace: asker.namespace.clone(),
             name: asker.name.clone(),
@@ -193,6 +196,10 @@ impl Index {
         Self {
             at: format!("{:.0}", now.time),
             scaled_objects: entries.iter().map(line).collect(),
+            next: entries
+                .last()
+                .filter(|_| has_more)
+                .map(|(last, _)| last.query()),
         }
     }
 }

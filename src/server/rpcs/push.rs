@@ -57,7 +57,8 @@ impl Activity {
         let trigger = Arc::new(trigger);
         let tenant = caller.tenant.clone();
         let open = OpenStream::new(scaler, caller, Arc::clone(&trigger))?;
-        let subscription = scaler.watchers.subscribe(tenant.clone(), &trigger)?;
+        let subscription = scaler.watchers.subscribe(tenant.clone(), &trigger);
+        let subscription = subscription.inspect_err(|error| scaler.count_limit(error))?;
         // ± 10 %, drawn once per stream, so that streams opened together do not repeat together.
         let repeat = scaler.repeat.mul_f64(0.9 + 0.2 * fastrand::f64());
         let states = States {
@@ -134,9 +135,10 @@ impl OpenStream {
         let place = scaler.streams.take(tenant).map_err(|no_room| {
             let NoRoom { held, fair } = no_room;
             let namespace = shortened(&namespace);
-            Error::Exhausted(format!(
+            let why = format!(
                 "this scaler has as many push streams open as limits.streams allows, {held} of them for namespace {namespace:?}, whose fair share is {fair}: raise limits.streams, or use triggers of type external"
-            ))
+            );
+            Error::Exhausted { limit: "streams", why }
         })?;
         scaler.metrics.push_streams.inc();
         Ok(Self {

@@ -11,7 +11,7 @@ pub fn aws_code(status: &Status) -> Result<Option<String>, String> {
     let text = status.message();
     let dishonest = || Err(format!("no honest error: {status:?}"));
     let Some((about, said)) = text.split_once(" failed: ") else {
-        let waits = ["ask again", "has not ended yet", "waits for its turn"];
+        let waits = ["ask again", "has not ended yet"];
         let is_waiting = waits.iter().any(|words| text.contains(words));
         return match is_waiting && status.code() == Code::Unavailable {
             true => Ok(None),

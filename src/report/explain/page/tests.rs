@@ -121,6 +121,7 @@ fn all(objects: usize, text: &str) -> Index {
     Index {
         at: "2026-01-02T03:04:05Z".to_owned(),
         scaled_objects: (0..objects).map(line).collect(),
+        next: None,
     }
 }
 
@@ -179,10 +180,16 @@ fn of_lag_three_charts_are_drawn_and_thirty_answers_told() {
 }
 
 #[test]
-fn the_page_of_all_ends_at_a_thousand() {
-    let page = index(&all(5_000, "billing"));
-    assert_eq!(page.matches("href=\"/explain/").count(), 1_000);
-    assert!(page.contains("and 4000 more"));
+fn the_page_of_all_leads_to_the_next() {
+    let more = |next: Option<&str>| {
+        let page = index(&Index {
+            next: next.map(str::to_owned),
+            ..all(2, "billing")
+        });
+        page.contains("<a href=\"?namespace=shop&amp;name=billing\">more</a>")
+    };
+    assert!(more(Some("namespace=shop&name=billing")));
+    assert!(!more(None));
 }
 
 #[test]
