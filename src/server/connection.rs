@@ -115,19 +115,31 @@ impl<S> Connection<S> {
         self.deadline.as_mut().reset(deadline);
     }
 
-    /// Ready when the connection has to end.
-    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+    /// Ready when the connection has to end, whatever the client says.
+    fn poll_taken(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         if self.taken.as_mut().poll(cx).is_ready() {
             let why = "its place was needed more elsewhere";
             return Poll::Ready(io::Error::new(io::ErrorKind::ConnectionAborted, why));
         }
+        match self.ends {
+            Some(ends) if ends <= Instant::now() => Poll::Ready(self.silent()),
+            _ => Poll::Pending,
+        }
+    }
+
+    /// Nothing is there from the client, or it takes nothing: ready when that is so for too long.
+    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         ready!(self.deadline.as_mut().poll(cx));
+        Poll::Ready(self.silent())
+    }
+
+    fn silent(&mut self) -> io::Error {
         if !self.ended {
             self.ended = true;
             self.place.count("silence");
         }
         let why = "the client said nothing for too long";
-        Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, why))
+        io::Error::new(io::ErrorKind::TimedOut, why)
     }
 }
 
@@ -137,11 +149,15 @@ impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if let Poll::Ready(why) = self.poll_end(cx) {
+        if let Poll::Ready(why) = self.poll_taken(cx) {
             return Poll::Ready(Err(why));
         }
         let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+        // On a busy machine it may be late that somebody looks: what came in time counts.
+        match Pin::new(&mut self.stream).poll_read(cx, buffer) {
+            Poll::Ready(read) => read?,
+            Poll::Pending => return self.poll_silence(cx).map(Err),
+        }
         if buffer.filled().len() > before {
             self.heard();
         }
@@ -155,10 +171,13 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if let Poll::Ready(why) = self.poll_end(cx) {
+        if let Poll::Ready(why) = self.poll_taken(cx) {
             return Poll::Ready(Err(why));
         }
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        match Pin::new(&mut self.stream).poll_write(cx, bytes) {
+            Poll::Ready(written) => Poll::Ready(written),
+            Poll::Pending => self.poll_silence(cx).map(Err),
+        }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -175,5 +194,58 @@ impl<S> Connected for Connection<S> {
 
     fn connect_info(&self) -> Peer {
         self.peer.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+
+    use super::*;
+    use crate::server::places::{Places, Stay};
+
+    const SILENCE: Duration = Duration::from_secs(80);
+
+    fn connection(life: Option<Duration>) -> (DuplexStream, Connection<DuplexStream>) {
+        let places = Places::new("connections", 1, Stay::Long, &Arc::default());
+        let (client, stream) = duplex(1024);
+        let peer = Peer::named("keda");
+        let place = places.take(peer.tenant()).unwrap();
+        let patience = Patience {
+            first: SILENCE,
+            silence: SILENCE,
+            life,
+        };
+        let gone = CancellationToken::new();
+        (client, Connection::new(stream, peer, place, patience, gone))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_client_said_in_time_counts_however_late_somebody_looks() {
+        let (mut client, mut connection) = connection(None);
+        client.write_all(b"ping").await.unwrap();
+        tokio::time::advance(2 * SILENCE).await;
+        assert!(connection.write(b"first").await.is_ok());
+        let mut heard = [0; 8];
+        assert_eq!(connection.read(&mut heard).await.unwrap(), 4);
+        let begun = Instant::now();
+        let ended = connection.read(&mut heard).await.unwrap_err();
+        assert_eq!(ended.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(begun.elapsed().as_secs(), SILENCE.as_secs());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_talks_on_and_on_ends_with_its_life() {
+        let (mut client, mut connection) = connection(Some(2 * SILENCE));
+        client.write_all(&[b'x'; 100]).await.unwrap();
+        tokio::time::advance(2 * SILENCE).await;
+        assert!(connection.read(&mut [0; 1]).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_nothing_is_silent() {
+        let (_client, mut connection) = connection(None);
+        let ended = connection.write_all(&[b'x'; 2048]).await.unwrap_err();
+        assert_eq!(ended.kind(), io::ErrorKind::TimedOut);
     }
 }
