@@ -107,12 +107,15 @@ pub(crate) fn is_external_id(text: &str) -> bool {
     is_name(text, 2..=1224, b"_+=,.@:/-")
 }
 
-/// An endpoint that requests can be sent to: http or https, a host, and no more than a path.
+/// An endpoint that requests can be sent to: http or https, a host, and no more than a path, in
+/// which nothing is encoded.
 pub(crate) fn endpoint(text: &str) -> Option<Url> {
     // The WHATWG parser accepts "http:host", backslashes, and line breaks within; an endpoint
-    // should look like what it is.
-    let plain =
-        text.len() <= LONGEST_URL && text.bytes().all(|b| b.is_ascii_graphic() && b != b'\\');
+    // should look like what it is. What `%2f` is to a receiver, the policy's patterns cannot know.
+    let plain = text.len() <= LONGEST_URL
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_graphic() && b != b'\\' && b != b'%');
     let has_scheme = text.split_once("://").is_some_and(|(scheme, rest)| {
         ["http", "https"]
             .iter()
@@ -396,6 +399,11 @@ mod tests {
     #[case("http://ho\nst", None)]
     #[case("http://host:99999", None)]
     #[case("http://hôte", None)]
+    #[case("http://host/ok/..%2fadmin", None)]
+    #[case("http://host/ok/%2E%2e/admin", None)]
+    #[case("http://host/ok/..%5cadmin", None)]
+    #[case("http://host/ok/..%252fadmin", None)]
+    #[case("http://host/ok/../admin", Some("http://host/admin"))]
     fn endpoints(#[case] text: &str, #[case] wanted: Option<&str>) {
         assert_eq!(endpoint(text).as_ref().map(Url::as_str), wanted);
     }

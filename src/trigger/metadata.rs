@@ -272,7 +272,7 @@ impl<'a> Metadata<'a> {
     }
 
     fn endpoint(&mut self, key: &'static str) -> Option<Url> {
-        const WANT: &str = "an http or https URL with a host and no user, query or fragment, such as https://kinesis.example.com:4566";
+        const WANT: &str = "an http or https URL with a host and no user, query, fragment or %, such as https://kinesis.example.com:4566";
         let value = self.value(key)?;
         names::endpoint(value).or_else(|| {
             // What stands before an @ may be a password.
