@@ -123,6 +123,7 @@ impl Serve {
                 .context("cannot print the configuration");
         }
         let filter = telemetry::init(self.log_format, self.flags().filter(&config)?)?;
+        server::descriptors::raise();
         let listener = listen(config.listen, "listen")?;
         let admin = listen(config.admin, "admin")?;
         let shutdown = first_signal()?;

@@ -156,6 +156,10 @@ pub struct Limits {
     /// 5000.
     #[serde(deserialize_with = "at_least_one")]
     pub watchers: usize,
+    /// AWS clients: one for each identity, region and endpoint that watched sources have, of
+    /// Kinesis and of DynamoDB; at least 1. Default 1000.
+    #[serde(deserialize_with = "at_least_one")]
+    pub aws_clients: usize,
     /// Answers of all ScaledObjects together that `/explain` remembers; at least 1. Default 50000.
     #[serde(deserialize_with = "at_least_one")]
     pub journal: usize,
@@ -208,6 +212,7 @@ impl Default for Limits {
             connections: 1_000,
             streams: 20_000,
             watchers: 5_000,
+            aws_clients: 1_000,
             journal: 50_000,
         }
     }

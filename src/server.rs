@@ -7,6 +7,7 @@
 mod accept;
 pub mod admin;
 mod connection;
+pub(crate) mod descriptors;
 pub(crate) mod health;
 mod limits;
 pub mod live;
@@ -169,7 +170,12 @@ pub async fn serve_tuned(
         ..Pace::from(&aws)
     });
     let default_region = aws.region.clone();
-    let aws = Aws::new(aws, tuning.credentials.clone(), Arc::clone(&metrics));
+    let aws = Aws::bounded(
+        aws,
+        tuning.credentials.clone(),
+        Arc::clone(&metrics),
+        limits.aws_clients,
+    );
     let recorder = tuning.record.clone().map(Recorder::new).transpose()?;
     let recorder = recorder.map(Arc::new);
     let watchers = Arc::new(Watchers::new(pace, aws, recorder));
@@ -201,10 +207,11 @@ pub async fn serve_tuned(
         Stay::Short,
         &metrics,
     );
-    let admin = Listener::new(admin, places, patience);
-    let connections = limits.connections as usize;
+    let connections = connections_that_fit(limits);
     let connections = Places::new("connections", connections, Stay::Long, &metrics);
     let handshakes = Places::new("handshakes", HANDSHAKES, Stay::Short, &metrics);
+    let all: Arc<[_]> = Arc::new([&connections, &handshakes, &places].map(Arc::clone));
+    let admin = Listener::new(admin, places, Arc::clone(&all), patience);
     let memory = Memory::new(Arc::clone(&metrics));
     let admin_state = Admin {
         metrics,
@@ -233,7 +240,7 @@ pub async fn serve_tuned(
         .map(|tls| AbortOnDropHandle::new(tokio::spawn(tls.follow())));
     let grpc = match tls {
         None => {
-            let incoming = accept::plain(Listener::new(listener, connections, patience));
+            let incoming = accept::plain(Listener::new(listener, connections, all, patience));
             let closing = closing.clone().cancelled_owned();
             router
                 .serve_with_incoming_shutdown(incoming, closing)
@@ -247,7 +254,7 @@ pub async fn serve_tuned(
                 patience,
                 closing: closing.clone(),
             };
-            let served = secured.serve(Listener::new(listener, handshakes, patience));
+            let served = secured.serve(Listener::new(listener, handshakes, all, patience));
             served.map(Ok).boxed()
         }
     };
@@ -291,6 +298,18 @@ pub async fn serve_tuned(
     Ok(())
 }
 
+/// As many as file descriptors last for.
+fn connections_that_fit(limits: Limits) -> usize {
+    let (connections, most) = (limits.connections as usize, descriptors::most());
+    descriptors::fitting(connections, most).unwrap_or_else(|(fitting, needed)| {
+        warn!(
+            "limits.connections of {connections} would need {needed} file descriptors and there are {most}: \
+             {fitting} connections are served. Raise the limit (ulimit -n) or lower limits.connections"
+        );
+        fitting
+    })
+}
+
 fn router(
     scaler: Scaler,
     health: HealthReporter,
@@ -325,6 +344,6 @@ fn router(
         .http2_keepalive_timeout(Some(tuning.keepalive_timeout))
         .add_service(Bounded::new(scaler, memory, Streams::Bounded))
         .add_service(Bounded::new(health, memory, Streams::Counted))
-        .add_service(Bounded::new(v1, memory, Streams::Counted))
-        .add_service(Bounded::new(v1alpha, memory, Streams::Counted)))
+        .add_service(Bounded::new(v1, memory, Streams::Conversation))
+        .add_service(Bounded::new(v1alpha, memory, Streams::Conversation)))
 }

@@ -1,7 +1,9 @@
 //! Logs, to standard error: text for people, JSON for collectors.
 
 use std::{
+    collections::HashMap,
     fmt,
+    hash::Hash,
     io::{self, IsTerminal as _},
     mem,
     sync::{Mutex, PoisonError},
@@ -40,6 +42,41 @@ impl fmt::Debug for Filter {
 
 /// Between two times that a line is written which strangers cause.
 const SELDOM: Duration = Duration::from_secs(60);
+
+/// The most that have a line of their own.
+const MOST_LINES: usize = 100;
+
+/// The same line of several, of each by itself, and of so many at the most in a minute.
+#[derive(Debug)]
+pub struct SeldomBy<K>(Mutex<HashMap<K, (Instant, u64)>>);
+
+impl<K: Eq + Hash> SeldomBy<K> {
+    /// As [`Seldom::now`], of this one.
+    pub fn now(&self, key: K) -> Option<u64> {
+        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        if let Some((written, left_out)) = lines.get_mut(&key) {
+            if written.elapsed() < SELDOM {
+                *left_out += 1;
+                return None;
+            }
+            *written = now;
+            return Some(mem::take(left_out));
+        }
+        if lines.len() >= MOST_LINES {
+            lines.retain(|_, (written, _)| written.elapsed() < SELDOM);
+        }
+        let has_room = lines.len() < MOST_LINES;
+        has_room.then(|| lines.insert(key, (now, 0)));
+        has_room.then_some(0)
+    }
+}
+
+impl<K> Default for SeldomBy<K> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
 
 /// A line that strangers cause is written once a minute, and says how often it was left out.
 #[derive(Debug, Default)]
@@ -134,6 +171,24 @@ mod tests {
             tokio::time::advance(Duration::from_secs(1)).await;
         }
         assert_eq!(written, [0, 59, 59]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_each_a_line_is_written_once_a_minute_and_of_many_only_some() {
+        let lines = SeldomBy::default();
+        for second in 0..61 {
+            let written = (lines.now("one"), lines.now("other"));
+            let wanted = match second {
+                0 => (Some(0), Some(0)),
+                60 => (Some(59), Some(59)),
+                _ => (None, None),
+            };
+            assert_eq!(written, wanted);
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        let names: Vec<_> = (0..5_000).map(|number| number.to_string()).collect();
+        let written = names.iter().filter(|name| lines.now(name).is_some());
+        assert_eq!(written.count(), MOST_LINES - 2);
     }
 
     #[test]

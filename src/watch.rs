@@ -33,7 +33,11 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use self::{decider::Decider, demand::Demand, verdict::not_yet};
+use self::{
+    decider::{Decider, Failed},
+    demand::Demand,
+    verdict::not_yet,
+};
 pub use self::{
     share::{NoRoom, Shares},
     state::{Facts, Snapshot, State},
@@ -49,6 +53,7 @@ use crate::{
     error::Error,
     metrics::WatcherCounts,
     source::{fetch::Fetchers, snapshot::ApplicationSnapshot},
+    telemetry::SeldomBy,
     trigger::{ApplicationSource, ScaleOn, Trigger, tenant::Tenant},
 };
 
@@ -107,6 +112,7 @@ pub struct Watchers {
     fetchers: Box<dyn Fetchers>,
     recorder: Option<Arc<Recorder>>,
     table: Arc<Mutex<Table>>,
+    told: Arc<SeldomBy<Failed>>,
 }
 
 /// Follows a trigger's source, which keeps its watcher alive.
@@ -129,6 +135,7 @@ impl Watchers {
             fetchers: Box::new(fetchers),
             recorder,
             table: Arc::default(),
+            told: Arc::default(),
         }
     }
 
@@ -326,6 +333,8 @@ impl Watchers {
             }
             return Ok((watcher.changes.clone(), Arc::clone(&watcher.demand)));
         }
+        let (stream, lease_table) = source.names();
+        let _admitted = self.fetchers.admit(stream, lease_table, tenant)?;
         table.make_room(tenant, pace.sources)?;
         let demand = Arc::new(Demand::new(pace.idle));
         demand.ask(settings);
@@ -348,6 +357,8 @@ impl Watchers {
         let watch = task::Watch {
             decider: Decider {
                 source: source.clone(),
+                tenant: tenant.clone(),
+                told: Arc::clone(&self.told),
                 demand: Arc::clone(demand),
                 memories: Memories::default(),
                 recorder: self.recorder.clone(),

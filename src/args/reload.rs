@@ -16,7 +16,11 @@ use tracing::{info, warn};
 use super::Flags;
 use crate::{
     config::{Config, TlsConfig},
-    server::{live::Reloads, tls},
+    server::{
+        descriptors::{ran_out, ran_out_for},
+        live::Reloads,
+        tls,
+    },
     telemetry::Filter,
 };
 
@@ -44,26 +48,32 @@ pub(super) fn watch(
         let mut last = known.clone();
         // It may be mended elsewhere: in the files that it names.
         let mut wrong = None;
+        let (mut forced, mut told) = (false, false);
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let forced = tokio::select! {
-                _ = hangup.recv() => true,
-                _ = look.tick() => false,
-            };
-            let now = text(&path);
+            tokio::select! {
+                _ = hangup.recv() => forced = true,
+                _ = look.tick() => {}
+            }
+            // Without a file descriptor nothing is known of the file: it is looked at again.
+            let Some(now) = seen(&path) else { continue };
             let settled = now == last;
             last.clone_from(&now);
             let is_known = now == known && wrong.is_none();
             if !forced && (!settled || is_known) {
                 continue;
             }
-            let is_new = forced || now != known;
-            known = now;
-            if forced {
+            if forced && !std::mem::replace(&mut told, true) {
                 info!("SIGHUP: the configuration is read again");
             }
-            let config = read(&flags, started.as_ref(), &filter).await;
+            let config = match read(&flags, started.as_ref(), &filter).await {
+                Err(error) if ran_out_for(&error) => continue,
+                config => config.map_err(|error| format!("{error:#}")),
+            };
+            told = false;
+            let is_new = std::mem::take(&mut forced) || now != known;
+            known = now;
             let before = std::mem::replace(&mut wrong, config.as_ref().err().cloned());
             if !is_new && wrong == before {
                 continue;
@@ -80,17 +90,22 @@ async fn read(
     flags: &Flags,
     started: Option<&TlsConfig>,
     filter: &Filter,
-) -> Result<Config, String> {
-    let config = flags.config().await;
-    let config = config.and_then(|config| {
-        // Another TLS waits for the next start, which must not end with an error.
-        if let Some(tls) = config.tls.as_ref().filter(|tls| Some(*tls) != started) {
-            tls::check(tls)?;
-        }
-        filter.set(flags.filter(&config)?);
-        Ok(config)
-    });
-    config.map_err(|error| format!("{error:#}"))
+) -> anyhow::Result<Config> {
+    let config = flags.config().await?;
+    // Another TLS waits for the next start, which must not end with an error.
+    if let Some(tls) = config.tls.as_ref().filter(|tls| Some(*tls) != started) {
+        tls::check(tls)?;
+    }
+    filter.set(flags.filter(&config)?);
+    Ok(config)
+}
+
+/// The file's text, or why it cannot be read; `None`: nobody can tell now.
+fn seen(path: &Path) -> Option<Text> {
+    match fs::read_to_string(path) {
+        Err(error) if ran_out(&error) => None,
+        text => Some(text.map_err(|error| error.to_string())),
+    }
 }
 
 /// The file's text, or why it cannot be read.

@@ -16,6 +16,7 @@ use tracing::{debug, warn};
 
 use super::{
     connection::{Connection, Patience, Peer},
+    descriptors::ran_out,
     places::{Place, Places},
 };
 use crate::{server::tls::Tls, telemetry::Seldom};
@@ -26,7 +27,7 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 /// What a client that is no longer admitted has to end its calls.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// The pause after the system refused a connection, as when file descriptors ran out.
+/// The longest pause after the system refused a connection, as when file descriptors ran out.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Connections that may wait, after their handshake, for the server to take them.
@@ -37,15 +38,23 @@ const QUEUE: usize = 16;
 pub(super) struct Listener {
     listener: TcpListener,
     places: Arc<Places>,
+    /// All that clients hold descriptors by, whichever port they came to.
+    all: Arc<[Arc<Places>]>,
     patience: Patience,
     told: Seldom,
 }
 
 impl Listener {
-    pub(super) fn new(listener: TcpListener, places: Arc<Places>, patience: Patience) -> Self {
+    pub(super) fn new(
+        listener: TcpListener,
+        places: Arc<Places>,
+        all: Arc<[Arc<Places>]>,
+        patience: Patience,
+    ) -> Self {
         Self {
             listener,
             places,
+            all,
             patience,
             told: Seldom::default(),
         }
@@ -70,7 +79,13 @@ impl Listener {
                     if let Some(left_out) = self.told.now() {
                         warn!(left_out, "cannot accept a connection: {error}");
                     }
-                    sleep(PAUSE).await;
+                    let largest = self.all.iter().max_by_key(|places| places.taken());
+                    let largest = largest.filter(|it| ran_out(&error) && it.shed());
+                    match largest {
+                        // It is not given up before its task has run.
+                        Some(places) => drop(timeout(PAUSE, places.freed()).await),
+                        None => sleep(PAUSE).await,
+                    }
                 }
             }
         }

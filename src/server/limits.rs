@@ -31,6 +31,10 @@ use crate::{metrics::Metrics, telemetry::Seldom};
 /// What a call costs without headers and message: its task, its HTTP/2 stream, its answer.
 const CALL: usize = 8 * 1024;
 
+/// What a stream may hold beside: messages sent ahead, and answers that its client does not read,
+/// of which hyper keeps 400 KiB.
+const UNREAD: usize = super::STREAM_WINDOW as usize + 400 * 1024;
+
 /// What HTTP/2 counts for each header, beside its text.
 const HEADER: usize = 32;
 
@@ -74,6 +78,9 @@ pub(super) enum Streams {
     Bounded,
     /// It stays as long as the answer goes on.
     Counted,
+    /// The same, of a stream that is asked on and on: what waits to be read is counted, too, on
+    /// either side.
+    Conversation,
 }
 
 /// A body, with what is held for it: a request's own bytes, too, as they are received.
@@ -180,7 +187,11 @@ where
         let peer = request.extensions().get::<Peer>().cloned();
         let peer = peer.unwrap_or_default().name;
         let mut charge = Charge::new(&self.memory, Arc::clone(&peer));
-        if let Err(refused) = charge.more(CALL + size(request.headers())) {
+        let unread = match self.streams {
+            Streams::Conversation => UNREAD,
+            Streams::Bounded | Streams::Counted => 0,
+        };
+        if let Err(refused) = charge.more(CALL + unread + size(request.headers())) {
             return std::future::ready(Ok(refused.into_http())).boxed();
         }
         let charged = Charge::new(&self.memory, peer);
@@ -194,7 +205,7 @@ where
             let answer = answer.await?;
             Ok(match streams {
                 Streams::Bounded => answer,
-                Streams::Counted => answer.map(|body| {
+                Streams::Counted | Streams::Conversation => answer.map(|body| {
                     tonic::body::Body::new(Counted {
                         body,
                         charge,

@@ -9,6 +9,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -26,6 +27,7 @@ pub(super) struct Places {
     most: usize,
     stay: Stay,
     held: Mutex<Held>,
+    freed: Notify,
     metrics: Arc<Metrics>,
     told: Seldom,
 }
@@ -71,6 +73,7 @@ impl Places {
             most,
             stay,
             held: Mutex::default(),
+            freed: Notify::new(),
             metrics: Arc::clone(metrics),
             told: Seldom::default(),
         })
@@ -110,6 +113,33 @@ impl Places {
             number,
             taken,
         })
+    }
+
+    /// How many are taken.
+    pub(super) fn taken(&self) -> usize {
+        self.lock().count
+    }
+
+    /// Whoever holds most loses its newest, if it has more than one; whether somebody did.
+    pub(super) fn shed(&self) -> bool {
+        let mut held = self.lock();
+        let most = held.places.iter().max_by_key(|(_, its)| its.len());
+        let several = most.filter(|(_, its)| its.len() > 1);
+        let newest = several.and_then(|(largest, its)| {
+            let number = *its.keys().next_back()?;
+            Some((largest.clone(), number))
+        });
+        let taken = newest.and_then(|(largest, number)| held.remove(&largest, number));
+        if let Some(taken) = &taken {
+            self.metrics.limited(self.limit);
+            taken.cancel();
+        }
+        taken.is_some()
+    }
+
+    /// Until whoever had a place is gone.
+    pub(super) async fn freed(&self) {
+        self.freed.notified().await;
     }
 
     /// Counts that a bound ends what holds a place.
@@ -175,6 +205,7 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.places.lock().remove(&self.tenant, self.number);
+        self.places.freed.notify_one();
     }
 }
 
@@ -204,6 +235,17 @@ mod tests {
         places.take(from("flood")).unwrap_err();
         drop(keda);
         places.take(from("flood")).unwrap();
+    }
+
+    #[tokio::test]
+    async fn whoever_has_several_loses_the_newest_and_nobody_the_only_one() {
+        let places = Places::new("connections", 9, Stay::Long, &Arc::default());
+        let keda = places.take(from("keda")).unwrap();
+        let flood = [(); 3].map(|()| places.take(from("flood")).unwrap());
+        assert!(places.shed() && places.shed() && !places.shed());
+        let taken = flood.each_ref().map(|it| it.taken.is_cancelled());
+        assert_eq!(taken, [false, true, true]);
+        assert!(!keda.taken.is_cancelled());
     }
 
     #[tokio::test]

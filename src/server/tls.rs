@@ -29,6 +29,7 @@ use tracing::{info, warn};
 use webpki::{EndEntityCert, KeyUsage};
 
 use self::allowed_sans::AllowedSans;
+use super::descriptors::ran_out_for;
 use crate::{config::TlsConfig, error::shortened, metrics::Metrics};
 
 /// Between two looks at the files.
@@ -172,6 +173,8 @@ impl Tls {
                 info!("the TLS files changed and are in force");
                 self.changed.send_replace(());
             }
+            // Nobody has seen them.
+            Err(error) if ran_out_for(&error) => {}
             Err(error) => {
                 let wrong = format!("{error:#}");
                 if files.wrong.as_ref() != Some(&wrong) {

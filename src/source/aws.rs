@@ -5,6 +5,7 @@
 //! question, not at start. A client lives as long as somebody holds it: the watchers of one
 //! identity share it, and the last of them takes it away.
 
+mod admission;
 mod budget;
 mod bytes;
 mod failure;
@@ -16,7 +17,7 @@ mod turns;
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -34,6 +35,7 @@ use tokio::{
 };
 use url::Url;
 
+pub use self::admission::Admitted;
 pub(crate) use self::{
     bytes::Bytes,
     failure::Resource,
@@ -45,7 +47,7 @@ use crate::{
     config::AwsConfig,
     error::{SourceError, SourceErrorKind},
     metrics::Metrics,
-    trigger::{LeaseTable, Role, Stream, StreamSource},
+    trigger::{LeaseTable, Role, Stream, StreamSource, tenant::Tenant},
 };
 
 /// The name of role sessions, as CloudTrail shows it.
@@ -66,6 +68,8 @@ pub struct Aws {
     credentials: Option<SharedCredentialsProvider>,
     metrics: Arc<Metrics>,
     own: OnceCell<Connection>,
+    /// The most clients that watched sources have together.
+    most: usize,
     clients: Mutex<HashMap<ClientKey, Weak<Client>>>,
     bytes: Bytes,
 }
@@ -83,14 +87,17 @@ struct ClientKey {
 #[derive(Debug)]
 struct Sdk {
     connection: Connection,
-    kinesis: KinesisClient,
-    dynamodb: DynamoDbClient,
+    /// Made with the first question.
+    kinesis: OnceLock<KinesisClient>,
+    dynamodb: OnceLock<DynamoDbClient>,
 }
 
 /// The way to one service for one identity, region and endpoint, with what its users share.
 #[derive(Debug)]
 pub(crate) struct Client {
     key: ClientKey,
+    /// Whose source was the first to need it; `None`: it is not counted.
+    holder: Option<Tenant>,
     aws: Arc<Aws>,
     sdk: tokio::sync::Mutex<Option<Sdk>>,
     /// AWS does not accept the cached credentials, whatever they say of their expiry.
@@ -109,10 +116,21 @@ impl Aws {
         credentials: Option<SharedCredentialsProvider>,
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
+        Self::bounded(config, credentials, metrics, usize::MAX)
+    }
+
+    /// The same, with so many clients for watched sources at the most.
+    pub fn bounded(
+        config: AwsConfig,
+        credentials: Option<SharedCredentialsProvider>,
+        metrics: Arc<Metrics>,
+        most: usize,
+    ) -> Arc<Self> {
         Arc::new(Self {
             config,
             credentials,
             metrics,
+            most,
             own: OnceCell::new(),
             clients: Mutex::default(),
             bytes: Bytes::default(),
@@ -121,25 +139,15 @@ impl Aws {
 
     /// The Kinesis client for a stream, shared with all of the same identity, region and endpoint.
     pub(crate) fn kinesis(self: &Arc<Self>, stream: &StreamSource) -> Arc<Client> {
-        self.client(ClientKey {
-            service: Service::Kinesis,
-            role: stream.role.clone(),
-            region: stream.region.clone(),
-            endpoint: stream.endpoint.clone(),
-        })
+        self.client(ClientKey::kinesis(stream), None)
     }
 
     /// The DynamoDB client for a lease table, shared in the same way.
     pub(crate) fn dynamodb(self: &Arc<Self>, table: &LeaseTable) -> Arc<Client> {
-        self.client(ClientKey {
-            service: Service::DynamoDb,
-            role: table.role.clone(),
-            region: table.region.clone(),
-            endpoint: table.endpoint.clone(),
-        })
+        self.client(ClientKey::dynamodb(table), None)
     }
 
-    fn client(self: &Arc<Self>, key: ClientKey) -> Arc<Client> {
+    fn client(self: &Arc<Self>, key: ClientKey, holder: Option<&Tenant>) -> Arc<Client> {
         let mut clients = lock(&self.clients);
         if let Some(client) = clients.get(&key).and_then(Weak::upgrade) {
             return client;
@@ -147,6 +155,7 @@ impl Aws {
         clients.retain(|_, client| client.strong_count() > 0);
         let client = Arc::new(Client {
             key: key.clone(),
+            holder: holder.cloned(),
             aws: Arc::clone(self),
             sdk: tokio::sync::Mutex::default(),
             refused: AtomicBool::new(false),
@@ -189,7 +198,7 @@ impl Aws {
 impl Client {
     /// A stream by way of this client.
     pub(crate) async fn stream(self: &Arc<Self>, stream: &Stream) -> kinesis_edge::Stream {
-        let kinesis = self.with(|sdk| sdk.kinesis.clone()).await;
+        let kinesis = self.with(|sdk| sdk.kinesis(&self.key).clone()).await;
         let (Stream::Name(stream) | Stream::Arn(stream)) = stream;
         kinesis_edge::Stream::new(kinesis, stream).behind(self.gate())
     }
@@ -201,7 +210,7 @@ impl Client {
 
     /// A lease table by way of this client.
     pub(crate) async fn table(self: &Arc<Self>, table: &LeaseTable) -> Table {
-        let dynamodb = self.with(|sdk| sdk.dynamodb.clone()).await;
+        let dynamodb = self.with(|sdk| sdk.dynamodb(&self.key).clone()).await;
         Table::new(dynamodb, table.as_asked()).behind(self.gate())
     }
 
@@ -240,12 +249,7 @@ impl Client {
     }
 
     async fn make(&self) -> Sdk {
-        let ClientKey {
-            service,
-            role,
-            region,
-            endpoint,
-        } = &self.key;
+        let ClientKey { role, region, .. } = &self.key;
         let own = self.aws.own(region).await;
         let connection = match role {
             None => own.in_region(region),
@@ -255,14 +259,10 @@ impl Client {
                 role.in_region(region)
             }
         };
-        let endpoint_of = |its: Service| {
-            let endpoint = endpoint.as_ref().filter(|_| *service == its);
-            endpoint.map(Url::as_str)
-        };
         Sdk {
-            kinesis: heed_room(&connection.kinesis(endpoint_of(Service::Kinesis))),
-            dynamodb: connection.dynamodb(endpoint_of(Service::DynamoDb)),
             connection,
+            kinesis: OnceLock::new(),
+            dynamodb: OnceLock::new(),
         }
     }
 
@@ -290,6 +290,20 @@ impl Client {
     /// How often a source is fetched.
     pub(crate) fn refresh(&self) -> Duration {
         self.aws.config.refresh
+    }
+}
+
+impl Sdk {
+    fn kinesis(&self, key: &ClientKey) -> &KinesisClient {
+        let endpoint = key.endpoint.as_ref().map(Url::as_str);
+        let make = || heed_room(&self.connection.kinesis(endpoint));
+        self.kinesis.get_or_init(make)
+    }
+
+    fn dynamodb(&self, key: &ClientKey) -> &DynamoDbClient {
+        let endpoint = key.endpoint.as_ref().map(Url::as_str);
+        self.dynamodb
+            .get_or_init(|| self.connection.dynamodb(endpoint))
     }
 }
 

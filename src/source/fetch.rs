@@ -15,13 +15,13 @@ use tokio::time::Instant;
 
 pub use self::application::{ApplicationFetcher, RACED_A_RESHARD};
 use crate::{
-    error::SourceError,
+    error::{Error, SourceError},
     source::{
-        aws::Aws,
+        aws::{Admitted, Aws},
         shards::{self, OpenShards},
         snapshot::{ApplicationSnapshot, StreamSnapshot},
     },
-    trigger::{ApplicationSource, StreamSource, tenant::Tenant},
+    trigger::{ApplicationSource, LeaseTable, StreamSource, tenant::Tenant},
 };
 
 /// Asks AWS about one source.
@@ -59,6 +59,19 @@ pub type ApplicationFetch = Box<dyn Fetch<Snapshot = Arc<ApplicationSnapshot>>>;
 
 /// Makes the fetchers of sources, which ask nothing yet.
 pub trait Fetchers: Send + Sync {
+    /// Takes on a source of somebody's: the AWS clients that it needs, to be held until it has a
+    /// fetcher.
+    ///
+    /// # Errors
+    /// [`Error::Exhausted`]: it needs one more than it may have.
+    fn admit(
+        &self,
+        _stream: &StreamSource,
+        _table: Option<&LeaseTable>,
+        _tenant: &Tenant,
+    ) -> Result<Admitted, Error> {
+        Ok(Admitted::default())
+    }
     /// For the open shards of a stream. `tenant`: who has a share of the quota.
     fn stream(&self, source: &StreamSource, tenant: &Tenant) -> StreamFetch;
     /// For the work of an application.
@@ -66,6 +79,15 @@ pub trait Fetchers: Send + Sync {
 }
 
 impl Fetchers for Arc<Aws> {
+    fn admit(
+        &self,
+        stream: &StreamSource,
+        table: Option<&LeaseTable>,
+        tenant: &Tenant,
+    ) -> Result<Admitted, Error> {
+        Aws::admit(self, stream, table, tenant)
+    }
+
     fn stream(&self, source: &StreamSource, tenant: &Tenant) -> StreamFetch {
         Box::new(shards::open_shards(self, source, tenant))
     }

@@ -23,12 +23,20 @@ use crate::{
         observe,
         record::Recorder,
     },
-    trigger::{LeaseTable, StreamSource},
+    error::SourceErrorKind,
+    telemetry::SeldomBy,
+    trigger::{LeaseTable, StreamSource, tenant::Tenant},
 };
+
+/// A failure as the log tells it, once a minute.
+pub(super) type Failed = (Tenant, SourceErrorKind);
 
 /// What a watcher knows and remembers, beside its fetcher: it decides also while that fetches.
 pub(super) struct Decider<W: Watched> {
     pub(super) source: W,
+    /// Whose fault it is where the source fails by its author's.
+    pub(super) tenant: Tenant,
+    pub(super) told: Arc<SeldomBy<Failed>>,
     pub(super) demand: Arc<Demand>,
     pub(super) memories: Memories,
     pub(super) recorder: Option<Arc<Recorder>>,

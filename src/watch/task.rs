@@ -277,9 +277,11 @@ impl<W: Watched> Decider<W> {
         state.pace = Fetching::Steadily;
         let before = state.failure.take();
         let is_news = |before: &Failure| before.error.code != error.code;
-        if before.as_ref().is_none_or(is_news) {
+        if before.as_ref().is_none_or(is_news)
+            && let Some(left_out) = self.told.now((self.tenant.clone(), error.kind))
+        {
             let StreamSource { stream, region, .. } = self.source.names().0;
-            warn!(%stream, region, "{error}");
+            warn!(%stream, region, left_out, "{error}");
         }
         let failure = Failure::after(before, error);
         let failures = failure.in_a_row;

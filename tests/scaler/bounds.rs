@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use crate::support::{Stack, eventually, http_get, scraped, wait_for_value};
+use crate::support::{Stack, eventually, http_get, scraped, value, wait_for_value};
 use keda_kinesis_scaler::{
     config::{Config, Explain},
     server::Tuning,
@@ -187,4 +187,31 @@ async fn explain_is_for_whom_the_setting_says() {
         );
         assert_eq!(http_get(stack.admin, "/metrics").await.0, 200);
     }
+}
+
+#[tokio::test]
+async fn made_up_regions_are_refused_while_other_namespaces_are_served() {
+    let stack = stack(|config, _| config.limits.aws_clients = 8).await;
+    let mut client = stack.client().await;
+    let mut refused = Vec::new();
+    for number in 1..=9 {
+        let region = format!("eu-west-{number}");
+        let mut object = stack.object("orders", &[("awsRegion", &region)]);
+        object.namespace = "evil".to_owned();
+        // The embedded service has the stream in none of them.
+        let status = value(&mut client, &object).await.unwrap_err();
+        if status.code() != Code::NotFound {
+            refused.push((region, status));
+        }
+    }
+    // Half of half of them are for one namespace.
+    assert_eq!(refused.len(), 7, "{refused:?}");
+    for (region, status) in &refused {
+        assert_eq!(status.code(), Code::ResourceExhausted);
+        let says = |part: &str| status.message().contains(part);
+        assert!(says(&format!("awsRegion {region:?}")), "{status:?}");
+        assert!(says("limits.awsClients, 8"), "{status:?}");
+    }
+    wait_for_count(&stack, "awsClients", 7).await;
+    served(&stack).await;
 }

@@ -25,6 +25,7 @@ mod config;
 mod costs;
 mod creating;
 mod credentials;
+mod descriptors;
 mod documents;
 mod elsewhere;
 mod environment;

@@ -2,6 +2,7 @@
 
 use crate::support::{self, Stack};
 use futures::stream;
+use tonic::Code;
 
 /// Asks one question over a new stream; `v1` and `v1alpha` have the same messages under different
 /// types.
@@ -60,4 +61,40 @@ async fn services_are_listed_and_described() {
     for file in described {
         assert!(file.contains("FileDescriptorResponse"), "{file}");
     }
+}
+
+#[tokio::test]
+async fn what_is_asked_and_not_read_is_bounded() {
+    use tonic_reflection::pb::v1 as pb;
+    const STREAMS: usize = 100;
+    let stack = Stack::start().await;
+    let channel = support::channel(stack.address).await;
+    let mut open = Vec::new();
+    let mut refused = 0;
+    for _ in 0..STREAMS {
+        let channel = channel.clone();
+        let mut client = pb::server_reflection_client::ServerReflectionClient::new(channel);
+        match client.server_reflection_info(stream::pending()).await {
+            Ok(answers) => open.push(answers),
+            Err(status) => {
+                assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
+                refused += 1;
+            }
+        }
+    }
+    // Of 16 MiB each takes what it may hold.
+    assert_eq!((open.len(), refused), (34, STREAMS - 34));
+    drop((open, channel));
+    let channel = support::channel(stack.address).await;
+    let listed = async {
+        loop {
+            let channel = channel.clone();
+            let mut client = pb::server_reflection_client::ServerReflectionClient::new(channel);
+            let answer = client.server_reflection_info(stream::empty()).await;
+            if answer.is_ok() {
+                return;
+            }
+        }
+    };
+    support::eventually("the streams of before to be gone", listed).await;
 }

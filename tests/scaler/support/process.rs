@@ -11,6 +11,8 @@ use test_support::Program;
 
 use super::{Client, client};
 
+const BINARY: &str = env!("CARGO_BIN_EXE_keda-kinesis-scaler");
+
 /// A scaler as a process of its own.
 #[derive(Debug)]
 pub struct Process {
@@ -40,9 +42,24 @@ impl Process {
         process
     }
 
+    /// The same, with so many file descriptors at the most.
+    pub async fn start_with_descriptors(most: u32, config: &str, env: &[(&str, &str)]) -> Self {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), config).unwrap();
+        let limited = format!("ulimit -n {most}; exec \"$0\" \"$@\"");
+        let shell = Program::new("/bin/sh").args(["-c", &limited, BINARY]);
+        let mut process = Self::start_program(shell, file.path(), env).await;
+        process._file = Some(file);
+        process
+    }
+
     /// The same, with the configuration in a file that somebody else keeps.
     pub async fn start_from(config: &Path, env: &[(&str, &str)]) -> Self {
-        let program = Program::new(env!("CARGO_BIN_EXE_keda-kinesis-scaler"))
+        Self::start_program(Program::new(BINARY), config, env).await
+    }
+
+    async fn start_program(program: Program, config: &Path, env: &[(&str, &str)]) -> Self {
+        let program = program
             .args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
             .args(["--log-format", "json", "--config"])
             .args([config])
