@@ -10,6 +10,8 @@
 //! of a page is the last, and stays high for ever where an old checkpoint meets an idle stream.
 //! Empty pages are followed as long as they lead somewhere.
 
+use std::borrow::Cow;
+
 use jiff::{SignedDuration, Timestamp};
 use kinesis_consumer::{Checkpoint, lease::Lease, shards::StartFrom};
 
@@ -367,9 +369,9 @@ impl Probe {
     }
 
     /// The verdict's reason, or what is in the way of one, in words.
-    pub fn why(&self) -> String {
+    pub fn why(&self) -> Cow<'static, str> {
         if let Some(in_the_way) = self.in_the_way {
-            return in_the_way.to_owned();
+            return in_the_way.into();
         }
         let checkpoint = &self.position.checkpoint;
         let said = match (&self.verdict, checkpoint) {
@@ -384,7 +386,7 @@ impl Probe {
             (
                 Some(Verdict::Unread { .. } | Verdict::CaughtUp),
                 Checkpoint::Latest | Checkpoint::AtTimestamp,
-            ) => return self.why_counted(checkpoint),
+            ) => return self.why_counted(checkpoint).into(),
             (Some(Verdict::Unread { .. }), _) => "a record is there after the checkpoint",
             (Some(Verdict::CaughtUp), _) => "nothing after the checkpoint",
             (Some(Verdict::Drained), _) => {
@@ -396,7 +398,7 @@ impl Probe {
             (None, _) if self.iterator.is_some() => "following empty pages",
             (None, _) => "not asked yet",
         };
-        said.to_owned()
+        said.into()
     }
 }
 

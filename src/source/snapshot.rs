@@ -1,7 +1,7 @@
 //! What is known of a source at one moment: values. Fetchers make them; decisions, RPCs and
 //! `/explain` read them.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{borrow::Cow, collections::BTreeSet, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use kinesis_consumer::{Checkpoint, ShardId, shards::Readability};
@@ -111,7 +111,7 @@ pub struct ProbeSnapshot {
     /// from outside.
     pub counted_since: Option<Timestamp>,
     /// Why, or what is in the way of one, in words.
-    pub why: String,
+    pub why: Cow<'static, str>,
     /// When the last page came.
     pub asked: Option<Instant>,
 }

@@ -40,6 +40,7 @@ mod kind;
 mod laptops;
 mod large_records;
 mod lease_tables;
+mod log_lines;
 mod metadata;
 mod network;
 mod operations;

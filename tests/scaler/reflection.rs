@@ -2,6 +2,8 @@
 
 use crate::support::{self, Stack};
 use futures::stream;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
 
 /// Asks one question over a new stream; `v1` and `v1alpha` have the same messages under different
@@ -72,10 +74,12 @@ async fn what_is_asked_and_not_read_is_bounded() {
     let mut open = Vec::new();
     let mut refused = 0;
     for _ in 0..STREAMS {
+        let (asks, asked) = mpsc::channel(1);
+        let asked = ReceiverStream::new(asked);
         let channel = channel.clone();
         let mut client = pb::server_reflection_client::ServerReflectionClient::new(channel);
-        match client.server_reflection_info(stream::pending()).await {
-            Ok(answers) => open.push(answers),
+        match client.server_reflection_info(asked).await {
+            Ok(answers) => open.push((asks, answers)),
             Err(status) => {
                 assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
                 refused += 1;
@@ -84,8 +88,7 @@ async fn what_is_asked_and_not_read_is_bounded() {
     }
     // Of 16 MiB each takes what it may hold.
     assert_eq!((open.len(), refused), (34, STREAMS - 34));
-    drop((open, channel));
-    let channel = support::channel(stack.address).await;
+    drop(open);
     let listed = async {
         loop {
             let channel = channel.clone();

@@ -192,7 +192,9 @@ fn view(
 ) -> ShardView {
     let probe = shard.probe.as_ref();
     let (state, why) = match (&shard.readability, probe) {
-        (Readability::Readable { .. }, Some(probe)) => (state(shard.verdict()), probe.why.clone()),
+        (Readability::Readable { .. }, Some(probe)) => {
+            (state(shard.verdict()), probe.why.clone().into_owned())
+        }
         (Readability::Readable { start }, None) => {
             (ShardState::Readable, can_be_read(start.as_ref()))
         }

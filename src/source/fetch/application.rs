@@ -6,7 +6,7 @@
 //! again only when its checkpoint has moved.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -186,7 +186,7 @@ impl ApplicationFetcher {
             };
             let lease = listed.lease(&shard.id);
             Some(Readable {
-                id: shard.id.as_str(),
+                id: &shard.id,
                 lease,
                 held: lease.is_some_and(|lease| self.heartbeats.is_live(lease)),
                 start: start.as_ref(),
@@ -248,7 +248,7 @@ impl ApplicationFetcher {
         let lease = lease.filter(|_| self.latest.contains(&shard.id));
         Some(ProbeSnapshot {
             counted_since: lease.and_then(|lease| lease.latest_since),
-            ..self.probing.snapshot(shard.id.as_str())?
+            ..self.probing.snapshot(&shard.id)?
         })
     }
 
@@ -322,9 +322,15 @@ impl Listed {
 
 fn by_shard(leases: Vec<Lease>) -> HashMap<ShardId, Lease> {
     let leases = leases.into_iter();
-    leases
-        .map(|lease| (lease.key.shard.clone(), lease))
-        .collect()
+    let lean = |mut lease: Lease| {
+        // Of no use from here on, and there may be a hundred thousand.
+        lease.parents = BTreeSet::new();
+        lease.children = BTreeSet::new();
+        lease.native_process = None;
+        lease.stream_identity = None;
+        (lease.key.shard.clone(), lease)
+    };
+    leases.map(lean).collect()
 }
 
 /// The leases that are not there yet where all others stand at the same LATEST or AT_TIMESTAMP: of

@@ -2,13 +2,16 @@
 
 use std::{
     collections::HashMap,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use futures::{StreamExt as _, stream};
 use jiff::Timestamp;
-use kinesis_consumer::{Checkpoint, lease::Lease};
+use kinesis_consumer::{Checkpoint, ShardId, lease::Lease};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::{
@@ -49,7 +52,7 @@ const AGAIN_UNDER_WAY: Duration = Duration::from_millis(900);
 #[derive(Debug)]
 pub(super) struct Probing {
     clock: Clock,
-    shards: HashMap<String, ProbedShard>,
+    shards: HashMap<ShardId, ProbedShard>,
     counts: Probes,
     cut_short: bool,
 }
@@ -57,7 +60,7 @@ pub(super) struct Probing {
 /// A shard that a worker could read now.
 #[derive(Debug)]
 pub(super) struct Readable<'a> {
-    pub(super) id: &'a str,
+    pub(super) id: &'a ShardId,
     pub(super) lease: Option<&'a Lease>,
     /// Does a worker that lives hold the lease?
     pub(super) held: bool,
@@ -83,11 +86,10 @@ struct ProbedShard {
 
 type Outcome = Result<Peek, ReadError>;
 
-/// A shard to be asked now.
+/// A shard to be asked now. What to ask is told when its turn comes: shards of a thousand
+/// applications may wait for theirs.
 struct Due {
-    id: String,
-    probe: Probe,
-    next: Next,
+    id: ShardId,
     /// Is it one of those that go first, also among the shards of other applications?
     is_first: bool,
 }
@@ -129,7 +131,7 @@ impl Probing {
                 },
             };
             shard.probe.hold(held);
-            self.shards.insert(id.to_owned(), shard);
+            self.shards.insert(id.clone(), shard);
         }
     }
 
@@ -142,14 +144,9 @@ impl Probing {
         let end = Instant::now() + DEADLINE;
         let unasked = &AtomicBool::new(false);
         let (allowed, denied) = (&AtomicBool::new(answers_some), &AtomicBool::new(false));
+        let shards = &Mutex::new(&mut self.shards);
         let mut answers = stream::iter(due)
-            .map(|due| async move {
-                let Due {
-                    id,
-                    probe,
-                    next,
-                    is_first,
-                } = due;
+            .map(|Due { id, is_first }| async move {
                 let place = tokio::select! {
                     biased;
                     () = sleep_until(end) => {
@@ -162,7 +159,12 @@ impl Probing {
                 if denied.load(Ordering::Relaxed) && !allowed.load(Ordering::Relaxed) {
                     return None;
                 }
-                let (probe, outcome) = ask(reads, &id, probe, next, aws_time).await;
+                let (probe, next) = {
+                    let mut probe = lock(shards).get(&id)?.probe.clone();
+                    let next = probe.ask(aws_time)?;
+                    (probe, next)
+                };
+                let (probe, outcome) = ask(reads, id.as_str(), probe, next, aws_time).await;
                 let failed = match &outcome {
                     Ok(_) => {
                         allowed.store(true, Ordering::Relaxed);
@@ -184,7 +186,7 @@ impl Probing {
         while let Ok(Some(answer)) = timeout_at(end, answers.next()).await {
             if let Some((id, probe, outcome)) = answer {
                 count(&mut self.counts, &outcome);
-                if let Some(shard) = self.shards.get_mut(&id) {
+                if let Some(shard) = lock(shards).get_mut(&id) {
                     shard.answered(probe, outcome, self.clock);
                 }
             }
@@ -214,13 +216,11 @@ impl Probing {
             if quick && (is_early || waits) {
                 continue;
             }
-            if let Some(next) = shard.probe.ask(aws_time) {
+            if shard.probe.ask(aws_time).is_some() {
                 shard.missed = true;
                 let is_first = shard.verdict().is_none() && !shard.is_in_vain();
                 let ask = Due {
                     id: id.clone(),
-                    probe: shard.probe.clone(),
-                    next,
                     is_first,
                 };
                 due.push(((!is_first, shard.tried), ask));
@@ -264,7 +264,7 @@ impl Probing {
     }
 
     /// What is known of a shard.
-    pub(super) fn snapshot(&self, id: &str) -> Option<ProbeSnapshot> {
+    pub(super) fn snapshot(&self, id: &ShardId) -> Option<ProbeSnapshot> {
         let shard = self.shards.get(id)?;
         let is_old = shard.missed || shard.probe.is_stale();
         Some(ProbeSnapshot {
@@ -320,6 +320,10 @@ impl ProbedShard {
             Err(_) => self.failure = None,
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn count(counts: &mut Probes, outcome: &Outcome) {

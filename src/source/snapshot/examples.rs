@@ -74,7 +74,7 @@ pub(crate) fn caught_up(shards: usize, failures: &[SourceErrorKind]) -> Applicat
             about: None,
             as_of: (!failures.is_empty()).then_some(time),
             counted_since: None,
-            why: "nothing after the checkpoint".to_owned(),
+            why: "nothing after the checkpoint".into(),
             asked: Some(Instant::now()),
         }),
     };
