@@ -5,11 +5,12 @@
 //! as much as the largest there is. When its length is known, before its body is read, it gives
 //! back what is too much or takes more; then it holds what its records take until they are
 //! processed. It does not wait for more with the answer at hand: answers that share an HTTP/2
-//! connection would keep each other back, and AWS counts a refused one as read. A shard that
-//! waits for its processor holds its share at the most, and one page: however many do, the others
-//! go on. What aggregates are taken apart into has room of its own: who waits for that holds a
-//! page, and pages must not wait for each other. A look at one record, at a checkpoint or the
-//! oldest there is, takes no room: two at a time.
+//! connection would keep each other back, and AWS counts a refused one as read. A shard that waits
+//! for its processor holds its share at the most, and one page: however many do, the others go on.
+//! What aggregates are taken apart into has room of its own: who waits for that holds a page, and
+//! pages must not wait for each other. An event of a subscription says its length before it is
+//! read, and takes room then; it can wait, as its subscription is let go if that takes long. A look
+//! at one record, at a checkpoint or the oldest there is, takes no room: two at a time.
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,

@@ -48,7 +48,7 @@ impl Registration {
     }
 
     /// Nobody knows that consumer any more: somebody deregistered it.
-    pub(crate) async fn is_gone(&self, arn: &str) {
+    pub(crate) async fn forget(&self, arn: &str) {
         let mut known = self.0.lock().await;
         if matches!(&*known, Known::Registered(known) if **known == *arn) {
             *known = Known::Nothing;

@@ -33,7 +33,7 @@ impl Line {
 }
 
 impl Unanswered {
-    pub(super) fn is_answered(mut self) {
+    pub(super) fn answered(mut self) {
         self.0 = None;
     }
 }

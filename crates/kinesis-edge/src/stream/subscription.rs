@@ -80,7 +80,7 @@ impl Stream {
             .interceptor(line.clone());
         let answer = self.calls.call(OPERATION, request.send()).await;
         if !matches!(&answer, Err(failure) if failure.kind == Kind::Timeout) {
-            unanswered.is_answered();
+            unanswered.answered();
         }
         Ok(Subscription {
             answer: answer?,

@@ -173,7 +173,7 @@ impl FanOut {
             Recovery::ShardGone => self.cursor.gone().await,
             Recovery::NewIterator if is_missing && is_registered => {
                 self.cursor.check_stream().await?;
-                self.cursor.context.registration.is_gone(consumer).await;
+                self.cursor.context.registration.forget(consumer).await;
                 Ok(None)
             }
             Recovery::NewIterator | Recovery::SameIterator => Ok(None),
