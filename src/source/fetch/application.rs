@@ -6,7 +6,7 @@
 //! again only when its checkpoint has moved.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -66,11 +66,22 @@ struct Listed {
     table: Table,
     broken_shards: HashSet<ShardId>,
     shards: Vec<Shard>,
-    leases: HashMap<ShardId, Lease>,
-    /// Leases that are not there yet, of an application that has yet to begin.
-    coming: HashMap<ShardId, Lease>,
+    leases: HashMap<ShardId, KnownLease>,
+    /// Leases that are not there yet, of an application that has yet to begin: since when records
+    /// count for them.
+    coming: HashMap<ShardId, Option<Timestamp>>,
     readability: HashMap<ShardId, Readability>,
 }
+
+/// What is kept of a lease: there may be a hundred thousand.
+#[derive(Debug)]
+struct KnownLease {
+    shown: LeaseSnapshot,
+    latest_since: Option<Timestamp>,
+}
+
+/// Whole leases, by shard.
+type Leased = HashMap<ShardId, Lease>;
 
 impl ApplicationFetcher {
     /// Nothing fetched yet.
@@ -163,28 +174,52 @@ impl ApplicationFetcher {
                 malformed: leases.malformed,
             },
         };
+        let readability = known.into_iter().collect();
+        let (leased, coming) = (by_shard(leases.leases), by_shard(coming));
+        self.follow(&shards, &leased, &coming, &readability);
+        let leased = leased.into_iter();
+        let leases_known = leased.map(|(shard, lease)| (shard, self.known(&lease)));
+        let coming = coming.into_iter();
+        let coming = coming.map(|(shard, lease)| (shard, lease.latest_since));
         self.listed = Some(Listed {
             at,
             time,
             aws_ahead,
             table,
             broken_shards: leases.broken_shards,
+            leases: leases_known.collect(),
+            coming: coming.collect(),
             shards,
-            leases: by_shard(leases.leases),
-            coming: by_shard(coming),
-            readability: known.into_iter().collect(),
+            readability,
         });
-        self.follow();
         Ok(())
     }
 
-    fn follow(&mut self) {
-        let Some(listed) = &self.listed else { return };
-        let readable = listed.shards.iter().filter_map(|shard| {
-            let Readability::Readable { start } = listed.readability.get(&shard.id)? else {
+    fn known(&self, lease: &Lease) -> KnownLease {
+        KnownLease {
+            shown: LeaseSnapshot {
+                owner: lease.holder().map(str::to_owned),
+                live: self.heartbeats.is_live(lease),
+                confirmed: self.heartbeats.is_confirmed(lease),
+                checkpoint: lease.checkpoint.clone(),
+                busy: lease.busy(),
+            },
+            latest_since: lease.latest_since,
+        }
+    }
+
+    fn follow(
+        &mut self,
+        shards: &[Shard],
+        leased: &Leased,
+        coming: &Leased,
+        readability: &HashMap<ShardId, Readability>,
+    ) {
+        let readable = shards.iter().filter_map(|shard| {
+            let Readability::Readable { start } = readability.get(&shard.id)? else {
                 return None;
             };
-            let lease = listed.lease(&shard.id);
+            let lease = leased.get(&shard.id).or_else(|| coming.get(&shard.id));
             Some(Readable {
                 id: &shard.id,
                 lease,
@@ -206,13 +241,10 @@ impl ApplicationFetcher {
                 id: shard.id.clone(),
                 closed: shard.closed,
                 parents: shard.parents.clone(),
-                lease: listed.leases.get(&shard.id).map(|lease| LeaseSnapshot {
-                    owner: lease.holder().map(str::to_owned),
-                    live: self.heartbeats.is_live(lease),
-                    confirmed: self.heartbeats.is_confirmed(lease),
-                    checkpoint: lease.checkpoint.clone(),
-                    busy: lease.busy(),
-                }),
+                lease: listed
+                    .leases
+                    .get(&shard.id)
+                    .map(|lease| lease.shown.clone()),
                 malformed: listed.broken_shards.contains(&shard.id),
                 readability: listed
                     .readability
@@ -244,10 +276,9 @@ impl ApplicationFetcher {
     }
 
     fn probe_snapshot(&self, listed: &Listed, shard: &Shard) -> Option<ProbeSnapshot> {
-        let lease = listed.lease(&shard.id);
-        let lease = lease.filter(|_| self.latest.contains(&shard.id));
+        let since = listed.latest_since(&shard.id);
         Some(ProbeSnapshot {
-            counted_since: lease.and_then(|lease| lease.latest_since),
+            counted_since: since.filter(|_| self.latest.contains(&shard.id)),
             ..self.probing.snapshot(&shard.id)?
         })
     }
@@ -310,9 +341,12 @@ impl ApplicationFetcher {
 }
 
 impl Listed {
-    /// The lease that says from where the shard is read.
-    fn lease(&self, id: &ShardId) -> Option<&Lease> {
-        self.leases.get(id).or_else(|| self.coming.get(id))
+    /// Since when records count, by the lease that says from where the shard is read.
+    fn latest_since(&self, id: &ShardId) -> Option<Timestamp> {
+        match self.leases.get(id) {
+            Some(lease) => lease.latest_since,
+            None => *self.coming.get(id)?,
+        }
     }
 
     fn is_new(&self) -> bool {
@@ -320,17 +354,11 @@ impl Listed {
     }
 }
 
-fn by_shard(leases: Vec<Lease>) -> HashMap<ShardId, Lease> {
+fn by_shard(leases: Vec<Lease>) -> Leased {
     let leases = leases.into_iter();
-    let lean = |mut lease: Lease| {
-        // Of no use from here on, and there may be a hundred thousand.
-        lease.parents = BTreeSet::new();
-        lease.children = BTreeSet::new();
-        lease.native_process = None;
-        lease.stream_identity = None;
-        (lease.key.shard.clone(), lease)
-    };
-    leases.map(lean).collect()
+    leases
+        .map(|lease| (lease.key.shard.clone(), lease))
+        .collect()
 }
 
 /// The leases that are not there yet where all others stand at the same LATEST or AT_TIMESTAMP: of
