@@ -1,31 +1,15 @@
-//! The consumer that an application subscribes with: registered once, by whoever comes first, and
-//! never deregistered. Other workers of the application use it, too.
+//! What a worker knows of the consumer that it subscribes with.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc};
 
-use tokio::{sync::Mutex, time::sleep};
+use tokio::sync::Mutex;
 
-use crate::{
-    edge::kinesis::{Consumer, ConsumerStatus, KinesisError},
-    face::{config::FanOut, event::Event},
-    run::context::{Context, backoff, pause},
-};
-
-const DESCRIBE: &str = "DescribeStreamConsumer";
-const REGISTER: &str = "RegisterStreamConsumer";
-
-/// The time between looks whether a consumer is made.
-const LOOK: Duration = Duration::from_secs(1);
-/// So many times in a row the stream must have too many consumers. AWS says so also of more than
-/// five that are being made, which passes.
-const REFUSALS: u32 = 5;
-
-/// What a worker knows of its consumer. Its shards ask one at a time.
+/// Shards ask one at a time, so that one of them finds out for all.
 #[derive(Debug, Default)]
 pub(crate) struct Registration(Mutex<Known>);
 
 #[derive(Debug, Default)]
-enum Known {
+pub(crate) enum Known {
     #[default]
     Nothing,
     /// Its ARN.
@@ -35,11 +19,11 @@ enum Known {
 }
 
 impl Registration {
-    /// The consumer's ARN. `None`: there can be none, and the settings allow to poll.
-    pub(crate) async fn arn(&self, context: &Context, fan_out: &FanOut) -> Option<Arc<str>> {
+    /// The consumer's ARN, found out where nothing is known. `None`: there can be none.
+    pub(crate) async fn arn(&self, find: impl Future<Output = Known>) -> Option<Arc<str>> {
         let mut known = self.0.lock().await;
         if let Known::Nothing = *known {
-            *known = find(context, fan_out).await;
+            *known = find.await;
         }
         match &*known {
             Known::Registered(arn) => Some(Arc::clone(arn)),
@@ -53,62 +37,5 @@ impl Registration {
         if matches!(&*known, Known::Registered(known) if **known == *arn) {
             *known = Known::Nothing;
         }
-    }
-}
-
-async fn find(context: &Context, fan_out: &FanOut) -> Known {
-    let name = fan_out.consumer.as_deref();
-    let name = name.unwrap_or(&context.config.application);
-    if name.starts_with("arn:") {
-        return Known::Registered(name.into());
-    }
-    let mut waits = backoff(LOOK, Duration::from_secs(30));
-    let mut refusals = 0;
-    loop {
-        match context.kinesis.consumer(name).await {
-            Ok(Some(Consumer {
-                arn,
-                status: ConsumerStatus::Active,
-            })) => {
-                context.succeeded(DESCRIBE);
-                context.succeeded(REGISTER);
-                return Known::Registered(arn.into());
-            }
-            Ok(Some(_)) => {
-                sleep(LOOK).await;
-                continue;
-            }
-            Ok(None) => context.succeeded(DESCRIBE),
-            Err(error) => {
-                context.kinesis_failed(None, DESCRIBE, &error);
-                pause(&mut waits).await;
-                continue;
-            }
-        }
-        match context.kinesis.register_consumer(name).await {
-            Ok(_) => {
-                let consumer = name.to_owned();
-                context.report(Event::ConsumerRegistered { consumer });
-                continue;
-            }
-            // Another worker was quicker.
-            Err(KinesisError::InUse(_)) => {}
-            Err(error @ KinesisError::LimitExceeded(_)) if fan_out.or_polling => {
-                refusals += 1;
-                let (consumer, error) = (name.to_owned(), error.to_string());
-                if refusals == REFUSALS {
-                    context.report(Event::FellBackToPolling { consumer, error });
-                    return Known::Refused;
-                }
-                // It ends nothing, so it is not told as failing.
-                context.report(Event::Retrying {
-                    shard: None,
-                    operation: REGISTER,
-                    error,
-                });
-            }
-            Err(error) => context.kinesis_failed(None, REGISTER, &error),
-        }
-        pause(&mut waits).await;
     }
 }

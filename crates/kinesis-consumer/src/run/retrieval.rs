@@ -22,6 +22,7 @@ use crate::{
     },
 };
 
+mod consumer;
 mod cursor;
 mod fan_out;
 mod gap;

@@ -15,6 +15,7 @@ use crate::{
     model::shard::ChildShard,
     run::retrieval::{
         Gone,
+        consumer::consumer,
         cursor::{Cursor, Recovery, Stop},
         unpack::Arrival,
     },
@@ -67,8 +68,7 @@ impl FanOut {
     /// Fetches to the shard's end, as long as there is a consumer to subscribe with.
     pub(super) async fn read(mut self) -> Result<Outcome, Stop> {
         loop {
-            let context = &self.cursor.context;
-            let consumer = context.registration.arn(context, &self.settings).await;
+            let consumer = consumer(&self.cursor.context, &self.settings).await;
             let Some(consumer) = consumer else {
                 return Ok(Outcome::NoConsumer(Box::new(self.cursor)));
             };
