@@ -7,12 +7,11 @@ use anyhow::{Context as _, anyhow, ensure};
 use bytes::Bytes;
 use embedded_kinesis::EmbeddedKinesis;
 use http_body_util::{BodyExt as _, Either, Full};
-use hyper::{
-    Request, Response, StatusCode, Uri, body::Incoming, server::conn::http1, service::service_fn,
-};
+use hyper::{Request, Response, StatusCode, Uri, Version, body::Incoming, service::service_fn};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::{TokioExecutor, TokioIo},
+    server::conn::auto,
 };
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -142,11 +141,17 @@ async fn accept(listener: TcpListener, services: Arc<Services>) {
 }
 
 async fn connection(stream: TcpStream, services: Arc<Services>) {
+    // The events of a subscription are small, and not to be kept waiting for each other.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "cannot set TCP_NODELAY");
+    }
     let service = service_fn(|request| {
         let services = Arc::clone(&services);
         async move { Ok::<_, io::Error>(services.pass_on(request).await) }
     });
-    let served = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    // The Java KCL's own client speaks HTTP/2 from the first byte.
+    let http = auto::Builder::new(TokioExecutor::new());
+    let served = http.serve_connection(TokioIo::new(stream), service);
     if let Err(error) = served.await {
         tracing::debug!(%error, "a connection broke");
     }
@@ -183,6 +188,7 @@ impl Services {
             Ok(uri) => {
                 let mut request = request.map(Either::Left);
                 *request.uri_mut() = uri;
+                *request.version_mut() = Version::HTTP_11;
                 self.client
                     .request(request)
                     .await

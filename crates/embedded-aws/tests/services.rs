@@ -2,6 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use aws_sdk_kinesis::{
+    primitives::Blob,
+    types::{ShardIteratorType, StartingPosition},
+};
 use test_support::{Process, Program, Signal, aws};
 
 fn program(arguments: &[&str]) -> Program {
@@ -38,6 +42,26 @@ async fn streams_and_tables_are_there_when_it_serves() {
     let table = dynamodb.describe_table().table_name("users").send();
     let table = table.await.unwrap().table.unwrap();
     assert_eq!(table.key_schema()[0].attribute_name(), "email");
+
+    let arn = summary.stream_arn();
+    let register = kinesis.register_stream_consumer().stream_arn(arn);
+    let registered = register.consumer_name("app").send().await.unwrap();
+    let consumer = registered.consumer().unwrap().consumer_arn();
+    let from = StartingPosition::builder().r#type(ShardIteratorType::TrimHorizon);
+    let subscribe = kinesis.subscribe_to_shard().consumer_arn(consumer);
+    let subscribe = subscribe.shard_id("shardId-000000000000");
+    let subscribe = subscribe.starting_position(from.build().unwrap());
+    let mut events = subscribe.send().await.unwrap().event_stream;
+    let put = kinesis
+        .put_record()
+        .stream_name("orders")
+        .partition_key("k");
+    let put = put.explicit_hash_key("0").data(Blob::new("pushed"));
+    put.send().await.unwrap();
+    let event = events.recv().await.unwrap().unwrap();
+    let records = event.as_subscribe_to_shard_event().unwrap().records();
+    assert_eq!(records[0].data().as_ref(), b"pushed");
+    drop(events);
     // As Kubernetes ends it.
     process.signal(Signal::TERM);
     assert!(process.ended().await.success());

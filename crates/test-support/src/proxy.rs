@@ -1,8 +1,9 @@
 //! A reverse proxy (HTTP/1.1) before an embedded service, for real binaries to be pointed at.
 //!
-//! It breaks calls by operation as [`Faults`] say, on and off while the binary runs, and counts
-//! calls, bytes, items and DynamoDB's units. Its answers to faults are JSON, as the Rust SDKs ask.
-//! It gives tables a status, and the service a clock that refuses signatures as AWS does.
+//! It breaks calls by operation as [`Faults`] say, on and off while the binary runs, also in the
+//! middle of a subscription's events, and counts calls, bytes, items and DynamoDB's units. Its
+//! answers to faults are JSON, as the Rust SDKs ask. It gives tables a status, and the service a
+//! clock that refuses signatures as AWS does.
 
 mod call;
 mod relay;

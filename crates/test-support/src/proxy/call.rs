@@ -142,6 +142,12 @@ fn named(json: &Value) -> Vec<String> {
     let text = |key: &str| json[key].as_str().map(last);
     let one = text("TableName").or_else(|| text("StreamName"));
     let one = one.or_else(|| text("StreamARN"));
+    // …:stream/NAME/consumer/…
+    let of_consumer = || {
+        let (stream, _) = json["ConsumerARN"].as_str()?.split_once("/consumer/")?;
+        Some(last(stream))
+    };
+    let one = one.or_else(of_consumer);
     let several = json["RequestItems"].as_object().into_iter();
     let several = several.flat_map(|tables| tables.keys().map(|name| last(name)));
     let transacted = json["TransactItems"].as_array().into_iter().flatten();

@@ -46,17 +46,14 @@ impl Upstream {
         }
     }
 
-    async fn ask(&self, mut head: Parts, body: Bytes) -> Result<Response<Bytes>, BrokenOff> {
+    async fn ask(&self, mut head: Parts, body: Bytes) -> Result<Response<Incoming>, BrokenOff> {
         let path = head.uri.path_and_query().map_or("/", |it| it.as_str());
         head.uri = Uri::try_from(format!("{}{path}", self.base)).map_err(|_| BrokenOff)?;
         for name in [CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING] {
             head.headers.remove(name);
         }
         let request = Request::from_parts(head, Full::new(body));
-        let answer = self.client.request(request).await.map_err(|_| BrokenOff)?;
-        let (head, body) = answer.into_parts();
-        let body = body.collect().await.map_err(|_| BrokenOff)?.to_bytes();
-        Ok(Response::from_parts(head, body))
+        self.client.request(request).await.map_err(|_| BrokenOff)
     }
 }
 
@@ -162,11 +159,11 @@ impl Relay {
         }
         let answer = self.pass(head, body, &call).await;
         let answer = answer.map(|answer| match status {
-            Some(status) => answer.map(|body| with_status(&body, status)),
+            Some(status) => answer.map(|body| body.with_status(status)),
             None => answer,
         });
         let mut answer = match answer {
-            Ok(answer) => answer.map(Body::new),
+            Ok(answer) => answer.map(Passed::into_body),
             Err(_) => return broken_off(),
         };
         if let Some(date) = date {
@@ -176,6 +173,9 @@ impl Relay {
             Some(Fault::LoseAnswer) => broken_off(),
             Some(Fault::HalfBody) => Ok(answer.map(Body::halved)),
             Some(Fault::Slow(rate)) => Ok(answer.map(|body| body.slowed(rate))),
+            Some(Fault::Events { after, then }) => {
+                Ok(answer.map(|body| body.troubled(after, then)))
+            }
             Some(Fault::WrongDate(seconds)) => {
                 answer.headers_mut().insert(DATE, wrong_date(seconds));
                 Ok(answer)
@@ -194,12 +194,30 @@ impl Relay {
         head: Parts,
         body: Bytes,
         call: &Call,
-    ) -> Result<Response<Bytes>, BrokenOff> {
+    ) -> Result<Response<Passed>, BrokenOff> {
         let body = call.metered().unwrap_or(body);
-        let mut answer = self.upstream.ask(head, body).await?;
-        trim(answer.headers_mut());
-        self.shared.answered(call, answer.status(), answer.body());
-        Ok(answer)
+        let answer = self.upstream.ask(head, body).await?;
+        let (mut head, body) = answer.into_parts();
+        trim(&mut head.headers);
+        let kind = head.headers.get(CONTENT_TYPE);
+        if kind.is_some_and(|kind| kind == "application/vnd.amazon.eventstream") {
+            let events = self.counted(call, body);
+            return Ok(Response::from_parts(head, Passed::Events(events)));
+        }
+        let body = body.collect().await.map_err(|_| BrokenOff)?.to_bytes();
+        self.shared.answered(call, head.status, &body);
+        Ok(Response::from_parts(head, Passed::Whole(body)))
+    }
+
+    /// An event stream, whose bytes are counted as they come.
+    fn counted(&self, call: &Call, events: Incoming) -> Body {
+        let (shared, key) = (Arc::clone(&self.shared), Shared::key(call));
+        let events = events.map_err(|_| BrokenOff).map_frame(move |frame| {
+            let bytes = frame.data_ref().map_or(0, Bytes::len);
+            shared.count_at(key.clone(), |tally| tally.answer_bytes += bytes as u64);
+            frame
+        });
+        Body::events(events)
     }
 
     /// An answer that the service did not give.
@@ -220,6 +238,29 @@ impl Relay {
         let content_type = HeaderValue::from_static(content_type);
         answer.headers_mut().insert(CONTENT_TYPE, content_type);
         answer
+    }
+}
+
+/// What the service answered.
+enum Passed {
+    Whole(Bytes),
+    Events(Body),
+}
+
+impl Passed {
+    /// Of DescribeTable, with that status.
+    fn with_status(self, status: &str) -> Self {
+        match self {
+            Self::Whole(body) => Self::Whole(with_status(&body, status)),
+            events @ Self::Events(_) => events,
+        }
+    }
+
+    fn into_body(self) -> Body {
+        match self {
+            Self::Whole(body) => Body::new(body),
+            Self::Events(body) => body,
+        }
     }
 }
 
@@ -285,10 +326,15 @@ impl Shared {
     }
 
     fn count(&self, call: &Call, add: impl FnOnce(&mut Tally)) {
-        let key = (
-            call.operation.clone(),
-            call.only().unwrap_or_default().to_owned(),
-        );
+        self.count_at(Self::key(call), add);
+    }
+
+    fn key(call: &Call) -> (String, String) {
+        let on = call.only().unwrap_or_default();
+        (call.operation.clone(), on.to_owned())
+    }
+
+    fn count_at(&self, key: (String, String), add: impl FnOnce(&mut Tally)) {
         add(self.tallies.lock().unwrap().entry(key).or_default());
     }
 }

@@ -6,8 +6,12 @@ use aws_sdk_dynamodb::{
     operation::put_item::{PutItemError, PutItemOutput},
     types::{AttributeValue, KeyType, ScalarAttributeType},
 };
-use aws_sdk_kinesis::{error::SdkError, primitives::Blob, types::ShardIteratorType};
-use embedded_kinesis::{Config, EmbeddedKinesis, FOREVER, Fault};
+use aws_sdk_kinesis::{
+    error::SdkError,
+    primitives::Blob,
+    types::{ShardIteratorType, StartingPosition},
+};
+use embedded_kinesis::{self as events, Config, EmbeddedKinesis, FOREVER, Fault};
 use jiff::{Timestamp, fmt::rfc2822};
 use rstest::rstest;
 use tokio::time::Instant;
@@ -266,6 +270,56 @@ async fn kinesis_goes_through_it_as_well() {
         called.contains(&("PutRecord".to_owned(), "orders".to_owned())),
         "{called:?}"
     );
+}
+
+/// A subscription's events come through one by one, and meet what is to happen to them.
+#[tokio::test]
+async fn subscriptions_go_through_it() {
+    let kinesis = EmbeddedKinesis::start(Config::default()).await.unwrap();
+    kinesis.stop_clock();
+    let proxy = Proxy::start(&kinesis.endpoint()).await;
+    let client = aws::kinesis(&proxy.endpoint());
+    let create = client.create_stream().stream_name("orders").shard_count(1);
+    create.send().await.unwrap();
+    let register = client.register_stream_consumer().consumer_name("app");
+    let register = register.stream_arn(kinesis.stream_arn("orders"));
+    let registered = register.send().await.unwrap();
+    let consumer = registered.consumer().unwrap().consumer_arn();
+    let latest = StartingPosition::builder().r#type(ShardIteratorType::Latest);
+    let subscribe = client.subscribe_to_shard().consumer_arn(consumer);
+    let subscribe = subscribe.shard_id("shardId-000000000000");
+    let subscribe = subscribe.starting_position(latest.build().unwrap());
+    let put = || {
+        let put = client.put_record().stream_name("orders").partition_key("k");
+        put.data(Blob::new(vec![7; 30_000])).send()
+    };
+    for then in [events::Trouble::Cut, events::Trouble::Silence] {
+        let fault = Fault::Events {
+            after: 1,
+            then: then.clone(),
+        };
+        proxy
+            .faults()
+            .inject_on("orders", "SubscribeToShard", fault, 1);
+        let mut events = subscribe.clone().send().await.unwrap().event_stream;
+        put().await.unwrap();
+        assert!(events.recv().await.unwrap().is_some());
+        put().await.unwrap();
+        match then {
+            events::Trouble::Cut => drop(events.recv().await.unwrap_err()),
+            _ => tokio::select! {
+                biased;
+                event = events.recv() => panic!("{event:?}"),
+                () = std::future::ready(()) => {}
+            },
+        }
+        drop(events);
+        kinesis.wait_for_subscriptions(0).await;
+        kinesis.advance(Duration::from_secs(5));
+    }
+    let tally = proxy.tally("SubscribeToShard");
+    assert_eq!((tally.calls, tally.faults), (2, 2));
+    assert!(tally.answer_bytes > 80_000, "in base64: {tally:?}");
 }
 
 #[tokio::test]
