@@ -10,6 +10,14 @@ pub(crate) const STREAM_ACTIONS: [&str; 3] = [
     "kinesis:GetShardIterator",
     "kinesis:GetRecords",
 ];
+/// What it does besides with its registered consumer, with enhanced fan-out.
+pub(crate) const CONSUMER_ACTIONS: [&str; 2] =
+    ["kinesis:DescribeStreamConsumer", "kinesis:SubscribeToShard"];
+/// What it does besides with its stream, until the consumer is registered.
+pub(crate) const REGISTER_ACTIONS: [&str; 2] = [
+    "kinesis:DescribeStreamSummary",
+    "kinesis:RegisterStreamConsumer",
+];
 /// What it does with the table for items, and the rejects table.
 pub(crate) const TABLE_ACTIONS: [&str; 2] = ["dynamodb:DescribeTable", "dynamodb:PutItem"];
 /// What it does with the lease table.
@@ -127,6 +135,11 @@ pub(crate) fn table_arn(table: &str, region: &str) -> String {
     format!("arn:{partition}:dynamodb:{region}:*:table/{table}")
 }
 
+/// The ARNs of the stream's registered consumers, which end in a time.
+pub(crate) fn consumer_arn(stream: &str, region: &str) -> String {
+    format!("{}/consumer/*", stream_arn(stream, region))
+}
+
 /// The stream's ARN.
 pub(crate) fn stream_arn(stream: &str, region: &str) -> String {
     if stream.starts_with("arn:") {
@@ -147,8 +160,12 @@ mod tests {
         let permissions = readme.split("## Permissions").nth(1).unwrap_or_default();
         let (others, leases) = permissions.split_once("on the lease table").unwrap();
         let policy = include_str!("../../../examples/iam/consumer-policy.json");
+        let fan_out = include_str!("../../../examples/iam/consumer-fan-out-policy.json");
+        let policy = [policy, fan_out].concat();
         for (text, actions) in [
             (others, &STREAM_ACTIONS[..]),
+            (others, &CONSUMER_ACTIONS),
+            (others, &REGISTER_ACTIONS),
             (others, &TABLE_ACTIONS),
             (leases, &LEASE_ACTIONS),
         ] {

@@ -153,7 +153,20 @@ fn hint(error: &kinesis_consumer::Error, settings: &Settings, region: &str) -> S
             let table = fix::table_arn(table, region);
             fix::of_failure(failure, &fix::LEASE_ACTIONS, &table)
         }
-        _ => fix::of_failure(failure, &fix::STREAM_ACTIONS, &stream()),
+        _ => {
+            let action = format!("kinesis:{}", failure.operation);
+            let (actions, resource) = match action.as_str() {
+                action if fix::CONSUMER_ACTIONS.contains(&action) => (
+                    &fix::CONSUMER_ACTIONS[..],
+                    fix::consumer_arn(&settings.stream_name, region),
+                ),
+                action if fix::REGISTER_ACTIONS.contains(&action) => {
+                    (&fix::REGISTER_ACTIONS[..], stream())
+                }
+                _ => (&fix::STREAM_ACTIONS[..], stream()),
+            };
+            fix::of_failure(failure, actions, &resource)
+        }
     });
     fix.map_or_else(String::new, |fix| format!(". {fix}"))
 }

@@ -4,7 +4,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use clap::{ValueEnum, builder::NonEmptyStringValueParser};
-use kinesis_consumer::{Config, InitialPosition};
+use kinesis_consumer::{Config, FanOut, InitialPosition};
 use tracing_subscriber::EnvFilter;
 
 use crate::Error;
@@ -52,6 +52,21 @@ pub struct Settings {
     #[arg(long, env, default_value = "5m", value_parser = humantime::parse_duration)]
     pub give_up_after: Duration,
 
+    /// How records come: the consumer polls, or each shard pushes them (enhanced fan-out, at AWS's
+    /// price for it)
+    #[arg(long, env, default_value = "polling")]
+    pub retrieval: Retrieval,
+
+    /// With fan-out: the stream's registered consumer, by its name or ARN. One that is not there is
+    /// registered by its name, and never deregistered. Unset: the application's name
+    #[arg(long, env)]
+    pub consumer_name: Option<String>,
+
+    /// With fan-out: what to do where the stream has no place for one more consumer: end with the
+    /// error after GIVE_UP_AFTER, or poll
+    #[arg(long, env, default_value = "fail")]
+    pub on_consumer_limit: OnConsumerLimit,
+
     /// What to do with a record that cannot be stored: go on (it is kept in the rejects table, or
     /// logged), or stop that shard
     #[arg(long, env, default_value = "skip")]
@@ -79,6 +94,24 @@ pub struct Settings {
     /// (`info,kinesis_consumer=debug`)
     #[arg(long, env, default_value = "info", value_parser = log_level)]
     pub log_level: String,
+}
+
+/// How records come.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum Retrieval {
+    /// By GetRecords.
+    Polling,
+    /// By SubscribeToShard: enhanced fan-out.
+    Fanout,
+}
+
+/// What becomes of a consumer that cannot be registered, as there are too many.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum OnConsumerLimit {
+    /// The process ends with the error.
+    Fail,
+    /// It polls.
+    Polling,
 }
 
 /// What becomes of a shard with a record that cannot be stored.
@@ -125,6 +158,52 @@ impl Settings {
         self.rejects_table
             .as_deref()
             .filter(|name| !name.is_empty())
+    }
+
+    /// The registered consumer, if one is set.
+    fn consumer_name(&self) -> Option<&str> {
+        self.consumer_name
+            .as_deref()
+            .filter(|name| !name.is_empty())
+    }
+
+    /// What is wrong with the registered consumer.
+    fn check_consumer(&self) -> Result<(), Error> {
+        let (name, value) = match self.consumer_name() {
+            Some(value) => ("CONSUMER_NAME", value),
+            None => ("APPLICATION_NAME", self.application_name.as_str()),
+        };
+        let wrong = |want| {
+            let value = value.to_owned();
+            Err(Error::Setting { name, value, want })
+        };
+        let is_name = |text: &str| {
+            let fits = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+            (1..=128).contains(&text.len()) && text.chars().all(fits)
+        };
+        let Some((stream, consumer)) = value.split_once("/consumer/") else {
+            return match is_name(value) {
+                true => Ok(()),
+                false => wrong(
+                    "with RETRIEVAL=fanout 1 to 128 letters, digits, _, . or -, or a consumer's ARN",
+                ),
+            };
+        };
+        let is_arn = stream.starts_with("arn:")
+            && consumer.split_once(':').is_some_and(|(name, registered)| {
+                is_name(name) && registered.parse::<u64>().is_ok()
+            });
+        let is_ours = match self.stream_name.starts_with("arn:") {
+            true => self.stream_name == stream,
+            false => stream.ends_with(&format!(":stream/{}", self.stream_name)),
+        };
+        match is_arn {
+            false => {
+                wrong("the consumer's ARN whole, such as …:stream/orders/consumer/app:1764547200")
+            }
+            true if !is_ours => wrong("the ARN of a consumer of STREAM_NAME"),
+            true => Ok(()),
+        }
     }
 
     /// The region, if one is set.
@@ -183,7 +262,10 @@ impl Settings {
                 "another name than APPLICATION_NAME, which the lease table has",
             );
         }
-        Ok(())
+        match self.retrieval {
+            Retrieval::Polling => Ok(()),
+            Retrieval::Fanout => self.check_consumer(),
+        }
     }
 
     /// The library's settings.
@@ -197,6 +279,12 @@ impl Settings {
         config.failover_time = self.failover_time;
         config.give_up_after = self.give_up_after;
         config.deliver_unfit_aggregates = self.unfit_aggregates == UnfitAggregates::Deliver;
+        if self.retrieval == Retrieval::Fanout {
+            let mut fan_out = FanOut::default();
+            fan_out.consumer = self.consumer_name().map(str::to_owned);
+            fan_out.or_polling = self.on_consumer_limit == OnConsumerLimit::Polling;
+            config.retrieval = kinesis_consumer::Retrieval::FanOut(fan_out);
+        }
         config
     }
 }
@@ -273,6 +361,45 @@ mod tests {
             error.contains("want TRIM_HORIZON, LATEST or a time"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn fan_out_has_a_consumer_by_name_or_arn() {
+        let fan_out = |more: &[&str]| {
+            let settings = parse(&[&["--retrieval", "fanout"], more].concat()).unwrap();
+            settings.check().map_err(|error| error.to_string())?;
+            match settings.consumer().retrieval {
+                kinesis_consumer::Retrieval::FanOut(it) => Ok((it.consumer, it.or_polling)),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(fan_out(&[]), Ok((None, false)));
+        assert_eq!(fan_out(&["--consumer-name", ""]), Ok((None, false)));
+        let arn = "arn:aws:kinesis:us-east-1:111122223333:stream/s/consumer/c:1764547200";
+        for consumer in ["c", arn] {
+            let set = [
+                "--consumer-name",
+                consumer,
+                "--on-consumer-limit",
+                "polling",
+            ];
+            assert_eq!(fan_out(&set), Ok((Some(consumer.to_owned()), true)));
+        }
+        for (consumer, want) in [
+            ("a consumer", "want with RETRIEVAL=fanout 1 to 128 letters"),
+            (&arn[..arn.len() - 11], "want the consumer's ARN whole"),
+            (
+                &arn.replace("stream/s/", "stream/other/"),
+                "want the ARN of a consumer of STREAM_NAME",
+            ),
+        ] {
+            let error = fan_out(&["--consumer-name", consumer]).unwrap_err();
+            assert!(error.contains(want), "{error}");
+        }
+        let polling = parse(&["--consumer-name", "a consumer"]).unwrap();
+        polling.check().unwrap();
+        let retrieval = polling.consumer().retrieval;
+        assert_eq!(retrieval, kinesis_consumer::Retrieval::Polling);
     }
 
     #[test]

@@ -22,7 +22,8 @@ pub fn allowed(file: &str, names: &[(&str, &str)]) -> BTreeSet<Permission> {
         assert_eq!(statement["Effect"], "Allow");
         for action in texts(&statement["Action"]) {
             for resource in texts(&statement["Resource"]) {
-                let resource = resource.rsplit(':').next().unwrap();
+                // arn:PARTITION:SERVICE:REGION:ACCOUNT:…
+                let resource = resource.splitn(6, ':').last().unwrap();
                 let (kind, name) = resource.split_once('/').unwrap();
                 let name = names
                     .iter()

@@ -62,6 +62,34 @@ async fn the_policy_is_what_the_consumer_calls() {
     );
 }
 
+/// Calls about a consumer count for its stream here, which the embedded service tells them by.
+#[tokio::test]
+async fn the_policy_of_fan_out_is_what_the_consumer_calls_besides() {
+    let world = World::tutorial(1).await;
+    let consumer = world
+        .consumer("pod-1")
+        .with("AWS_ACCESS_KEY_ID", KEY)
+        .with("RETRIEVAL", "fanout")
+        .start();
+    world.put("good", "{}").await;
+    world.user_when("good", |_| true).await;
+    consumer.stop().await;
+    let consumer = "kinesis-keda-demo/consumer/kinesis-keda-demo-consumer:*";
+    let names = [("kinesis-keda-demo", STREAM), (consumer, STREAM)];
+    let allowed = policy::allowed("consumer-fan-out-policy.json", &names);
+    let needed = needed(&world);
+    let of_stream = |(action, _): &&policy::Permission| action.starts_with("kinesis:");
+    let polling = ["ListShards", "GetShardIterator", "GetRecords"];
+    let polling = polling.map(|action| (format!("kinesis:{action}"), format!("stream/{STREAM}")));
+    let besides: BTreeSet<_> = needed
+        .iter()
+        .filter(of_stream)
+        .filter(|needed| !polling.contains(needed))
+        .cloned()
+        .collect();
+    assert_eq!(besides, allowed);
+}
+
 fn needed(world: &World) -> BTreeSet<policy::Permission> {
     let tables = world.dynamodb.called_by(KEY);
     policy::needed(&world.embedded.calls(), tables, KEY)

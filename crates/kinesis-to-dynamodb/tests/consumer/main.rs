@@ -14,6 +14,7 @@ mod cases;
 mod clocks;
 mod crash;
 mod environment;
+mod fan_out;
 mod iam;
 mod items;
 mod memory;

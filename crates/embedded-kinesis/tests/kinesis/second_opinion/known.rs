@@ -53,6 +53,24 @@ pub(crate) const KNOWN: &[Difference] = &[
         verdict: "ours: the API model's constraint, which AWS answers with ValidationException",
     },
     Difference {
+        step: "register a bad name",
+        ours: "ValidationException",
+        theirs: "InvalidArgumentException",
+        verdict: "ours: the API model's constraint, which AWS answers with ValidationException",
+    },
+    Difference {
+        step: "subscribe again at once",
+        ours: "ResourceInUseException",
+        theirs: "[] children [] goes on true an error",
+        verdict: "ours: 'you'll get a ResourceInUseException'; theirs is a stream with an error that cannot be read",
+    },
+    Difference {
+        step: "subscribe with an unknown consumer",
+        ours: "ResourceNotFoundException",
+        theirs: "[] children [] goes on true an error",
+        verdict: "ours: SubscribeToShard documents it as an error of the call",
+    },
+    Difference {
         step: "split what is closed",
         ours: "InvalidArgumentException",
         theirs: "ResourceInUseException",
@@ -81,6 +99,12 @@ pub(crate) const KNOWN: &[Difference] = &[
         ours: "[0-250 of (0-500) closed][0-250 of (0-500) closed][0-333 of (0-250 250-333) open][0-500 of () closed][0-500 of (0-250 250-500) closed][250-333 of (250-500) closed][250-500 of (0-500) closed][250-500 of (0-500) closed][333-500 of (250-500) closed][333-666 of (333-500 500-666) open][500-666 of (500-750) closed][500-750 of (500-1000) closed][500-1000 of () closed][666-750 of (500-750) closed][666-1000 of (666-750 750-1000) open][750-1000 of (500-1000) closed]",
         theirs: "[0-250 of (0-500) open][0-250 of (0-500) closed][0-500 of () closed][0-500 of (0-250 250-500) closed][250-500 of (0-500) open][250-500 of (0-500) closed][500-750 of (500-1000) closed][500-1000 of () closed][500-1000 of (500-750 750-1000) open][750-1000 of (500-1000) closed]",
         verdict: "ours: UNIFORM_SCALING means ranges of one size, by splits and merges with short-lived shards",
+    },
+    Difference {
+        step: "subscribe to a closed shard",
+        ours: r#"["p0", "p1", "m0", "m1", "m2", "m3", "m4", "m5", "m7"] children [2, 3] goes on false over"#,
+        theirs: r#"["p0", "p1", "m0", "m1", "m2", "m3", "m4", "m5", "m7"] children [] goes on true open"#,
+        verdict: "ours: ChildShards are 'returned only at the end of the current shard', which ends the subscription",
     },
     Difference {
         step: "resize ON_DEMAND",

@@ -80,6 +80,8 @@ pub(crate) async fn start(package: &Path) -> Result<(tokio::process::Child, Stri
         "MERGE_SHARDS",
         "SPLIT_SHARD",
         "UPDATE_SHARD_COUNT",
+        "REGISTER_STREAM_CONSUMER",
+        "DEREGISTER_STREAM_CONSUMER",
     ] {
         command.env(format!("{duration}_DURATION"), "5ms");
     }

@@ -1,5 +1,6 @@
 //! The script of calls.
 
+mod fan_out;
 mod records;
 mod reshards;
 mod streams;
@@ -134,7 +135,10 @@ pub(crate) async fn script(endpoint: &str) -> Answers {
     script.streams().await;
     let sequences = script.puts().await;
     script.reads(&sequences).await;
+    let consumer = script.consumers().await;
+    script.subscriptions(&consumer).await;
     script.reshards().await;
+    script.subscriptions_end(&consumer).await;
     script.rest().await;
     script.answers
 }
