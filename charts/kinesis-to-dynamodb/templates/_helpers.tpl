@@ -127,6 +127,11 @@ dnsConfig:
 {{- with .Values.awsRegion }}
 {{- $_ := set $keys "regionName" . }}
 {{- end }}
+{{- $_ := set $keys "retrievalMode" (upper .Values.retrieval) }}
+{{- if and (eq .Values.retrieval "fanout") .Values.consumerName }}
+{{- $kind := ternary "consumerArn" "consumerName" (hasPrefix "arn:" .Values.consumerName) }}
+{{- $_ := set $keys (printf "fanoutConfig.%s" $kind) .Values.consumerName }}
+{{- end }}
 {{- if has .Values.initialPosition (list "TRIM_HORIZON" "LATEST") }}
 {{- $_ := set $keys "initialPositionInStream" .Values.initialPosition }}
 {{- else }}

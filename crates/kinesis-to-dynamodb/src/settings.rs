@@ -365,7 +365,7 @@ mod tests {
 
     #[test]
     fn fan_out_has_a_consumer_by_name_or_arn() {
-        let fan_out = |more: &[&str]| {
+        let fan_out = |more: &[&str]| -> Result<(Option<String>, bool), String> {
             let settings = parse(&[&["--retrieval", "fanout"], more].concat()).unwrap();
             settings.check().map_err(|error| error.to_string())?;
             match settings.consumer().retrieval {

@@ -9,7 +9,7 @@ const CAPACITY: &str =
 const CLOUDWATCH: &str =
     "nothing is published to CloudWatch: metrics are served on the admin port (--admin)";
 const RETRIES: &str = "failed calls are repeated with backoff, and told";
-const FANOUT: &str = "reading is by polling";
+const FANOUT: &str = "reading is by polling: it is of retrievalMode=FANOUT";
 const TIP: &str = "a shard at its tip is read less often";
 
 /// Keys without an effect: and why.
@@ -65,10 +65,10 @@ const IGNORED: [(&str, &str); 55] = [
     ("metricsEnabledDimensions", CLOUDWATCH),
     ("fanoutConfig.consumerArn", FANOUT),
     ("fanoutConfig.consumerName", FANOUT),
-    ("fanoutConfig.maxDescribeStreamSummaryRetries", FANOUT),
-    ("fanoutConfig.maxDescribeStreamConsumerRetries", FANOUT),
-    ("fanoutConfig.registerStreamConsumerRetries", FANOUT),
-    ("fanoutConfig.retryBackoffMillis", FANOUT),
+    ("fanoutConfig.maxDescribeStreamSummaryRetries", RETRIES),
+    ("fanoutConfig.maxDescribeStreamConsumerRetries", RETRIES),
+    ("fanoutConfig.registerStreamConsumerRetries", RETRIES),
+    ("fanoutConfig.retryBackoffMillis", RETRIES),
     ("leaseAssignmentIntervalMillis", KCL3),
     ("disableWorkerMetrics", KCL3),
     ("inMemoryWorkerMetricsCaptureFrequencyMillis", KCL3),

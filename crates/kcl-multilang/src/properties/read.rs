@@ -6,7 +6,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use kinesis_consumer::{Config, InitialPosition};
+use kinesis_consumer::{Config, FanOut, InitialPosition, Retrieval};
 use kinesis_edge::is_region;
 use url::Url;
 
@@ -18,6 +18,13 @@ use super::{
 
 /// What children get at the end, where the file does not say: the Java daemon gives none.
 const GRACE: Duration = Duration::from_secs(10);
+/// Keys of polling, by which `retrievalMode=DEFAULT` decides; also below `pollingConfig.`.
+const POLLING_KEYS: [&str; 4] = [
+    "maxRecords",
+    "idleTimeBetweenReadsInMillis",
+    "retryGetRecordsInSeconds",
+    "maxGetRecordsThreadPool",
+];
 
 /// DynamoDB's rule.
 const TABLE_NAME: &str = "want 3 to 255 of a-z, A-Z, 0-9, '_', '-' and '.'";
@@ -105,7 +112,7 @@ impl Reader<'_> {
         config.shutdown_deadline = grace;
         // A child has no place for rejects: who looks at what it gets decides.
         config.deliver_unfit_aggregates = true;
-        self.retrieval_mode();
+        config.retrieval = self.retrieval();
         let idle = config.idle_between_reads;
         let empty_lists_after = self
             .flag(
@@ -331,21 +338,42 @@ impl Reader<'_> {
         }
     }
 
-    fn retrieval_mode(&mut self) {
+    fn retrieval(&mut self) -> Retrieval {
         let Some(mode) = self.text("retrievalMode") else {
             self.unset(
                 "retrievalMode",
                 "Java reads by enhanced fan-out then; here reading is by polling, which shares the \
-                 shards' 2 MiB and 5 calls a second with other applications",
+                 shards' 2 MiB and 5 calls a second with other applications: want FANOUT for the same",
             );
-            return;
+            return Retrieval::Polling;
         };
         match mode.to_ascii_uppercase().as_str() {
-            "POLLING" => {}
-            "DEFAULT" => self.note("reading is by polling"),
-            "FANOUT" => self.refuse("reading is by polling: want POLLING or DEFAULT"),
-            _ => self.refuse("want POLLING or DEFAULT"),
+            "POLLING" => return Retrieval::Polling,
+            "FANOUT" => self.done("enhanced fan-out: the consumer is registered, and stays"),
+            // As Java reads it.
+            "DEFAULT" if self.has_polling_keys() => {
+                self.note("reading is by polling, as a key of polling is set");
+                return Retrieval::Polling;
+            }
+            "DEFAULT" => self.note("enhanced fan-out, as no key of polling is set"),
+            _ => {
+                self.refuse("want FANOUT, POLLING or DEFAULT");
+                return Retrieval::Polling;
+            }
         }
+        let name = self.text("fanoutConfig.consumerName");
+        let mut fan_out = FanOut::default();
+        fan_out.consumer = self.text("fanoutConfig.consumerArn").or(name);
+        Retrieval::FanOut(fan_out)
+    }
+
+    fn has_polling_keys(&self) -> bool {
+        let is_set = |key: &str| {
+            let value = self.entries.get(key);
+            value.is_some_and(|value| !value.trim().is_empty())
+        };
+        let mut keys = POLLING_KEYS.iter();
+        keys.any(|key| is_set(key) || is_set(&format!("pollingConfig.{key}")))
     }
 
     fn region(&mut self, key: &'static str) -> Option<String> {

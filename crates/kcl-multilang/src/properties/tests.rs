@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use kinesis_consumer::InitialPosition;
+use kinesis_consumer::{InitialPosition, Retrieval};
 use kinesis_edge::CredentialsSource;
 use rstest::rstest;
 
@@ -138,13 +138,31 @@ fn the_start_is_where_the_file_says(#[case] line: &str, #[case] want: InitialPos
 }
 
 #[rstest]
+#[case("retrievalMode=POLLING\nfanoutConfig.consumerName=c", None)]
+#[case("retrievalMode=DEFAULT\nidleTimeBetweenReadsInMillis=500", None)]
+#[case("retrievalMode=default", Some(None))]
+#[case("retrievalMode=FANOUT", Some(None))]
+#[case("retrievalMode=FANOUT\nmaxRecords=100", Some(None))]
+#[case("retrievalMode=FANOUT\nfanoutConfig.consumerName=c", Some(Some("c")))]
+#[case(
+    "retrievalMode=FANOUT\nfanoutConfig.consumerName=c\nfanoutConfig.consumerArn=arn",
+    Some(Some("arn"))
+)]
+fn records_come_as_the_file_says(#[case] lines: &str, #[case] want: Option<Option<&str>>) {
+    let consumer = match setup(lines).config.retrieval {
+        Retrieval::FanOut(fan_out) => Some(fan_out.consumer),
+        _ => None,
+    };
+    assert_eq!(consumer, want.map(|name| name.map(str::to_owned)));
+}
+
+#[rstest]
 #[case(
     "initialPositionInStream=AT_TIMESTAMP",
     "initialPositionInStreamExtended"
 )]
 #[case("initialPositionInStreamExtended=2026-11-23", "seconds since 1970")]
-#[case("retrievalMode=FANOUT", "want POLLING or DEFAULT")]
-#[case("retrievalMode=fast", "want POLLING or DEFAULT")]
+#[case("retrievalMode=fast", "want FANOUT, POLLING or DEFAULT")]
 #[case("maxRecords=10001", "want 1 to 10000")]
 #[case("timeoutInSeconds=x", "want whole seconds")]
 #[case("timeoutInSeconds=0", "want whole seconds")]
@@ -175,7 +193,8 @@ fn what_cannot_be_done_is_refused_with_what_to_do_instead(#[case] line: &str, #[
 #[case("leaseTableName=x", "is tableName meant?")]
 #[case("cloudWatchEndpoint=x", "unknown, and ignored")]
 #[case("", "Java reads by enhanced fan-out")]
-#[case("retrievalMode=DEFAULT", "by polling")]
+#[case("retrievalMode=DEFAULT", "enhanced fan-out")]
+#[case("retrievalMode=DEFAULT\npollingConfig.maxRecords=100", "by polling")]
 #[case("failoverTimeMillis=10s", "no whole number")]
 #[case("failoverTimeMillis=0", "0 counts as unset")]
 #[case("failoverTimeMillis=", "counts as unset")]

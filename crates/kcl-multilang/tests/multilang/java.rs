@@ -135,6 +135,33 @@ async fn the_java_daemon_takes_over_and_gives_back() {
     assert_eq!(again(&world, 0..300), []);
 }
 
+/// From Java to ours and back, by one registered consumer.
+#[tokio::test]
+async fn both_fan_out_by_the_same_consumer() {
+    let world = World::new(2).await;
+    let keys = keys("w").map(|key| key.replace("POLLING", "FANOUT"));
+    let keys = keys.each_ref().map(String::as_str);
+    let test = "both fan out";
+    let Some(ours) = world.daemon(Client::Kclpy, test, &keys).await else {
+        return;
+    };
+    let Some(java) = java(&world, &ours, test) else {
+        return;
+    };
+    for (turn, program) in [&java, &ours, &java].into_iter().enumerate() {
+        let mut daemon = program.start();
+        processed(&world, &mut [&mut daemon], turn * 100, turn * 100 + 100).await;
+        ended(daemon).await;
+    }
+    assert_eq!(again(&world, 0..300), []);
+    let count = |operation| world.embedded.count(operation);
+    assert_eq!(count("RegisterStreamConsumer"), 1);
+    assert!(count("SubscribeToShard") >= 6, "two shards, three times");
+    let by_java =
+        |call: &embedded_kinesis::Call| call.operation == "SubscribeToShard" && call.http2;
+    assert!(world.embedded.calls().iter().any(by_java));
+}
+
 /// A rollout from Java to ours, and half of it back: both at work on one lease table.
 #[tokio::test]
 async fn both_share_the_shards_beside_each_other() {

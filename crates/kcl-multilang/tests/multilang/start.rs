@@ -33,12 +33,12 @@ async fn a_program_that_cannot_be_executed_is_found_before_any_lease_is_taken() 
 async fn a_file_that_does_not_do_is_refused_with_all_that_is_wrong() {
     let world = World::new(1).await;
     let file = world.path("app.properties");
-    fs::write(&file, "retrievalMode=FANOUT\nfailoverTimeMilis=5\n").unwrap();
+    fs::write(&file, "retrievalMode=fast\nfailoverTimeMilis=5\n").unwrap();
     let (code, log) = world.binary().args([&file]).run().await;
     assert_eq!(code, 1);
     for want in [
         "executableName is missing",
-        "want POLLING or DEFAULT",
+        "want FANOUT, POLLING or DEFAULT",
         "is failoverTimeMillis meant?",
     ] {
         assert!(log.contains(want), "{log}");

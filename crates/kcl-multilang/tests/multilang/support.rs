@@ -26,7 +26,7 @@ pub struct World {
     pub kinesis: aws_sdk_kinesis::Client,
     pub dynamodb: DynamoDb,
     pub folder: TempDir,
-    embedded: EmbeddedKinesis,
+    pub(crate) embedded: EmbeddedKinesis,
     read: Mutex<Read>,
 }
 
