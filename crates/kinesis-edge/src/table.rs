@@ -196,7 +196,7 @@ impl Table {
     pub async fn get(&self, key: Item) -> Result<Option<Item>, Failure> {
         let request = self.client.get_item().table_name(&self.name);
         let request = request.set_key(Some(key)).consistent_read(true);
-        let answer = self.calls.call("GetItem", request.send()).await?;
+        let answer = self.calls.call_by_id("GetItem", request.send()).await?;
         Ok(answer.item)
     }
 
@@ -212,7 +212,7 @@ impl Table {
             .build()
             .expect("the keys are set");
         let request = self.client.batch_get_item().request_items(&self.name, keys);
-        let answer = self.calls.call(OPERATION, request.send()).await?;
+        let answer = self.calls.call_by_id(OPERATION, request.send()).await?;
         if answer.unprocessed_keys.is_some_and(|keys| !keys.is_empty()) {
             let call = (Service::DynamoDb, OPERATION);
             let message = "not all was read";
@@ -232,7 +232,8 @@ impl Table {
     /// Puts a whole item.
     ///
     /// # Errors
-    /// AWS says no for another reason than the condition, or nothing.
+    /// AWS says no for another reason than the condition, or nothing; of [`Kind::Unavailable`] also
+    /// when an answer of status 200 is not AWS's.
     pub async fn put(&self, item: Item, write: Write) -> Result<Written, Failure> {
         let request = self
             .client
@@ -242,7 +243,10 @@ impl Table {
             .set_condition_expression(write.condition)
             .set_expression_attribute_values(write.values)
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-        written(self.calls.call("PutItem", request.send()).await, |_| None)
+        written(
+            self.calls.call_by_id("PutItem", request.send()).await,
+            |_| None,
+        )
     }
 
     /// Changes an item, or makes it.
@@ -260,7 +264,7 @@ impl Table {
             .set_expression_attribute_values(write.values)
             .return_values(ReturnValue::AllNew)
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-        let answer = self.calls.call("UpdateItem", request.send()).await;
+        let answer = self.calls.call_by_id("UpdateItem", request.send()).await;
         written(answer, |answer| answer.attributes)
     }
 
@@ -277,9 +281,10 @@ impl Table {
             .set_condition_expression(write.condition)
             .set_expression_attribute_values(write.values)
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-        written(self.calls.call("DeleteItem", request.send()).await, |_| {
-            None
-        })
+        written(
+            self.calls.call_by_id("DeleteItem", request.send()).await,
+            |_| None,
+        )
     }
 
     /// The table's status and key.
@@ -331,7 +336,7 @@ impl Table {
             .key_schema(key.expect("name and type are set"))
             .attribute_definitions(attribute.expect("name and type are set"))
             .billing_mode(BillingMode::PayPerRequest);
-        match self.calls.call("CreateTable", request.send()).await {
+        match self.calls.call_by_id("CreateTable", request.send()).await {
             Ok(_) => Ok(true),
             Err(failure) if failure.kind == Kind::InUse => Ok(false),
             Err(failure) => Err(failure),

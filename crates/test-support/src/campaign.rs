@@ -37,6 +37,8 @@ pub enum Trouble {
     Unavailable,
     /// A 200 with a body that is no JSON.
     Garbage,
+    /// A 200 with nothing to say, as a proxy's page may have it: nothing was done.
+    Empty,
     /// The identity may not do that.
     Denied,
     /// The answer's `Date` is an hour behind.
@@ -45,7 +47,7 @@ pub enum Trouble {
 
 impl Trouble {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Cut,
         Self::LostAnswer,
         Self::HalfAnswer,
@@ -55,6 +57,7 @@ impl Trouble {
         Self::Internal,
         Self::Unavailable,
         Self::Garbage,
+        Self::Empty,
         Self::Denied,
         Self::WrongDate,
     ];
@@ -71,6 +74,7 @@ impl Trouble {
             Self::Internal => Fault::internal_error(),
             Self::Unavailable => Fault::Status(503),
             Self::Garbage => Fault::Garbage,
+            Self::Empty => Fault::EmptyJson,
             Self::Denied => Fault::access_denied(),
             Self::WrongDate => Fault::WrongDate(-3_600),
         }
@@ -87,6 +91,7 @@ impl Trouble {
             Self::Internal => "internal",
             Self::Unavailable => "unavailable",
             Self::Garbage => "garbage",
+            Self::Empty => "empty",
             Self::Denied => "denied",
             Self::WrongDate => "wrong date",
         }
@@ -373,11 +378,11 @@ mod tests {
     #[test]
     fn the_sample_has_every_trouble_operation_and_moment() {
         let cells = CAMPAIGN.sample();
-        assert_eq!(cells.len(), 11);
+        assert_eq!(cells.len(), 12);
         let operations: BTreeSet<_> = cells.iter().map(|cell| cell.operation).collect();
         let moments: BTreeSet<_> = cells.iter().map(|cell| cell.moment).collect();
         assert_eq!((operations.len(), moments.len()), (2, 3));
-        assert_eq!(CAMPAIGN.matrix(2).len(), 2 * 11 * (3 + 1));
+        assert_eq!(CAMPAIGN.matrix(2).len(), 2 * 12 * (3 + 1));
         assert!(cells.iter().all(|cell| CAMPAIGN.matrix(1).contains(cell)));
     }
 
@@ -396,8 +401,8 @@ mod tests {
         });
         let text = transcript.await.to_string();
         for wanted in [
-            "44 runs in",
-            "32 passed, 12 failed; 4 of those",
+            "48 runs in",
+            "36 passed, 12 failed; 4 of those",
             "| Get | cut | start | 0 |  | 0.0 | **failed**: broken; `CELL='Get/cut/start/0'` |",
             "**failed**: not over after 5s",
             "**failed**: not \\| equal; ",

@@ -63,8 +63,11 @@ impl Scripted {
 }
 
 fn response(status: StatusCode, body: &Value) -> Response {
-    let kind = [("content-type", "application/x-amz-json-1.1")];
-    (status, kind, body.to_string()).into_response()
+    let head = [
+        ("content-type", "application/x-amz-json-1.1"),
+        ("x-amzn-requestid", "scripted"),
+    ];
+    (status, head, body.to_string()).into_response()
 }
 
 /// The shards of `0 1. 0>2. 2+3>4.`: closed, open, child of one, child of two. As ListShards has

@@ -1,6 +1,7 @@
 //! A stream over the wire: whole lists or errors, and what a gate sees.
 
 use std::{
+    collections::HashMap,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -9,10 +10,10 @@ use async_trait::async_trait;
 use embedded_kinesis::{Config, EmbeddedKinesis, FOREVER, Fault};
 use jiff::{SignedDuration, Timestamp};
 use kinesis_edge::{
-    ClientSettings, Connection, ConnectionSettings, Failure, Gate, Kind, Service, ShardFilter,
-    StartFrom, Stream, Table,
+    AttributeValue, ClientSettings, Connection, ConnectionSettings, Failure, Gate, Kind, Service,
+    ShardFilter, StartFrom, Stream, Table, Write, Written,
 };
-use test_support::{Proxy, Scripted, aws};
+use test_support::{DynamoDb, Proxy, Scripted, aws};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 mod subscriptions;
@@ -305,5 +306,43 @@ async fn an_endpoint_that_is_given_is_never_a_metadata_address() {
         let failure = stream.open_shard_count().await.unwrap_err();
         let told = format!("{failure:?}");
         assert!(told.contains("never asked"), "{told}");
+    }
+}
+
+/// It looks like "done", or like "there is no such item".
+#[tokio::test]
+async fn an_empty_answer_of_somebody_else_is_none() {
+    let dynamodb = DynamoDb::start().await;
+    let connection = connection().await;
+    let table = Table::new(connection.dynamodb(Some(&dynamodb.endpoint())), "leases");
+    let empty = |operation| dynamodb.faults().inject(operation, Fault::EmptyJson, 1);
+    let key = || HashMap::from([("leaseKey".to_owned(), AttributeValue::S("0".to_owned()))]);
+    let rename = || {
+        let name = AttributeValue::S("b".to_owned());
+        Write::new().change("SET o = :o").value(":o", name)
+    };
+
+    empty("CreateTable");
+    let mut failures = vec![("CreateTable", table.create("leaseKey").await.err())];
+    assert!(table.create("leaseKey").await.expect("made"));
+    empty("PutItem");
+    failures.push(("PutItem", table.put(key(), Write::new()).await.err()));
+    assert_eq!(table.get(key()).await.expect("an answer"), None);
+    let put = table.put(key(), Write::new()).await;
+    assert_eq!(put.expect("put"), Written::Done(None));
+    empty("UpdateItem");
+    failures.push(("UpdateItem", table.update(key(), rename()).await.err()));
+    empty("DeleteItem");
+    failures.push(("DeleteItem", table.delete(key(), Write::new()).await.err()));
+    empty("GetItem");
+    failures.push(("GetItem", table.get(key()).await.err()));
+    empty("BatchGetItem");
+    failures.push(("BatchGetItem", table.get_each(vec![key()]).await.err()));
+    assert_eq!(table.get(key()).await.expect("an answer"), Some(key()));
+    for (operation, failure) in failures {
+        let failure = failure.expect(operation);
+        let found = (failure.operation, failure.kind, &*failure.code);
+        assert_eq!(found, (operation, Kind::Unavailable, "UnreadableAnswer"));
+        assert!(failure.is_transient(), "it is tried again");
     }
 }

@@ -352,3 +352,24 @@ async fn an_item_with_a_position_or_shard_of_another_type_is_replaced() {
         .await;
     consumer.stop().await;
 }
+
+/// A proxy's empty page has status 200, too: nothing was stored by it.
+#[tokio::test]
+async fn an_item_is_stored_when_dynamodb_says_so_and_nobody_else() {
+    let world = World::tutorial(1).await;
+    let users: Vec<_> = (0..20).map(|user| format!("u{user}")).collect();
+    let records = users
+        .iter()
+        .map(|user| (user.clone(), r#"{"v":1}"#.to_owned()));
+    world.put_all(records).await;
+    let faults = world.dynamodb.faults();
+    faults.inject_on(TABLE, "PutItem", Fault::EmptyJson, 10);
+    let consumer = world.consumer("pod-1").start();
+    for user in &users {
+        world.user_when(user, |_| true).await;
+    }
+    consumer
+        .metric_when("items_written_total", "", |count| count == 20.0)
+        .await;
+    consumer.stop().await;
+}

@@ -55,6 +55,7 @@ async fn put(client: &Client, key: &str) -> Result<PutItemOutput, SdkError<PutIt
 #[case(Trouble::Internal, "InternalFailure", false)]
 #[case(Trouble::Unavailable, "503", false)]
 #[case(Trouble::Garbage, "DeserializeError", false)]
+#[case(Trouble::Empty, "", false)]
 #[case(Trouble::Denied, "AccessDeniedException", false)]
 #[case(Trouble::WrongDate, "", true)]
 #[tokio::test]
