@@ -149,7 +149,7 @@ impl Metrics {
             put_back: told(
                 r,
                 "leases_put_back",
-                "Leases that somebody deleted, put back where they stood",
+                "Leases that somebody deleted or changed, put back where they stood",
             ),
             unreadable: told(
                 r,
@@ -262,6 +262,7 @@ impl Metrics {
                 let label = [("position", position.to_string())];
                 self.started_anew.get_or_create(&label).inc();
             }
+            Event::CheckpointPutBack { .. } => drop(self.put_back.inc()),
             Event::LeasesPutBack { shards, .. } => drop(self.put_back.inc_by(shards.len() as u64)),
             Event::CheckpointExpired { .. } => drop(self.checkpoints_expired.inc()),
             Event::Subscribed { shard, .. } => {

@@ -14,17 +14,42 @@ use tokio::time::Instant;
 
 use crate::KinesisClient;
 
-/// The clock of whoever answered last. Clones are the same clock.
+/// The clock of whoever answered last with a Date; where nobody has and somebody answered without,
+/// this machine's. Clones are the same clock.
 #[derive(Clone, Debug, Default)]
-pub struct AwsClock(Arc<Mutex<Option<(Timestamp, Instant)>>>);
+pub struct AwsClock(Arc<Mutex<Heard>>);
+
+#[derive(Clone, Copy, Debug, Default)]
+enum Heard {
+    #[default]
+    Nothing,
+    /// An answer, whose Date is none.
+    NoDate,
+    Date(Timestamp, Instant),
+}
 
 impl AwsClock {
-    /// The time there, to a second and what the answer took to arrive. `None`: nobody answered yet,
-    /// or without a Date.
+    /// The time there, to a second and what the answer took to arrive. `None`: nobody answered yet.
     pub fn now(&self) -> Option<Timestamp> {
-        let heard = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (date, at) = heard?;
-        date.checked_add(at.elapsed()).ok()
+        match self.heard() {
+            Heard::Nothing => None,
+            Heard::NoDate => Some(Self::this_machines()),
+            Heard::Date(date, at) => date.checked_add(at.elapsed()).ok(),
+        }
+    }
+
+    /// Is it this machine's, as no answer has a Date?
+    pub fn is_this_machines(&self) -> bool {
+        matches!(self.heard(), Heard::NoDate)
+    }
+
+    /// This machine's time.
+    pub fn this_machines() -> Timestamp {
+        Timestamp::now()
+    }
+
+    fn heard(&self) -> Heard {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// By how much that is ahead of this machine's clock.
@@ -52,10 +77,13 @@ impl Intercept for AwsClock {
     ) -> Result<(), BoxError> {
         let date = context.response().headers().get("date");
         let date = date.and_then(|date| DateTimeParser::new().parse_timestamp(date).ok());
-        if let Some(date) = date {
-            let mut heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            *heard = Some((date, Instant::now()));
+        let mut heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match (date, *heard) {
+            (Some(date), _) => *heard = Heard::Date(date, Instant::now()),
+            (None, Heard::Nothing) => *heard = Heard::NoDate,
+            (None, _) => {}
         }
+        drop(heard);
         Ok(())
     }
 }

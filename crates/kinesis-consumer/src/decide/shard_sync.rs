@@ -302,6 +302,56 @@ pub fn open_but_finished(leases: &[Lease], shards: &[Shard]) -> Option<ShardId> 
         .map(|lease| lease.key.shard.clone())
 }
 
+/// The shards that are open although their leases are finished, and that no worker finished: those
+/// write the children's leases first. Somebody else wrote SHARD_END there, and nobody reads them.
+pub(crate) fn ended_by_nobody(leases: &[Lease], shards: &[Shard]) -> BTreeSet<ShardId> {
+    let open = shards.iter().filter(|shard| !shard.closed);
+    let open: HashSet<_> = open.map(|shard| &shard.id).collect();
+    let ended = leases.iter().filter(|lease| {
+        lease.is_finished()
+            && open.contains(&lease.key.shard)
+            && !has_children(&lease.key.shard, leases)
+    });
+    ended.map(|lease| lease.key.shard.clone()).collect()
+}
+
+/// The `wanted` leases whose parents were finished by nobody: each with that parent's. What the
+/// parent's lease does not say was read of it may be skipped.
+pub(crate) fn below_ended_by_nobody(
+    leases: &[Lease],
+    wanted: &[Lease],
+) -> Vec<(LeaseKey, LeaseKey)> {
+    let ended: BTreeSet<_> = leases
+        .iter()
+        // Of Java's older versions the children's leases came later.
+        .filter(|lease| lease.is_finished() && lease.stream_identity.is_some())
+        .map(|lease| &lease.key.shard)
+        .filter(|shard| !has_children(shard, leases))
+        .collect();
+    let below = wanted.iter().flat_map(|lease| {
+        let parents = lease.parents.iter().filter(|parent| ended.contains(parent));
+        parents.map(|parent| (lease.key.sibling(parent), lease.key.clone()))
+    });
+    below.collect()
+}
+
+fn has_children(shard: &ShardId, leases: &[Lease]) -> bool {
+    let is_child = |lease: &Lease| lease.parents.contains(shard);
+    let says_so = |lease: &Lease| lease.key.shard == *shard && !lease.children.is_empty();
+    leases.iter().any(|lease| is_child(lease) || says_so(lease))
+}
+
+/// A shard whose lease, one without an identity, cannot be of this stream unless `ListShards` lags
+/// behind a reshard: the lease is finished and the shard open, or the lease is unfinished and the
+/// stream has only older shards.
+pub(crate) fn of_another(leases: &[Lease], shards: &[Shard]) -> Option<ShardId> {
+    let newest = shards.iter().map(|shard| &shard.id).max()?;
+    let is_ahead = |lease: &&Lease| !lease.is_finished() && lease.key.shard > *newest;
+    let ahead = || leases.iter().find(is_ahead);
+    let finished = open_but_finished(leases, shards);
+    finished.or_else(|| ahead().map(|lease| lease.key.shard.clone()))
+}
+
 fn new_lease(shard: &Shard, checkpoint: Checkpoint) -> Lease {
     let mut lease = Lease::new(shard.id.clone(), checkpoint);
     lease.parents.clone_from(&shard.parents);

@@ -103,6 +103,12 @@ impl KinesisError {
         error.code()
     }
 
+    /// Whether Kinesis finds no sense in the request, such as a time that is to come.
+    pub(crate) fn is_of_argument(&self) -> bool {
+        let invalid = |code: &str| code == "InvalidArgumentException";
+        matches!(self, Self::Permanent(error) if error.code().is_none_or(invalid))
+    }
+
     /// Whether waiting is not known to mend it.
     pub(crate) fn stands(&self) -> bool {
         match self {
@@ -129,11 +135,6 @@ pub trait Kinesis: fmt::Debug + Send + Sync {
     /// The next page: at most `limit` records and 10 MiB.
     async fn records(&self, iterator: &str, limit: u32) -> Result<Page, KinesisError>;
 
-    /// The time there, or a little earlier. `None`: nobody has said.
-    fn now(&self) -> Option<Timestamp> {
-        None
-    }
-
     /// The same, if there is room for its bytes on the wire. Where those cannot be known before
     /// they are read, `limit` has to do.
     async fn records_within(
@@ -144,6 +145,16 @@ pub trait Kinesis: fmt::Debug + Send + Sync {
     ) -> Result<Page, KinesisError> {
         drop(room);
         self.records(iterator, limit).await
+    }
+
+    /// The time there, or a little earlier. `None`: nobody has said.
+    fn now(&self) -> Option<Timestamp> {
+        None
+    }
+
+    /// This machine's own time, for where the other turns out to be wrong.
+    fn this_machines_time(&self) -> Option<Timestamp> {
+        None
     }
 
     /// The consumer of that name, if the stream has one.

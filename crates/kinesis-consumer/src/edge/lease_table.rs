@@ -41,6 +41,9 @@ pub enum TableError {
     /// decrypted.
     #[error("{0}")]
     NotActive(#[source] CallError),
+    /// The write happened, and what it left is no lease: somebody else wrote into the item.
+    #[error("{0}")]
+    Spoiled(#[source] CallError),
     /// No usable answer: the write may have happened or not.
     #[error("{0}")]
     Unavailable(#[source] CallError),
@@ -60,6 +63,7 @@ impl TableError {
             Self::Throttled(error)
             | Self::Permanent(error)
             | Self::NotActive(error)
+            | Self::Spoiled(error)
             | Self::Unavailable(error) => error.code(),
         }
     }
@@ -69,7 +73,7 @@ impl TableError {
         match self {
             Self::Permanent(_) | Self::NotActive(_) => true,
             Self::Unavailable(error) => error.is_refusal(),
-            Self::Conflict(_) | Self::Throttled(_) => false,
+            Self::Conflict(_) | Self::Throttled(_) | Self::Spoiled(_) => false,
         }
     }
 }

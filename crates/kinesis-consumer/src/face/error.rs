@@ -2,7 +2,10 @@
 
 use crate::{
     edge::{kinesis::KinesisError, lease_table::TableError},
-    model::keys::{LeaseKey, ShardId},
+    model::{
+        keys::{LeaseKey, ShardId},
+        sequence::Checkpoint,
+    },
 };
 
 /// Why [`Worker::run`](crate::Worker::run) ended other than by its shutdown future. The text of
@@ -53,6 +56,22 @@ pub enum Error {
         table: String,
         /// A shard that shows it.
         shard: ShardId,
+    },
+    /// The lease is of this stream, and its checkpoint is no sequence number of the shard: somebody
+    /// changed it.
+    #[error(
+        "lease table {table}: {checkpoint}, the checkpoint of {shard}, is no sequence number of that \
+         shard, although the lease is of this stream: somebody changed it. Set it to the last record \
+         that is processed, or to TRIM_HORIZON to read all that is left"
+    )]
+    #[non_exhaustive]
+    WrongCheckpoint {
+        /// The lease table.
+        table: String,
+        /// The lease.
+        shard: LeaseKey,
+        /// Its checkpoint.
+        checkpoint: Checkpoint,
     },
     /// The leases are of another stream. Nothing was written.
     #[error(

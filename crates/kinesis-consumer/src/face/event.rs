@@ -225,7 +225,10 @@ pub enum Event {
     },
     /// The checkpoint, or what a slow worker read last, is older than what Kinesis keeps: records
     /// that came after it may be lost to retention; reading goes on at the oldest one that is left.
-    /// Or the stream no longer lists the shard, which was not read to its end.
+    /// A checkpoint of LATEST or AT_TIMESTAMP is a time, and may be older, too.
+    /// Or the stream no longer lists the shard, which was not read to its end. Or (with a
+    /// checkpoint of SHARD_END) somebody else wrote SHARD_END while the shard was open, and it was
+    /// resharded so.
     #[cfg_attr(not(feature = "test-util"), non_exhaustive)]
     CheckpointExpired {
         /// The lease.
@@ -266,6 +269,17 @@ pub enum Event {
     LeasesPutBack {
         /// The leases.
         shards: Vec<LeaseKey>,
+    },
+    /// Somebody else wrote another checkpoint into a lease that we hold. It is overwritten with
+    /// where this worker stands: nothing is skipped or read again.
+    #[cfg_attr(not(feature = "test-util"), non_exhaustive)]
+    CheckpointPutBack {
+        /// The lease.
+        shard: LeaseKey,
+        /// What was there, or why it could not be read.
+        found: String,
+        /// What is there now.
+        checkpoint: Checkpoint,
     },
     /// A call began to fail so that waiting does not mend it. It is tried again (each time is a
     /// [`Retrying`](Self::Retrying)), until the worker gives up.

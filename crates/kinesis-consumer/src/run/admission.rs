@@ -29,6 +29,9 @@ use crate::{
 const LEADER_SILENCE: Duration = Duration::from_secs(35);
 /// The longest that a table is missing after its creation: its answers are not of one moment.
 const CREATION_LAG: Duration = Duration::from_secs(60);
+/// `ListShards` is so long behind a reshard before it is believed against leases of nobody knows
+/// which stream. (A worker that stops for it in error starts again, and has touched nothing.)
+const SETTLED: Duration = Duration::from_secs(4);
 /// Concurrent proofs.
 const CONCURRENCY: usize = 16;
 
@@ -97,13 +100,37 @@ impl<'a> Admission<'a> {
                 Owner::Other(name) => return Err(self.context.other_stream_of(lease, &name)),
             }
         }
+        let shards = if unproven.is_empty() && !ownership.table_is_ours() {
+            self.settled(leases, shards).await?
+        } else {
+            shards
+        };
         if unproven.is_empty() {
             if let Some(shard) = shard_sync::recreated(leases, &shards) {
-                return Err(self.context.stream_recreated(shard));
+                return Err(self.context.impossible(leases, shard));
             }
             ownership.set_table_is_ours();
         }
         self.prove(unproven, &shards).await
+    }
+
+    /// The shards, where nothing but sentinels is in the table, which any stream may have: listed
+    /// again while they contradict the leases, as after a reshard.
+    async fn settled(
+        &mut self,
+        leases: &[Lease],
+        mut shards: Vec<Shard>,
+    ) -> Result<Vec<Shard>, Error> {
+        let began = Instant::now();
+        while let Some(shard) = shard_sync::of_another(leases, &shards) {
+            if began.elapsed() >= SETTLED {
+                return Err(self.context.stream_recreated(shard));
+            }
+            sleep(SETTLED / 5).await;
+            shards = self.shards().await?;
+            self.context.ownership.learn(&shards);
+        }
+        Ok(shards)
     }
 
     async fn prove(&mut self, unproven: Vec<Lease>, shards: &[Shard]) -> Result<(), Error> {

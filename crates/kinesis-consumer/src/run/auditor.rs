@@ -4,7 +4,11 @@
 //! Every worker does so; all writes are conditional, so doing it twice does no harm. It never takes
 //! a lease.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::time::{Instant, sleep_until};
@@ -19,7 +23,12 @@ use crate::{
         lease_table::TableError,
     },
     face::{config::InitialPosition, error::Error, event::Event},
-    model::{keys::LeaseKey, lease::Lease, sequence::Checkpoint},
+    model::{
+        keys::{LeaseKey, ShardId},
+        lease::Lease,
+        sequence::Checkpoint,
+        shard::Shard,
+    },
     run::{
         admission::Admission,
         context::{Context, KEPT, backoff, pause},
@@ -174,7 +183,15 @@ impl Auditor {
                     .map(|lease| lease.key.shard.clone())
             };
             if let Some(shard) = shard_sync::recreated(&leases, &shards).or_else(by_identity) {
-                return Err(Trouble::Fatal(context.stream_recreated(shard)));
+                return Err(Trouble::Fatal(context.impossible(&leases, shard)));
+            }
+            let ended = shard_sync::ended_by_nobody(&leases, &shards);
+            self.tell_ended(&ended, &leases, &shards);
+            for lease in &mut leases {
+                // It stands still, which is told; the others go on.
+                if ended.contains(&lease.key.shard) {
+                    lease.checkpoint = Checkpoint::TrimHorizon;
+                }
             }
             match shard_sync::open_but_finished(&leases, &shards) {
                 None => self.contradicted = None,
@@ -209,8 +226,14 @@ impl Auditor {
         if began.elapsed() > context.config.failover_time {
             return Err(race(&"what was seen is too old to act on"));
         }
+        let mut skipped = shard_sync::below_ended_by_nobody(&leases, &wanted);
         leases.extend(wanted.iter().cloned());
         let created = self.create(wanted).await?;
+        skipped.retain(|(_, child)| created.contains(child));
+        let skipped: BTreeSet<_> = skipped.into_iter().map(|(parent, _)| parent).collect();
+        for parent in skipped {
+            self.context.tell_skipped(parent);
+        }
         if is_new && !created.is_empty() {
             context.report(Event::StartedAnew {
                 position: position.checkpoint(),
@@ -244,6 +267,25 @@ impl Auditor {
                 hole.start, hole.end
             ))),
             None => Ok(self.interval()),
+        }
+    }
+
+    /// Tells which open shards nobody reads, as their leases say that they are finished; and where
+    /// one of them was resharded without being read, what that skips.
+    fn tell_ended(&self, ended: &BTreeSet<ShardId>, leases: &[Lease], shards: &[Shard]) {
+        let before = self.context.set_ended_by_nobody(ended.clone());
+        if before == *ended {
+            return;
+        }
+        self.context.rescan.notify_one();
+        let is_open = |shard: &ShardId| shards.iter().any(|it| it.id == *shard && !it.closed);
+        for shard in before.difference(ended).filter(|shard| !is_open(shard)) {
+            let mut leases = leases.iter();
+            let lease = leases.find(|lease| lease.key.shard == *shard && lease.is_finished());
+            // Where this worker finds that they have no leases, it tells it with theirs.
+            if let Some(lease) = lease.filter(|lease| lease.stream_identity.is_none()) {
+                self.context.tell_skipped(lease.key.clone());
+            }
         }
     }
 

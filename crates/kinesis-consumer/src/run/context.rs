@@ -1,6 +1,7 @@
 //! What every loop of a worker needs.
 
 use std::{
+    collections::BTreeSet,
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -28,6 +29,7 @@ use crate::{
         identity::StreamName,
         keys::{LeaseKey, ShardId},
         lease::Lease,
+        sequence::{Checkpoint, Position},
     },
     run::{
         budget::Budget, known::Known, load::Load, ownership::Ownership, registration::Registration,
@@ -45,6 +47,8 @@ pub(crate) struct Context {
     pub(crate) standing: Standing,
     pub(crate) ownership: Ownership,
     known: Mutex<Known>,
+    /// Open shards whose leases are finished, by nobody.
+    ended_by_nobody: Mutex<BTreeSet<ShardId>>,
     /// Was it told that the leader is unknown?
     unknown_leader: AtomicBool,
     pub(crate) budget: Arc<Budget>,
@@ -89,6 +93,7 @@ impl Context {
             registration: Registration::default(),
             unknown_leader: AtomicBool::new(false),
             standing: Standing::new(config.give_up_after, apart),
+            ended_by_nobody: Mutex::default(),
             known: Mutex::new(Known::new(config.failover_time * KEPT)),
             config,
             kinesis,
@@ -103,6 +108,35 @@ impl Context {
     /// The leases as they were last seen.
     pub(crate) fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes note of the open shards whose leases somebody else finished. Returns those before.
+    pub(crate) fn set_ended_by_nobody(&self, shards: BTreeSet<ShardId>) -> BTreeSet<ShardId> {
+        let ended = self.ended_by_nobody.lock();
+        let mut ended = ended.unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut ended, shards)
+    }
+
+    /// The same as leases that nobody can read, with why.
+    pub(crate) fn ended_by_nobody(&self) -> Vec<(String, String)> {
+        let ended = self.ended_by_nobody.lock();
+        let ended = ended.unwrap_or_else(PoisonError::into_inner);
+        let why = "its checkpoint is SHARD_END, but the shard is open: set it to the last record \
+                   that is processed, or to TRIM_HORIZON";
+        let leases = ended.iter();
+        leases
+            .map(|shard| (shard.to_string(), why.to_owned()))
+            .collect()
+    }
+
+    /// What was not read of a shard before its lease said SHARD_END is skipped.
+    pub(crate) fn tell_skipped(&self, shard: LeaseKey) {
+        self.report(Event::CheckpointExpired {
+            shard,
+            checkpoint: Checkpoint::ShardEnd,
+            oldest: None,
+            age: None,
+        });
     }
 
     pub(crate) fn report(&self, event: Event) {
@@ -252,10 +286,40 @@ impl Context {
         }
     }
 
+    /// The lease is of this stream, and its checkpoint no number of its shard.
+    pub(crate) fn wrong_checkpoint(&self, shard: &LeaseKey, checkpoint: &Position) -> Error {
+        Error::WrongCheckpoint {
+            table: self.config.lease_table.clone(),
+            shard: shard.clone(),
+            checkpoint: Checkpoint::At(checkpoint.clone()),
+        }
+    }
+
+    /// The lease of `shard` cannot be of this stream: as its checkpoint was changed, where it says
+    /// that it is.
+    pub(crate) fn impossible(&self, leases: &[Lease], shard: ShardId) -> Error {
+        let lease = leases.iter().find(|lease| lease.key.shard == shard);
+        let listed = self.ownership.identity(&shard);
+        let is_named = |lease: &&Lease| listed.is_some() && lease.stream_identity == listed;
+        match lease
+            .filter(is_named)
+            .map(|lease| (&lease.key, &lease.checkpoint))
+        {
+            Some((key, Checkpoint::At(done))) => self.wrong_checkpoint(key, done),
+            _ => self.stream_recreated(shard),
+        }
+    }
+
     /// What `latestSince` shall be of a lease that stands at LATEST from now on: AWS's time, never
     /// this machine's. `None`: nobody has said it.
     pub(crate) fn latest_since(&self) -> Option<Timestamp> {
         let now = self.kinesis.now()?;
+        Some(now.checked_sub(self.config.clock_skew).unwrap_or(now))
+    }
+
+    /// The same by this machine's clock, for where Kinesis does not believe the other.
+    pub(crate) fn latest_by_this_machine(&self) -> Option<Timestamp> {
+        let now = self.kinesis.this_machines_time()?;
         Some(now.checked_sub(self.config.clock_skew).unwrap_or(now))
     }
 

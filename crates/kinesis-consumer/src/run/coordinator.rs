@@ -206,7 +206,9 @@ impl Coordinator {
             .collect();
         self.grant(&leases, now);
         let unproven = self.keep_ours(&mut leases)?;
-        self.tell_unreadable(scan.broken.into_iter().chain(scan.foreign).chain(unproven));
+        let ended = self.context.ended_by_nobody();
+        let unreadable = scan.broken.into_iter().chain(scan.foreign);
+        self.tell_unreadable(unreadable.chain(unproven).chain(ended));
         if self.context.ownership.table_is_ours() {
             self.act(&leases, now);
         }

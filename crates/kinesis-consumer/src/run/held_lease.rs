@@ -7,6 +7,10 @@
 //! took it meanwhile. An answer can get lost on the way, or the SDK can try twice: a conflict with
 //! a counter one ahead and our name and process on it is our own earlier write (KCL judges so on
 //! renewal, `DynamoDBLeaseRefresher.java`).
+//!
+//! What the row says of the checkpoint is not believed against the holder, who alone may move it.
+//! Whatever somebody else wrote there, further on, further back or unreadable, is overwritten with
+//! where the holder stands: a checkpoint that is too far on would skip records.
 
 use std::{
     sync::{
@@ -17,6 +21,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use tokio::{
     sync::{Mutex as AsyncMutex, Notify},
     time::{Instant, sleep_until},
@@ -34,8 +39,10 @@ use crate::{
 };
 
 mod giving;
+mod stored;
 
 pub(crate) use giving::Given;
+use stored::Stored;
 
 #[derive(Debug)]
 pub(crate) struct HeldLease {
@@ -48,14 +55,6 @@ pub(crate) struct HeldLease {
     hurry: Notify,
     over: CancellationToken,
     namesake: AtomicBool,
-}
-
-/// The lease as the table last returned it.
-#[derive(Debug)]
-struct Stored {
-    lease: Lease,
-    /// When the first write began whose outcome is unknown.
-    attempted: Option<Instant>,
 }
 
 /// What is acknowledged and not written yet.
@@ -74,10 +73,7 @@ impl HeldLease {
         Self {
             context,
             key: stored.key.clone(),
-            stored: AsyncMutex::new(Stored {
-                lease: stored,
-                attempted: None,
-            }),
+            stored: AsyncMutex::new(Stored::new(stored)),
             written: Mutex::new(written),
             pending: Mutex::default(),
             hurry: Notify::new(),
@@ -115,6 +111,10 @@ impl HeldLease {
 
     fn written(&self) -> Instant {
         *self.written.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_written(&self, began: Instant) {
+        *self.written.lock().unwrap_or_else(PoisonError::into_inner) = began;
     }
 
     fn is_sure(&self) -> bool {
@@ -227,26 +227,47 @@ impl HeldLease {
             let began = Instant::now();
             let attempted = *stored.attempted.get_or_insert(began);
             stored.lease.busy_permille = self.context.load.permille();
-            let answer = match checkpoint {
-                Some(checkpoint) => {
-                    self.context
-                        .table
-                        .checkpoint(&stored.lease, checkpoint)
-                        .await
+            let stands = || stored.lease.checkpoint.clone();
+            let to = checkpoint.cloned();
+            let to = to.or_else(|| stored.found.is_some().then(stands));
+            let answer = match &to {
+                Some(to) => {
+                    stored.tried = stored.tried.take().max(Some(to.clone()));
+                    self.context.table.checkpoint(&stored.lease, to).await
                 }
                 None => self.context.table.renew(&stored.lease).await,
             };
             match answer {
                 Ok(lease) => {
                     self.know(stored, lease, began);
-                    return Ok(());
+                    if stored.found.is_none() {
+                        return self.pin(stored).await;
+                    }
+                }
+                Err(TableError::Spoiled(error)) => {
+                    // That is done, and the counter moved.
+                    stored.lease.counter += 1;
+                    stored.attempted = None;
+                    self.set_written(began);
+                    let wrote_checkpoint = to.is_some();
+                    stored.found.get_or_insert_with(|| error.to_string());
+                    if wrote_checkpoint {
+                        return Err(TableError::Spoiled(error));
+                    }
                 }
                 Err(TableError::Conflict(current)) => match self.current(current).await? {
                     Some(lease) if self.is_ours(&stored.lease, &lease) => {
                         self.know(stored, lease, attempted);
-                        if checkpoint.is_none_or(|wanted| *wanted <= stored.lease.checkpoint) {
+                        let is_there = |wanted: &Checkpoint| *wanted <= stored.lease.checkpoint;
+                        if stored.found.is_none() && checkpoint.is_none_or(is_there) {
                             return Ok(());
                         }
+                    }
+                    // Somebody put the item back as it was read a while ago, with changes.
+                    Some(lease) if self.is_older(&stored.lease, &lease) => {
+                        let found = format!("{} of some writes ago", lease.checkpoint);
+                        stored.found.get_or_insert(found);
+                        stored.lease.counter = lease.counter;
                     }
                     current => {
                         let is_namesakes = |lease: &Lease| self.is_namesakes(&stored.lease, lease);
@@ -261,9 +282,46 @@ impl HeldLease {
         }
     }
 
+    /// A checkpoint write takes `latestSince` away, also where it is LATEST that it writes.
+    async fn pin(&self, stored: &mut Stored) -> Result<(), TableError> {
+        let Some(since) = stored.unpinned.take() else {
+            return Ok(());
+        };
+        match self.context.table.remember_latest(&self.key, since).await {
+            Ok(()) | Err(TableError::Conflict(_)) => Ok(()),
+            Err(error) => {
+                stored.unpinned = Some(since);
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes the row at LATEST say that it stands since then, whatever it says.
+    pub(crate) async fn pin_again(&self, since: Timestamp) -> Result<(), TableError> {
+        let mut stored = self.stored.lock().await;
+        if self.is_over() || stored.lease.checkpoint != Checkpoint::Latest {
+            return Ok(());
+        }
+        stored.lease.latest_since = Some(since);
+        self.write(&mut stored, Some(&Checkpoint::Latest)).await
+    }
+
     /// Takes note that the table has the lease so, by a write of ours that began at `began` or
     /// later.
-    fn know(&self, stored: &mut Stored, lease: Lease, began: Instant) {
+    fn know(&self, stored: &mut Stored, mut lease: Lease, began: Instant) {
+        let found = stored.found_in(&mut lease);
+        if let (None, Some(before)) = (&found, stored.found.take()) {
+            self.context.report(Event::CheckpointPutBack {
+                shard: self.key.clone(),
+                found: before,
+                checkpoint: lease.checkpoint.clone(),
+            });
+        }
+        let mut unpinned = None;
+        if lease.checkpoint == Checkpoint::Latest && lease.latest_since.is_none() {
+            lease.latest_since = stored.lease.latest_since;
+            unpinned = lease.latest_since;
+        }
         if lease.handover_to.is_some() && lease.handover_to != stored.lease.handover_to {
             self.context.rescan.notify_one();
         }
@@ -292,10 +350,11 @@ impl HeldLease {
             });
         }
         *stored = Stored {
-            lease,
-            attempted: None,
+            found,
+            unpinned,
+            ..Stored::new(lease)
         };
-        *self.written.lock().unwrap_or_else(PoisonError::into_inner) = began;
+        self.set_written(began);
     }
 
     /// The lease as the conflict returned it, or as the table has it.
@@ -310,6 +369,14 @@ impl HeldLease {
     fn is_ours(&self, known: &Lease, current: &Lease) -> bool {
         current.counter == known.counter + 1
             && current.is_native()
+            && current.native_process == known.native_process
+            && current.holder() == Some(self.context.config.worker_id.as_str())
+    }
+
+    /// Is it a lease of this very process as it was before, so that nobody has taken it since?
+    fn is_older(&self, known: &Lease, current: &Lease) -> bool {
+        current.counter < known.counter
+            && current.native_process.is_some()
             && current.native_process == known.native_process
             && current.holder() == Some(self.context.config.worker_id.as_str())
     }

@@ -86,6 +86,11 @@ impl Ownership {
             .map(|(_, identity)| identity.clone())
     }
 
+    /// Is that the identity of this shard?
+    pub(crate) fn is_of(&self, identity: &str, shard: &Shard) -> bool {
+        self.stream.identity(shard) == identity
+    }
+
     /// Makes the lease say of its shard what the stream says, where the shard was listed.
     pub(crate) fn correct(&self, lease: &mut Lease) {
         if let Some((shard, _)) = self.state().shards.get(&lease.key.shard) {

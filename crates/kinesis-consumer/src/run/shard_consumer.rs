@@ -33,7 +33,7 @@ use crate::{
         event::Event,
         processor::{AnyProcessor, Call},
     },
-    model::{lease::Lease, sequence::Checkpoint, shard::ChildShard},
+    model::{lease::Lease, shard::ChildShard},
     run::{
         context::{Context, PROCESSOR, backoff, exact_backoff},
         held_lease::{Given, HeldLease},
@@ -44,6 +44,7 @@ use crate::{
 mod attend;
 mod deliver;
 mod end;
+mod pin;
 
 use attend::{UserError, attend, bounded, idle, leaving};
 
@@ -290,49 +291,6 @@ impl ShardConsumer {
     }
 
     // === parts of states ===
-
-    /// Makes sure that a lease at LATEST remembers since when, so that whoever reads next misses
-    /// nothing.
-    async fn pin_latest(&mut self) -> Result<Lease, Leave> {
-        let mut failures = table_failures();
-        let mut lease = self.lease.copy().await;
-        let now = self.context.latest_since();
-        if lease.latest_since > now && now.is_some() {
-            // Written by a clock that was ahead; Kinesis refuses a time that is to come.
-            lease.latest_since = now;
-        }
-        while lease.checkpoint == Checkpoint::Latest && lease.latest_since.is_none() {
-            let Some(since) = self.context.latest_since() else {
-                break;
-            };
-            match self
-                .context
-                .table
-                .remember_latest(self.lease.key(), since)
-                .await
-            {
-                Ok(()) => {
-                    self.context.succeeded("remember_latest");
-                    lease.latest_since = Some(since);
-                }
-                Err(TableError::Conflict(Some(current))) if current.latest_since.is_some() => {
-                    lease = *current
-                }
-                Err(TableError::Conflict(_)) => {
-                    match self.context.table.read(self.lease.key()).await {
-                        Ok(Some(current)) => lease = current,
-                        Ok(None) => return Err(Leave::Lost),
-                        Err(error) => self.table_trouble("read", &error, &mut failures).await?,
-                    }
-                }
-                Err(error) => {
-                    self.table_trouble("remember_latest", &error, &mut failures)
-                        .await?
-                }
-            }
-        }
-        Ok(lease)
-    }
 
     async fn lease_lost(&mut self) {
         let Self {

@@ -10,6 +10,7 @@ mod kcl2;
 mod leases;
 mod mending;
 mod owners;
+mod positions;
 mod processing;
 mod reading;
 mod stopping;

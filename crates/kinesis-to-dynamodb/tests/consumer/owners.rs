@@ -8,7 +8,7 @@ use rstest::rstest;
 use serde_json::Value;
 use test_support::until;
 
-use crate::support::{APPLICATION, Item, STREAM, TABLE, World, text};
+use crate::support::{APPLICATION, Item, STREAM, TABLE, World, text, until};
 
 /// All of the lease table, by key, without what renewals move.
 async fn leases(world: &World) -> Vec<(String, String)> {
@@ -199,5 +199,40 @@ async fn a_row_that_nobody_can_read_is_loud(
     consumer
         .metric_when("current_leases", "", |count| count == 2.0)
         .await;
+    consumer.stop().await;
+}
+
+/// Written over by hand while a worker holds it, the row says again where that worker stands.
+#[rstest]
+#[case::no_number("banana", "no sequence number")]
+#[case::the_end("SHARD_END", "SHARD_END")]
+#[tokio::test]
+async fn a_held_rows_checkpoint_that_somebody_writes_over_is_put_back(
+    #[case] written: &str,
+    #[case] found: &str,
+) {
+    let world = World::tutorial(1).await;
+    let consumer = world.consumer("pod-1").start();
+    consumer
+        .metric_when("current_leases", "", |count| count == 1.0)
+        .await;
+    let position = world.put("first", "{}").await;
+    let row = async || world.items(APPLICATION).await.pop();
+    let stands = async || Some(text(&row().await?, "checkpoint")).filter(|it| *it == position);
+    until("a checkpoint", stands).await;
+    let update = world.dynamodb.client.update_item().table_name(APPLICATION);
+    let update = update.key("leaseKey", s("shardId-000000000000"));
+    let update = update.update_expression("SET checkpoint = :odd");
+    let update = update.expression_attribute_values(":odd", s(written));
+    update.send().await.unwrap();
+    until("the checkpoint again", stands).await;
+    consumer.logged("its checkpoint is put back").await;
+    consumer.logged(found).await;
+    consumer
+        .metric_when("leases_put_back_total", "", |count| count == 1.0)
+        .await;
+    world.put("second", "{}").await;
+    world.user_when("second", |_| true).await;
+    assert_eq!(consumer.metric("lost_leases_total", "").await, Some(0.0));
     consumer.stop().await;
 }

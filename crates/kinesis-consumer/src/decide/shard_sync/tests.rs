@@ -379,6 +379,36 @@ fn an_open_shard_with_a_finished_lease_shows() {
     );
 }
 
+#[test]
+fn an_end_that_no_worker_wrote_shows() {
+    let shards = shards("0 0>1. 0>2. 3. 4.");
+    let mut leases = leases("0! 1! 2=7 3! 4=7", &shards);
+    leases[3].children = ["9".into()].into();
+    assert_eq!(
+        ended_by_nobody(&leases, &shards),
+        BTreeSet::from(["1".into()]),
+        "3 is finished, and the list lags"
+    );
+    let closed = self::shards("1 1>5.");
+    let mut wanted = missing(&closed, &leases[1..2], InitialPosition::Latest).expect("a plan");
+    assert_eq!(below_ended_by_nobody(&leases[1..2], &wanted), []);
+    leases[1].stream_identity = Some("ours".to_owned());
+    let below = below_ended_by_nobody(&leases[1..2], &wanted);
+    assert_eq!(below, [("1".into(), "5".into())]);
+    leases.append(&mut wanted);
+    assert_eq!(below_ended_by_nobody(&leases, &leases), []);
+}
+
+#[test]
+fn leases_that_the_stream_cannot_have_show() {
+    let shards = shards("0. 1.");
+    let another = |text| of_another(&leases(text, &shards), &shards);
+    assert_eq!(another("0=TRIM_HORIZON 1=LATEST"), None);
+    assert_eq!(another("0! 1=TRIM_HORIZON"), Some("0".into()));
+    assert_eq!(another("0=TRIM_HORIZON 2=TRIM_HORIZON"), Some("2".into()));
+    assert_eq!(of_another(&leases("0!", &shards), &[]), None);
+}
+
 /// A stream of random splits and merges, as `ListShards` tells it.
 fn reshard(start: usize, choices: &[u8]) -> Vec<Shard> {
     let width = u128::MAX / start as u128;

@@ -4,7 +4,13 @@
 //! retried here at all: their limits are each shard's own, and whoever reads the shard backs off
 //! for that shard alone. So it is with subscriptions, and with the calls about consumers.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
@@ -12,6 +18,7 @@ use kinesis_edge::{
     AwsClock, ClientSettings, Consumer, Failure, Kind, KinesisClient, Room, Stream,
 };
 use tokio::sync::OnceCell;
+use tracing::warn;
 
 use crate::{
     edge::{
@@ -61,6 +68,8 @@ pub struct SdkKinesis {
     subscriptions: Stream,
     arn: Arc<OnceCell<String>>,
     clock: AwsClock,
+    /// Was it told that this machine's clock stands in?
+    warned: Arc<AtomicBool>,
 }
 
 /// AWS refuses signatures that are five minutes off. The SDK corrects the next one by what the
@@ -80,6 +89,7 @@ impl SdkKinesis {
             subscriptions: Stream::new(SUBSCRIPTIONS.complete_kinesis(&client), stream).patient(),
             arn: Arc::default(),
             clock,
+            warned: Arc::default(),
         }
     }
 
@@ -120,7 +130,17 @@ impl Kinesis for SdkKinesis {
     }
 
     fn now(&self) -> Option<Timestamp> {
+        if self.clock.is_this_machines() && !self.warned.swap(true, Ordering::Relaxed) {
+            warn!(
+                "Kinesis' answers have no Date that can be read: this machine's clock says since when \
+                 LATEST stands"
+            );
+        }
         self.clock.now()
+    }
+
+    fn this_machines_time(&self) -> Option<Timestamp> {
+        Some(AwsClock::this_machines())
     }
 
     async fn records(&self, iterator: &str, limit: u32) -> Result<Page, KinesisError> {

@@ -87,11 +87,11 @@ impl DynamoDbTable {
         let written = self.leases.update(lease_key(key), write).await;
         match written.map_err(|failure| self.error(&failure))? {
             // The write happened, but no lease is left of it: somebody else spoiled the item.
-            Written::Done(item) => item.and_then(|item| lease(&item).ok()).ok_or_else(|| {
+            Written::Done(item) => lease(&item.unwrap_or_default()).map_err(|reason| {
                 let table = self.table.name();
-                TableError::Unavailable(
-                    format!("UpdateItem on {table}: the item is no lease").into(),
-                )
+                let text =
+                    format!("UpdateItem on {table}: the item of {key} is no lease: {reason}");
+                TableError::Spoiled(text.into())
             }),
             Written::Refused(item) => Err(conflict(item)),
         }

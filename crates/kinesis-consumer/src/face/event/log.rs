@@ -112,6 +112,25 @@ impl Event {
             }
             Self::CheckpointExpired {
                 shard,
+                checkpoint: Checkpoint::ShardEnd,
+                ..
+            } => warn!(
+                %shard,
+                "records may be lost: the lease said SHARD_END while the shard was open, and the shard \
+                 was resharded before anybody read it"
+            ),
+            Self::CheckpointExpired {
+                shard,
+                checkpoint: Checkpoint::Latest,
+                oldest: None,
+                ..
+            } => warn!(
+                %shard,
+                "records may be lost: the lease stands at LATEST since a time that is to come, as AWS's \
+                 Date was wrong; reading begins now"
+            ),
+            Self::CheckpointExpired {
+                shard,
                 checkpoint,
                 oldest,
                 age,
@@ -132,6 +151,14 @@ impl Event {
             Self::LeasesPutBack { shards } => warn!(
                 shards = %list(shards),
                 "leases were deleted by somebody else; they are put back where they stood"
+            ),
+            Self::CheckpointPutBack {
+                shard,
+                found,
+                checkpoint,
+            } => warn!(
+                %shard, found, %checkpoint,
+                "somebody else wrote into this lease, which is held; its checkpoint is put back"
             ),
             Self::Failing {
                 operation,

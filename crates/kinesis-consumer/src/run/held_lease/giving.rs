@@ -1,5 +1,7 @@
 //! A lease is given up: to the worker that asked, or to whoever takes it.
 
+use tokio::time::Instant;
+
 use super::HeldLease;
 use crate::{
     edge::lease_table::TableError, face::checkpointer::CheckpointError, model::lease::Lease,
@@ -38,10 +40,12 @@ impl HeldLease {
                 None => self.context.table.release(&stored.lease).await,
             };
             let failure = match answer {
-                Ok(()) => break,
+                // What is left is no lease, but given up.
+                Ok(()) | Err(TableError::Spoiled(_)) => break,
                 Err(TableError::Conflict(current)) => match self.current(current).await {
                     Ok(Some(current)) if self.is_ours(&stored.lease, &current) => {
-                        stored.lease = current;
+                        let began = stored.attempted.unwrap_or_else(Instant::now);
+                        self.know(&mut stored, current, began);
                         continue;
                     }
                     Ok(Some(current)) if is_given(&stored.lease, &current, to) => break,

@@ -36,6 +36,10 @@ pub(super) struct Cursor {
     /// The checkpointed record, until it came back or nothing is there after it.
     pub(super) unconfirmed: Option<Position>,
     pub(super) start: StartFrom,
+    /// The time in place of a position, until it is judged what the retention took since then.
+    pub(super) since: Option<Timestamp>,
+    /// Which shard of that id it is, as far as that is known.
+    pub(super) identity: Option<String>,
     pub(super) last_fetched: Option<SequenceNumber>,
     /// After which number a subscription goes on, which no record need have. It never becomes a
     /// checkpoint: only a record that comes back proves whose a position is, and what is missing.
@@ -73,6 +77,8 @@ pub(super) enum Stop {
 
 impl Cursor {
     pub(super) fn new(context: Arc<Context>, lease: &Lease, out: Output) -> Self {
+        let start = start(lease, context.config.initial_position);
+        let identity = lease.stream_identity.clone();
         Self {
             key: lease.key.clone(),
             range: lease
@@ -83,7 +89,12 @@ impl Cursor {
                 Checkpoint::At(position) => Some(position.clone()),
                 _ => None,
             },
-            start: start(lease, context.config.initial_position),
+            since: match &start {
+                StartFrom::AtTimestamp(since) => Some(*since),
+                _ => None,
+            },
+            start,
+            identity: identity.or_else(|| context.ownership.identity(&lease.key.shard)),
             last_fetched: None,
             continuation: None,
             read_until: None,
@@ -119,12 +130,17 @@ impl Cursor {
             KinesisError::InvalidSequenceNumber(_) if self.continuation.take().is_some() => {
                 Recovery::NewIterator
             }
-            KinesisError::ExpiredIterator(_) => Recovery::NewIterator,
             KinesisError::InvalidSequenceNumber(_) if self.reads_by_number() => {
                 self.position_refused().await?;
                 Recovery::NewIterator
             }
-            KinesisError::NotFound(_) if self.is_gone().await? => return Ok(Recovery::ShardGone),
+            // Those of a stream that was made anew, too.
+            KinesisError::NotFound(_) | KinesisError::ExpiredIterator(_)
+                if self.is_gone().await? =>
+            {
+                return Ok(Recovery::ShardGone);
+            }
+            KinesisError::ExpiredIterator(_) => Recovery::NewIterator,
             // It may be the iterator that is refused, and would be for ever.
             KinesisError::NotFound(_) | KinesisError::Permanent(_) => Recovery::NewIterator,
             _ => Recovery::SameIterator,
@@ -144,12 +160,21 @@ impl Cursor {
         self.last_fetched.is_some() || matches!(self.start, StartFrom::AtSequenceNumber(_))
     }
 
+    /// Fails where the shard of that id is another one now: what was read is none of its records.
     pub(super) async fn is_gone(&mut self) -> Result<bool, Stop> {
-        Ok(self
-            .shards()
-            .await?
-            .iter()
-            .all(|shard| shard.id != self.key.shard))
+        let shards = self.shards().await?;
+        let listed = shards.iter().find(|shard| shard.id == self.key.shard);
+        if listed.is_some_and(|listed| self.is_known_as(listed) == Some(false)) {
+            let shard = self.key.shard.clone();
+            return Err(Stop::Failed(self.context.stream_recreated(shard)));
+        }
+        Ok(listed.is_none())
+    }
+
+    /// Is it the shard that the lease is of? `None`: that is not known.
+    pub(super) fn is_known_as(&self, listed: &Shard) -> Option<bool> {
+        let identity = self.identity.as_ref()?;
+        Some(self.context.ownership.is_of(identity, listed))
     }
 
     /// The children of a shard that the stream no longer lists: what was left to read of it is

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 use super::cursor::{Cursor, Stop};
 use crate::{
     edge::kinesis::{KinesisError, StartFrom},
-    face::event::Event,
+    face::{error::Error, event::Event},
     model::{
         record::Record,
         sequence::{Checkpoint, Position, SequenceNumber},
@@ -26,6 +26,8 @@ use crate::{
     },
 };
 
+/// Every stream keeps its records for so long.
+const LEAST_KEPT: Duration = Duration::from_hours(24);
 /// Empty pages from the oldest record on, before the shard is taken for an empty one.
 const EMPTY_PAGES: u32 = 10;
 /// Refusals in a row of a position that is not older than what the stream keeps, before it is
@@ -96,6 +98,36 @@ impl Cursor {
         Ok(())
     }
 
+    /// Judges the first page after a time in place of a position: what arrived since then may be
+    /// gone, unless a record from before is still there.
+    pub(super) async fn confirm_since(
+        &mut self,
+        first: Option<&Record>,
+        millis_behind_latest: i64,
+    ) -> Result<(), Stop> {
+        if first.is_none() && millis_behind_latest > 0 {
+            return Ok(());
+        }
+        let Some(since) = self.since.take() else {
+            return Ok(());
+        };
+        let is_kept = |age: Duration| age < LEAST_KEPT;
+        if self.context.age(since).is_none_or(is_kept) {
+            return Ok(());
+        }
+        let oldest = self.oldest().await?;
+        let arrival = oldest.as_ref().and_then(|oldest| oldest.arrival);
+        if arrival.is_none_or(|arrival| arrival >= since) {
+            self.context.report(Event::CheckpointExpired {
+                shard: self.key.clone(),
+                checkpoint: self.checkpoint.clone(),
+                oldest: oldest.as_ref().map(Record::position),
+                age: arrival.and_then(|arrival| self.context.age(arrival)),
+            });
+        }
+        Ok(())
+    }
+
     /// The sequence number is refused: its record is older than the retention period, or of another
     /// stream.
     pub(super) async fn position_refused(&mut self) -> Result<(), Stop> {
@@ -103,7 +135,6 @@ impl Cursor {
             return Ok(());
         };
         self.check_stream().await?;
-        let recreated = self.context.stream_recreated(self.key.shard.clone());
         let oldest = self.oldest().await?;
         if let Some(oldest) = &oldest
             && oldest.sequence_number <= done.sequence_number
@@ -112,7 +143,7 @@ impl Cursor {
             return if self.refusals < REFUSALS {
                 Ok(())
             } else {
-                Err(Stop::Failed(recreated))
+                Err(Stop::Failed(self.impossible(&done).await?))
             };
         }
         self.tell_gap(done, oldest.as_ref());
@@ -133,11 +164,20 @@ impl Cursor {
         let shard = shards.iter().find(|shard| shard.id == self.key.shard);
         let starts_later = |shard: &Shard| shard.starting_sequence_number > done.sequence_number;
         match shard.is_some_and(starts_later) {
-            true => Err(Stop::Failed(
-                self.context.stream_recreated(self.key.shard.clone()),
-            )),
+            true => Err(Stop::Failed(self.impossible(&done).await?)),
             false => Ok(()),
         }
+    }
+
+    /// Why the position is none of this shard's: where the lease says that it is of this very one,
+    /// somebody changed its checkpoint.
+    async fn impossible(&mut self, done: &Position) -> Result<Error, Stop> {
+        let shards = self.shards().await?;
+        let shard = shards.iter().find(|shard| shard.id == self.key.shard);
+        Ok(match shard.and_then(|shard| self.is_known_as(shard)) {
+            Some(true) => self.context.wrong_checkpoint(&self.key, done),
+            _ => self.context.stream_recreated(self.key.shard.clone()),
+        })
     }
 
     /// The shard is gone before it was read to its end.

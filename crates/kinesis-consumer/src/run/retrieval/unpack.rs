@@ -181,6 +181,8 @@ impl Cursor {
     async fn judge_first(&mut self, page: &mut Unpacking) -> Result<(), Stop> {
         match page.first.take() {
             Some(first) => {
+                let behind = page.millis_behind_latest;
+                self.confirm_since(first.as_ref(), behind).await?;
                 self.confirm_resumption(first, page.millis_behind_latest)
                     .await
             }

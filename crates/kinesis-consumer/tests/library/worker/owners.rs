@@ -248,3 +248,191 @@ async fn a_lease_that_nobody_can_read_is_told_and_no_hole_is_filled_over_it() {
     assert!(unreadable[1].is_empty());
     worker.stop().await.unwrap();
 }
+
+/// A checkpoint that is too far on would skip records after the next start, and one that is too far
+/// back would read them again.
+#[rstest]
+#[case::the_end(|_: &World| Checkpoint::ShardEnd)]
+#[case::far_on(|_: &World| Checkpoint::parse(&"9".repeat(38), 0).unwrap())]
+#[case::further_back(|world: &World| at(world, 0, 0))]
+#[case::the_oldest(|_: &World| Checkpoint::TrimHorizon)]
+#[tokio::test(start_paused = true)]
+async fn a_held_leases_checkpoint_that_somebody_changes_is_put_back(
+    #[case] changed: fn(&World) -> Checkpoint,
+    #[values(true, false)] at_once: bool,
+) {
+    let world = World::new(1);
+    world.put(0, 5);
+    let first = world.start(config("a"), checkpointing());
+    sleep(seconds(30)).await;
+    let to = changed(&world);
+    world
+        .table()
+        .edit(shard(0), |lease| lease.checkpoint = to.clone());
+    if at_once {
+        world.put(0, 5);
+    }
+    sleep(seconds(20)).await;
+    let last = if at_once { 9 } else { 4 };
+    let stands = world.table().lease(shard(0)).unwrap().checkpoint;
+    assert_eq!(stands, at(&world, 0, last));
+    let is_told = |told: &Told| match &told.what {
+        What::Event(Event::CheckpointPutBack { found, .. }) => *found == to.to_string(),
+        _ => false,
+    };
+    // A checkpoint of more records takes its place without a look.
+    assert!(at_once || world.told().iter().any(is_told));
+    first.stop().await.unwrap();
+    world.put(0, 5);
+    world.stream(|stream| stream.split(0));
+    let second = world.start(config("b"), checkpointing());
+    sleep(seconds(30)).await;
+    let all: Vec<_> = (0..last as u64 + 6).collect();
+    assert_eq!(world.delivered(0), all, "each once");
+    second.stop().await.unwrap();
+}
+
+/// As a console does it: the whole item is written as it was read, with a change.
+#[tokio::test(start_paused = true)]
+async fn a_held_lease_that_somebody_writes_as_it_was_before_is_put_back() {
+    let world = World::new(1);
+    world.put(0, 5);
+    let first = world.start(config("a"), checkpointing());
+    sleep(seconds(30)).await;
+    let read = world.table().lease(shard(0)).unwrap();
+    sleep(seconds(30)).await;
+    world.table().put(Lease {
+        checkpoint: Checkpoint::ShardEnd,
+        ..read
+    });
+    sleep(seconds(20)).await;
+    let lease = world.table().lease(shard(0)).unwrap();
+    assert_eq!(lease.checkpoint, at(&world, 0, 4));
+    world.put(0, 5);
+    sleep(seconds(20)).await;
+    assert_eq!(world.delivered(0), (0..10).collect::<Vec<_>>());
+    let lost = |told: &Told| matches!(told.what, What::Event(Event::LeaseLost { .. }));
+    assert!(!world.told().iter().any(lost), "{:#?}", world.told());
+    first.stop().await.unwrap();
+}
+
+/// Since when it stands is put back with it.
+#[tokio::test(start_paused = true)]
+async fn a_lease_at_latest_that_somebody_changes_is_put_back_with_its_time() {
+    let world = World::new(1);
+    let latest = |worker| {
+        let mut config = config(worker);
+        config.initial_position = kinesis_consumer::InitialPosition::Latest;
+        config
+    };
+    let first = world.start(latest("a"), checkpointing());
+    sleep(seconds(30)).await;
+    let before = world.table().lease(shard(0)).unwrap().latest_since;
+    assert!(before.is_some());
+    world.table().edit(shard(0), |lease| {
+        lease.checkpoint = Checkpoint::ShardEnd;
+        lease.latest_since = None;
+    });
+    sleep(seconds(20)).await;
+    let lease = world.table().lease(shard(0)).unwrap();
+    assert_eq!(
+        (&lease.checkpoint, lease.latest_since),
+        (&Checkpoint::Latest, before)
+    );
+    first.kill().await;
+    world.put(0, 3);
+    let second = world.start(latest("b"), checkpointing());
+    sleep(seconds(60)).await;
+    assert_eq!(world.delivered(0), [0, 1, 2]);
+    second.stop().await.unwrap();
+}
+
+/// Told at once, and as a gap where it is resharded before anybody mends it. The others go on.
+#[rstest]
+#[case::mended(true)]
+#[case::resharded(false)]
+#[tokio::test(start_paused = true)]
+async fn an_open_shard_whose_lease_somebody_finished_is_told_at_once(#[case] is_mended: bool) {
+    let world = World::new(2);
+    (0..2).for_each(|index| world.put(index, 5));
+    let first = world.start(config("a"), checkpointing());
+    sleep(seconds(30)).await;
+    first.stop().await.unwrap();
+    let end = |lease: &mut Lease| lease.checkpoint = Checkpoint::ShardEnd;
+    let stood = world.table().lease(shard(0)).unwrap().checkpoint;
+    world.table().edit(shard(0), end);
+    (0..2).for_each(|index| world.put(index, 5));
+    let second = world.start(config("b"), checkpointing());
+    sleep(seconds(5)).await;
+    let unreadable = || {
+        let told = world.told().into_iter().rev();
+        let mut told = told.filter_map(|told| match told.what {
+            What::Event(Event::Unreadable { leases }) => Some(leases),
+            _ => None,
+        });
+        told.next().unwrap_or_default()
+    };
+    assert_eq!(unreadable()[0].0, shard(0).as_str());
+    assert_eq!(world.delivered(1).len(), 10, "the others go on");
+    sleep(seconds(120)).await;
+    assert_eq!(unreadable().len(), 1, "it stays so");
+    let gap = |told: &Told| matches!(told.what, What::Event(Event::CheckpointExpired { .. }));
+    if is_mended {
+        let back = |lease: &mut Lease| lease.checkpoint = stood.clone();
+        world.table().edit(shard(0), back);
+        sleep(seconds(120)).await;
+        assert_eq!(world.delivered(0), (0..10).collect::<Vec<_>>());
+        assert!(!world.told().iter().any(gap));
+    } else {
+        world.stream(|stream| stream.split(0));
+        (2..4).for_each(|index| world.put(index, 5));
+        sleep(seconds(120)).await;
+        (2..4).for_each(|index| assert_eq!(world.delivered(index).len(), 5));
+        assert_eq!(world.told().iter().filter(|told| gap(told)).count(), 1);
+    }
+    assert!(unreadable().is_empty());
+    second.stop().await.unwrap();
+}
+
+/// The same while no worker runs: who makes the children's leases sees that nobody did.
+#[tokio::test(start_paused = true)]
+async fn a_shard_that_was_finished_by_nobody_and_resharded_is_told_as_a_gap() {
+    let world = World::new(1);
+    world.put(0, 5);
+    let first = world.start(config("a"), checkpointing());
+    sleep(seconds(30)).await;
+    first.stop().await.unwrap();
+    let end = |lease: &mut Lease| lease.checkpoint = Checkpoint::ShardEnd;
+    world.table().edit(shard(0), end);
+    world.put(0, 5);
+    world.stream(|stream| stream.split(0));
+    let second = world.start(config("b"), checkpointing());
+    sleep(seconds(30)).await;
+    let gap = |told: &&Told| matches!(told.what, What::Event(Event::CheckpointExpired { .. }));
+    assert_eq!(world.told().iter().filter(gap).count(), 1);
+    second.stop().await.unwrap();
+}
+
+/// Nothing but sentinels, which any stream may have: but this one has not what they say.
+#[rstest]
+#[case::finished_and_open(&["0!", "1!", "2", "3", "4", "5"])]
+#[case::newer_than_all(&["0", "1", "2", "3", "4", "5"])]
+#[tokio::test(start_paused = true)]
+async fn javas_sentinels_of_an_older_stream_are_refused(#[case] leases: &[&str]) {
+    let world = World::new(2);
+    (0..2).for_each(|index| world.put(index, 5));
+    for text in leases {
+        let number: usize = text.trim_end_matches('!').parse().unwrap();
+        let checkpoint = match text.ends_with('!') {
+            true => Checkpoint::ShardEnd,
+            false => Checkpoint::TrimHorizon,
+        };
+        world.table().put(Lease {
+            counter: 5,
+            ..Lease::new(shard(number), checkpoint)
+        });
+    }
+    let before = world.table().leases();
+    let error = is_refused(&world, &before, "stream").await;
+    assert!(matches!(error, Error::StreamRecreated { .. }), "{error}");
+}

@@ -4,14 +4,14 @@ use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kinesis_consumer::{
     Batch, Checkpointer, Config, Error, Event, InitialPosition, KinesisError, LeaseKey,
     ProcessorError, RecordProcessor, ShardId, Worker,
@@ -64,6 +64,8 @@ struct Inner {
     /// Larger pages break off; 0: none does.
     most_bytes: AtomicUsize,
     subscriptions: subscription::Subscriptions,
+    /// So many seconds the time that answers have is ahead.
+    ahead: AtomicI64,
 }
 
 /// What the library gives one read.
@@ -143,6 +145,7 @@ impl World {
             bandwidth: AtomicUsize::new(0),
             most_bytes: AtomicUsize::new(0),
             subscriptions: subscription::Subscriptions::default(),
+            ahead: AtomicI64::new(0),
         }))
     }
 
@@ -187,6 +190,11 @@ impl World {
     /// Pages come at so many bytes a second, and not at all if that takes longer than a time-out.
     pub(crate) fn slow_down(&self, bytes_per_second: usize) {
         self.0.bandwidth.store(bytes_per_second, Ordering::Relaxed);
+    }
+
+    /// Answers have a time that is so many seconds ahead, which Kinesis itself does not believe.
+    pub(crate) fn say_time_ahead(&self, seconds: i64) {
+        self.0.ahead.store(seconds, Ordering::Relaxed);
     }
 
     /// Pages of more bytes break off on the way.
@@ -341,6 +349,11 @@ impl Kinesis for World {
     }
 
     fn now(&self) -> Option<Timestamp> {
+        let ahead = SignedDuration::from_secs(self.0.ahead.load(Ordering::Relaxed));
+        Some(self.stream(|stream| stream.now()) + ahead)
+    }
+
+    fn this_machines_time(&self) -> Option<Timestamp> {
         Some(self.stream(|stream| stream.now()))
     }
 
