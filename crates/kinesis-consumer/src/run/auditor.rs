@@ -45,6 +45,8 @@ const UNCLEAR_LEADER_CHECK: Duration = Duration::from_secs(5);
 const QUICK_AUDIT: Duration = Duration::from_secs(1);
 /// The longest that `ListShards` may lag behind a reshard.
 const LISTING_LAG: Duration = Duration::from_secs(60);
+/// The time between audits while a lease is finished whose shard is open.
+const ENDED_CHECK: Duration = Duration::from_secs(5);
 /// Concurrent calls to the lease table.
 const CONCURRENCY: usize = 16;
 
@@ -266,6 +268,8 @@ impl Auditor {
                 "no lease covers hash keys {} to {}",
                 hole.start, hole.end
             ))),
+            // Its reshard, or that it is mended, is to be seen soon.
+            None if !context.ended_by_nobody().is_empty() => Ok(self.interval().min(ENDED_CHECK)),
             None => Ok(self.interval()),
         }
     }
