@@ -6,7 +6,6 @@ use aws_sdk_dynamodb::types::{AttributeValue, KeyType, ScalarAttributeType};
 use aws_sdk_kinesis::primitives::Blob;
 use rstest::rstest;
 use serde_json::Value;
-use test_support::until;
 
 use crate::support::{APPLICATION, Item, STREAM, TABLE, World, text, until};
 
