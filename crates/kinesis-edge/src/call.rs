@@ -58,8 +58,9 @@ impl Calls {
         let is_answer = |answer: &T| match answer.request_id() {
             Some(_) => Ok(()),
             None => {
-                let message = "an answer of status 200 without x-amzn-requestid, which every answer of AWS has: \
-                               something else answered, and it is unknown whether the call was done";
+                let message = "an answer of status 200 without x-amzn-requestid, which every \
+                               answer of AWS has: something else answered, and it is unknown \
+                               whether the call was done";
                 let call = (self.service, operation);
                 let (kind, code) = (Kind::Unavailable, "UnreadableAnswer");
                 Err(Failure::new(call, kind, code, message))
@@ -73,7 +74,7 @@ impl Calls {
         &self,
         operation: &'static str,
         request: impl Future<Output = Result<T, SdkError<E, HttpResponse>>> + Send,
-        judge: impl Fn(&T) -> Result<(), Failure> + Send,
+        judge: impl Fn(&T) -> Result<(), Failure> + Send + Sync,
     ) -> Result<T, Failure>
     where
         T: Send,

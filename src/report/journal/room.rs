@@ -28,6 +28,9 @@ pub(super) struct Size {
     pub(super) asked: Option<Instant>,
 }
 
+/// A ScaledObject's answers, and when it last asked.
+type Place = (usize, Reverse<Instant>, Arc<Key>);
+
 /// Answers by peer, by namespace and by ScaledObject.
 #[derive(Debug, Default)]
 pub(super) struct Room {
@@ -35,7 +38,7 @@ pub(super) struct Room {
     peers: Sizes<Arc<str>>,
     namespaces: HashMap<Arc<str>, Sizes<String>>,
     /// In the order in which they make room, the last first.
-    objects: HashMap<Tenant, BTreeSet<(usize, Reverse<Instant>, Arc<Key>)>>,
+    objects: HashMap<Tenant, BTreeSet<Place>>,
 }
 
 #[derive(Debug)]
@@ -101,7 +104,7 @@ impl Room {
             return;
         }
         let changed = |count: usize| count + after.answers - before.answers;
-        self.answers = changed(self.answers);
+        self.answers = self.answers + after.answers - before.answers;
         self.peers.change(&key.peer, changed);
         let namespaces = self.namespaces.entry(Arc::clone(&key.peer)).or_default();
         namespaces.change(&key.asker.namespace, changed);

@@ -1,6 +1,6 @@
 //! What may go wrong with a subscription, as the real SDK meets it.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use aws_sdk_kinesis::error::SdkError;
 use aws_sdk_kinesis::types::ShardIteratorType;
@@ -136,7 +136,7 @@ async fn slow_by_so_many_bytes_a_second() {
     let (server, client, consumer) = started(Config::default()).await;
     put_raw(&server, &[3000]).await;
     server.faults().inject(SUBSCRIBE, Fault::Slow(20_000), 1);
-    let before = Instant::now();
+    let before = tokio::time::Instant::now();
     let start = position(ShardIteratorType::TrimHorizon);
     let mut events = subscribe(&client, &consumer, start).await.unwrap();
     assert_eq!(event(&mut events).await.records().len(), 1);

@@ -67,6 +67,12 @@ impl CallError {
         self.source.as_deref().is_some_and(refuses)
     }
 
+    /// Whether the request itself is refused, rather than who sends it.
+    pub(crate) fn is_of_request(&self) -> bool {
+        let is_invalid = |failure: &Failure| failure.kind == Kind::Invalid;
+        self.source.as_deref().is_none_or(is_invalid)
+    }
+
     /// Whether the stream, shard or table is not there.
     pub(crate) fn is_of_missing_thing(&self) -> bool {
         self.missing

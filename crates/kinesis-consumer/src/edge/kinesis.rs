@@ -105,8 +105,7 @@ impl KinesisError {
 
     /// Whether Kinesis finds no sense in the request, such as a time that is to come.
     pub(crate) fn is_of_argument(&self) -> bool {
-        let invalid = |code: &str| code == "InvalidArgumentException";
-        matches!(self, Self::Permanent(error) if error.code().is_none_or(invalid))
+        matches!(self, Self::Permanent(error) if error.is_of_request())
     }
 
     /// Whether waiting is not known to mend it.

@@ -2,10 +2,7 @@
 
 use crate::{
     edge::{kinesis::KinesisError, lease_table::TableError},
-    model::{
-        keys::{LeaseKey, ShardId},
-        sequence::Checkpoint,
-    },
+    model::keys::{LeaseKey, ShardId},
 };
 
 /// Why [`Worker::run`](crate::Worker::run) ended other than by its shutdown future. The text of
@@ -70,8 +67,8 @@ pub enum Error {
         table: String,
         /// The lease.
         shard: LeaseKey,
-        /// Its checkpoint.
-        checkpoint: Checkpoint,
+        /// Its checkpoint, as the lease has it.
+        checkpoint: String,
     },
     /// The leases are of another stream. Nothing was written.
     #[error(

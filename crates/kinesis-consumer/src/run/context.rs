@@ -291,7 +291,7 @@ impl Context {
         Error::WrongCheckpoint {
             table: self.config.lease_table.clone(),
             shard: shard.clone(),
-            checkpoint: Checkpoint::At(checkpoint.clone()),
+            checkpoint: Checkpoint::At(checkpoint.clone()).to_string(),
         }
     }
 
