@@ -90,18 +90,26 @@ pub(crate) struct WhichConsumer {
     consumer_arn: Option<String>,
 }
 
+/// What tells a consumer from the others of its stream.
+#[derive(Debug, Clone, Copy)]
+struct ConsumerKey<'a> {
+    name: &'a str,
+    /// In which it was registered, where an ARN says so.
+    second: Option<u64>,
+}
+
 impl WhichConsumer {
     fn by_arn(&self) -> Option<(&str, &str, u64)> {
         consumer_arn_parts(self.consumer_arn.as_deref()?)
     }
 
-    /// The stream, and the name and the second of the consumer.
+    /// The stream, and the consumer's key there.
     fn find(
         &self,
         world: &World,
         caller: &Caller,
         now: u64,
-    ) -> Result<(Arc<Mutex<Stream>>, &str, Option<u64>), AwsError> {
+    ) -> Result<(Arc<Mutex<Stream>>, ConsumerKey<'_>), AwsError> {
         let mut constraints = Constraints::default();
         if let Some(name) = &self.consumer_name {
             constraints.consumer_name("consumerName", name);
@@ -131,7 +139,8 @@ impl WhichConsumer {
                 ));
             }
         };
-        Ok((world.stream(caller, self.target(), now)?, name, second))
+        let stream = world.stream(caller, self.target(), now)?;
+        Ok((stream, ConsumerKey { name, second }))
     }
 }
 
@@ -166,7 +175,7 @@ pub(crate) fn describe_stream_consumer(
     input: WhichConsumer,
 ) -> Result<Plain<DescribeConsumerOutput>, AwsError> {
     let now = world.clock.now();
-    let (stream, name, second) = input.find(world, caller, now)?;
+    let (stream, ConsumerKey { name, second }) = input.find(world, caller, now)?;
     let mut stream = settled(&stream, now);
     let Stream { key, consumers, .. } = &mut *stream;
     let consumer = consumers.find(key, name, second)?;
@@ -185,7 +194,7 @@ pub(crate) fn deregister_stream_consumer(
     input: WhichConsumer,
 ) -> Result<(), AwsError> {
     let now = world.clock.now();
-    let (stream, name, second) = input.find(world, caller, now)?;
+    let (stream, ConsumerKey { name, second }) = input.find(world, caller, now)?;
     let mut stream = settled(&stream, now);
     let Stream { key, consumers, .. } = &mut *stream;
     consumers
