@@ -54,6 +54,10 @@ fn the_readme_has_every_metric() {
         position: Checkpoint::Latest,
         since: None,
     });
+    metrics.record(&Event::Subscribed {
+        shard: shard(),
+        consumer: "arn".to_owned(),
+    });
     metrics.record(&Event::Failing {
         operation: "renew",
         error: "denied".to_owned(),
