@@ -285,7 +285,7 @@ fn the_librarys_lists_of_events_and_settings_are_whole() {
 
 /// Actions, with the service named once for those that follow it.
 #[test]
-fn the_consumers_permissions_are_those_of_its_policy() {
+fn the_consumers_permissions_are_those_of_its_policies() {
     let readme = read("crates/kinesis-to-dynamodb/README.md");
     let (_, section) = readme.split_once("## Permissions").unwrap();
     let mut service = "";
@@ -302,10 +302,14 @@ fn the_consumers_permissions_are_those_of_its_policy() {
             told.insert(format!("{service}:{action}"));
         }
     }
-    let policy: serde_json::Value =
-        serde_json::from_str(&read("examples/iam/consumer-policy.json")).unwrap();
-    let statements = policy["Statement"].as_array().unwrap().iter();
-    let allowed = statements.flat_map(|it| it["Action"].as_array().unwrap());
-    let allowed: BTreeSet<_> = allowed.map(|it| it.as_str().unwrap().to_owned()).collect();
+    let mut allowed = BTreeSet::new();
+    for policy in ["consumer", "consumer-fan-out"] {
+        let policy = read(&format!("examples/iam/{policy}-policy.json"));
+        let policy: serde_json::Value = serde_json::from_str(&policy).unwrap();
+        for statement in policy["Statement"].as_array().unwrap() {
+            let actions = statement["Action"].as_array().unwrap().iter();
+            allowed.extend(actions.map(|it| it.as_str().unwrap().to_owned()));
+        }
+    }
     assert_eq!(told, allowed);
 }
