@@ -69,7 +69,9 @@ pub struct AwsConfig {
     /// where the file has none.
     #[serde(deserialize_with = "region")]
     pub region: Option<String>,
-    /// Time between two fetches of a watched source: 10 ms to one day. Default 15 s.
+    /// Time between two fetches of a watched source: 10 ms to one day. Default 15 s. More than 150
+    /// sources for each second of it are fetched less often, so that no more than 150 are in a
+    /// second, but as often as half of `maxStale` asks for.
     #[serde(
         deserialize_with = "duration::within::<10, 86_400_000, _>",
         serialize_with = "duration::serialize"

@@ -18,6 +18,8 @@ const STREAMS: usize = 5_000;
 const RPCS_A_MINUTE: usize = 10_000;
 const PUSH_STREAMS: usize = 10_000;
 const MEASURED: Duration = Duration::from_secs(60);
+/// Prometheus' usual interval.
+const SCRAPED: Duration = Duration::from_secs(15);
 
 pub(crate) async fn run() {
     let binary = super::binary();
@@ -51,7 +53,7 @@ async fn measure(binary: &str, tls: bool) {
     let ages = async {
         let mut oldest = 0.0_f64;
         while begin.elapsed() < MEASURED {
-            sleep(Duration::from_secs(1)).await;
+            sleep(SCRAPED).await;
             let metrics = scaler.metrics().await;
             let ages = values(&metrics, "keda_kinesis_scaler_oldest_snapshot_age_seconds");
             oldest = ages.fold(oldest, f64::max);

@@ -179,11 +179,15 @@ async fn five_thousand_streams_are_younger_than_a_minute_and_nobody_else_is_thro
         }
     });
     pass(MINUTE).await;
+    let before = account.state().called;
     for _ in 0..60 {
         pass(Duration::from_secs(1)).await;
         assert!(oldest(&watchers, "a") < MINUTE);
     }
     assert_eq!(account.state().throttled, 0);
+    // A refresh of 30 s instead of 15, so that they take half the CPU; 10 a second are the others'.
+    let ours = account.state().called - before - 600;
+    assert!((9_500..10_500).contains(&ours), "{ours} calls a minute");
     let counts = watchers.counts();
     assert_eq!((counts.fresh, counts.failing), (5_000, 0));
 }
