@@ -35,6 +35,8 @@ pub(super) struct Cursor {
     pub(super) checkpoint: Checkpoint,
     /// The checkpointed record, until it came back or nothing is there after it.
     pub(super) unconfirmed: Option<Position>,
+    /// A position that was refused, until it shows what is left.
+    pub(super) refused: Option<Position>,
     pub(super) start: StartFrom,
     /// The time in place of a position, until it is judged what the retention took since then.
     pub(super) since: Option<Timestamp>,
@@ -89,6 +91,7 @@ impl Cursor {
                 Checkpoint::At(position) => Some(position.clone()),
                 _ => None,
             },
+            refused: None,
             since: match &start {
                 StartFrom::AtTimestamp(since) => Some(*since),
                 _ => None,

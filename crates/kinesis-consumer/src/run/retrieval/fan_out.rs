@@ -109,6 +109,7 @@ impl FanOut {
         let silence = self.settings.idle_deadline;
         let mut subscription = Some(subscription);
         while let Some(open) = &mut subscription {
+            let asked = self.cursor.context.kinesis.now();
             let bytes = match within(silence, open.arriving()).await {
                 Ok(Some(bytes)) => bytes,
                 Ok(None) => break,
@@ -137,7 +138,7 @@ impl FanOut {
             if !is_end {
                 self.cursor.continuation = event.continuation;
             }
-            let arrival = Arrival::new(event.records, event.millis_behind_latest);
+            let arrival = Arrival::new(event.records, event.millis_behind_latest, asked);
             patiently(&mut subscription, self.cursor.deliver(arrival, room)).await?;
             if is_end {
                 return self.ended(event.children).await;
@@ -206,17 +207,22 @@ async fn within<T>(
     })
 }
 
-/// Waits for what may take long, and lets the subscription go when it does.
+/// Waits for what may take long, and lets the subscription go when it does, or when this process was
+/// stopped: what has come to it meanwhile says nothing of now.
 async fn patiently<T>(
     subscription: &mut Option<Box<dyn Subscription>>,
     work: impl Future<Output = T>,
 ) -> T {
-    let mut work = pin!(work);
-    match timeout(PATIENCE, &mut work).await {
+    let (began, mut work) = (Instant::now(), pin!(work));
+    let done = match timeout(PATIENCE, &mut work).await {
         Ok(done) => done,
         Err(_) => {
             *subscription = None;
             work.await
         }
+    };
+    if began.elapsed() > PATIENCE {
+        *subscription = None;
     }
+    done
 }

@@ -77,11 +77,16 @@ impl Cursor {
         first: Option<Record>,
         millis_behind_latest: i64,
     ) -> Result<(), Stop> {
+        let is_at_the_tip = millis_behind_latest == 0;
+        if let Some(done) = self.refused.take_if(|_| first.is_some() || is_at_the_tip) {
+            self.tell_gap(done, first.as_ref());
+            return Ok(());
+        }
         let Some(done) = self.unconfirmed.take() else {
             return Ok(());
         };
         let Some(first) = first else {
-            if millis_behind_latest > 0 {
+            if !is_at_the_tip {
                 self.unconfirmed = Some(done);
             }
             return Ok(());
@@ -92,7 +97,7 @@ impl Cursor {
             let oldest = self.oldest().await?;
             let is_beyond = |oldest: &Record| oldest.sequence_number > done.sequence_number;
             if oldest.as_ref().is_none_or(is_beyond) {
-                self.tell_gap(done, oldest.as_ref().or(Some(&first)));
+                self.tell_gap(done, Some(&first));
             }
         }
         Ok(())
@@ -121,7 +126,7 @@ impl Cursor {
             self.context.report(Event::CheckpointExpired {
                 shard: self.key.clone(),
                 checkpoint: self.checkpoint.clone(),
-                oldest: oldest.as_ref().map(Record::position),
+                oldest: first.or(oldest.as_ref()).map(Record::position),
                 age: arrival.and_then(|arrival| self.context.age(arrival)),
             });
         }
@@ -146,7 +151,8 @@ impl Cursor {
                 Err(Stop::Failed(self.impossible(&done).await?))
             };
         }
-        self.tell_gap(done, oldest.as_ref());
+        // The retention goes on: what is missing shows when there is something in hand.
+        self.refused = Some(done);
         self.last_fetched = None;
         self.continuation = None;
         self.unconfirmed = None;
@@ -182,7 +188,7 @@ impl Cursor {
 
     /// The shard is gone before it was read to its end.
     pub(super) fn tell_rest(&self) {
-        match self.done() {
+        match self.refused.clone().or_else(|| self.done()) {
             Some(done) => self.tell_gap(done, None),
             None => self.context.report(Event::CheckpointExpired {
                 shard: self.key.clone(),

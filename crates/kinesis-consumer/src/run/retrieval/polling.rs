@@ -84,6 +84,7 @@ impl Polling {
             let room = self.cursor.out.share.page(self.expected).await;
             let at = self.renewed(at).await;
             let began = Instant::now();
+            let asked = self.cursor.context.kinesis.now();
             match self.page(&at.at, &room).await {
                 Ok(mut page) => {
                     self.cursor.context.succeeded("GetShardIterator");
@@ -93,7 +94,7 @@ impl Polling {
                     let children = std::mem::take(&mut page.children);
                     iterator = page.next_iterator.take().map(ShardIterator::new);
                     next_call = self.next_call(&page, began);
-                    let arrival = Arrival::new(page.records, page.millis_behind_latest);
+                    let arrival = Arrival::new(page.records, page.millis_behind_latest, asked);
                     self.measure(&arrival, began.elapsed());
                     self.cursor.deliver(arrival, room).await?;
                     if !children.is_empty() && iterator.is_none() {
@@ -114,15 +115,19 @@ impl Polling {
                     self.expected = bytes;
                     iterator = Some(at);
                 }
-                Err(error) => match self.page_failed(error).await? {
-                    Recovery::SameIterator => iterator = Some(at),
-                    Recovery::NewIterator => {}
-                    Recovery::ShardGone => {
-                        if let Some(children) = self.cursor.gone().await? {
-                            return Ok(children);
+                Err(error) => {
+                    // Others read while this one waits.
+                    drop(room);
+                    match self.page_failed(error).await? {
+                        Recovery::SameIterator => iterator = Some(at),
+                        Recovery::NewIterator => {}
+                        Recovery::ShardGone => {
+                            if let Some(children) = self.cursor.gone().await? {
+                                return Ok(children);
+                            }
                         }
                     }
-                },
+                }
             }
         }
     }

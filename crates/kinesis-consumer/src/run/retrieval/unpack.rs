@@ -1,5 +1,6 @@
 //! A page or an event, taken apart piece by piece: no more of it at a time than there is room for.
 
+use jiff::Timestamp;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
@@ -24,6 +25,8 @@ const PIECE: usize = 1 << 20;
 pub(super) struct Arrival {
     pub(super) records: Vec<Record>,
     pub(super) millis_behind_latest: i64,
+    /// AWS's time before it was waited for: what it says of the tip is not older.
+    asked: Option<Timestamp>,
     /// What the records take.
     pub(super) bytes: usize,
     /// What aggregates in them take apart.
@@ -31,8 +34,13 @@ pub(super) struct Arrival {
 }
 
 impl Arrival {
-    pub(super) fn new(records: Vec<Record>, millis_behind_latest: i64) -> Self {
+    pub(super) fn new(
+        records: Vec<Record>,
+        millis_behind_latest: i64,
+        asked: Option<Timestamp>,
+    ) -> Self {
         Self {
+            asked,
             bytes: records.iter().map(footprint).sum(),
             parts: records.iter().map(parts).sum(),
             records,
@@ -64,7 +72,7 @@ impl Cursor {
             self.read_until = last.arrival;
         }
         if arrival.millis_behind_latest == 0 {
-            self.read_until = self.context.kinesis.now();
+            self.read_until = self.read_until.max(arrival.asked);
         }
         room.hold(arrival.bytes);
         let mut page = Unpacking {

@@ -140,6 +140,13 @@ impl Ledger {
         }
     }
 
+    /// A life that has fetched what it has not settled: a processor may work for long.
+    pub(crate) fn in_hand(&self) -> Option<&str> {
+        let mut accounts = self.accounts.iter();
+        let busy = accounts.find(|(_, account)| account.fetched != account.settled());
+        busy.map(|(life, _)| life.as_str())
+    }
+
     // === streams made anew ===
 
     /// The stream is there again, with other shards and no records.

@@ -23,6 +23,8 @@ pub(crate) struct Recording {
     acknowledged: usize,
     /// The last call failed: records come again.
     failed: bool,
+    /// So often it may ask to be told of the shard's end again.
+    waits_at_end: u32,
 }
 
 impl Recording {
@@ -36,6 +38,7 @@ impl Recording {
             next: 0,
             acknowledged: 0,
             failed: false,
+            waits_at_end: 4,
         }
     }
 
@@ -224,6 +227,7 @@ impl RecordProcessor for Recording {
                 .lock()
                 .process(&self.shard, of, ordinals[..done].iter().copied());
             if done > 0 && self.life.happens(50) {
+                self.acknowledged = ordinals[done - 1] + 1;
                 checkpointer
                     .checkpoint_at(&batch.records[done - 1].position())
                     .await?;
@@ -300,8 +304,9 @@ impl RecordProcessor for Recording {
         if self.done() != users && !is_outdated {
             self.broke(&format!("ended at record {} of {users}", self.next));
         }
-        if self.life.happens(30) {
+        if self.waits_at_end > 0 && self.life.happens(30) {
             // Not yet.
+            self.waits_at_end -= 1;
             return Ok(());
         }
         checkpointer.acknowledge().await?;

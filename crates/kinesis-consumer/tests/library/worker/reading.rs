@@ -248,6 +248,32 @@ async fn records_that_the_retention_took_are_told_and_reading_goes_on(#[case] re
     assert_eq!(world.delivered(0), [3, 4]);
 }
 
+/// Between the refusal and the first page.
+#[tokio::test(start_paused = true)]
+async fn what_the_retention_takes_after_a_refusal_is_told_too() {
+    let world = World::new(1);
+    world.put(0, 5);
+    let done = checkpoint_at(&world, 0);
+    let take = |last| {
+        world.stream(|stream| {
+            let taken = stream.number_of(&shard(0), last);
+            stream.trim(&shard(0), &taken, true);
+        });
+    };
+    take(2);
+    let _worker = world.start(config("a"), checkpointing());
+    let retries = |told: &Told| matches!(told.what, What::Event(Event::Retrying { .. }));
+    while !world.told().iter().any(retries) {
+        sleep(Duration::from_millis(1)).await;
+    }
+    take(3);
+    sleep(Duration::from_secs(5)).await;
+    let oldest = world.stream(|stream| stream.number_of(&shard(0), 4));
+    let gap = (done.to_string(), Some(oldest.to_string()));
+    assert_eq!(told_gaps(&world), [gap]);
+    assert_eq!(world.delivered(0), [4]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_checkpointed_record_that_is_still_there_is_no_gap_even_if_it_is_refused_for_a_moment() {
     let world = World::new(1);
@@ -338,6 +364,24 @@ async fn a_reader_at_the_tip_misses_nothing_however_seldom_records_come() {
     }
     assert_eq!(told_gaps(&world), []);
     assert_eq!(world.delivered(0), [0, 1, 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shard_that_waits_after_a_failed_call_keeps_no_room_from_others() {
+    let world = World::new(2);
+    world.put(0, 1);
+    world.put(1, 1);
+    let mut small = config("a");
+    // The first page of a shard takes all of it.
+    small.memory_bytes = 24 << 20;
+    world.break_iterator();
+    let _worker = world.start(small, checkpointing());
+    while world.reads(0).len() + world.reads(1).len() == 0 {
+        sleep(Duration::from_millis(1)).await;
+    }
+    sleep(Duration::from_millis(50)).await;
+    let delivered = [world.delivered(0), world.delivered(1)].concat();
+    assert_eq!(delivered, [0], "the other one's");
 }
 
 #[tokio::test(start_paused = true)]
