@@ -217,7 +217,8 @@ impl Sink {
                         let arrived = AttributeValue::S(kinesis_arrived(arrived));
                         item.insert(KINESIS_ARRIVED.to_owned(), arrived);
                     }
-                    self.writer.put(item).await?
+                    // On the heap: a future per key that is as large as a call would be moved about.
+                    Box::pin(self.writer.put(item)).await?
                 }
                 Err(reason) => Put::Rejected(reason),
             };

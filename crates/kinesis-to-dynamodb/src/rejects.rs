@@ -64,13 +64,8 @@ impl Rejects {
         reason: &Rejected,
     ) -> Result<(), Error> {
         if let Some(table) = &self.table {
-            for part in self.parts(shard, record, reason) {
-                // One part at a time is in memory.
-                let put = || table.put(part.clone(), Write::new());
-                if let Err(failure) = patiently(&self.metrics, table.name(), put).await {
-                    return Err(self.failed(table, failure).await);
-                }
-            }
+            // On the heap: many rejects without a table have small futures.
+            Box::pin(self.keep_in(table, shard, record, reason)).await?;
         }
         self.metrics.rejected(reason);
         tracing::warn!(
@@ -82,6 +77,23 @@ impl Rejects {
             kept_in = self.table.as_ref().map_or("the stream alone", Table::name),
             "record rejected"
         );
+        Ok(())
+    }
+
+    async fn keep_in(
+        &self,
+        table: &Table,
+        shard: &str,
+        record: &Record,
+        reason: &Rejected,
+    ) -> Result<(), Error> {
+        for part in self.parts(shard, record, reason) {
+            // One part at a time is in memory.
+            let put = || table.put(part.clone(), Write::new());
+            if let Err(failure) = patiently(&self.metrics, table.name(), put).await {
+                return Err(self.failed(table, failure).await);
+            }
+        }
         Ok(())
     }
 
