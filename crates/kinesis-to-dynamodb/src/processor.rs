@@ -217,7 +217,7 @@ impl Sink {
                         let arrived = AttributeValue::S(kinesis_arrived(arrived));
                         item.insert(KINESIS_ARRIVED.to_owned(), arrived);
                     }
-                    // On the heap: a future per key that is as large as a call would be moved about.
+                    // On the heap: else each key's future is as large as a call, and moved about.
                     Box::pin(self.writer.put(item)).await?
                 }
                 Err(reason) => Put::Rejected(reason),

@@ -207,8 +207,8 @@ async fn within<T>(
     })
 }
 
-/// Waits for what may take long, and lets the subscription go when it does, or when this process was
-/// stopped: what has come to it meanwhile says nothing of now.
+/// Waits for what may take long, and lets the subscription go when it does, or when this process
+/// was stopped: what has come to it meanwhile says nothing of now.
 async fn patiently<T>(
     subscription: &mut Option<Box<dyn Subscription>>,
     work: impl Future<Output = T>,
