@@ -212,6 +212,12 @@ impl Ledger {
         self.told_lost.entry(shard.clone()).or_default().push(lost);
     }
 
+    /// The shard had records, and the retention took all of them.
+    pub(crate) fn has_lost_all(&self, shard: &ShardId) -> bool {
+        let gone = self.stream.gone(shard);
+        gone > 0 && gone == self.stream.users(shard)
+    }
+
     /// The retention took it before anybody processed it, and that is told.
     pub(crate) fn is_lost(&self, shard: &ShardId, ordinal: usize) -> bool {
         let told = self.told_lost.get(shard);
