@@ -7,6 +7,7 @@ pub(crate) mod context;
 pub(crate) mod coordinator;
 pub(crate) mod held_lease;
 pub(crate) mod known;
+pub(crate) mod leadership;
 pub(crate) mod load;
 pub(crate) mod ownership;
 mod proof;

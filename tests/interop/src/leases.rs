@@ -55,6 +55,12 @@ struct State {
     /// Leases that came, went, ended or changed hands, for the report of a failure.
     history: Vec<String>,
     moves: usize,
+    /// From whom to whom leases went.
+    moved: BTreeSet<(String, String)>,
+    /// KCL 3 may have its items among the leases.
+    may_have_items: bool,
+    /// `cv` of `Migration3.0`.
+    client_version: Option<String>,
     /// Bytes of attributes in an item that are not KCL's, at most.
     ours: usize,
 }
@@ -70,9 +76,13 @@ pub(crate) struct Watched {
 
 impl LeaseTable {
     /// Watches until the table is dropped.
-    pub(crate) fn watch(database: Database, table: String) -> Arc<Self> {
+    /// `items`: others than leases may be in it.
+    pub(crate) fn watch(database: Database, table: String, items: bool) -> Arc<Self> {
         let this = Arc::new(Self {
-            state: Mutex::new(State::new()),
+            state: Mutex::new(State {
+                may_have_items: items,
+                ..State::new()
+            }),
             changed: watch::Sender::new(()),
         });
         let weak = Arc::downgrade(&this);
@@ -144,6 +154,18 @@ impl LeaseTable {
         held.map(|(key, _)| key.clone()).collect()
     }
 
+    /// Whether a lease went from the one to the other.
+    pub(crate) fn has_moved(&self, from: &str, to: &str) -> bool {
+        let moved = &self.state().moved;
+        moved.contains(&(from.to_owned(), to.to_owned()))
+    }
+
+    /// Whether KCL 3's state says that a leader assigns the leases.
+    pub(crate) fn is_led(&self) -> bool {
+        let version = self.state().client_version.clone();
+        version.is_some_and(|version| version.starts_with("CLIENT_VERSION_3X"))
+    }
+
     /// Leases that came, went, ended or changed hands.
     pub(crate) fn history(&self) -> Vec<String> {
         self.state().history.clone()
@@ -169,6 +191,9 @@ impl State {
             wrong: Vec::new(),
             history: Vec::new(),
             moves: 0,
+            moved: BTreeSet::new(),
+            may_have_items: false,
+            client_version: None,
             ours: 0,
         }
     }
@@ -178,9 +203,14 @@ impl State {
         let key = text("leaseKey").context("leaseKey")?.to_owned();
         let seconds = self.start.elapsed().as_secs_f64();
         let Some(checkpoint) = text("checkpoint") else {
-            // Neither 2.7.2 nor 3.5.1 in this mode nor we may write other items here: the scan of
-            // a 2.7.2 worker fails on them.
-            self.wrong.push(format!("{seconds:.2} s: no lease: {item}"));
+            if key == "Migration3.0" {
+                self.client_version = text("cv").map(str::to_owned);
+            }
+            // Else neither 3.5.1 nor we may write other items here: the scan of a 2.7.2 worker
+            // fails on them.
+            if !self.may_have_items {
+                self.wrong.push(format!("{seconds:.2} s: no lease: {item}"));
+            }
             return Ok(());
         };
         let sub = item["checkpointSubSequenceNumber"]["N"].as_str();
@@ -227,6 +257,11 @@ impl State {
         }
         if old != new && new.is_some() {
             self.moves += 1;
+        }
+        if let (Some(old), Some(new)) = (old, new)
+            && old != new
+        {
+            self.moved.insert((old, new));
         }
         self.leases.insert(key, lease);
         Ok(())

@@ -150,15 +150,23 @@ impl Ledger {
             .filter(|it| !inner.put.contains(*it))
             .collect();
         ensure!(invented.is_empty(), "processed, never put: {invented:?}");
-        let again = inner.read.values().map(|it| it.len() - 1).sum();
         Ok(Totals {
             put: inner.put.len(),
-            again,
+            again: again(&inner),
         })
+    }
+
+    /// How often a record was processed once more, so far.
+    pub(crate) fn again(&self) -> usize {
+        again(&self.inner())
     }
 
     /// Lines that are not understood, but for what a kill cuts off.
     pub(crate) fn odd(&self) -> Vec<String> {
         self.inner().odd.clone()
     }
+}
+
+fn again(inner: &Inner) -> usize {
+    inner.read.values().map(|it| it.len() - 1).sum()
 }

@@ -25,7 +25,7 @@ use std::{path::Path, process::ExitCode, time::Duration};
 use anyhow::{Result, bail};
 use leases::Watched;
 use process::Kcl;
-use scenarios::{ALL, Scenario};
+use scenarios::{LED, Scenario, TAKING, UPGRADING};
 use tokio::{
     signal::unix::{SignalKind, signal},
     time::Instant,
@@ -91,23 +91,26 @@ async fn main() -> Result<ExitCode> {
 
 /// The scenarios whose names contain one of the arguments; `all` and no argument mean all of them.
 fn wanted(arguments: Vec<String>) -> Result<Vec<Run>> {
-    let mut runs = Vec::new();
-    for kcl in [Kcl::V2, Kcl::V3] {
-        for (name, scenario) in ALL {
-            let name = format!("{}/{name}", kcl.version());
-            let mut parts = arguments.iter();
-            if arguments.is_empty() || parts.any(|part| part == "all" || name.contains(part)) {
-                runs.push(Run {
-                    name,
-                    scenario,
-                    kcl,
-                });
-            }
-        }
-    }
+    let sets: [(Kcl, &[(&str, Scenario)]); 4] = [
+        (Kcl::V2, &TAKING),
+        (Kcl::V3, &TAKING),
+        (Kcl::Led, &LED),
+        (Kcl::Upgrading, &UPGRADING),
+    ];
+    let all = sets.iter().flat_map(|(kcl, set)| {
+        set.iter().map(|(name, scenario)| Run {
+            name: format!("{}/{name}", kcl.name()),
+            scenario: *scenario,
+            kcl: *kcl,
+        })
+    });
+    let (runs, others): (Vec<_>, Vec<_>) = all.partition(|run| {
+        let mut parts = arguments.iter();
+        arguments.is_empty() || parts.any(|part| part == "all" || run.name.contains(part))
+    });
     if runs.is_empty() {
-        let names: Vec<_> = ALL.iter().map(|(name, _)| *name).collect();
-        bail!("no such scenario: want all, a version, or one of {names:?}, such as 2.7.2/reshard");
+        let names: Vec<_> = others.into_iter().map(|run| run.name).collect();
+        bail!("no such scenario: want all, or a part of one of {names:?}");
     }
     Ok(runs)
 }

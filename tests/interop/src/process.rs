@@ -26,6 +26,10 @@ pub(crate) enum Kcl {
     V2,
     /// In its 2.x-compatible mode.
     V3,
+    /// On its way from 2.x: it waits until every worker reports itself, and is led then.
+    Upgrading,
+    /// As it is by default: a leader assigns the leases.
+    Led,
 }
 
 /// Whose worker it is.
@@ -49,7 +53,34 @@ impl Kcl {
     pub(crate) fn version(self) -> &'static str {
         match self {
             Self::V2 => "2.7.2",
+            Self::V3 | Self::Upgrading | Self::Led => "3.5.1",
+        }
+    }
+
+    /// As scenarios are named.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::V2 => "2.7.2",
             Self::V3 => "3.5.1",
+            Self::Upgrading => "3.5.1-upgrading",
+            Self::Led => "3.5.1-led",
+        }
+    }
+
+    /// Whether it has other items than leases in the lease table.
+    pub(crate) fn has_items(self) -> bool {
+        match self {
+            Self::V2 | Self::V3 => false,
+            Self::Upgrading | Self::Led => true,
+        }
+    }
+
+    /// Its `ClientVersionConfig`, which 2.x has not.
+    fn client_version(self) -> &'static str {
+        match self {
+            Self::V2 | Self::V3 => "CLIENT_VERSION_CONFIG_COMPATIBLE_WITH_2X_PHASE1",
+            Self::Upgrading => "CLIENT_VERSION_CONFIG_COMPATIBLE_WITH_2X",
+            Self::Led => "CLIENT_VERSION_CONFIG_3X",
         }
     }
 }
@@ -89,6 +120,9 @@ impl Worker {
             Side::Rust => Command::new(binary("interop-worker")?),
             Side::Java(kcl) => java(kcl)?,
         };
+        if let Side::Java(kcl) = side {
+            command.env("CLIENT_VERSION", kcl.client_version());
+        }
         let log = logs.join(format!("{name}.log"));
         if halfway {
             command.env("HALFWAY", "1");

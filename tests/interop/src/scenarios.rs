@@ -24,6 +24,12 @@ pub(crate) enum Scenario {
     Reshard,
     /// One works alone and is killed inside an aggregate, the other goes on alone, and back.
     TakesOver(Start),
+    /// A KCL 3 leader gives us leases of its own, and another KCL worker some of ours.
+    Moves,
+    /// A KCL 3 leader is killed.
+    LeaderKilled,
+    /// KCL 3 leads from some moment on, as every worker reports itself: ten minutes.
+    Upgrade,
 }
 
 /// Who is meant.
@@ -42,8 +48,8 @@ pub(crate) enum End {
     Kill,
 }
 
-/// All, by name.
-pub(crate) const ALL: [(&str, Scenario); 9] = [
+/// Those with workers that take leases, by name.
+pub(crate) const TAKING: [(&str, Scenario); 9] = [
     ("java-first", Scenario::Starts(Start::Java)),
     ("rust-first", Scenario::Starts(Start::Rust)),
     ("term-java", Scenario::Ends(Start::Java, End::Terminate)),
@@ -54,6 +60,16 @@ pub(crate) const ALL: [(&str, Scenario); 9] = [
     ("java-takes-over", Scenario::TakesOver(Start::Java)),
     ("rust-takes-over", Scenario::TakesOver(Start::Rust)),
 ];
+
+/// Those with a KCL 3 leader, by name.
+pub(crate) const LED: [(&str, Scenario); 3] = [
+    ("moves", Scenario::Moves),
+    ("leader-killed", Scenario::LeaderKilled),
+    ("reshard", Scenario::Reshard),
+];
+
+/// That of an upgrade.
+pub(crate) const UPGRADING: [(&str, Scenario); 1] = [("upgrade", Scenario::Upgrade)];
 
 impl Start {
     fn side(self, kcl: Kcl) -> Side {
@@ -73,12 +89,15 @@ impl Start {
 
 /// Runs one.
 pub(crate) async fn run(scenario: Scenario, kcl: Kcl, logs: &Path) -> Result<Outcome> {
-    let mut world = World::start(logs, i32::try_from(SHARDS)?).await?;
+    let mut world = World::start(logs, i32::try_from(SHARDS)?, kcl.has_items()).await?;
     let played = match scenario {
         Scenario::Starts(first) => starts(&mut world, first, kcl).await,
         Scenario::Ends(who, how) => ends(&mut world, who, how, kcl).await,
         Scenario::Reshard => reshard(&mut world, kcl).await,
         Scenario::TakesOver(who) => takes_over(&mut world, who, kcl).await,
+        Scenario::Moves => moves(&mut world, kcl).await,
+        Scenario::LeaderKilled => leader_killed(&mut world, kcl).await,
+        Scenario::Upgrade => upgrade(&mut world, kcl).await,
     };
     let history = Arc::clone(&world.table);
     let outcome = match played {
@@ -224,4 +243,52 @@ async fn takes_over(world: &mut World, who: Start, kcl: Kcl) -> Result<()> {
     world.trickle();
     let three = world.run(before)?;
     world.until_flows(&[three]).await
+}
+
+/// Each move is a hand-over at a checkpoint: no record comes twice.
+async fn moves(world: &mut World, kcl: Kcl) -> Result<()> {
+    world.trickle();
+    let first = world.run(Side::Java(kcl))?;
+    world.until_hold(&[(first, SHARDS)]).await?;
+    let rust = world.run(Side::Rust)?;
+    world.until_moved(first, rust).await?;
+    world.until_shared(&[first, rust]).await?;
+    let second = world.run(Side::Java(kcl))?;
+    world.until_moved(rust, second).await?;
+    world.until_shared(&[first, rust, second]).await?;
+    world.still().await?;
+    ensure!(world.again() == 0, "{} records came again", world.again());
+    world.verify_scaler().await
+}
+
+async fn leader_killed(world: &mut World, kcl: Kcl) -> Result<()> {
+    world.trickle();
+    let leader = world.run(Side::Java(kcl))?;
+    world.until_hold(&[(leader, SHARDS)]).await?;
+    let rust = world.run(Side::Rust)?;
+    world.until_moved(leader, rust).await?;
+    world.until_shared(&[leader, rust]).await?;
+    world.kill(leader).await?;
+    world.until_hold(&[(rust, SHARDS)]).await?;
+    world.until_flows(&[rust]).await?;
+    // The next one waits for the dead leader's lock, and leads then.
+    let next = world.run(Side::Java(kcl))?;
+    world.until_moved(rust, next).await?;
+    world.until_shared(&[rust, next]).await
+}
+
+async fn upgrade(world: &mut World, kcl: Kcl) -> Result<()> {
+    world.trickle();
+    let rust = world.run(Side::Rust)?;
+    world.until_hold(&[(rust, SHARDS)]).await?;
+    let java = world.run(Side::Java(kcl))?;
+    let half = SHARDS / 2;
+    world.until_hold(&[(rust, half), (java, half)]).await?;
+    world.until_led().await?;
+    world.until_shared(&[rust, java]).await?;
+    // What is moved from now on, the leader moves.
+    world.terminate(java).await?;
+    let next = world.run(Side::Java(kcl))?;
+    world.until_moved(rust, next).await?;
+    world.until_shared(&[rust, next]).await
 }

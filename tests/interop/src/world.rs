@@ -58,8 +58,8 @@ pub(crate) struct Outcome {
 }
 
 impl World {
-    /// A stream of so many shards; no lease table.
-    pub(crate) async fn start(logs: &Path, shards: i32) -> Result<Self> {
+    /// A stream of so many shards; no lease table. `items`: others than leases may be in it.
+    pub(crate) async fn start(logs: &Path, shards: i32, items: bool) -> Result<Self> {
         std::fs::create_dir_all(logs)?;
         let database = dynoxide::Database::memory()?;
         let services = Services::start(database.clone()).await?;
@@ -69,7 +69,7 @@ impl World {
         Ok(Self {
             scaler: Scaler::start(&services, &stream.name).await?,
             services,
-            table: LeaseTable::watch(database, stream.name.clone()),
+            table: LeaseTable::watch(database, stream.name.clone(), items),
             stream,
             ledger,
             workers: Vec::new(),
@@ -165,6 +165,37 @@ impl World {
             Ok(all.all(|(name, leases)| world.table.held_by(name).len() == *leases))
         })
         .await
+    }
+
+    /// Waits until a lease has gone from one worker to another.
+    pub(crate) async fn until_moved(&mut self, from: usize, to: usize) -> Result<()> {
+        let (from, to) = (
+            self.workers[from].name.clone(),
+            self.workers[to].name.clone(),
+        );
+        self.until(&format!("a lease goes from {from} to {to}"), |world| {
+            Ok(world.table.has_moved(&from, &to))
+        })
+        .await
+    }
+
+    /// Waits until KCL 3's state says that a leader assigns the leases.
+    pub(crate) async fn until_led(&mut self) -> Result<()> {
+        // KCL waits until all was ready for ten minutes.
+        for _ in 0..2 {
+            let waited = self.until("a leader assigns the leases", |world| {
+                Ok(world.table.is_led())
+            });
+            if waited.await.is_ok() {
+                return Ok(());
+            }
+        }
+        bail!("no leader assigns the leases")
+    }
+
+    /// How often a record was processed once more, so far.
+    pub(crate) fn again(&self) -> usize {
+        self.ledger.again()
     }
 
     /// Waits until records that are put from now on were processed, of each open shard some, by

@@ -184,7 +184,10 @@ pub(crate) fn void(
     let workers = Workers::of(leases, observations, now);
     let is_void = |lease: &&Lease| {
         leaving.get(&lease.key).is_some_and(|to| {
-            lease.handover_to.as_ref() != Some(to) || workers.is_gone(to, lease, observations)
+            let is_asked = lease.handover_to.as_ref() == Some(to);
+            // A KCL 3 leader's is no request.
+            lease.checkpoint_owner.is_none()
+                && (!is_asked || workers.is_gone(to, lease, observations))
         })
     };
     let void = leases.iter().filter(is_void);

@@ -1,128 +1,326 @@
-//! Does a KCL 3 leader assign this application's leases?
+//! Who says which worker holds which lease: the workers themselves, or a KCL 3 leader.
 //!
-//! It does while `Migration3.0` says so and the leader lock's version moves within the lock's
-//! duration. Like lease expiry this is judged by an observer's own monotonic clock. A lock that
-//! stands still is of workers that are gone: the table can be taken over.
+//! A leader does while `Migration3.0` says so and its lock, `Leader`, moves. A leader that died
+//! leaves its lock standing for two minutes before another KCL 3 worker may have it, and for ever
+//! where there is none. So that work goes on earlier, what the leases show counts too: a leader
+//! that holds leases renews them, and where no lease at all moves nobody lives. Like lease expiry
+//! all of it is judged by an observer's own monotonic clock.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::edge::lease_table::{Kcl3State, LeaderLock};
+use super::assignment::Observations;
+use crate::{
+    edge::lease_table::{Kcl3State, LeaderLock},
+    model::{keys::LeaseKey, lease::Lease},
+};
 
-/// What an observer remembers of the lock.
-#[derive(Debug, Default)]
-pub(crate) struct LeaderWatch {
-    seen: Option<(LeaderLock, Instant)>,
-}
+/// A leader that lives moves its lock each 30 s.
+const LOCK_SILENCE: Duration = Duration::from_secs(35);
 
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) enum Leadership {
-    /// No KCL 3 leader: leases are anybody's to take.
-    None,
-    /// There is a lock: whether its owner lives shows within this time.
-    Unclear(Duration),
-    /// The lock moved.
+/// Who says which worker holds which lease.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) enum Regime {
+    /// The workers: they take, ask and steal.
+    #[default]
+    Taking,
+    /// A KCL 3 leader is to come, as KCL 3 workers are there and none leads them: what nobody
+    /// holds is taken, and nothing is stolen.
+    Leaderless,
+    /// A KCL 3 leader: workers hold what it gives them.
     Led {
         /// The leader's worker id.
         leader: String,
-        /// `cv` of `Migration3.0`.
-        client_version: String,
     },
 }
 
-impl LeaderWatch {
-    /// Takes in what the table said at `now`.
-    pub(crate) fn observe(&mut self, state: &Kcl3State, now: Instant) -> Leadership {
-        let leads = |version: &&String| {
-            matches!(
-                version.as_str(),
-                "CLIENT_VERSION_3X" | "CLIENT_VERSION_3X_WITH_ROLLBACK"
-            )
-        };
-        let (Some(client_version), Some(lock)) =
-            (state.client_version.as_ref().filter(leads), &state.leader)
-        else {
-            self.seen = None;
-            return Leadership::None;
-        };
-        match &self.seen {
-            Some((seen, _)) if seen.version != lock.version => {
-                self.seen = Some((lock.clone(), now));
-                Leadership::Led {
-                    leader: lock.owner.clone(),
-                    client_version: client_version.clone(),
-                }
-            }
-            Some((_, since)) => {
-                match Duration::from_millis(lock.lease_millis).saturating_sub(now - *since) {
-                    Duration::ZERO => Leadership::None,
-                    left => Leadership::Unclear(left),
-                }
-            }
-            None => {
-                self.seen = Some((lock.clone(), now));
-                Leadership::Unclear(Duration::from_millis(lock.lease_millis))
-            }
+impl Regime {
+    /// The worker that says it.
+    pub(crate) fn leader(&self) -> Option<&str> {
+        match self {
+            Self::Taking | Self::Leaderless => None,
+            Self::Led { leader } => Some(leader),
         }
     }
 }
 
+/// What the leases show of the leader's life.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Signs {
+    /// When one of the leader's leases moved last. `None`: it holds none.
+    pub(crate) leader_moved: Option<Instant>,
+    /// When any lease moved last that somebody holds.
+    pub(crate) any_moved: Option<Instant>,
+    /// Whether a KCL worker renews a lease.
+    pub(crate) kcl_lives: bool,
+    /// Whether a worker of this library renews a lease as one that found no leader.
+    pub(crate) peer_takes: bool,
+}
+
+/// What an observer remembers of the lock.
+#[derive(Debug, Default)]
+pub(crate) struct LeaderWatch(Option<Seen>);
+
+#[derive(Debug)]
+struct Seen {
+    lock: LeaderLock,
+    since: Instant,
+    /// It moved while we looked on.
+    moved: bool,
+    /// Its owner was judged to be dead, which holds until it moves.
+    dead: bool,
+}
+
+impl LeaderWatch {
+    /// Takes in what the table said at `now`.
+    pub(crate) fn observe(&mut self, state: &Kcl3State, now: Instant) {
+        let lock = state.leader.as_ref().filter(|_| state.is_led());
+        self.0 = match (self.0.take(), lock) {
+            (_, None) => None,
+            (Some(seen), Some(lock)) if seen.lock.version == lock.version => Some(seen),
+            (before, Some(lock)) => Some(Seen {
+                lock: lock.clone(),
+                since: now,
+                moved: before.is_some(),
+                dead: false,
+            }),
+        };
+    }
+
+    /// The owner of the lock.
+    pub(crate) fn leader(&self) -> Option<&str> {
+        self.0.as_ref().map(|seen| seen.lock.owner.as_str())
+    }
+
+    /// Who rules now, as the last state and these signs have it.
+    pub(crate) fn regime(
+        &mut self,
+        state: &Kcl3State,
+        signs: &Signs,
+        failover: Duration,
+        now: Instant,
+    ) -> Regime {
+        if !state.is_led() {
+            return Regime::Taking;
+        }
+        if let Some(seen) = &mut self.0 {
+            seen.dead |= is_dead(seen, signs, failover, now);
+            if !seen.dead {
+                let leader = seen.lock.owner.clone();
+                return Regime::Led { leader };
+            }
+        }
+        match signs.kcl_lives {
+            true => Regime::Leaderless,
+            false => Regime::Taking,
+        }
+    }
+}
+
+fn is_dead(seen: &Seen, signs: &Signs, failover: Duration, now: Instant) -> bool {
+    let still = now - seen.since;
+    let quiet = |moved: Instant| now > moved.max(seen.since) + failover;
+    still >= Duration::from_millis(seen.lock.lease_millis)
+        || (signs.peer_takes && !seen.moved)
+        || match signs.leader_moved {
+            Some(moved) => quiet(moved),
+            None => signs.any_moved.is_some_and(quiet) || still >= LOCK_SILENCE,
+        }
+}
+
+/// What the leases show of the life of `leader`. `held`: those whose shards this process reads.
+pub(crate) fn signs(
+    leases: &[Lease],
+    observations: &Observations,
+    leader: Option<&str>,
+    held: &dyn Fn(&LeaseKey) -> bool,
+    now: Instant,
+) -> Signs {
+    let mut signs = Signs::default();
+    for lease in leases {
+        let (Some(holder), Some(since)) = (lease.holder(), observations.moved(lease)) else {
+            continue;
+        };
+        signs.any_moved = signs.any_moved.max(Some(since));
+        if Some(holder) == leader {
+            signs.leader_moved = signs.leader_moved.max(Some(since));
+        }
+        if observations.has_moved(lease) && !observations.is_available(lease, now) {
+            let is_ours = lease.is_ours();
+            signs.kcl_lives |= !is_ours;
+            signs.peer_takes |= is_ours && lease.throughput.is_none() && !held(&lease.key);
+        }
+    }
+    signs
+}
+
+/// The leases that a leader gave to us, and that nobody reads for us yet: at most so many that we
+/// hold no more than `max_leases`.
+pub(crate) fn given<'a>(
+    leases: &'a [Lease],
+    me: &str,
+    held: &dyn Fn(&LeaseKey) -> bool,
+    max_leases: usize,
+) -> Vec<&'a Lease> {
+    let unfinished = leases.iter().filter(|lease| !lease.is_finished());
+    let (held, others): (Vec<_>, Vec<_>) = unfinished.partition(|lease| held(&lease.key));
+    // One that moves is still its holder's (`LeaseDiscoverer.java`).
+    let is_given = |lease: &&Lease| lease.holder() == Some(me) && lease.checkpoint_owner.is_none();
+    let given = others.into_iter().filter(is_given);
+    given.take(max_leases.saturating_sub(held.len())).collect()
+}
+
 #[cfg(test)]
 mod tests {
+    use rstest::rstest;
+
     use super::*;
+    use crate::model::sequence::Checkpoint;
+
+    const FAILOVER: Duration = Duration::from_secs(10);
 
     fn state(client_version: &str, lock: Option<&str>) -> Kcl3State {
         Kcl3State {
             client_version: Some(client_version.into()),
             denied: None,
             leader: lock.map(|version| LeaderLock {
-                owner: "java-1".into(),
+                owner: "java".into(),
                 version: version.into(),
                 lease_millis: 120_000,
             }),
         }
     }
 
-    #[test]
-    fn a_moving_lock_leads() {
-        let mut watch = LeaderWatch::default();
+    fn led() -> Regime {
+        Regime::Led {
+            leader: "java".to_owned(),
+        }
+    }
+
+    /// What is judged after so many seconds of a lock that moved at 0, if it `moved`, and stands.
+    fn judged(moved: bool, seconds: u64, signs: impl FnOnce(Instant) -> Signs) -> Regime {
         let start = Instant::now();
-        let first = watch.observe(&state("CLIENT_VERSION_3X", Some("a")), start);
-        assert_eq!(first, Leadership::Unclear(Duration::from_secs(120)));
-        let second = watch.observe(
-            &state("CLIENT_VERSION_3X", Some("b")),
-            start + Duration::from_secs(30),
-        );
-        assert!(matches!(second, Leadership::Led { .. }), "{second:?}");
+        let mut watch = LeaderWatch::default();
+        if moved {
+            watch.observe(&state("CLIENT_VERSION_3X", Some("a")), start);
+        }
+        let state = state("CLIENT_VERSION_3X", Some("b"));
+        watch.observe(&state, start);
+        let now = start + Duration::from_secs(seconds);
+        watch.observe(&state, now);
+        watch.regime(&state, &signs(start), FAILOVER, now)
+    }
+
+    fn seconds(start: Instant, seconds: u64) -> Option<Instant> {
+        Some(start + Duration::from_secs(seconds))
+    }
+
+    #[rstest]
+    #[case::first_seen(false, 0, led())]
+    #[case::silent(true, 34, led())]
+    #[case::silent_for_too_long(true, 35, Regime::Taking)]
+    fn a_leader_without_leases_lives_as_long_as_its_lock_moves(
+        #[case] moved: bool,
+        #[case] after: u64,
+        #[case] want: Regime,
+    ) {
+        assert_eq!(judged(moved, after, |_| Signs::default()), want);
+    }
+
+    #[rstest]
+    #[case::renews(100, 95, led())]
+    #[case::renewed_within_the_failover_time(40, 30, led())]
+    #[case::renews_no_more(41, 30, Regime::Leaderless)]
+    #[case::does_not_move_its_lock(120, 119, Regime::Leaderless)]
+    fn a_leader_with_leases_lives_as_long_as_it_renews_them(
+        #[case] after: u64,
+        #[case] renewed: u64,
+        #[case] want: Regime,
+    ) {
+        let signs = |start| Signs {
+            leader_moved: seconds(start, renewed),
+            any_moved: seconds(start, after),
+            kcl_lives: true,
+            ..Signs::default()
+        };
+        assert_eq!(judged(true, after, signs), want);
     }
 
     #[test]
-    fn a_lock_that_stands_still_does_not() {
-        let mut watch = LeaderWatch::default();
-        let start = Instant::now();
-        let still = state("CLIENT_VERSION_3X_WITH_ROLLBACK", Some("a"));
-        watch.observe(&still, start);
-        let later = watch.observe(&still, start + Duration::from_secs(119));
-        assert_eq!(later, Leadership::Unclear(Duration::from_secs(1)));
-        assert_eq!(
-            watch.observe(&still, start + Duration::from_secs(120)),
-            Leadership::None
-        );
+    fn where_no_lease_moves_nobody_lives() {
+        let signs = |start| Signs {
+            any_moved: seconds(start, 0),
+            ..Signs::default()
+        };
+        assert_eq!(judged(false, 10, signs), led());
+        assert_eq!(judged(false, 11, signs), Regime::Taking);
     }
 
     #[test]
-    fn no_lock_or_another_version_does_not() {
+    fn a_peer_that_takes_has_judged_the_lock_unless_it_moves() {
+        let signs = |_| Signs {
+            peer_takes: true,
+            ..Signs::default()
+        };
+        assert_eq!(judged(false, 0, signs), Regime::Taking);
+        assert_eq!(judged(true, 0, signs), led());
+    }
+
+    #[rstest]
+    #[case::no_lock("CLIENT_VERSION_3X", None, false, Regime::Taking)]
+    #[case::no_lock_yet("CLIENT_VERSION_3X", None, true, Regime::Leaderless)]
+    #[case::as_kcl_2("CLIENT_VERSION_2X", Some("a"), true, Regime::Taking)]
+    #[case::not_yet("CLIENT_VERSION_UPGRADE_FROM_2X", Some("a"), true, Regime::Taking)]
+    fn only_a_lock_of_version_3_leads(
+        #[case] version: &str,
+        #[case] lock: Option<&str>,
+        #[case] kcl_lives: bool,
+        #[case] want: Regime,
+    ) {
+        let (state, now) = (state(version, lock), Instant::now());
         let mut watch = LeaderWatch::default();
-        let now = Instant::now();
-        assert_eq!(
-            watch.observe(&state("CLIENT_VERSION_3X", None), now),
-            Leadership::None
-        );
-        assert_eq!(
-            watch.observe(&state("CLIENT_VERSION_2X", Some("a")), now),
-            Leadership::None
-        );
-        assert_eq!(watch.observe(&Kcl3State::default(), now), Leadership::None);
+        watch.observe(&state, now);
+        let signs = Signs {
+            kcl_lives,
+            ..Signs::default()
+        };
+        assert_eq!(watch.regime(&state, &signs, FAILOVER, now), want);
+    }
+
+    fn lease(shard: &str, owner: Option<&str>, checkpoint_owner: Option<&str>) -> Lease {
+        Lease {
+            owner: owner.map(str::to_owned),
+            checkpoint_owner: checkpoint_owner.map(str::to_owned),
+            ..Lease::new(shard, Checkpoint::TrimHorizon)
+        }
+    }
+
+    #[test]
+    fn what_a_leader_gives_is_taken_once_nobody_has_it() {
+        let finished = Lease {
+            checkpoint: Checkpoint::ShardEnd,
+            ..lease("4", Some("me"), None)
+        };
+        let leases = [
+            lease("0", Some("me"), None),
+            lease("1", Some("me"), Some("java")),
+            lease("2", None, None),
+            lease("3", Some("java"), None),
+            finished,
+            lease("5", Some("me"), None),
+            lease("6", Some("me"), None),
+        ];
+        let held = |key: &LeaseKey| key.shard.as_str() == "0";
+        let keys = |most| -> Vec<_> {
+            let given = given(&leases, "me", &held, most);
+            given
+                .iter()
+                .map(|lease| lease.key.shard.to_string())
+                .collect()
+        };
+        assert_eq!(keys(10), ["5", "6"]);
+        assert_eq!(keys(2), ["5"]);
+        assert_eq!(keys(1), [""; 0]);
     }
 }

@@ -106,6 +106,23 @@ pub struct Kcl3State {
     pub denied: Option<String>,
 }
 
+impl Kcl3State {
+    /// Whether workers of KCL 3 report themselves to a leader, one that leads or one to come.
+    pub(crate) fn wants_reports(&self) -> bool {
+        let version = self.client_version.as_deref();
+        self.is_led() || version == Some("CLIENT_VERSION_UPGRADE_FROM_2X")
+    }
+
+    /// Whether leases are a leader's to give, where one lives.
+    pub(crate) fn is_led(&self) -> bool {
+        let version = self.client_version.as_deref();
+        matches!(
+            version,
+            Some("CLIENT_VERSION_3X" | "CLIENT_VERSION_3X_WITH_ROLLBACK")
+        )
+    }
+}
+
 /// KCL 3's leader lock: alive while `version` changes within `lease_millis`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct LeaderLock {
@@ -139,18 +156,19 @@ pub trait LeaseTable: fmt::Debug + Send + Sync {
     /// Adds a lease. `Ok(false)`: it is there already, and stays as it is.
     async fn create(&self, lease: &Lease) -> Result<bool, TableError>;
 
-    /// On condition of `lease.counter`: makes `worker` the owner, clears `handoverTo` and `busy`,
-    /// writes `nativeStream` where `lease` has one,
-    /// counters + 1, `nativeProcess` that of this table handle, removes a left-over
-    /// `checkpointOwner`, counts the owner switch. Returns the lease as stored.
+    /// On condition of `lease.counter`, and that no KCL 3 leader began to move it: makes `worker`
+    /// the owner, clears `handoverTo` and `busy`, writes `nativeStream` where `lease` has one,
+    /// `throughputKBps` as in `lease`, counters + 1, `nativeProcess` that of this table handle,
+    /// removes a left-over `checkpointOwner`, counts the owner switch. Returns the lease as stored.
     async fn take(&self, lease: &Lease, worker: &str) -> Result<Lease, TableError>;
 
-    /// On condition of `lease.counter` (and no `checkpointOwner`): counter + 1, `busy` as in
-    /// `lease`. Returns the lease as stored, so the holder sees `handoverTo`.
+    /// On condition of `lease.counter` and of `checkpointOwner` as in `lease`: counter + 1, `busy`
+    /// and `throughputKBps` as in `lease`. Returns the lease as stored, so the holder sees
+    /// `handoverTo`; a conflict shows it that a KCL 3 leader moves the lease.
     async fn renew(&self, lease: &Lease) -> Result<Lease, TableError>;
 
-    /// On condition of `lease.counter`: writes the checkpoint, counter + 1, `busy` as in `lease`,
-    /// switches 0, drops pending checkpoints and `latestSince`.
+    /// On condition of `lease.counter`: writes the checkpoint, counter + 1, `busy` and
+    /// `throughputKBps` as in `lease`, switches 0, drops pending checkpoints and `latestSince`.
     async fn checkpoint(&self, lease: &Lease, checkpoint: &Checkpoint)
     -> Result<Lease, TableError>;
 
@@ -196,4 +214,12 @@ pub trait LeaseTable: fmt::Debug + Send + Sync {
 
     /// What KCL 3 left in the table.
     async fn kcl3_state(&self) -> Result<Kcl3State, TableError>;
+
+    /// Tells a KCL 3 leader that `worker` lives at `now` and can be given leases: its
+    /// `WorkerMetricStats`, without figures, so that the leader balances by throughput. Where the
+    /// leader looks for it, `kcl3_state` finds out.
+    async fn report_worker(&self, worker: &str, now: Timestamp) -> Result<(), TableError>;
+
+    /// Takes that back: the leader gives the worker nothing more.
+    async fn retire_worker(&self, worker: &str) -> Result<(), TableError>;
 }

@@ -110,21 +110,6 @@ pub enum Error {
         /// The lease that it took.
         shard: LeaseKey,
     },
-    /// KCL 3 workers assign the leases of this application.
-    #[error(
-        "application {application} is led by the KCL 3 worker {leader} ({client_version}): stop the \
-         KCL 3 workers, or run them with CLIENT_VERSION_CONFIG_COMPATIBLE_WITH_2X, before this \
-         worker joins"
-    )]
-    #[non_exhaustive]
-    LedByKcl3 {
-        /// The application.
-        application: String,
-        /// The leader's worker id.
-        leader: String,
-        /// `cv` of `Migration3.0`, such as `CLIENT_VERSION_3X`.
-        client_version: String,
-    },
 }
 
 impl Error {

@@ -20,8 +20,17 @@ mod log;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
-    /// The worker takes leases from now on: the lease table is there, and no KCL 3 leader lives.
+    /// The worker works from now on: the lease table is there, and is of its stream.
     Admitted,
+    /// A KCL 3 leader assigns the leases from now on: this worker reports itself to it, and holds
+    /// what it is given.
+    #[cfg_attr(not(feature = "test-util"), non_exhaustive)]
+    Led {
+        /// The leader's worker id.
+        leader: String,
+    },
+    /// No KCL 3 leader assigns the leases any more: this worker takes them.
+    Unled,
     /// The lease is ours.
     #[cfg_attr(not(feature = "test-util"), non_exhaustive)]
     LeaseAcquired {

@@ -31,7 +31,7 @@ pub struct Lease {
     /// `startingHashKey` and `endingHashKey`.
     pub hash_range: Option<HashRange>,
     /// `checkpointOwner`: set while a KCL 3 leader moves the lease; this worker still holds it.
-    /// Never written by us.
+    /// We never set it.
     pub checkpoint_owner: Option<String>,
     /// `nativeCounter`, ours: what `leaseCounter` was at the last write by a worker of this
     /// library. While the two are equal such a worker holds the lease; a Java worker moves
@@ -52,6 +52,9 @@ pub struct Lease {
     /// `busy`, ours, in thousandths: as the holder's last renewal wrote it, the same in all its
     /// leases. A Java take leaves it standing: ask [`Lease::busy`].
     pub busy_permille: Option<u16>,
+    /// `throughputKBps`, in bytes a second: what the leader of a KCL 3 fleet balances by. A holder
+    /// of this library writes it while it is led, and removes it otherwise.
+    pub throughput: Option<u64>,
 }
 
 impl Lease {
@@ -73,6 +76,7 @@ impl Lease {
             latest_since: None,
             stream_identity: None,
             busy_permille: None,
+            throughput: None,
         }
     }
 
@@ -96,6 +100,19 @@ impl Lease {
     pub fn busy(&self) -> Option<f64> {
         let permille = self.busy_permille.filter(|_| self.is_native());
         permille.map(|permille| f64::from(permille) / 1000.0)
+    }
+
+    /// Whether this library's last write to it is the last of all: `holder` is one of its workers.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.native_counter == Some(self.counter) && self.holder().is_some()
+    }
+
+    /// To whom a KCL 3 leader moves the lease that `holder` holds.
+    pub(crate) fn moves_from(&self, holder: &str) -> Option<&str> {
+        let is_moving = self.checkpoint_owner.as_deref() == Some(holder);
+        self.owner
+            .as_deref()
+            .filter(|next| is_moving && *next != holder)
     }
 
     /// The keys of the parents' leases.

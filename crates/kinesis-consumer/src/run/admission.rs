@@ -1,23 +1,20 @@
 //! What is looked at before any lease is touched: the table is there and of this library's kind,
-//! its positions are of this stream, and no KCL 3 leader lives.
+//! its positions are of this stream, and whether a KCL 3 leader lives can be asked.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use backon::ExponentialBackoff;
 use futures::{StreamExt, stream};
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    decide::{
-        kcl3::{LeaderWatch, Leadership},
-        shard_sync,
-    },
+    decide::shard_sync,
     edge::{
         kinesis::{KinesisError, ShardFilter},
         lease_table::{Kcl3State, Scan, TableError},
     },
-    face::error::Error,
-    model::{keys::LeaseKey, lease::Lease, shard::Shard},
+    face::{error::Error, event::Event},
+    model::{lease::Lease, shard::Shard},
     run::{
         context::{Context, backoff, pause},
         ownership::Owner,
@@ -25,8 +22,6 @@ use crate::{
     },
 };
 
-/// A KCL 3 leader that lives moves its lock each 30 s.
-const LEADER_SILENCE: Duration = Duration::from_secs(35);
 /// The longest that a table is missing after its creation: its answers are not of one moment.
 const CREATION_LAG: Duration = Duration::from_secs(60);
 /// `ListShards` is so long behind a reshard before it is believed against leases of nobody knows
@@ -38,16 +33,14 @@ const CONCURRENCY: usize = 16;
 #[derive(Debug)]
 pub(crate) struct Admission<'a> {
     context: &'a Context,
-    leader: &'a mut LeaderWatch,
     began: Instant,
     failures: ExponentialBackoff,
 }
 
 impl<'a> Admission<'a> {
-    pub(crate) fn new(context: &'a Arc<Context>, leader: &'a mut LeaderWatch) -> Self {
+    pub(crate) fn new(context: &'a Arc<Context>) -> Self {
         Self {
             context,
-            leader,
             began: Instant::now(),
             failures: backoff(Duration::from_millis(200), Duration::from_secs(10)),
         }
@@ -58,7 +51,7 @@ impl<'a> Admission<'a> {
         let scan = self.scan().await?;
         self.check_kind(&scan)?;
         self.check_owner(&scan.leases).await?;
-        self.await_leader(scan).await
+        self.see_kcl3(&scan).await
     }
 
     // === what kind of table it is ===
@@ -175,48 +168,12 @@ impl<'a> Admission<'a> {
 
     // === KCL 3 ===
 
-    /// Until no KCL 3 leader can be alive: its lock stands still while no worker of it renews a
-    /// lease. Where no lease has an owner, nobody but the leader itself could show that it lives.
-    async fn await_leader(&mut self, mut scan: Scan) -> Result<(), Error> {
-        let context = self.context;
-        let began = Instant::now();
-        let counters: HashMap<LeaseKey, u64> = owned(&scan)
-            .map(|lease| (lease.key.clone(), lease.counter))
-            .collect();
-        let has_moved = |lease: &&Lease| {
-            let before = counters.get(&lease.key);
-            before.is_some_and(|before| *before != lease.counter)
-        };
-        loop {
-            let state = self.kcl3_state().await?;
-            self.check_unknown(&state, &scan)?;
-            match self.leader.observe(&state, Instant::now()) {
-                Leadership::None => return Ok(()),
-                Leadership::Unclear(left) => {
-                    // A worker of this library that is at work has judged the leader before.
-                    if owned(&scan).filter(has_moved).any(Lease::is_native) {
-                        return Ok(());
-                    }
-                    let patience = if owned(&scan).any(|lease| has_moved(&lease)) {
-                        began.elapsed() + left
-                    } else if counters.is_empty() {
-                        LEADER_SILENCE
-                    } else {
-                        context.config.failover_time
-                    };
-                    let left = patience.saturating_sub(began.elapsed());
-                    if left.is_zero() {
-                        return Ok(());
-                    }
-                    sleep(left.min(context.config.peer_scan_interval)).await;
-                    scan = self.scan().await?;
-                }
-                Leadership::Led {
-                    leader,
-                    client_version,
-                } => return Err(context.led_by_kcl3(leader, client_version)),
-            }
-        }
+    /// What KCL 3 has in the table, from the beginning.
+    async fn see_kcl3(&mut self, scan: &Scan) -> Result<(), Error> {
+        let state = self.kcl3_state().await?;
+        self.check_unknown(&state, scan)?;
+        self.context.leadership.learn(state);
+        Ok(())
     }
 
     /// Who may not read the table of KCL 3.0 to 3.4 does not know whether a leader lives.
@@ -226,7 +183,8 @@ impl<'a> Admission<'a> {
         };
         let version_3 = |version: &String| version.starts_with("CLIENT_VERSION_3X");
         if !scan.shows_kcl3 && !state.client_version.as_ref().is_some_and(version_3) {
-            self.context.warn_unknown_leader(denied);
+            let error = denied.clone();
+            self.context.report(Event::LeaderUnknown { error });
             return Ok(());
         }
         let text = format!(
@@ -305,8 +263,4 @@ impl<'a> Admission<'a> {
             }
         }
     }
-}
-
-fn owned(scan: &Scan) -> impl Iterator<Item = &Lease> {
-    scan.leases.iter().filter(|lease| lease.owner.is_some())
 }

@@ -1,5 +1,4 @@
-//! The slow loop: compares shards and leases, cleans finished leases up, and looks out for KCL 3
-//! leaders.
+//! The slow loop: compares shards and leases, and cleans finished leases up.
 //!
 //! Every worker does so; all writes are conditional, so doing it twice does no harm. It never takes
 //! a lease.
@@ -14,10 +13,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
-    decide::{
-        kcl3::{LeaderWatch, Leadership},
-        shard_sync,
-    },
+    decide::shard_sync,
     edge::{
         kinesis::{KinesisError, ShardFilter},
         lease_table::TableError,
@@ -30,17 +26,11 @@ use crate::{
         shard::Shard,
     },
     run::{
-        admission::Admission,
         context::{Context, KEPT, backoff, pause},
         ownership::Owner,
     },
 };
 
-/// The time between reads of `Migration3.0`.
-const LEADER_CHECK: Duration = Duration::from_secs(60);
-/// The time between reads of a leader lock whose owner may be alive or dead (KCL 3 moves it each 30
-/// s).
-const UNCLEAR_LEADER_CHECK: Duration = Duration::from_secs(5);
 /// The time to the next audit after a half-listed reshard, and while hash keys have no lease.
 const QUICK_AUDIT: Duration = Duration::from_secs(1);
 /// The longest that `ListShards` may lag behind a reshard.
@@ -52,7 +42,6 @@ const CONCURRENCY: usize = 16;
 
 pub(crate) struct Auditor {
     context: Arc<Context>,
-    leader: LeaderWatch,
     /// Finished leases that nobody needs any more, since when.
     unneeded: HashMap<LeaseKey, Instant>,
     /// Since when a shard is open whose lease is finished.
@@ -74,22 +63,16 @@ impl Auditor {
     pub(crate) fn new(context: Arc<Context>) -> Self {
         Self {
             context,
-            leader: LeaderWatch::default(),
             unneeded: HashMap::new(),
             contradicted: None,
             worked: false,
         }
     }
 
-    /// Before any lease is touched: the table is there, and no KCL 3 leader lives.
-    pub(crate) async fn admit(&mut self) -> Result<(), Error> {
-        Admission::new(&self.context, &mut self.leader).run().await
-    }
-
     /// Audits for ever. Returns why the worker must stop.
     pub(crate) async fn run(mut self) -> Error {
-        let (mut next_audit, mut next_check) = (Instant::now(), Instant::now() + LEADER_CHECK);
-        let mut audited = Instant::now();
+        let mut next_audit = Instant::now();
+        let mut audited = next_audit;
         let mut failures = backoff(
             QUICK_AUDIT,
             self.context.config.shard_sync_interval.max(QUICK_AUDIT),
@@ -98,14 +81,8 @@ impl Auditor {
             let context = Arc::clone(&self.context);
             tokio::select! {
                 biased;
-                () = sleep_until(next_audit.min(next_check)) => {}
+                () = sleep_until(next_audit) => {}
                 () = context.reaudit.notified() => next_audit = next_audit.min(audited + QUICK_AUDIT),
-            }
-            if Instant::now() >= next_check {
-                next_check = match self.check_leader().await {
-                    Ok(wait) => Instant::now() + wait,
-                    Err(error) => return error,
-                };
             }
             if Instant::now() < next_audit {
                 continue;
@@ -387,27 +364,6 @@ impl Auditor {
         // Another worker's may be new too.
         self.context.rescan.notify_one();
         Ok(created.into_iter().flatten().collect())
-    }
-
-    /// Returns the time to the next check.
-    async fn check_leader(&mut self) -> Result<Duration, Error> {
-        match self.context.table.kcl3_state().await {
-            Ok(state) => {
-                self.context.succeeded("kcl3_state");
-                match self.leader.observe(&state, Instant::now()) {
-                    Leadership::Led {
-                        leader,
-                        client_version,
-                    } => Err(self.context.led_by_kcl3(leader, client_version)),
-                    Leadership::Unclear(_) => Ok(UNCLEAR_LEADER_CHECK),
-                    Leadership::None => Ok(LEADER_CHECK),
-                }
-            }
-            Err(error) => {
-                self.context.table_failed(None, "kcl3_state", &error);
-                Ok(UNCLEAR_LEADER_CHECK)
-            }
-        }
     }
 
     /// Reports the trouble, or returns the error where waiting does not help.

@@ -3,10 +3,7 @@
 use std::{
     collections::BTreeSet,
     fmt,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -32,8 +29,8 @@ use crate::{
         sequence::{Checkpoint, Position},
     },
     run::{
-        budget::Budget, known::Known, load::Load, ownership::Ownership, registration::Registration,
-        standing::Standing,
+        budget::Budget, known::Known, leadership::Leadership, load::Load, ownership::Ownership,
+        registration::Registration, standing::Standing,
     },
 };
 
@@ -49,8 +46,8 @@ pub(crate) struct Context {
     known: Mutex<Known>,
     /// Open shards whose leases are finished, by nobody.
     ended_by_nobody: Mutex<BTreeSet<ShardId>>,
-    /// Was it told that the leader is unknown?
-    unknown_leader: AtomicBool,
+    /// What KCL 3 has in the table, as last seen, and who rules.
+    pub(crate) leadership: Leadership,
     pub(crate) budget: Arc<Budget>,
     /// Of the consumer for enhanced fan-out.
     pub(crate) registration: Registration,
@@ -91,7 +88,7 @@ impl Context {
             budget: Arc::new(Budget::new(config.memory_bytes)),
             ownership: Ownership::new(StreamName::new(&config.stream, region)),
             registration: Registration::default(),
-            unknown_leader: AtomicBool::new(false),
+            leadership: Leadership::default(),
             standing: Standing::new(config.give_up_after, apart),
             ended_by_nobody: Mutex::default(),
             known: Mutex::new(Known::new(config.failover_time * KEPT)),
@@ -208,7 +205,8 @@ impl Context {
         }
     }
 
-    fn failed(
+    /// Reports a call that is tried again.
+    pub(crate) fn failed(
         &self,
         shard: Option<&LeaseKey>,
         operation: &'static str,
@@ -260,22 +258,6 @@ impl Context {
     /// The lease says that it is of the stream `name`.
     pub(crate) fn other_stream_of(&self, lease: &Lease, name: &str) -> Error {
         self.other_stream(format!("the lease of {} is of {name}", lease.key))
-    }
-
-    pub(crate) fn led_by_kcl3(&self, leader: String, client_version: String) -> Error {
-        Error::LedByKcl3 {
-            application: self.config.application.clone(),
-            leader,
-            client_version,
-        }
-    }
-
-    /// Says once that whether a KCL 3 leader lives is unknown.
-    pub(crate) fn warn_unknown_leader(&self, error: &str) {
-        if !self.unknown_leader.swap(true, Ordering::Relaxed) {
-            let error = error.to_owned();
-            self.report(Event::LeaderUnknown { error });
-        }
     }
 
     pub(crate) fn stream_recreated(&self, shard: ShardId) -> Error {

@@ -13,7 +13,7 @@ use std::{
 
 use futures::{
     StreamExt,
-    future::{join_all, join3},
+    future::{join_all, join4},
     stream,
 };
 use tokio::{
@@ -24,8 +24,9 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
-    decide::assignment::{
-        Action, Limits, Observations, challenges, dead_requests, grants, plan, void,
+    decide::{
+        assignment::{Action, Limits, Observations, challenges, dead_requests, grants, plan, void},
+        kcl3::Regime,
     },
     edge::lease_table::{Scan, TableError},
     face::{checkpointer::LeaseHandle, error::Error, event::Event},
@@ -34,10 +35,12 @@ use crate::{
         auditor::Auditor,
         context::Context,
         held_lease::HeldLease,
+        leadership::retire,
         shard_consumer::{Ended, ShardConsumer, Stop},
     },
 };
 
+mod led;
 mod moves;
 mod ours;
 
@@ -139,10 +142,11 @@ impl Coordinator {
             let asker = Arc::clone(&asker);
             async move { withdraw(&asker, &key).await }
         });
-        let all_ended = join3(
+        let all_ended = join4(
             async { while self.consumers.join_next().await.is_some() {} },
             self.moves.undo(context),
             withdrawn,
+            retire(context),
         );
         if timeout_at(deadline + LAST_GRACE, all_ended).await.is_err() {
             // User code that blocks its thread cannot be dropped; its leases can go.
@@ -169,6 +173,9 @@ impl Coordinator {
             }
         };
         self.context.succeeded("scan");
+        if scan.has_others {
+            self.context.leadership.saw_items();
+        }
         let is_lacking = {
             let mut known = self.context.known();
             known.observe(&scan.leases, began);
@@ -186,7 +193,8 @@ impl Coordinator {
                 .get(&lease.key)
                 .and_then(|held| held.lease.try_copy())
             {
-                let newer = own.counter > lease.counter;
+                let moves = own.checkpoint_owner.is_some() && own.counter == lease.counter;
+                let newer = own.counter > lease.counter || moves;
                 let handover_to = if newer {
                     own.handover_to.clone()
                 } else {
@@ -204,19 +212,21 @@ impl Coordinator {
         self.coming = (leases.iter().filter(is_coming))
             .map(|lease| lease.key.clone())
             .collect();
-        self.grant(&leases, now);
+        let regime = self.regime(&leases, now);
+        self.let_go(&leases);
+        self.grant(&leases, &regime, now);
         let unproven = self.keep_ours(&mut leases)?;
         let ended = self.context.ended_by_nobody();
         let unreadable = scan.broken.into_iter().chain(scan.foreign);
         self.tell_unreadable(unreadable.chain(unproven).chain(ended));
         if self.context.ownership.table_is_ours() {
-            self.act(&leases, now);
+            self.act(&leases, &regime, now);
         }
-        self.next_scan = self.regular_scan(&leases, now);
+        self.next_scan = self.regular_scan(&leases, &regime, now);
         Ok(())
     }
 
-    fn grant(&mut self, leases: &[Lease], now: Instant) {
+    fn grant(&mut self, leases: &[Lease], regime: &Regime, now: Instant) {
         let leaving = self.held.iter();
         let leaving = leaving.filter_map(|(key, held)| match &*held.stop.borrow() {
             Some(Stop::HandOver(to)) => Some((key.clone(), to.clone())),
@@ -229,6 +239,9 @@ impl Coordinator {
             if let Some(held) = self.held.get(&key) {
                 held.stop.send_replace(None);
             }
+        }
+        if let Regime::Led { .. } = regime {
+            return;
         }
         let (me, held) = (&self.context.config.worker_id, self.held_keys());
         for lease in dead_requests(leases, &self.observations, &held, now) {
@@ -246,11 +259,16 @@ impl Coordinator {
     }
 
     /// Begins to take and to ask as planned.
-    fn act(&mut self, leases: &[Lease], now: Instant) {
+    fn act(&mut self, leases: &[Lease], regime: &Regime, now: Instant) {
         let config = &self.context.config;
+        let max_steals = match regime {
+            Regime::Taking => config.max_steals,
+            Regime::Leaderless => 0,
+            Regime::Led { .. } => return self.take_given(leases),
+        };
         let limits = Limits {
             max_leases: config.max_leases,
-            max_steals: config.max_steals,
+            max_steals,
         };
         let actions = plan(
             leases,
@@ -321,8 +339,11 @@ impl Coordinator {
         }
     }
 
-    fn regular_scan(&self, leases: &[Lease], now: Instant) -> Instant {
+    fn regular_scan(&self, leases: &[Lease], regime: &Regime, now: Instant) -> Instant {
         let config = &self.context.config;
+        if let Regime::Led { .. } = regime {
+            return now + config.renew_interval();
+        }
         let me = config.worker_id.as_str();
         let is_peers = |lease: &Lease| {
             !lease.is_finished() && lease.holder().is_some_and(|holder| holder != me)
@@ -402,6 +423,9 @@ impl Coordinator {
     /// Whoever finished a parent takes its children at once, unless another worker was quicker or
     /// another parent is unfinished. Otherwise a scan finds them.
     fn take_children(&mut self, children: Vec<Lease>) {
+        if self.context.leadership.is_led() {
+            return;
+        }
         for child in children {
             let unfinished = self.held.len() + self.moves.len();
             let is_free = child.owner.is_none() && !child.is_finished();

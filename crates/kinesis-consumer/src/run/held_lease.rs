@@ -40,9 +40,11 @@ use crate::{
 
 mod giving;
 mod stored;
+mod throughput;
 
 pub(crate) use giving::Given;
 use stored::Stored;
+use throughput::Throughput;
 
 #[derive(Debug)]
 pub(crate) struct HeldLease {
@@ -51,6 +53,7 @@ pub(crate) struct HeldLease {
     stored: AsyncMutex<Stored>,
     written: Mutex<Instant>,
     pending: Mutex<Pending>,
+    throughput: Mutex<Throughput>,
     /// Wakes the renewal: something is pending that cannot wait for its turn.
     hurry: Notify,
     over: CancellationToken,
@@ -76,6 +79,7 @@ impl HeldLease {
             stored: AsyncMutex::new(Stored::new(stored)),
             written: Mutex::new(written),
             pending: Mutex::default(),
+            throughput: Mutex::default(),
             hurry: Notify::new(),
             over: CancellationToken::new(),
             namesake: AtomicBool::new(false),
@@ -182,8 +186,15 @@ impl HeldLease {
         to.filter(|to| *to > stored.lease.checkpoint)
     }
 
-    /// So many records were processed, acknowledged or not.
-    pub(crate) fn processed(&self, records: usize) {
+    fn throughput(&self) -> MutexGuard<'_, Throughput> {
+        self.throughput
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// So many records, of so many bytes, were processed, acknowledged or not.
+    pub(crate) fn processed(&self, records: usize, bytes: usize) {
+        self.throughput().count(bytes);
         let mut pending = self.pending();
         pending.records += records as u64;
         if pending.to.is_some() && pending.records >= self.context.config.checkpoint_records {
@@ -227,6 +238,11 @@ impl HeldLease {
             let began = Instant::now();
             let attempted = *stored.attempted.get_or_insert(began);
             stored.lease.busy_permille = self.context.load.permille();
+            let throughput = self
+                .throughput()
+                .after(self.context.config.renew_interval());
+            let is_led = self.context.leadership.is_led();
+            stored.lease.throughput = is_led.then_some(throughput);
             let stands = || stored.lease.checkpoint.clone();
             let to = checkpoint.cloned();
             let to = to.or_else(|| stored.found.is_some().then(stands));
@@ -262,6 +278,12 @@ impl HeldLease {
                         if stored.found.is_none() && checkpoint.is_none_or(is_there) {
                             return Ok(());
                         }
+                    }
+                    // A KCL 3 leader began to move it, and has not given it away yet.
+                    Some(lease) if self.begins_to_move(&stored.lease, &lease) => {
+                        stored.lease.owner = lease.owner;
+                        stored.lease.checkpoint_owner = lease.checkpoint_owner;
+                        self.context.rescan.notify_one();
                     }
                     // Somebody put the item back as it was read a while ago, with changes.
                     Some(lease) if self.is_older(&stored.lease, &lease) => {
@@ -322,7 +344,10 @@ impl HeldLease {
             lease.latest_since = stored.lease.latest_since;
             unpinned = lease.latest_since;
         }
-        if lease.handover_to.is_some() && lease.handover_to != stored.lease.handover_to {
+        let is_asked = lease.handover_to.is_some();
+        if is_asked && lease.handover_to != stored.lease.handover_to
+            || lease.checkpoint_owner != stored.lease.checkpoint_owner
+        {
             self.context.rescan.notify_one();
         }
         self.context.known().learn(&lease);
@@ -368,9 +393,18 @@ impl HeldLease {
     /// Did an earlier write of ours, whose answer we never saw, make `known` into `current`?
     fn is_ours(&self, known: &Lease, current: &Lease) -> bool {
         current.counter == known.counter + 1
-            && current.is_native()
+            && current.is_ours()
             && current.native_process == known.native_process
             && current.holder() == Some(self.context.config.worker_id.as_str())
+    }
+
+    /// Is it as we know it, but that a KCL 3 leader gives it to somebody else? That does not move
+    /// the counter.
+    fn begins_to_move(&self, known: &Lease, current: &Lease) -> bool {
+        let me = self.context.config.worker_id.as_str();
+        current.counter == known.counter
+            && known.checkpoint_owner.is_none()
+            && current.moves_from(me).is_some()
     }
 
     /// Is it a lease of this very process as it was before, so that nobody has taken it since?

@@ -17,7 +17,10 @@ use crate::{
         processor::{Factory, RecordProcessor},
     },
     model::keys::LeaseKey,
-    run::{auditor::Auditor, context::Context, coordinator::Coordinator},
+    run::{
+        admission::Admission, auditor::Auditor, context::Context, coordinator::Coordinator,
+        leadership::follow,
+    },
 };
 
 /// A worker of an application. One per process is enough: every shard is a task.
@@ -148,15 +151,16 @@ impl Worker {
 }
 
 async fn work(context: Arc<Context>, stopping: CancellationToken) -> Result<(), Error> {
-    let mut auditor = Auditor::new(Arc::clone(&context));
     tokio::select! {
         biased;
         () = stopping.cancelled() => return Ok(()),
         error = context.standing.given_up() => return Err(error),
-        admitted = auditor.admit() => admitted?,
+        admitted = Admission::new(&context).run() => admitted?,
     }
     context.report(Event::Admitted);
+    let auditor = Auditor::new(Arc::clone(&context));
     let auditing = AbortOnDropHandle::new(tokio::spawn(auditor.run()));
+    let _leadership = AbortOnDropHandle::new(tokio::spawn(follow(Arc::clone(&context))));
     let mut coordinator = Coordinator::new(context);
     let result = coordinator.run(&stopping, auditing).await;
     let stopped = coordinator.stop().await;

@@ -7,6 +7,7 @@ mod clocks;
 mod fan_out;
 mod idle;
 mod kcl2;
+mod kcl3;
 mod leases;
 mod mending;
 mod owners;

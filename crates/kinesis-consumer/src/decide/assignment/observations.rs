@@ -35,6 +35,8 @@ struct Seen {
     counter: u64,
     /// When the counter was first seen there.
     since: Instant,
+    /// It was seen elsewhere before.
+    moved: bool,
     holder: Option<String>,
     finished: bool,
     handover_to: Option<String>,
@@ -70,6 +72,7 @@ impl Observations {
                 let seen = Seen {
                     counter: lease.counter,
                     since: unmoved.map_or(now, |seen| seen.since),
+                    moved: unmoved.map_or(before.is_some(), |seen| seen.moved),
                     holder: lease.holder().map(str::to_owned),
                     finished: lease.is_finished(),
                     handover_to: lease.handover_to.clone(),
@@ -96,6 +99,16 @@ impl Observations {
             || self
                 .unmoved(lease)
                 .is_some_and(|seen| now > seen.since + self.failover)
+    }
+
+    /// When its counter moved last: before that, or just then.
+    pub(crate) fn moved(&self, lease: &Lease) -> Option<Instant> {
+        self.unmoved(lease).map(|seen| seen.since)
+    }
+
+    /// Did its counter move while we looked on?
+    pub(crate) fn has_moved(&self, lease: &Lease) -> bool {
+        self.unmoved(lease).is_some_and(|seen| seen.moved)
     }
 
     /// Was it there for anybody to take for another failover time?

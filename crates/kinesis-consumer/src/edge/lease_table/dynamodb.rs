@@ -5,7 +5,9 @@ use std::{collections::BTreeSet, time::Duration};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use kinesis_edge::{ClientSettings, DynamoDbClient, Failure, Kind, Table, Write, Written};
+use kinesis_edge::{
+    AttributeValue, ClientSettings, DynamoDbClient, Failure, Kind, Table, Write, Written,
+};
 
 use crate::{
     edge::{
@@ -25,7 +27,7 @@ pub(crate) mod item;
 mod kcl3;
 
 use item::{Item, Parsed, new_item, number, parse, string, strings};
-use kcl3::SideTable;
+use kcl3::SideTables;
 
 /// What scans, and questions about tables, get where the client handed in has no setting of its
 /// own.
@@ -56,7 +58,7 @@ pub struct DynamoDbTable {
     /// The same, for calls for one lease.
     leases: Table,
     process: String,
-    side_table: SideTable,
+    side_tables: SideTables,
 }
 
 impl DynamoDbTable {
@@ -69,13 +71,13 @@ impl DynamoDbTable {
     ) -> Self {
         let renewals = RENEWALS.replace_dynamodb(&client);
         let client = CALLS.complete_dynamodb(&client);
-        let side_table = format!("{}-CoordinatorState", application.into());
+        let application = application.into();
         let table = table.into();
         Self {
             leases: Table::new(renewals, table.as_str()),
             table: Table::new(client.clone(), table),
             process: new_process(),
-            side_table: SideTable::new(Table::new(client, side_table)),
+            side_tables: SideTables::new(client, &application),
         }
     }
 
@@ -105,18 +107,28 @@ impl DynamoDbTable {
         process: Option<&str>,
         condition: &str,
     ) -> Result<Lease, TableError> {
-        let (mut set, remove) = match process {
-            Some(_) => (", nativeProcess = :process".to_owned(), ""),
-            None => (String::new(), ", nativeProcess"),
-        };
+        let throughput = lease.throughput.filter(|_| process.is_some()).map(kib);
+        let mut remove = String::new();
+        let mut set = String::new();
+        match process {
+            Some(_) => set.push_str(", nativeProcess = :process"),
+            None => remove.push_str(", nativeProcess"),
+        }
+        match throughput {
+            Some(_) => set.push_str(", throughputKBps = :throughput"),
+            None => remove.push_str(", throughputKBps"),
+        }
         if process.is_some() && lease.stream_identity.is_some() {
             set.push_str(", nativeStream = :stream");
         }
         let mut change = format!(
             "SET leaseOwner = :worker, leaseCounter = :next, nativeCounter = :next{set} \
-             REMOVE checkpointOwner, {OF_THE_HOLDER}{remove}"
+             REMOVE checkpointOwner, handoverTo, busy{remove}"
         );
         let mut write = beat(lease).value(":worker", string(worker));
+        if let Some(throughput) = throughput {
+            write = write.value(":throughput", throughput);
+        }
         if let Some(process) = process {
             write = write.value(":process", string(process));
             if let Some(identity) = &lease.stream_identity {
@@ -132,22 +144,19 @@ impl DynamoDbTable {
     }
 
     async fn release_as_read(&self, lease: &Lease) -> Result<(), TableError> {
-        let (owner, condition) = match &lease.checkpoint_owner {
-            None => ("leaseOwner", NOT_MOVED),
-            // A KCL 3 leader gives it to somebody: leaseOwner is the next one.
-            Some(_) => (
-                "checkpointOwner",
-                "leaseCounter = :counter AND checkpointOwner = :checkpointOwner",
-            ),
+        // A KCL 3 leader gives it to somebody: leaseOwner is the next one.
+        let is_moved = lease.checkpoint_owner.is_some();
+        let (owner, switch) = match is_moved {
+            false => ("leaseOwner", ""),
+            true => ("checkpointOwner", " ADD ownerSwitchesSinceCheckpoint :one"),
         };
-        let mut write = beat(lease)
-            .change(format!(
-                "SET leaseCounter = :next \
-                 REMOVE {owner}, nativeCounter, nativeProcess, {OF_THE_HOLDER}"
-            ))
-            .on(condition);
-        if let Some(checkpoint_owner) = &lease.checkpoint_owner {
-            write = write.value(":checkpointOwner", string(checkpoint_owner));
+        let change = format!(
+            "SET leaseCounter = :next \
+             REMOVE {owner}, nativeCounter, nativeProcess, {OF_THE_HOLDER}{switch}"
+        );
+        let mut write = as_moved(beat(lease).change(change), lease);
+        if is_moved {
+            write = write.value(":one", number(1));
         }
         self.update(&lease.key, write).await.map(drop)
     }
@@ -190,10 +199,25 @@ fn sort(item: &Item, scan: &mut Scan) {
 }
 
 /// What is said of a holder, and of nobody after it.
-const OF_THE_HOLDER: &str = "handoverTo, busy";
+const OF_THE_HOLDER: &str = "handoverTo, busy, throughputKBps";
 
 /// Nobody wrote since, and no KCL 3 leader moves it.
 const NOT_MOVED: &str = "leaseCounter = :counter AND attribute_not_exists(checkpointOwner)";
+
+/// On condition that nobody wrote since, and that a KCL 3 leader moves it, or not, as `lease` says.
+fn as_moved(write: Write, lease: &Lease) -> Write {
+    match &lease.checkpoint_owner {
+        None => write.on(NOT_MOVED),
+        Some(owner) => write
+            .on("leaseCounter = :counter AND checkpointOwner = :checkpointOwner")
+            .value(":checkpointOwner", string(owner)),
+    }
+}
+
+/// Bytes a second as KCL writes them.
+fn kib(bytes: u64) -> AttributeValue {
+    number(format!("{:.6}", bytes as f64 / 1024.0))
+}
 
 fn lease_key(key: &LeaseKey) -> Item {
     Item::from([("leaseKey".to_owned(), string(key.to_string()))])
@@ -216,6 +240,12 @@ fn renewal(lease: &Lease, set: &str, remove: &[&str]) -> Write {
         write = write.value(":busy", number(f64::from(permille) / 1000.0));
     } else {
         remove.push("busy");
+    }
+    if let Some(throughput) = lease.throughput {
+        change.push_str(", throughputKBps = :throughput");
+        write = write.value(":throughput", kib(throughput));
+    } else {
+        remove.push("throughputKBps");
     }
     if !remove.is_empty() {
         change.push_str(" REMOVE ");
@@ -286,12 +316,16 @@ impl LeaseTable for DynamoDbTable {
 
     async fn take(&self, lease: &Lease, worker: &str) -> Result<Lease, TableError> {
         let process = Some(self.process.as_str());
-        self.own(lease, worker, process, "leaseCounter = :counter")
-            .await
+        let condition = match &lease.checkpoint_owner {
+            None => NOT_MOVED,
+            // Left over.
+            Some(_) => "leaseCounter = :counter",
+        };
+        self.own(lease, worker, process, condition).await
     }
 
     async fn renew(&self, lease: &Lease) -> Result<Lease, TableError> {
-        let write = renewal(lease, "", &[]).on(NOT_MOVED);
+        let write = as_moved(renewal(lease, "", &[]), lease);
         self.update(&lease.key, write).await
     }
 
@@ -414,6 +448,14 @@ impl LeaseTable for DynamoDbTable {
     }
 
     async fn kcl3_state(&self) -> Result<Kcl3State, TableError> {
-        kcl3::state(&self.table, &self.side_table).await
+        kcl3::state(&self.table, &self.side_tables).await
+    }
+
+    async fn report_worker(&self, worker: &str, now: Timestamp) -> Result<(), TableError> {
+        kcl3::report(&self.leases, &self.side_tables, worker, now).await
+    }
+
+    async fn retire_worker(&self, worker: &str) -> Result<(), TableError> {
+        kcl3::retire(&self.leases, &self.side_tables, worker).await
     }
 }

@@ -11,6 +11,8 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
+
 use crate::{
     edge::{
         failure::CallError,
@@ -65,6 +67,7 @@ type Faults = Arc<dyn Fn(&TableCall<'_>) -> Fault + Send + Sync>;
 struct Shared {
     leases: BTreeMap<LeaseKey, Lease>,
     kcl3: Kcl3State,
+    reports: BTreeMap<String, Timestamp>,
     oddities: Scan,
     created: bool,
     deleted: bool,
@@ -165,6 +168,11 @@ impl MemoryTable {
     /// What [`LeaseTable::kcl3_state`] shall say.
     pub fn set_kcl3_state(&self, state: Kcl3State) {
         self.shared().kcl3 = state;
+    }
+
+    /// The workers that a KCL 3 leader would take for alive, and when each said so last.
+    pub fn reports(&self) -> BTreeMap<String, Timestamp> {
+        self.shared().reports.clone()
     }
 
     /// How many calls of each operation arrived.

@@ -18,6 +18,8 @@ impl Event {
     pub fn log(&self) {
         match self {
             Self::Admitted => info!("consuming"),
+            Self::Led { leader } => info!(leader, "a KCL 3 leader assigns the leases"),
+            Self::Unled => info!("no KCL 3 leader assigns the leases: they are taken"),
             Self::LeaseAcquired { shard, from } => info!(%shard, from, "lease acquired"),
             Self::LeaseLost { shard } => warn!(%shard, "lease lost"),
             Self::HandoverAsked { shard, holder } => info!(%shard, holder, "asked for a lease"),

@@ -35,6 +35,10 @@ impl HeldLease {
         // An attempt may have been written although no answer came.
         let mut unseen = false;
         loop {
+            if stored.lease.checkpoint_owner.is_some() {
+                // A KCL 3 leader has said who is next: a release gives it to that worker.
+                to = None;
+            }
             let answer = match to {
                 Some(worker) => self.context.table.hand_over(&stored.lease, worker).await,
                 None => self.context.table.release(&stored.lease).await,
@@ -49,6 +53,10 @@ impl HeldLease {
                         continue;
                     }
                     Ok(Some(current)) if is_given(&stored.lease, &current, to) => break,
+                    Ok(Some(current)) if self.begins_to_move(&stored.lease, &current) => {
+                        stored.lease = current;
+                        continue;
+                    }
                     // Nobody wrote since, but the request is gone.
                     Ok(Some(current)) if to.is_some() && is_still(&stored.lease, &current) => {
                         stored.lease = current;
@@ -75,7 +83,7 @@ impl HeldLease {
             pause(&mut failures).await;
         }
         self.close();
-        Some(if to.is_some() {
+        Some(if to.is_some() || stored.lease.checkpoint_owner.is_some() {
             Given::HandedOver
         } else {
             Given::Released
@@ -92,5 +100,8 @@ fn is_still(known: &Lease, current: &Lease) -> bool {
 
 /// Did an earlier attempt to give `known` to `to` make it into `current`?
 fn is_given(known: &Lease, current: &Lease, to: Option<&str>) -> bool {
-    current.counter == known.counter + 1 && current.owner.as_deref() == to
+    let moved_to = known.checkpoint_owner.as_ref().and(known.owner.as_deref());
+    current.counter == known.counter + 1
+        && current.checkpoint_owner.is_none()
+        && current.owner.as_deref() == to.or(moved_to)
 }

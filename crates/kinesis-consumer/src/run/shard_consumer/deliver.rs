@@ -58,16 +58,17 @@ impl ShardConsumer {
     /// The processor took a batch, or the first records of one.
     fn processed(&self, batch: &Batch, hand: &Hand, took: Duration) {
         let records = batch.records.len();
+        let bytes = batch.records.iter().map(|record| record.data.len()).sum();
         self.context.report(Event::Processed {
             shard: self.lease.key().clone(),
             records,
             rejected: self.checkpointer.take_rejected(&batch.records),
-            bytes: batch.records.iter().map(|record| record.data.len()).sum(),
+            bytes,
             millis_behind_latest: batch.millis_behind_latest,
             took,
         });
         hand.settle(records);
-        self.lease.processed(records);
+        self.lease.processed(records, bytes);
     }
 
     /// Until the processor keeps the aggregate, which is left out.
@@ -98,7 +99,7 @@ impl ShardConsumer {
             reason,
         });
         hand.settle(users);
-        self.lease.processed(users);
+        self.lease.processed(users, record.data.len());
         Ok(())
     }
 }

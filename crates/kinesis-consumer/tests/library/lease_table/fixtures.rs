@@ -96,6 +96,10 @@ fn expected(item: &Item) -> Lease {
         latest_since: None,
         stream_identity: None,
         busy_permille: None,
+        throughput: item.get("throughputKBps").map(|value| {
+            let kib: f64 = value.as_n().expect("N").parse().expect("a number");
+            (kib * 1024.0).round() as u64
+        }),
     }
 }
 
@@ -197,16 +201,31 @@ async fn write_all(db: &DynamoDb, table: &DynamoDbTable, original: &Item) {
         .await
         .expect("read")
         .expect("a lease");
-    let owned = table.take(&lease, "ours").await.expect("taken");
+    let led = Lease {
+        throughput: Some(512),
+        ..lease
+    };
+    let owned = table.take(&led, "ours").await.expect("taken");
     assert_changed!(
         "leaseCounter",
         "leaseOwner",
         "nativeCounter",
         "nativeProcess",
-        "ownerSwitchesSinceCheckpoint"
+        "ownerSwitchesSinceCheckpoint",
+        "throughputKBps"
+    );
+    assert_eq!(
+        before["throughputKBps"],
+        AttributeValue::N("0.5".to_owned())
     );
     let owned = table.renew(&owned).await.expect("renewed");
     assert_changed!("leaseCounter", "nativeCounter");
+    let unled = Lease {
+        throughput: None,
+        ..owned
+    };
+    let owned = table.renew(&unled).await.expect("renewed");
+    assert_changed!("leaseCounter", "nativeCounter", "throughputKBps");
     let busy = Lease {
         busy_permille: Some(250),
         ..owned

@@ -51,6 +51,7 @@ fn a_projection_is_enough() {
             let whole = lease(&item).map(|lease| Lease {
                 hash_range: None,
                 owner_switches: 0,
+                throughput: None,
                 ..lease
             });
             assert_eq!(lease(&projected(&item)), whole, "{name}: {item:?}");

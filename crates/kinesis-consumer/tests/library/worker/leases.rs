@@ -11,7 +11,7 @@ use std::{
 use kinesis_consumer::{
     Checkpoint, Error, Event, InitialPosition,
     lease::Lease,
-    test_util::{Fault, Kcl3State, LeaderLock, Outcome, Scan, ShardFilter, initial},
+    test_util::{Fault, Outcome, ShardFilter, initial},
 };
 use tokio::time::sleep;
 
@@ -277,133 +277,6 @@ async fn a_process_whose_worker_id_another_one_uses_stops() {
     }
     newer.stop().await.unwrap();
     assert_eq!(held(&world, "a"), 0);
-}
-
-// === KCL 3 ===
-
-fn led(version: &str) -> Kcl3State {
-    Kcl3State {
-        client_version: Some("CLIENT_VERSION_3X".into()),
-        denied: None,
-        leader: Some(LeaderLock {
-            owner: "java".into(),
-            version: version.into(),
-            lease_millis: 120_000,
-        }),
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_living_kcl_3_leader_is_left_alone() {
-    let world = World::new(1);
-    world.table().set_kcl3_state(led("a"));
-    let worker = world.start(config("a"), checkpointing());
-    sleep(seconds(30)).await;
-    world.table().set_kcl3_state(led("b"));
-    assert!(matches!(worker.error().await, Error::LedByKcl3 { leader, .. } if leader == "java"));
-    assert!(world.table().leases().is_empty());
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_dead_kcl_3_leaders_application_is_taken_over() {
-    let world = World::new(1);
-    world.table().set_kcl3_state(led("a"));
-    let _worker = world.start(config("a"), checkpointing());
-    let took = until_held(&world, "a", 1).await;
-    assert!((seconds(35)..seconds(38)).contains(&took), "{took:?}");
-}
-
-/// A lease of shard 0 as a worker of KCL 3 that holds it leaves it.
-fn javas() -> Lease {
-    Lease {
-        owner: Some("java".into()),
-        counter: 7,
-        ..Lease::new(shard(0), Checkpoint::TrimHorizon)
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_dead_kcl_3_fleet_that_held_leases_delays_a_start_by_a_failover_time() {
-    let world = World::new(1);
-    world.table().set_kcl3_state(led("a"));
-    world.table().put(javas());
-    let a = world.start(config("a"), checkpointing());
-    let took = until_held(&world, "a", 1).await;
-    // One to see that nobody is there, one more for the lease itself.
-    assert!(took < seconds(22), "{took:?}");
-    // The lock is there for ever; who is at work has judged it.
-    let joined = world.now();
-    let _b = world.start(config("b"), checkpointing());
-    let admitted =
-        move |told: &Told| told.worker == "b" && matches!(told.what, What::Event(Event::Admitted));
-    let took = world.until("admitted", admitted).await - joined;
-    assert!(took <= seconds(10), "{took:?}");
-    a.stop().await.unwrap();
-}
-
-#[tokio::test(start_paused = true)]
-async fn kcl_3_workers_that_renew_are_not_pushed_aside_while_they_have_no_leader() {
-    let world = World::new(1);
-    world.table().set_kcl3_state(led("a"));
-    world.table().put(javas());
-    let worker = world.start(config("a"), checkpointing());
-    for second in 0..100 {
-        sleep(seconds(1)).await;
-        if second % 3 == 0 {
-            assert!(world.table().edit(shard(0), |lease| lease.counter += 1));
-        }
-    }
-    world.table().set_kcl3_state(led("b"));
-    assert!(matches!(worker.error().await, Error::LedByKcl3 { .. }));
-    assert_eq!(held(&world, "java"), 1);
-}
-
-fn denied() -> Kcl3State {
-    Kcl3State {
-        denied: Some("table app-CoordinatorState: BatchGetItem: denied".into()),
-        ..Kcl3State::default()
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_leader_that_cannot_be_asked_for_stops_nobody_unless_kcl_3_is_there() {
-    let world = World::new(1);
-    world.table().set_kcl3_state(denied());
-    let worker = world.start(config("a"), checkpointing());
-    until_held(&world, "a", 1).await;
-    sleep(seconds(300)).await;
-    let warned = |told: &&Told| matches!(told.what, What::Event(Event::LeaderUnknown { .. }));
-    assert_eq!(world.told().iter().filter(warned).count(), 1);
-    worker.stop().await.unwrap();
-
-    let world = World::new(1);
-    world.table().set_kcl3_state(denied());
-    world.table().put(javas());
-    world.table().set_oddities(Scan {
-        shows_kcl3: true,
-        ..Scan::default()
-    });
-    let error = world.start(config("a"), checkpointing()).error().await;
-    let told = error.to_string();
-    assert!(
-        told.contains("app-CoordinatorState") && told.contains("BatchGetItem"),
-        "{told}"
-    );
-    assert_eq!(world.table().leases(), [javas()], "untouched");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_kcl_3_leader_that_appears_gets_the_leases() {
-    let world = World::new(2);
-    let worker = world.start(config("a"), checkpointing());
-    until_held(&world, "a", 2).await;
-    world.table().set_kcl3_state(led("a"));
-    sleep(seconds(62)).await;
-    world.table().set_kcl3_state(led("b"));
-    assert!(matches!(worker.error().await, Error::LedByKcl3 { .. }));
-    assert_eq!(held(&world, "a"), 0);
-    let asked = |told: &Told| matches!(told.what, What::Called("shutdown_requested", _));
-    assert_eq!(world.told().iter().filter(|told| asked(told)).count(), 2);
 }
 
 /// Its lease was not at SHARD_END, so what was left to read went with it.

@@ -171,6 +171,7 @@ fn lease(item: &Item) -> Result<Lease, String> {
         stream_identity: owned("nativeStream"),
         // Only a hint, so an odd one spoils nothing.
         busy_permille: busy(item),
+        throughput: throughput(item),
         latest_since: match checkpoint {
             Checkpoint::Latest => millis(item, "latestSince")?,
             _ => None,
@@ -215,6 +216,13 @@ fn busy(item: &Item) -> Option<u16> {
     (0.0..=1.0)
         .contains(&fraction)
         .then(|| (fraction * 1000.0).round() as u16)
+}
+
+/// Written in KiB a second with up to six decimals.
+fn throughput(item: &Item) -> Option<u64> {
+    let kib: f64 = item.get("throughputKBps")?.as_n().ok()?.parse().ok()?;
+    // A cast to an integer saturates.
+    (kib >= 0.0).then_some((kib * 1024.0).round() as u64)
 }
 
 /// Other libraries write NULL for none, one id, or a list.

@@ -1,16 +1,17 @@
-//! What KCL 3 left: `Migration3.0` and `Leader`, in the lease table (from 3.5 on) or in
-//! `<application>-CoordinatorState`.
+//! What KCL 3 keeps beside the leases: in the lease table from 3.5 on, in two tables of the
+//! application's own before, or until it is moved (`coordinator/migration/*`).
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use kinesis_edge::{Failure, Kind, Table};
+use jiff::Timestamp;
+use kinesis_edge::{AttributeValue, DynamoDbClient, Failure, Kind, Table, Write, Written};
 use tokio::time::Instant;
 
 use super::{
-    item::{Item, string, text},
+    item::{Item, number, string, text},
     to_error,
 };
 use crate::edge::lease_table::{Kcl3State, LeaderLock, TableError};
@@ -19,73 +20,113 @@ use crate::edge::lease_table::{Kcl3State, LeaderLock, TableError};
 const ABSENT_FOR: Duration = Duration::from_secs(600);
 const MIGRATION: &str = "Migration3.0";
 const LEADER: &str = "Leader";
+const TABLE_MIGRATION: &str = "TableMigration3.5";
 
-/// `<application>-CoordinatorState` of KCL 3.0 to 3.4, if there is one.
+/// The tables of KCL 3.0 to 3.4, if there are any.
 #[derive(Debug)]
-pub(super) struct SideTable {
-    table: Table,
-    /// Since when it is known to be absent, or denied: how that was said.
-    absent_since: Mutex<Option<(Instant, Option<String>)>>,
+pub(super) struct SideTables {
+    /// `<application>-CoordinatorState`.
+    state: Table,
+    /// `<application>-WorkerMetricStats`.
+    workers: Table,
+    known: Mutex<Known>,
 }
 
-impl SideTable {
-    pub(super) fn new(table: Table) -> Self {
+#[derive(Clone, Debug, Default)]
+struct Known {
+    /// Since when `state` is known to be absent, or denied: how that was said.
+    absent_since: Option<(Instant, Option<String>)>,
+    /// Workers report themselves to `workers`.
+    holds_workers: bool,
+}
+
+/// What one table says.
+#[derive(Default)]
+struct Found {
+    state: Kcl3State,
+    /// `tm` of `TableMigration3.5`.
+    table_migration: Option<String>,
+}
+
+impl SideTables {
+    pub(super) fn new(client: DynamoDbClient, application: &str) -> Self {
         Self {
-            table,
-            absent_since: Mutex::new(None),
+            state: Table::new(client.clone(), format!("{application}-CoordinatorState")),
+            workers: Table::new(client, format!("{application}-WorkerMetricStats")),
+            known: Mutex::default(),
         }
     }
 
-    fn absent_since(&self) -> MutexGuard<'_, Option<(Instant, Option<String>)>> {
-        self.absent_since
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Two calls at most; one where there is no side table.
-pub(super) async fn state(table: &Table, side: &SideTable) -> Result<Kcl3State, TableError> {
+pub(super) async fn state(table: &Table, side: &SideTables) -> Result<Kcl3State, TableError> {
     let found = read(table, "leaseKey").await;
-    let found = found.map_err(|failure| to_error(table, &failure))?;
+    let found = found.map_err(|failure| to_error(table, &failure))?.state;
     if found.client_version.is_some() && found.leader.is_some() {
+        side.known().holds_workers = false;
         return Ok(found);
     }
-    let known = side.absent_since().clone();
+    let known = side.known().absent_since.clone();
     if let Some((_, denied)) = known.filter(|(since, _)| since.elapsed() < ABSENT_FOR) {
         return Ok(Kcl3State { denied, ..found });
     }
-    match read(&side.table, "key").await {
-        Ok(aside) => Ok(Kcl3State {
-            client_version: found.client_version.or(aside.client_version),
-            leader: found.leader.or(aside.leader),
-            denied: None,
-        }),
+    match read(&side.state, "key").await {
+        Ok(aside) => {
+            let migration = aside.table_migration.as_deref();
+            let is_over = matches!(
+                migration,
+                Some("TABLE_MIGRATION_STATUS_PENDING" | "TABLE_MIGRATION_STATUS_COMPLETE")
+            );
+            *side.known() = Known {
+                absent_since: None,
+                holds_workers: !is_over,
+            };
+            let aside = aside.state;
+            Ok(Kcl3State {
+                client_version: found.client_version.or(aside.client_version),
+                leader: found.leader.or(aside.leader),
+                denied: None,
+            })
+        }
         // A policy for this application alone does not name a table that only KCL 3 makes.
         Err(failure)
             if matches!(failure.kind, Kind::NotFound | Kind::Denied)
                 && !failure.is_of_credentials() =>
         {
-            let table = side.table.name();
+            let table = side.state.name();
             let denied =
                 (failure.kind == Kind::Denied).then(|| format!("table {table}: {failure}"));
-            *side.absent_since() = Some((Instant::now(), denied.clone()));
+            *side.known() = Known {
+                absent_since: Some((Instant::now(), denied.clone())),
+                holds_workers: false,
+            };
             Ok(Kcl3State { denied, ..found })
         }
-        Err(failure) => Err(to_error(&side.table, &failure)),
+        Err(failure) => Err(to_error(&side.state, &failure)),
     }
 }
 
-async fn read(table: &Table, key: &str) -> Result<Kcl3State, Failure> {
-    let keys = [MIGRATION, LEADER].map(|name| Item::from([(key.to_owned(), string(name))]));
-    let mut state = Kcl3State::default();
-    for item in &table.get_each(keys.into()).await? {
+async fn read(table: &Table, key: &str) -> Result<Found, Failure> {
+    let mut names = vec![MIGRATION, LEADER];
+    if key != "leaseKey" {
+        names.push(TABLE_MIGRATION);
+    }
+    let keys = names.into_iter();
+    let keys = keys.map(|name| Item::from([(key.to_owned(), string(name))]));
+    let mut found = Found::default();
+    for item in &table.get_each(keys.collect()).await? {
         match text(item, key) {
-            Some(MIGRATION) => state.client_version = text(item, "cv").map(str::to_owned),
-            Some(LEADER) => state.leader = leader(item),
+            Some(MIGRATION) => found.state.client_version = text(item, "cv").map(str::to_owned),
+            Some(LEADER) => found.state.leader = leader(item),
+            Some(TABLE_MIGRATION) => found.table_migration = text(item, "tm").map(str::to_owned),
             _ => {}
         }
     }
-    Ok(state)
+    Ok(found)
 }
 
 fn leader(item: &Item) -> Option<LeaderLock> {
@@ -94,4 +135,70 @@ fn leader(item: &Item) -> Option<LeaderLock> {
         version: text(item, "recordVersionNumber")?.to_owned(),
         lease_millis: text(item, "leaseDuration")?.parse().ok()?,
     })
+}
+
+/// Where a worker's report is: the table, and its key's name.
+fn place<'a>(leases: &'a Table, side: &'a SideTables) -> (&'a Table, &'static str) {
+    if side.known().holds_workers {
+        (&side.workers, "wid")
+    } else {
+        (leases, "leaseKey")
+    }
+}
+
+/// A write of the worker's report. Among leases: never over anything else that has its id for a
+/// key.
+fn report_of(write: Write, key: &'static str) -> Write {
+    let write = write.value(":kind", string("WORKER_METRIC_STATS"));
+    match key {
+        "leaseKey" => write.on("attribute_not_exists(leaseKey) OR entityType = :kind"),
+        _ => write,
+    }
+}
+
+/// The simplest report that a leader accepts, as KCL's own where it can measure nothing.
+pub(super) async fn report(
+    leases: &Table,
+    side: &SideTables,
+    worker: &str,
+    now: Timestamp,
+) -> Result<(), TableError> {
+    let (table, key) = place(leases, side);
+    let write = Write::new()
+        .change(
+            "SET entityType = :kind, lut = :now, slu = :now, sup = :one, sts = :none, opr = :none",
+        )
+        .value(":now", number(now.as_second()))
+        .value(":one", number(1))
+        .value(":none", AttributeValue::M(Item::new()));
+    let item = Item::from([(key.to_owned(), string(worker))]);
+    match table.update(item, report_of(write, key)).await {
+        Ok(Written::Done(_)) => Ok(()),
+        Ok(Written::Refused(_)) => {
+            let name = table.name();
+            let text = format!(
+                "UpdateItem on {name}: the item of key {worker}, which is this worker's id, is \
+                 something else: want a worker id that nothing else in the table has for a key"
+            );
+            Err(TableError::Unavailable(text.into()))
+        }
+        Err(failure) => Err(to_error(table, &failure)),
+    }
+}
+
+pub(super) async fn retire(
+    leases: &Table,
+    side: &SideTables,
+    worker: &str,
+) -> Result<(), TableError> {
+    let (table, key) = place(leases, side);
+    let item = Item::from([(key.to_owned(), string(worker))]);
+    let write = match key {
+        "leaseKey" => report_of(Write::new(), key),
+        _ => Write::new(),
+    };
+    match table.delete(item, write).await {
+        Ok(Written::Done(_) | Written::Refused(_)) => Ok(()),
+        Err(failure) => Err(to_error(table, &failure)),
+    }
 }

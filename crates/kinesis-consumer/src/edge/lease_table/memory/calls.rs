@@ -29,7 +29,7 @@ fn checked<'a>(
     }
 }
 
-fn own(stored: &mut Lease, worker: &str, process: Option<&str>) {
+fn own(stored: &mut Lease, worker: &str, process: Option<&str>, throughput: Option<u64>) {
     if stored.owner.as_deref().is_some_and(|owner| owner != worker) {
         stored.owner_switches += 1;
     }
@@ -37,11 +37,12 @@ fn own(stored: &mut Lease, worker: &str, process: Option<&str>) {
     stored.native_process = process.map(str::to_owned);
     stored.checkpoint_owner = None;
     stored.handover_to = None;
-    beat(stored, None);
+    beat(stored, None, throughput);
 }
 
-fn beat(stored: &mut Lease, busy_permille: Option<u16>) {
+fn beat(stored: &mut Lease, busy_permille: Option<u16>, throughput: Option<u64>) {
     stored.busy_permille = busy_permille;
+    stored.throughput = throughput;
     stored.counter += 1;
     stored.native_counter = Some(stored.counter);
 }
@@ -95,8 +96,13 @@ impl LeaseTable for MemoryTable {
 
     async fn take(&self, lease: &Lease, worker: &str) -> Result<Lease, TableError> {
         self.call("take", Some(&lease.key), |shared| {
-            let stored = checked(shared, &lease.key, |stored| stored.counter == lease.counter)?;
-            own(stored, worker, Some(&self.process));
+            let holds = |stored: &Lease| {
+                let is_left_over = lease.checkpoint_owner.is_some();
+                stored.counter == lease.counter
+                    && (is_left_over || stored.checkpoint_owner.is_none())
+            };
+            let stored = checked(shared, &lease.key, holds)?;
+            own(stored, worker, Some(&self.process), lease.throughput);
             if lease.stream_identity.is_some() {
                 stored.stream_identity.clone_from(&lease.stream_identity);
             }
@@ -108,10 +114,10 @@ impl LeaseTable for MemoryTable {
     async fn renew(&self, lease: &Lease) -> Result<Lease, TableError> {
         self.call("renew", Some(&lease.key), |shared| {
             let holds = |stored: &Lease| {
-                stored.counter == lease.counter && stored.checkpoint_owner.is_none()
+                stored.counter == lease.counter && stored.checkpoint_owner == lease.checkpoint_owner
             };
             let stored = checked(shared, &lease.key, holds)?;
-            beat(stored, lease.busy_permille);
+            beat(stored, lease.busy_permille, lease.throughput);
             Ok(stored.clone())
         })
         .await
@@ -127,7 +133,7 @@ impl LeaseTable for MemoryTable {
             stored.checkpoint = checkpoint.clone();
             stored.owner_switches = 0;
             stored.latest_since = None;
-            beat(stored, lease.busy_permille);
+            beat(stored, lease.busy_permille, lease.throughput);
             Ok(stored.clone())
         })
         .await
@@ -137,9 +143,11 @@ impl LeaseTable for MemoryTable {
         self.call("release", Some(&lease.key), |shared| {
             let stored = checked(shared, &lease.key, |stored| stored.counter == lease.counter)?;
             // A KCL 3 leader gives it to somebody: the owner is the next one.
-            if stored.checkpoint_owner.take().is_none() {
-                stored.owner = None;
+            match stored.checkpoint_owner.take() {
+                None => stored.owner = None,
+                Some(_) => stored.owner_switches += 1,
             }
+            stored.throughput = None;
             stored.native_counter = None;
             stored.native_process = None;
             stored.handover_to = None;
@@ -157,7 +165,7 @@ impl LeaseTable for MemoryTable {
                     && stored.checkpoint_owner.is_none()
                     && stored.handover_to.as_deref() == Some(to)
             };
-            own(checked(shared, &lease.key, holds)?, to, None);
+            own(checked(shared, &lease.key, holds)?, to, None, None);
             Ok(())
         })
         .await
@@ -244,5 +252,21 @@ impl LeaseTable for MemoryTable {
     async fn kcl3_state(&self) -> Result<Kcl3State, TableError> {
         self.call("kcl3_state", None, |shared| Ok(shared.kcl3.clone()))
             .await
+    }
+
+    async fn report_worker(&self, worker: &str, now: Timestamp) -> Result<(), TableError> {
+        self.call("report_worker", None, |shared| {
+            shared.reports.insert(worker.to_owned(), now);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn retire_worker(&self, worker: &str) -> Result<(), TableError> {
+        self.call("retire_worker", None, |shared| {
+            shared.reports.remove(worker);
+            Ok(())
+        })
+        .await
     }
 }
