@@ -62,6 +62,7 @@ pub struct Metrics {
     throttles: Counters,
     subscriptions: Counters,
     polls_instead: Gauge,
+    led: Gauge,
 }
 
 impl Metrics {
@@ -135,6 +136,11 @@ impl Metrics {
                 r,
                 "polls_instead_of_fan_out",
                 "1 if the stream has no place for the consumer, so that the worker polls",
+            ),
+            led: told(
+                r,
+                "led_by_kcl3",
+                "1 while a KCL 3 leader assigns the leases",
             ),
             failing: told(
                 r,
@@ -269,6 +275,8 @@ impl Metrics {
                 self.subscriptions.get_or_create(&label(shard)).inc();
             }
             Event::FellBackToPolling { .. } => drop(self.polls_instead.set(1)),
+            Event::Led { .. } => drop(self.led.set(1)),
+            Event::Unled => drop(self.led.set(0)),
             _ => {}
         }
     }

@@ -28,6 +28,8 @@ pub(crate) enum Scenario {
     Moves,
     /// A KCL 3 leader is killed.
     LeaderKilled,
+    /// A KCL 3 leader is killed, and another one comes: two minutes.
+    LeaderComesBack,
     /// KCL 3 leads from some moment on, as every worker reports itself: ten minutes.
     Upgrade,
 }
@@ -62,9 +64,10 @@ pub(crate) const TAKING: [(&str, Scenario); 9] = [
 ];
 
 /// Those with a KCL 3 leader, by name.
-pub(crate) const LED: [(&str, Scenario); 3] = [
+pub(crate) const LED: [(&str, Scenario); 4] = [
     ("moves", Scenario::Moves),
     ("leader-killed", Scenario::LeaderKilled),
+    ("leader-comes-back", Scenario::LeaderComesBack),
     ("reshard", Scenario::Reshard),
 ];
 
@@ -96,7 +99,8 @@ pub(crate) async fn run(scenario: Scenario, kcl: Kcl, logs: &Path) -> Result<Out
         Scenario::Reshard => reshard(&mut world, kcl).await,
         Scenario::TakesOver(who) => takes_over(&mut world, who, kcl).await,
         Scenario::Moves => moves(&mut world, kcl).await,
-        Scenario::LeaderKilled => leader_killed(&mut world, kcl).await,
+        Scenario::LeaderKilled => leader_killed(&mut world, kcl).await.map(drop),
+        Scenario::LeaderComesBack => leader_comes_back(&mut world, kcl).await,
         Scenario::Upgrade => upgrade(&mut world, kcl).await,
     };
     let history = Arc::clone(&world.table);
@@ -261,7 +265,8 @@ async fn moves(world: &mut World, kcl: Kcl) -> Result<()> {
     world.verify_scaler().await
 }
 
-async fn leader_killed(world: &mut World, kcl: Kcl) -> Result<()> {
+/// Returns who is left.
+async fn leader_killed(world: &mut World, kcl: Kcl) -> Result<usize> {
     world.trickle();
     let leader = world.run(Side::Java(kcl))?;
     world.until_hold(&[(leader, SHARDS)]).await?;
@@ -271,6 +276,11 @@ async fn leader_killed(world: &mut World, kcl: Kcl) -> Result<()> {
     world.kill(leader).await?;
     world.until_hold(&[(rust, SHARDS)]).await?;
     world.until_flows(&[rust]).await?;
+    Ok(rust)
+}
+
+async fn leader_comes_back(world: &mut World, kcl: Kcl) -> Result<()> {
+    let rust = leader_killed(world, kcl).await?;
     // The next one waits for the dead leader's lock, and leads then.
     let next = world.run(Side::Java(kcl))?;
     world.until_moved(rust, next).await?;

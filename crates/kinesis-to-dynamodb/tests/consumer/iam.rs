@@ -3,7 +3,8 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use crate::support::{APPLICATION, STREAM, TABLE, World};
+use crate::support::{APPLICATION, STREAM, TABLE, World, until};
+use aws_sdk_dynamodb::types::{AttributeValue, KeyType, ScalarAttributeType};
 use aws_sdk_kinesis::types::ScalingType;
 use kinesis_consumer::{
     Batch, Checkpointer, Config, InitialPosition, ProcessorError, RecordProcessor, Worker,
@@ -87,6 +88,34 @@ async fn the_policy_of_fan_out_is_what_the_consumer_calls_besides() {
         .filter(|needed| !polling.contains(needed))
         .cloned()
         .collect();
+    assert_eq!(besides, allowed);
+}
+
+/// A leader of KCL 3.0 to 3.4 looks for workers in a table of their own.
+#[tokio::test]
+async fn the_policy_of_kcl_3_is_what_the_consumer_calls_besides() {
+    let world = World::tutorial(1).await;
+    let (state, workers) = ("demo-app-CoordinatorState", "demo-app-WorkerMetricStats");
+    for (table, key) in [(state, "key"), (workers, "wid")] {
+        let keys = [(key, KeyType::Hash, ScalarAttributeType::S)];
+        world.table(table, &keys).await;
+    }
+    let led = world.dynamodb.client.put_item().table_name(state);
+    let led = led.item("key", AttributeValue::S("Migration3.0".to_owned()));
+    let led = led.item("cv", AttributeValue::S("CLIENT_VERSION_3X".to_owned()));
+    led.send().await.unwrap();
+    let consumer = world
+        .consumer("pod-1")
+        .with("AWS_ACCESS_KEY_ID", KEY)
+        .start();
+    until("its report", async || world.items(workers).await.pop()).await;
+    consumer.stop().await;
+    let left = world.items(workers).await;
+    assert!(left.is_empty(), "who stops is given nothing more: {left:?}");
+    let names = [("kinesis-keda-demo-consumer-WorkerMetricStats", workers)];
+    let allowed = policy::allowed("consumer-kcl3-policy.json", &names);
+    let of_it = |(_, resource): &policy::Permission| resource.ends_with(workers);
+    let besides: BTreeSet<_> = needed(&world).into_iter().filter(of_it).collect();
     assert_eq!(besides, allowed);
 }
 

@@ -8,15 +8,17 @@ use aws_sdk_dynamodb::{
     config::{retry::RetryConfig, timeout::TimeoutConfig},
 };
 use embedded_kinesis::Fault;
+use jiff::Timestamp;
 use kinesis_consumer::{
     Checkpoint, TableError,
     lease::Lease,
     test_util::{DynamoDbTable, Kcl3State, LeaderLock, LeaseTable},
 };
+use rstest::rstest;
 use tokio::time::timeout;
 
 use super::{
-    dynamodb::{APPLICATION, DynamoDb, TABLE, from_json},
+    dynamodb::{APPLICATION, DynamoDb, TABLE, from_json, number, text},
     fixtures::{FIXTURES, loaded},
 };
 
@@ -70,6 +72,77 @@ async fn kcl_3_is_seen_in_its_own_table() {
         Kcl3State::default(),
         "a table that was absent is not asked for each minute"
     );
+}
+
+fn now() -> Timestamp {
+    Timestamp::from_second(1_800_000_000).expect("a time")
+}
+
+/// As a worker of KCL 3.5 that can measure nothing reports itself.
+#[tokio::test]
+async fn a_worker_reports_itself_as_java_does() {
+    let (db, items) = loaded(FIXTURES[4].1).await;
+    let table = db.table();
+    table.kcl3_state().await.expect("an answer");
+    table.report_worker("rust", now()).await.expect("reported");
+    let javas = items.iter().find(|item| item.contains_key("lut"));
+    let mut want = javas.expect("a report").clone();
+    want.insert("leaseKey".to_owned(), text("rust"));
+    for time in ["lut", "slu"] {
+        want.insert(time.to_owned(), number(1_800_000_000));
+    }
+    assert_eq!(db.item("rust").await, want);
+    table.report_worker("rust", now()).await.expect("again");
+    table.retire_worker("rust").await.expect("retired");
+    let items = db.items().await;
+    assert!(!items.contains(&want));
+    table.retire_worker("rust").await.expect("it is gone");
+}
+
+#[tokio::test]
+async fn a_report_goes_over_nothing_else() {
+    let (db, items) = loaded(FIXTURES[4].1).await;
+    let table = db.table();
+    let lease = items
+        .iter()
+        .find(|item| item.contains_key("checkpoint"))
+        .expect("a lease");
+    let key = lease["leaseKey"].as_s().expect("a key");
+    let error = table.report_worker(key, now()).await.expect_err("a lease");
+    assert!(error.to_string().contains("want a worker id"), "{error}");
+    table.retire_worker(key).await.expect("nothing to retire");
+    assert_eq!(db.item(key).await, *lease);
+}
+
+#[rstest]
+#[case::not_begun(None, true)]
+#[case::deployed(Some("TABLE_MIGRATION_STATUS_DEPLOYED"), true)]
+#[case::pending(Some("TABLE_MIGRATION_STATUS_PENDING"), false)]
+#[case::complete(Some("TABLE_MIGRATION_STATUS_COMPLETE"), false)]
+#[tokio::test]
+async fn a_report_goes_where_the_leader_looks(
+    #[case] migration: Option<&str>,
+    #[case] aside: bool,
+) {
+    let db = DynamoDb::with_table().await;
+    let state = format!("{APPLICATION}-CoordinatorState");
+    let workers = format!("{APPLICATION}-WorkerMetricStats");
+    db.create_table(&state, "key").await;
+    db.create_table(&workers, "wid").await;
+    if let Some(migration) = migration {
+        let item = serde_json::json!({"key": {"S": "TableMigration3.5"}, "tm": {"S": migration}});
+        db.put(&state, &from_json(&item)).await;
+    }
+    let table = db.table();
+    table.kcl3_state().await.expect("an answer");
+    table.report_worker("rust", now()).await.expect("reported");
+    let scan = db.client.scan().table_name(&workers).send().await;
+    assert_eq!(scan.expect("scanned").count, i32::from(aside));
+    assert_eq!(db.items().await.len(), usize::from(!aside));
+    table.retire_worker("rust").await.expect("retired");
+    let scan = db.client.scan().table_name(&workers).send().await;
+    assert_eq!(scan.expect("scanned").count, 0);
+    assert_eq!(db.items().await, []);
 }
 
 #[tokio::test]
