@@ -1,16 +1,20 @@
 //! The worker that `benches/peers` measures: tells on standard output what is timed.
 //!
 //! `UNPACED=1` reads without regard to the quota of five calls a second; `BARE=1` reads without
-//! leases, one loop per shard: what the SDK alone costs.
+//! leases, one loop per shard: what the SDK alone costs. `RETRIEVAL=fanout`: enhanced fan-out.
 
 #![expect(clippy::print_stdout, reason = "the benchmark reads these lines")]
 
 use std::time::Duration;
 
+use anyhow::Context as _;
 use aws_config::BehaviorVersion;
+use aws_sdk_kinesis::types::{
+    ConsumerStatus, ShardIteratorType, StartingPosition, SubscribeToShardEventStream,
+};
 use kinesis_consumer::{
-    Batch, Checkpoint, Checkpointer, Config, InitialPosition, ProcessorError, RecordProcessor,
-    ShardId, Worker,
+    Batch, Checkpoint, Checkpointer, Config, FanOut, InitialPosition, ProcessorError,
+    RecordProcessor, Retrieval, ShardId, Worker,
 };
 
 #[derive(Debug)]
@@ -51,8 +55,12 @@ async fn main() -> anyhow::Result<()> {
     let aws = aws_config::load_defaults(BehaviorVersion::latest()).await;
     let kinesis = aws_sdk_kinesis::Client::new(&aws);
     let stream = std::env::var("STREAM_NAME")?;
+    let fan_out = std::env::var("RETRIEVAL").is_ok_and(|how| how == "fanout");
     if std::env::var_os("BARE").is_some() {
-        return read_bare(kinesis, &stream).await;
+        return match fan_out {
+            false => read_bare(kinesis, &stream).await,
+            true => subscribe_bare(kinesis, &stream).await,
+        };
     }
     let mut config = Config::new(
         stream,
@@ -60,6 +68,9 @@ async fn main() -> anyhow::Result<()> {
         std::env::var("INSTANCE_NAME")?,
     );
     config.initial_position = InitialPosition::TrimHorizon;
+    if fan_out {
+        config.retrieval = Retrieval::FanOut(FanOut::default());
+    }
     if std::env::var_os("UNPACED").is_some() {
         config.min_read_interval = Duration::ZERO;
         config.read_bytes_per_second = u64::MAX;
@@ -93,8 +104,7 @@ async fn read_bare(kinesis: aws_sdk_kinesis::Client, stream: &str) -> anyhow::Re
                 .get_shard_iterator()
                 .stream_name(stream)
                 .shard_id(&shard);
-            let start =
-                start.shard_iterator_type(aws_sdk_kinesis::types::ShardIteratorType::TrimHorizon);
+            let start = start.shard_iterator_type(ShardIteratorType::TrimHorizon);
             let mut iterator = start.send().await?.shard_iterator;
             while let Some(from) = iterator {
                 let page = kinesis
@@ -107,6 +117,53 @@ async fn read_bare(kinesis: aws_sdk_kinesis::Client, stream: &str) -> anyhow::Re
                     println!("records {shard} {}", page.records().len());
                 }
                 iterator = page.next_shard_iterator;
+            }
+            anyhow::Ok(())
+        })
+    });
+    for task in loops.collect::<Vec<_>>() {
+        task.await??;
+    }
+    Ok(())
+}
+
+/// One subscription per shard and decoding, nothing else.
+async fn subscribe_bare(kinesis: aws_sdk_kinesis::Client, stream: &str) -> anyhow::Result<()> {
+    let summary = kinesis.describe_stream_summary().stream_name(stream);
+    let summary = summary.send().await?.stream_description_summary;
+    let stream_arn = summary.context("a summary")?.stream_arn;
+    let register = kinesis.register_stream_consumer().stream_arn(stream_arn);
+    let registered = register.consumer_name("bare").send().await?.consumer;
+    let consumer = registered.context("a consumer")?.consumer_arn;
+    loop {
+        let described = kinesis.describe_stream_consumer().consumer_arn(&consumer);
+        let described = described.send().await?.consumer_description;
+        if described.is_some_and(|it| it.consumer_status == ConsumerStatus::Active) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let shards = kinesis.list_shards().stream_name(stream).send().await?;
+    let loops = shards.shards().iter().map(|shard| {
+        let (kinesis, consumer, shard) = (
+            kinesis.clone(),
+            consumer.clone(),
+            shard.shard_id().to_owned(),
+        );
+        tokio::spawn(async move {
+            let start = StartingPosition::builder().r#type(ShardIteratorType::TrimHorizon);
+            let subscribe = kinesis
+                .subscribe_to_shard()
+                .consumer_arn(consumer)
+                .shard_id(&shard)
+                .starting_position(start.build()?);
+            let mut events = subscribe.send().await?.event_stream;
+            while let Some(event) = events.recv().await? {
+                if let SubscribeToShardEventStream::SubscribeToShardEvent(event) = event
+                    && !event.records.is_empty()
+                {
+                    println!("records {shard} {}", event.records.len());
+                }
             }
             anyhow::Ok(())
         })

@@ -24,6 +24,8 @@ pub(crate) enum Scenario {
     Reshard,
     /// One works alone and is killed inside an aggregate, the other goes on alone, and back.
     TakesOver(Start),
+    /// They share by enhanced fan-out with one consumer, and each ends and comes back.
+    FanOut,
     /// A KCL 3 leader gives us leases of its own, and another KCL worker some of ours.
     Moves,
     /// A KCL 3 leader is killed.
@@ -51,7 +53,7 @@ pub(crate) enum End {
 }
 
 /// Those with workers that take leases, by name.
-pub(crate) const TAKING: [(&str, Scenario); 9] = [
+pub(crate) const TAKING: [(&str, Scenario); 10] = [
     ("java-first", Scenario::Starts(Start::Java)),
     ("rust-first", Scenario::Starts(Start::Rust)),
     ("term-java", Scenario::Ends(Start::Java, End::Terminate)),
@@ -61,6 +63,7 @@ pub(crate) const TAKING: [(&str, Scenario); 9] = [
     ("reshard", Scenario::Reshard),
     ("java-takes-over", Scenario::TakesOver(Start::Java)),
     ("rust-takes-over", Scenario::TakesOver(Start::Rust)),
+    ("fan-out", Scenario::FanOut),
 ];
 
 /// Those with a KCL 3 leader, by name.
@@ -98,6 +101,7 @@ pub(crate) async fn run(scenario: Scenario, kcl: Kcl, logs: &Path) -> Result<Out
         Scenario::Ends(who, how) => ends(&mut world, who, how, kcl).await,
         Scenario::Reshard => reshard(&mut world, kcl).await,
         Scenario::TakesOver(who) => takes_over(&mut world, who, kcl).await,
+        Scenario::FanOut => fan_out(&mut world, kcl).await,
         Scenario::Moves => moves(&mut world, kcl).await,
         Scenario::LeaderKilled => leader_killed(&mut world, kcl).await.map(drop),
         Scenario::LeaderComesBack => leader_comes_back(&mut world, kcl).await,
@@ -247,6 +251,22 @@ async fn takes_over(world: &mut World, who: Start, kcl: Kcl) -> Result<()> {
     world.trickle();
     let three = world.run(before)?;
     world.until_flows(&[three]).await
+}
+
+/// A shard has one subscription of a consumer: who comes next waits for AWS to let the old one go.
+async fn fan_out(world: &mut World, kcl: Kcl) -> Result<()> {
+    world.fan_out();
+    let (rust, java) = share(world, kcl).await?;
+    world.terminate(java).await?;
+    world.until_hold(&[(rust, SHARDS)]).await?;
+    world.until_flows(&[rust]).await?;
+    let java = world.run(Side::Java(kcl))?;
+    world.until_shared(&[rust, java]).await?;
+    world.terminate(rust).await?;
+    world.until_hold(&[(java, SHARDS)]).await?;
+    world.until_flows(&[java]).await?;
+    world.still().await?;
+    world.verify_scaler().await
 }
 
 /// Each move is a hand-over at a checkpoint: no record comes twice.

@@ -41,6 +41,7 @@ pub(crate) struct World {
     trickle: Option<(oneshot::Sender<()>, JoinHandle<Result<()>>)>,
     logs: PathBuf,
     verified: usize,
+    fans_out: bool,
 }
 
 /// What came of a scenario.
@@ -76,7 +77,13 @@ impl World {
             trickle: None,
             logs: logs.to_owned(),
             verified: 0,
+            fans_out: false,
         })
+    }
+
+    /// Workers that start from now on subscribe, by the consumer of the application's name.
+    pub(crate) fn fan_out(&mut self) {
+        self.fans_out = true;
     }
 
     /// Starts a worker; returns its number.
@@ -95,6 +102,9 @@ impl World {
         // The stream, the application and its lease table have one name.
         environment.push(("STREAM_NAME", self.stream.name.clone()));
         environment.push(("APPLICATION_NAME", self.stream.name.clone()));
+        if self.fans_out {
+            environment.push(("FAN_OUT", "1".to_owned()));
+        }
         let account = (&self.ledger, &*self.logs);
         let worker = Worker::start(side, number, &environment, halfway, account)?;
         self.workers.push(worker);

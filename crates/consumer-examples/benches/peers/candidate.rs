@@ -44,7 +44,14 @@ impl Candidate {
     pub(crate) fn prepare(name: &str) -> Result<Self> {
         let peers = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers");
         let mut environment = Vec::new();
-        let command = match name {
+        let kind = match name.strip_suffix("-fanout") {
+            Some(kind) => {
+                environment.push(("RETRIEVAL", "fanout".to_owned()));
+                kind
+            }
+            None => name,
+        };
+        let command = match kind {
             "ours" => vec![bench_worker()?],
             "ours-unpaced" => {
                 environment.push(("UNPACED", "1".to_owned()));
@@ -55,10 +62,10 @@ impl Candidate {
                 vec![bench_worker()?]
             }
             "kcl3" | "kcl3-200ms" | "kcl2" => {
-                if name == "kcl3-200ms" {
+                if kind == "kcl3-200ms" {
                     environment.push(("IDLE_MILLIS", "200".to_owned()));
                 }
-                let version = if name == "kcl2" { "2.7.2" } else { "3.5.1" };
+                let version = if kind == "kcl2" { "2.7.2" } else { "3.5.1" };
                 let folder = peers.join("kcl-java");
                 let built = Command::new("mvn")
                     .args(["-q", "package", &format!("-Dkcl={version}")])
@@ -97,7 +104,8 @@ impl Candidate {
                 vec![python, peers.join("kcl-rs/peer.py").display().to_string()]
             }
             other => bail!(
-                "{other}: want ours, ours-unpaced, bare, kcl3, kcl3-200ms, kcl2, kcl-rs or kcl-rs-200ms"
+                "{other}: want ours, ours-unpaced, bare, kcl3, kcl3-200ms, kcl2, kcl-rs or kcl-rs-200ms; \
+                 all but the last two also with -fanout"
             ),
         };
         Ok(Self {
@@ -109,7 +117,7 @@ impl Candidate {
 
     /// Does the candidate only read, without leases?
     pub(crate) fn is_bare(&self) -> bool {
-        self.name == "bare"
+        self.name.starts_with("bare")
     }
 
     /// Starts a worker.
@@ -194,6 +202,14 @@ impl Worker {
         let fields: Vec<&str> = after_name.split_whitespace().collect();
         let ticks: f64 = fields[11].parse::<f64>()? + fields[12].parse::<f64>()?;
         Ok(ticks / 100.0)
+    }
+
+    /// Open sockets.
+    pub(crate) fn connections(&self) -> Result<usize> {
+        let open = std::fs::read_dir(format!("/proc/{}/fd", self.pid()?))?;
+        let targets = open.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+        let sockets = targets.filter(|target| target.to_string_lossy().starts_with("socket:"));
+        Ok(sockets.count())
     }
 
     /// Resident memory in MB: (now, peak).

@@ -6,6 +6,10 @@
 //! cargo bench -p consumer-examples --bench peers -- ours kcl3 kcl-rs  # beside peers; kcl2, ours-unpaced and bare also
 //! cargo bench -p consumer-examples --bench peers -- --only drain ours-unpaced bare
 //! cargo bench -p consumer-examples --bench peers -- --only mixed ours   # sharing an application with KCL 2.7.2
+//! cargo bench -p consumer-examples --bench peers -- --only drain ours-fanout kcl3-fanout bare-fanout
+//! cargo bench -p consumer-examples --bench peers -- --only latency ours ours-fanout kcl3 kcl3-fanout
+//! cargo bench -p consumer-examples --bench peers -- --only many-shards ours
+//! cargo bench -p consumer-examples --bench peers -- --only led ours     # led by KCL 3.5.1
 //! ```
 //!
 //! What a peer needs (Maven and a JDK; Python's `kcl-rs`) and how it is started is in

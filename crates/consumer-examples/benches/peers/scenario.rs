@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::{Context as _, Result};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::{
     candidate::{Candidate, Worker},
@@ -15,6 +15,11 @@ use crate::{
 /// Longer than the slowest peer takes for anything (three minutes).
 pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
 const DRAINED: usize = 500_000;
+/// Shards of one process.
+const MANY: i32 = 500;
+/// Rounds of a record for each shard, a second apart, and those before them that do not count.
+const ROUNDS: usize = 60;
+const WARM_UP: usize = 5;
 pub(crate) const SHARDS: usize = 4;
 
 pub(crate) type Figures = Vec<(String, String)>;
@@ -41,6 +46,16 @@ pub(crate) async fn run_all(
     }
     if wanted("restart") {
         figures.extend(restart(services, candidate).await.context("restart")?);
+    }
+    if wanted("latency") {
+        figures.extend(latency(services, candidate).await.context("latency")?);
+    }
+    if only == Some("many-shards") {
+        let figures_of_it = many_shards(services, candidate).await;
+        figures.extend(figures_of_it.context("many shards")?);
+    }
+    if only == Some("led") {
+        figures.extend(led(services, candidate).await.context("led")?);
     }
     if only == Some("mixed") {
         figures.extend(mixed::run(services, candidate).await.context("mixed")?);
@@ -194,6 +209,113 @@ async fn restart(services: &Services, candidate: &Candidate) -> Result<Figures> 
         "start on leases of a killed worker: all 4 shards".to_owned(),
         figure,
     )])
+}
+
+/// A record a second and shard; how long each takes from its put to the processor.
+async fn latency(services: &Services, candidate: &Candidate) -> Result<Figures> {
+    let stream = name(candidate, "latency");
+    services.create_stream(&stream).await?;
+    let mut worker = candidate.start(&services.environment(&stream, &stream, "one"))?;
+    let mut took = Vec::new();
+    for round in 0..ROUNDS + WARM_UP {
+        let second = Instant::now() + Duration::from_secs(1);
+        let put = services.put_to_each_shard(&stream, SHARDS).await?;
+        let mut missing = put.clone();
+        timeout(PATIENCE, async {
+            while !missing.is_empty() {
+                let line = worker.wait_for("records ").await?;
+                if let Some((shard, _)) = records(&line.text)
+                    && let Some(put) = missing.remove(shard)
+                    && round >= WARM_UP
+                {
+                    took.push((line.at - put).as_secs_f64());
+                }
+            }
+            anyhow::Ok(())
+        })
+        .await??;
+        sleep_until(second).await;
+    }
+    worker.kill().await?;
+    took.sort_by(f64::total_cmp);
+    let at = |share: f64| took[((took.len() - 1) as f64 * share).round() as usize];
+    let figure = format!("{:.0} ms / {:.0} ms", at(0.5) * 1000.0, at(0.99) * 1000.0);
+    let what = "put → processor, a record a second and shard: p50 / p99";
+    Ok(vec![(what.to_owned(), figure)])
+}
+
+/// One process with many shards and nothing to do, for a minute.
+async fn many_shards(services: &Services, candidate: &Candidate) -> Result<Figures> {
+    let stream = name(candidate, "many");
+    services.create_stream_of(&stream, MANY).await?;
+    let mut worker = candidate.start(&services.environment(&stream, &stream, "one"))?;
+    timeout(PATIENCE, async {
+        for _ in 0..MANY {
+            worker.wait_for("started ").await?;
+        }
+        anyhow::Ok(())
+    })
+    .await??;
+    let started = since(worker.exec);
+    // Until all have come to rest: the shards of a new stream begin with a page each.
+    sleep(Duration::from_secs(60)).await;
+    services.take_dynamodb_calls();
+    let (before, began) = (worker.cpu_seconds()?, Instant::now());
+    let mut connections = 0;
+    while began.elapsed() < Duration::from_secs(60) {
+        connections = connections.max(worker.connections()?);
+        sleep(Duration::from_secs(1)).await;
+    }
+    let cpu = (worker.cpu_seconds()? - before) / began.elapsed().as_secs_f64();
+    let calls = services.take_dynamodb_calls();
+    let (now, _) = worker.memory()?;
+    worker.kill().await?;
+    let figures = [
+        ("until all are read", started),
+        ("CPU", format!("{:.1} % of a core", cpu * 100.0)),
+        ("connections at most", connections.to_string()),
+        ("RSS", format!("{now:.0} MB")),
+        (
+            "DynamoDB calls a minute",
+            format!("{} {calls:?}", calls.values().sum::<u64>()),
+        ),
+    ];
+    let figures = figures.map(|(what, figure)| (format!("{MANY} shards, idle: {what}"), figure));
+    Ok(figures.into())
+}
+
+/// The candidate joins a fleet that KCL 3.5.1 leads, and is killed.
+async fn led(services: &Services, candidate: &Candidate) -> Result<Figures> {
+    let java = Candidate::prepare("kcl3")?;
+    let stream = name(candidate, "led");
+    services.create_stream(&stream).await?;
+    let trickle = trickle(services, &stream);
+    let mut one = java.start(&services.environment(&stream, &stream, "one"))?;
+    until_reads(&mut one, SHARDS).await?;
+    let mut two = candidate.start(&services.environment(&stream, &stream, "two"))?;
+    let moved = timeout(PATIENCE, one.wait_for("lost ")).await??;
+    until_reads(&mut two, 1).await?;
+    let pause = format!("{:.1} s", moved.at.elapsed().as_secs_f64());
+    let joined = since(two.exec);
+    until_reads(&mut two, SHARDS / 2).await?;
+    let shared = since(two.exec);
+    one.kill().await?;
+    two.kill().await?;
+    trickle.abort();
+    let figures = [
+        (
+            "joins a fleet that KCL 3.5.1 leads: its first shard",
+            joined,
+        ),
+        ("the same: 2 + 2 shards", shared),
+        (
+            "pause of that shard: Java stops → its first record here",
+            pause,
+        ),
+    ];
+    Ok(figures
+        .map(|(what, figure)| (what.to_owned(), figure))
+        .into())
 }
 
 /// A few records a second to every shard.

@@ -12,6 +12,7 @@ use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader},
     net::TcpListener,
     process::{Child, Command},
+    time::Instant,
 };
 
 /// The argument with which the benchmark starts itself as the services.
@@ -30,6 +31,7 @@ pub(crate) struct Services {
 pub(crate) async fn serve() -> Result<()> {
     let kinesis = EmbeddedKinesis::start(Config {
         read_limits: std::env::var_os("READ_LIMITS").is_some(),
+        shard_limit: 10_000,
         ..Config::default()
     })
     .await?;
@@ -94,12 +96,13 @@ impl Services {
 
     /// A stream of four shards.
     pub(crate) async fn create_stream(&self, name: &str) -> Result<()> {
-        self.kinesis
-            .create_stream()
-            .stream_name(name)
-            .shard_count(4)
-            .send()
-            .await?;
+        self.create_stream_of(name, 4).await
+    }
+
+    /// A stream of so many shards.
+    pub(crate) async fn create_stream_of(&self, name: &str, shards: i32) -> Result<()> {
+        let create = self.kinesis.create_stream().stream_name(name);
+        create.shard_count(shards).send().await?;
         Ok(())
     }
 
@@ -124,6 +127,26 @@ impl Services {
             left -= now;
         }
         Ok(())
+    }
+
+    /// Puts a record into each shard; when, by shard.
+    pub(crate) async fn put_to_each_shard(
+        &self,
+        stream: &str,
+        shards: usize,
+    ) -> Result<BTreeMap<String, Instant>> {
+        let mut put = BTreeMap::new();
+        while put.len() < shards {
+            let began = Instant::now();
+            // Its own hash key, so that no shard gets two.
+            let width = u128::MAX / shards as u128;
+            let hash_key = width * put.len() as u128 + width / 2;
+            let request = self.kinesis.put_record().stream_name(stream);
+            let request = request.partition_key("key").data(Blob::new([7_u8; 32]));
+            let answer = request.explicit_hash_key(hash_key.to_string()).send();
+            put.insert(answer.await?.shard_id, began);
+        }
+        Ok(put)
     }
 
     /// The lease table of an application, to look at.

@@ -11,8 +11,8 @@ use std::{fmt::Write as _, io::Write as _, time::Duration};
 
 use aws_config::BehaviorVersion;
 use kinesis_consumer::{
-    Batch, Checkpoint, CheckpointError, Checkpointer, Config, InitialPosition, LeaseKey,
-    ProcessorError, Record, RecordProcessor, ShardId, Worker,
+    Batch, Checkpoint, CheckpointError, Checkpointer, Config, FanOut, InitialPosition, LeaseKey,
+    ProcessorError, Record, RecordProcessor, Retrieval, ShardId, Worker,
 };
 
 /// Reports each record, then checkpoints.
@@ -114,6 +114,9 @@ async fn main() -> anyhow::Result<()> {
     config.shard_sync_interval = Duration::from_secs(1);
     config.parent_poll_interval = Duration::from_millis(500);
     config.shutdown_deadline = Duration::from_secs(5);
+    if std::env::var_os("FAN_OUT").is_some() {
+        config.retrieval = Retrieval::FanOut(FanOut::default());
+    }
     let halfway = std::env::var_os("HALFWAY").is_some();
     let factory = move |lease: LeaseKey| Reporter {
         shard: lease.shard,

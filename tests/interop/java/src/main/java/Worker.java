@@ -16,6 +16,8 @@ import software.amazon.kinesis.common.InitialPositionInStreamExtended;
 import software.amazon.kinesis.coordinator.Scheduler;
 import software.amazon.kinesis.metrics.NullMetricsFactory;
 import software.amazon.kinesis.processor.SingleStreamTracker;
+import software.amazon.kinesis.retrieval.RetrievalSpecificConfig;
+import software.amazon.kinesis.retrieval.fanout.FanOutConfig;
 import software.amazon.kinesis.retrieval.polling.PollingConfig;
 
 /**
@@ -52,9 +54,12 @@ public final class Worker {
         Version.configure(coordinator, leases);
         var polling = new PollingConfig(stream, kinesis);
         polling.idleTimeBetweenReadsInMillis(1_000);
+        RetrievalSpecificConfig retrieval = env.containsKey("FAN_OUT")
+                ? new FanOutConfig(kinesis).streamName(stream).applicationName(env.get("APPLICATION_NAME"))
+                : polling;
         var scheduler = new Scheduler(configs.checkpointConfig(), coordinator, leases, configs.lifecycleConfig(),
                 configs.metricsConfig().metricsFactory(new NullMetricsFactory()), configs.processorConfig(),
-                configs.retrievalConfig().retrievalSpecificConfig(polling));
+                configs.retrievalConfig().retrievalSpecificConfig(retrieval));
         Runtime.getRuntime().addShutdownHook(new Thread(() -> {
             try {
                 scheduler.startGracefulShutdown().get(15, TimeUnit.SECONDS);

@@ -20,6 +20,8 @@ import software.amazon.kinesis.lifecycle.events.ShutdownRequestedInput;
 import software.amazon.kinesis.metrics.NullMetricsFactory;
 import software.amazon.kinesis.processor.ShardRecordProcessor;
 import software.amazon.kinesis.processor.SingleStreamTracker;
+import software.amazon.kinesis.retrieval.RetrievalSpecificConfig;
+import software.amazon.kinesis.retrieval.fanout.FanOutConfig;
 import software.amazon.kinesis.retrieval.polling.PollingConfig;
 
 /** A KCL worker that tells on standard output what the benchmark times: one line per event, as `examples/bench_worker.rs` prints them. */
@@ -44,9 +46,12 @@ public final class Peer {
         if (env.containsKey("IDLE_MILLIS")) {
             polling.idleTimeBetweenReadsInMillis(Long.parseLong(env.get("IDLE_MILLIS")));
         }
+        RetrievalSpecificConfig retrieval = "fanout".equals(env.get("RETRIEVAL"))
+                ? new FanOutConfig(kinesis).streamName(stream).applicationName(env.get("APPLICATION_NAME"))
+                : polling;
         var scheduler = new Scheduler(configs.checkpointConfig(), configs.coordinatorConfig(), configs.leaseManagementConfig(),
                 configs.lifecycleConfig(), configs.metricsConfig().metricsFactory(new NullMetricsFactory()),
-                configs.processorConfig(), configs.retrievalConfig().retrievalSpecificConfig(polling));
+                configs.processorConfig(), configs.retrievalConfig().retrievalSpecificConfig(retrieval));
         Runtime.getRuntime().addShutdownHook(new Thread(() -> {
             try {
                 scheduler.startGracefulShutdown().get();
