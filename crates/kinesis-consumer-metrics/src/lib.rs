@@ -63,6 +63,8 @@ pub struct Metrics {
     subscriptions: Counters,
     polls_instead: Gauge,
     led: Gauge,
+    streams_failing: Gauge,
+    stream_failures: Counter,
 }
 
 impl Metrics {
@@ -141,6 +143,16 @@ impl Metrics {
                 r,
                 "led_by_kcl3",
                 "1 while a KCL 3 leader assigns the leases",
+            ),
+            streams_failing: told(
+                r,
+                "failing_streams",
+                "Of several streams: how many cannot be read, while the others go on",
+            ),
+            stream_failures: told(
+                r,
+                "stream_failures",
+                "Of several streams: how often one began to fail",
             ),
             failing: told(
                 r,
@@ -268,6 +280,19 @@ impl Metrics {
                 let label = [("position", position.to_string())];
                 self.started_anew.get_or_create(&label).inc();
             }
+            Event::StreamFailing { stream, error, .. } => {
+                self.stream_failures.inc();
+                self.state.streams().insert(stream.clone(), error.clone());
+                self.count_streams();
+            }
+            Event::StreamRecovered { stream, .. } => {
+                self.state.streams().remove(stream);
+                self.count_streams();
+            }
+            Event::StreamRemoved { stream, .. } => {
+                self.state.streams().remove(&stream.to_string());
+                self.count_streams();
+            }
             Event::CheckpointPutBack { .. } => drop(self.put_back.inc()),
             Event::LeasesPutBack { shards, .. } => drop(self.put_back.inc_by(shards.len() as u64)),
             Event::CheckpointExpired { .. } => drop(self.checkpoints_expired.inc()),
@@ -340,6 +365,11 @@ impl Metrics {
             let age = now.saturating_duration_since(held.checkpointed).as_secs();
             self.checkpoint_age.get_or_create(&label).set(age as i64);
         }
+    }
+
+    fn count_streams(&self) {
+        let failing = self.state.streams().len();
+        self.streams_failing.set(failing as i64);
     }
 
     fn settle(&self, shard: &LeaseKey, outcome: &str, records: usize) {

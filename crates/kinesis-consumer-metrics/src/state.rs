@@ -23,6 +23,8 @@ pub(crate) struct State {
     held: Mutex<BTreeMap<LeaseKey, Held>>,
     /// What fails so that waiting does not mend it: the error, and since when.
     failures: Mutex<BTreeMap<&'static str, (String, Instant)>>,
+    /// Of several streams, those that cannot be read, and why.
+    streams: Mutex<BTreeMap<String, String>>,
     /// Leases that nobody can read: key, and why.
     unread: Mutex<Vec<(String, String)>>,
 }
@@ -47,6 +49,7 @@ impl State {
             ready: AtomicBool::new(false),
             held: Mutex::default(),
             failures: Mutex::default(),
+            streams: Mutex::default(),
             unread: Mutex::default(),
         }
     }
@@ -78,6 +81,9 @@ impl State {
             for (lease, reason) in self.unread().iter() {
                 text += &format!("\nnobody can read {lease}: {reason}");
             }
+            for (stream, reason) in self.streams().iter() {
+                text += &format!("\nstream {stream} cannot be read: {reason}");
+            }
             text
         })
     }
@@ -100,6 +106,9 @@ impl State {
             "unreadable": self.unread().iter().map(|(lease, reason)| {
                 json!({ "lease": lease, "reason": reason })
             }).collect::<Vec<_>>(),
+            "failingStreams": self.streams().iter().map(|(stream, reason)| {
+                json!({ "stream": stream, "reason": reason })
+            }).collect::<Vec<_>>(),
         })
     }
 
@@ -120,6 +129,10 @@ impl State {
 
     pub(crate) fn failures(&self) -> MutexGuard<'_, BTreeMap<&'static str, (String, Instant)>> {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn streams(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn unread(&self) -> MutexGuard<'_, Vec<(String, String)>> {

@@ -171,3 +171,33 @@ fn lag_grows_while_nothing_is_told() {
         Some(20_250)
     );
 }
+
+#[test]
+fn failing_streams_are_counted_and_named_until_they_recover_or_go() {
+    let metrics = Metrics::new("orders-*", "app", "pod-1");
+    metrics.set_ready(true);
+    let stream: kinesis_consumer::StreamIdentifier = "1:orders-a:7".parse().unwrap();
+    for stream in ["orders-b", "1:orders-a:7"] {
+        metrics.record(&Event::StreamFailing {
+            stream: stream.to_owned(),
+            error: "denied".to_owned(),
+        });
+    }
+    let has = |line: &str| {
+        let text = metrics.text();
+        assert!(text.contains(line), "{text}");
+    };
+    has("failing_streams{stream=\"orders-*\",application=\"app\"} 2");
+    has("stream_failures_total{stream=\"orders-*\",application=\"app\"} 2");
+    assert_eq!(metrics.state()["failingStreams"][1]["stream"], "orders-b");
+    let ready = metrics.state.readiness().unwrap();
+    assert!(
+        ready.contains("stream orders-b cannot be read: denied"),
+        "{ready}"
+    );
+    metrics.record(&Event::StreamRecovered {
+        stream: "orders-b".to_owned(),
+    });
+    metrics.record(&Event::StreamRemoved { stream });
+    has("failing_streams{stream=\"orders-*\",application=\"app\"} 0");
+}

@@ -5,3 +5,4 @@ pub(crate) mod config;
 pub(crate) mod error;
 pub(crate) mod event;
 pub(crate) mod processor;
+pub(crate) mod streams;

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! model   values: positions, shards, leases, records
-//! edge    what is asked of AWS, as two seams: Kinesis and the lease table
+//! edge    what is asked of AWS, as seams: Kinesis, the account, the lease table
 //! face    what a user holds: configuration, processor, checkpointer, events, errors
 //! decide  pure functions: which leases must exist, which are mine, what an aggregate holds
 //! run     the loops that act
@@ -33,6 +33,7 @@ pub use face::{
     error::Error,
     event::Event,
     processor::{EachBatch, Lasting, ProcessorError, RecordProcessor, Unusable, each_batch},
+    streams::Streams,
 };
 pub use model::{
     keys::{LeaseKey, ShardId, StreamIdentifier},

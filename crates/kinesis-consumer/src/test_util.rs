@@ -63,6 +63,7 @@ pub use crate::{
         shard_sync::{child_shards, initial},
     },
     edge::{
+        account::{Account, FoundStream, memory::MemoryAccount, sdk::SdkAccount},
         kinesis::{
             Consumer, ConsumerStatus, Kinesis, Page, ShardFilter, StartFrom, Subscription,
             SubscriptionEvent,

@@ -45,8 +45,8 @@ pub use self::{
     room::{Room, heed_room},
     settings::{ClientSettings, ConnectionSettings},
     stream::{
-        ChildShard, Consumer, ConsumerStatus, Page, Record, Shard, ShardFilter, StartFrom, Stream,
-        Subscription, SubscriptionEvent,
+        ChildShard, Consumer, ConsumerStatus, Listing, Page, Record, Shard, ShardFilter, StartFrom,
+        Stream, StreamSummary, Subscription, SubscriptionEvent,
     },
     table::{Description, Item, Key, Table, Write, Written, remedy_of_status},
 };

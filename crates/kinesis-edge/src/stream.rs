@@ -7,12 +7,14 @@ use crate::{Gate, KinesisClient, Service, call::Calls, room::heed_room};
 mod consumers;
 mod frames;
 mod line;
+mod listing;
 mod open;
 mod records;
 mod shards;
 mod subscription;
 
 pub use consumers::{Consumer, ConsumerStatus};
+pub use listing::{Listing, StreamSummary};
 pub use records::{ChildShard, Page, Record, StartFrom};
 pub use shards::{Shard, ShardFilter};
 pub use subscription::{Subscription, SubscriptionEvent};
@@ -39,6 +41,15 @@ impl Stream {
                 service: Service::Kinesis,
                 gate: None,
             },
+        }
+    }
+
+    /// Another stream of that name or ARN, by the same client.
+    #[must_use]
+    pub fn another(&self, stream: impl Into<String>) -> Self {
+        Self {
+            calls: self.calls.clone(),
+            ..Self::new(self.client.clone(), stream)
         }
     }
 

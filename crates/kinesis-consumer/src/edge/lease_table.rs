@@ -212,6 +212,9 @@ pub trait LeaseTable: fmt::Debug + Send + Sync {
     /// Deletes a lease, on condition that it is finished and its counter is as read.
     async fn delete(&self, lease: &Lease) -> Result<(), TableError>;
 
+    /// Deletes a lease wherever it stands, on condition that its counter is as read.
+    async fn discard(&self, lease: &Lease) -> Result<(), TableError>;
+
     /// What KCL 3 left in the table.
     async fn kcl3_state(&self) -> Result<Kcl3State, TableError>;
 

@@ -5,7 +5,10 @@ use std::{num::NonZero, time::Duration};
 
 use jiff::Timestamp;
 
-use crate::{face::error::Error, model::sequence::Checkpoint};
+use crate::{
+    face::{error::Error, streams::Streams},
+    model::sequence::Checkpoint,
+};
 
 /// What is done again and again without a pause keeps a core busy.
 const LEAST_PAUSE: Duration = Duration::from_millis(1);
@@ -60,8 +63,10 @@ pub struct FanOut {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
-    /// Stream name or ARN.
+    /// Stream name or ARN. Empty where the application reads several.
     pub stream: String,
+    /// The streams of an application that reads several. Default: none, it reads `stream`.
+    pub streams: Option<Streams>,
     /// The application's name: workers of one name share the stream.
     pub application: String,
     /// This worker's name: unique in the application, and best stable over restarts (a pod's name).
@@ -152,6 +157,7 @@ impl Config {
         let application = application.into();
         Self {
             stream: stream.into(),
+            streams: None,
             lease_table: application.clone(),
             application,
             worker_id: worker_id.into(),
@@ -182,15 +188,48 @@ impl Config {
         }
     }
 
+    /// The same, for an application that reads several streams, which come and go.
+    pub fn of_streams(
+        streams: Streams,
+        application: impl Into<String>,
+        worker_id: impl Into<String>,
+    ) -> Self {
+        Self {
+            streams: Some(streams),
+            ..Self::new("", application, worker_id)
+        }
+    }
+
+    /// What the application reads, for people.
+    pub(crate) fn reads(&self) -> &'static str {
+        match self.streams {
+            None => "one stream",
+            Some(_) => "several streams",
+        }
+    }
+
     /// Settings that cannot work.
     pub(crate) fn validate(&self) -> Result<(), Error> {
+        if let Some(streams) = &self.streams {
+            if !self.stream.is_empty() {
+                let text = format!(
+                    "stream is {:?} and streams is set: want one of them",
+                    self.stream
+                );
+                return Err(Error::InvalidConfig(text));
+            }
+            streams.validate(self.failover_time)?;
+        }
         let named = [
             ("stream", &self.stream),
             ("application", &self.application),
             ("worker_id", &self.worker_id),
             ("lease_table", &self.lease_table),
         ];
-        if let Some((name, _)) = named.iter().find(|(_, value)| value.is_empty()) {
+        let is_unset = |(name, value): &&(&str, &String)| {
+            value.is_empty() && !(*name == "stream" && self.streams.is_some())
+        };
+        if let Some((name, _)) = named.iter().find(is_unset) {
             return Err(Error::InvalidConfig(format!(
                 "{name} is empty: want a name"
             )));
@@ -237,6 +276,14 @@ impl Config {
         }
         if let Retrieval::FanOut(fan_out) = &self.retrieval {
             fan_out.validate()?;
+            let consumer = fan_out.consumer.as_deref().unwrap_or_default();
+            if self.streams.is_some() && consumer.starts_with("arn:") {
+                let text = format!(
+                    "consumer is {consumer:?}, which is of one stream: want a name, which each \
+                     stream has a consumer of"
+                );
+                return Err(Error::InvalidConfig(text));
+            }
         }
         if !(1..=10_000).contains(&self.max_records) {
             let got = self.max_records;

@@ -86,13 +86,15 @@ pub enum Error {
     },
     /// The table is of another kind of application, or of another library. Nothing was written.
     #[error(
-        "table {table} is not the lease table of an application that reads one stream: {found}. \
+        "table {table} is not the lease table of an application that reads {reads}: {found}. \
          Nothing was changed. Give this application another name, or another lease table"
     )]
     #[non_exhaustive]
     ForeignTable {
         /// The table.
         table: String,
+        /// What this worker reads: `one stream`, or `several streams`.
+        reads: &'static str,
         /// An item that shows it.
         found: String,
     },
@@ -113,6 +115,21 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether it is of one stream, so that others can be read.
+    pub(crate) fn is_of_stream(&self) -> bool {
+        match self {
+            Self::Stream { .. }
+            | Self::StreamRecreated { .. }
+            | Self::WrongCheckpoint { .. }
+            | Self::OtherStream { .. } => true,
+            Self::InvalidConfig(_)
+            | Self::Table { .. }
+            | Self::Processor { .. }
+            | Self::ForeignTable { .. }
+            | Self::WorkerIdInUse { .. } => false,
+        }
+    }
+
     /// AWS's error code, such as `AccessDeniedException`, where a call to AWS is the cause.
     pub fn code(&self) -> Option<&str> {
         match self {

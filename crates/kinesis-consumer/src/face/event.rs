@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use jiff::Timestamp;
 
 use crate::model::{
-    keys::{LeaseKey, ShardId},
+    keys::{LeaseKey, ShardId, StreamIdentifier},
     record::UnfitAggregate,
     sequence::{Checkpoint, Position},
 };
@@ -259,6 +259,38 @@ pub enum Event {
         /// What arrived before is not read. `None`: everything is, or the position is LATEST, and
         /// AWS did not say the time.
         since: Option<Timestamp>,
+        /// The stream that the table held no leases of, where the application reads several.
+        stream: Option<StreamIdentifier>,
+    },
+    /// The application reads this stream, too, from now on.
+    #[cfg_attr(not(feature = "test-util"), non_exhaustive)]
+    StreamAdded {
+        /// The stream.
+        stream: StreamIdentifier,
+    },
+    /// The application does not read this stream any more: it is not wanted, or it is gone. Its
+    /// leases stay, unless [`Streams::delete_leases_after`](crate::Streams::delete_leases_after)
+    /// says otherwise.
+    #[cfg_attr(not(feature = "test-util"), non_exhaustive)]
+    StreamRemoved {
+        /// The stream.
+        stream: StreamIdentifier,
+    },
+    /// One stream of several cannot be looked up or read, and waiting is not known to mend it. It
+    /// is tried again; the others go on.
+    #[cfg_attr(not(feature = "test-util"), non_exhaustive)]
+    StreamFailing {
+        /// The stream: `account:name:epoch`, or as the application names it where it cannot be
+        /// looked up.
+        stream: String,
+        /// The error's text.
+        error: String,
+    },
+    /// What was [`StreamFailing`](Self::StreamFailing) works again.
+    #[cfg_attr(not(feature = "test-util"), non_exhaustive)]
+    StreamRecovered {
+        /// The stream, as it was named then.
+        stream: String,
     },
     /// Leases were added to the table.
     #[cfg_attr(not(feature = "test-util"), non_exhaustive)]
@@ -266,7 +298,8 @@ pub enum Event {
         /// The leases.
         shards: Vec<LeaseKey>,
     },
-    /// The lease of a finished shard was deleted from the table.
+    /// The lease of a finished shard, or of a stream that is not read any more, was deleted from the
+    /// table.
     #[cfg_attr(not(feature = "test-util"), non_exhaustive)]
     LeaseDeleted {
         /// The lease.

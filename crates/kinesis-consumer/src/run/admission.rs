@@ -19,6 +19,7 @@ use crate::{
         context::{Context, backoff, pause},
         ownership::Owner,
         proof::{Proof, prove},
+        stream::Stream,
     },
 };
 
@@ -50,7 +51,10 @@ impl<'a> Admission<'a> {
         self.ensure_exists().await?;
         let scan = self.scan().await?;
         self.check_kind(&scan)?;
-        self.check_owner(&scan.leases).await?;
+        let streams = self.context.streams.all().into_iter();
+        for stream in streams.filter(|stream| stream.id.is_none()) {
+            self.check_owner(&stream, &scan.leases).await?;
+        }
         self.see_kcl3(&scan).await
     }
 
@@ -66,6 +70,7 @@ impl<'a> Admission<'a> {
             None => Ok(()),
             Some((key, reason)) => Err(Error::ForeignTable {
                 table: self.context.config.lease_table.clone(),
+                reads: self.context.config.reads(),
                 found: format!("item {key}: {reason}"),
             }),
         }
@@ -73,13 +78,14 @@ impl<'a> Admission<'a> {
 
     // === whose positions these are ===
 
-    async fn check_owner(&mut self, leases: &[Lease]) -> Result<(), Error> {
-        let ownership = &self.context.ownership;
+    /// Of several streams, the leases' keys say it.
+    async fn check_owner(&mut self, stream: &Stream, leases: &[Lease]) -> Result<(), Error> {
+        let ownership = &stream.ownership;
         if leases.is_empty() {
             ownership.set_table_is_ours();
             return Ok(());
         }
-        let shards = self.shards().await?;
+        let shards = self.shards(stream).await?;
         ownership.learn(&shards);
         let mut unproven = Vec::new();
         for lease in leases {
@@ -88,56 +94,62 @@ impl<'a> Admission<'a> {
                 Owner::Ours => {}
                 Owner::Unproven => unproven.push(lease.clone()),
                 Owner::Older => {
-                    return Err(self.context.stream_recreated(lease.key.shard.clone()));
+                    return Err(stream.recreated(lease.key.shard.clone()));
                 }
-                Owner::Other(name) => return Err(self.context.other_stream_of(lease, &name)),
+                Owner::Other(name) => return Err(stream.other_by_lease(lease, &name)),
             }
         }
         let shards = if unproven.is_empty() && !ownership.table_is_ours() {
-            self.settled(leases, shards).await?
+            self.settled(stream, leases, shards).await?
         } else {
             shards
         };
         if unproven.is_empty() {
             if let Some(shard) = shard_sync::recreated(leases, &shards) {
-                return Err(self.context.impossible(leases, shard));
+                return Err(stream.impossible(leases, shard));
             }
             ownership.set_table_is_ours();
         }
-        self.prove(unproven, &shards).await
+        self.prove(stream, unproven, &shards).await
     }
 
     /// The shards, where nothing but sentinels is in the table, which any stream may have: listed
     /// again while they contradict the leases, as after a reshard.
     async fn settled(
         &mut self,
+        stream: &Stream,
         leases: &[Lease],
         mut shards: Vec<Shard>,
     ) -> Result<Vec<Shard>, Error> {
         let began = Instant::now();
         while let Some(shard) = shard_sync::of_another(leases, &shards) {
             if began.elapsed() >= SETTLED {
-                return Err(self.context.stream_recreated(shard));
+                return Err(stream.recreated(shard));
             }
             sleep(SETTLED / 5).await;
-            shards = self.shards().await?;
-            self.context.ownership.learn(&shards);
+            shards = self.shards(stream).await?;
+            stream.ownership.learn(&shards);
         }
         Ok(shards)
     }
 
-    async fn prove(&mut self, unproven: Vec<Lease>, shards: &[Shard]) -> Result<(), Error> {
+    async fn prove(
+        &mut self,
+        stream: &Stream,
+        unproven: Vec<Lease>,
+        shards: &[Shard],
+    ) -> Result<(), Error> {
         let context = self.context;
         let proofs = stream::iter(unproven).map(|lease| async move {
             let mut failures = backoff(Duration::from_millis(200), Duration::from_secs(10));
             loop {
-                match prove(context, &lease).await {
+                match prove(context, stream, &lease).await {
                     Ok(proof) => return Ok((lease, proof)),
                     Err(error @ KinesisError::Permanent(_)) => {
-                        return Err(context.stream_error(error));
+                        return Err(stream.error(error));
                     }
                     Err(error) => {
-                        context.kinesis_failed(Some(&lease.key), "GetRecords", &error);
+                        stream.call_failed(Some(&lease.key), "GetRecords", &error);
                         pause(&mut failures).await;
                     }
                 }
@@ -147,20 +159,20 @@ impl<'a> Admission<'a> {
         let mut gone = None;
         while let Some(proof) = proofs.next().await {
             match proof? {
-                (lease, Proof::Ours) => context.ownership.proved(&lease.key),
+                (lease, Proof::Ours) => stream.ownership.proved(&lease.key),
                 (lease, Proof::Over) => {
                     let is_listed = shards.iter().any(|shard| shard.id == lease.key.shard);
                     gone = gone.or((!is_listed).then_some(lease));
                 }
-                (lease, Proof::Nothing) => context.ownership.saw_empty(&lease),
-                (_, Proof::Foreign(why)) => return Err(context.other_stream(why)),
+                (lease, Proof::Nothing) => stream.ownership.saw_empty(&lease),
+                (_, Proof::Foreign(why)) => return Err(stream.other(why)),
             }
         }
         match gone {
-            Some(lease) if !context.ownership.table_is_ours() => {
+            Some(lease) if !stream.ownership.table_is_ours() => {
                 let shard = &lease.key.shard;
                 let why = format!("the stream has no {shard}, and no checkpoint is one of its own");
-                Err(context.other_stream(why))
+                Err(stream.other(why))
             }
             _ => Ok(()),
         }
@@ -228,15 +240,15 @@ impl<'a> Admission<'a> {
         }
     }
 
-    async fn shards(&mut self) -> Result<Vec<Shard>, Error> {
+    async fn shards(&mut self, stream: &Stream) -> Result<Vec<Shard>, Error> {
         loop {
-            match self.context.kinesis.list_shards(ShardFilter::All).await {
+            match stream.kinesis.list_shards(ShardFilter::All).await {
                 Ok(shards) => return Ok(shards),
                 Err(error @ (KinesisError::NotFound(_) | KinesisError::Permanent(_))) => {
-                    return Err(self.context.stream_error(error));
+                    return Err(stream.error(error));
                 }
                 Err(error) => {
-                    self.context.kinesis_failed(None, "ListShards", &error);
+                    stream.call_failed(None, "ListShards", &error);
                     pause(&mut self.failures).await;
                 }
             }

@@ -43,8 +43,10 @@ use crate::{
 mod led;
 mod moves;
 mod ours;
+mod streams;
 
 use moves::{Answer, CONCURRENCY, Kind, Moved, Moves, withdraw};
+use streams::give_back;
 
 /// The time after the shutdown deadline in which shard consumers give their leases up.
 const LAST_GRACE: Duration = Duration::from_secs(1);
@@ -100,7 +102,7 @@ impl Coordinator {
                     Ok(error) => Err(error),
                     Err(panic) => std::panic::resume_unwind(panic.into_panic()),
                 },
-                error = self.context.standing.given_up() => return Err(error),
+                error = self.context.reports.standing.given_up() => return Err(error),
                 Some(ended) = self.consumers.join_next_with_id() => {
                     self.ended(ended)?;
                     self.next_scan = Instant::now();
@@ -176,15 +178,12 @@ impl Coordinator {
         if scan.has_others {
             self.context.leadership.saw_items();
         }
-        let is_lacking = {
-            let mut known = self.context.known();
-            known.observe(&scan.leases, began);
-            !known.lost(&scan).is_empty()
-        };
+        let is_lacking = self.is_lacking(&scan, began);
         if is_lacking {
             self.context.reaudit.notify_one();
         }
         let mut leases = scan.leases;
+        self.leave_streams(&mut leases, now);
         self.observations.observe(&leases, now);
         for lease in &mut leases {
             // A scan lags behind what we know of our own leases.
@@ -216,10 +215,10 @@ impl Coordinator {
         self.let_go(&leases);
         self.grant(&leases, &regime, now);
         let unproven = self.keep_ours(&mut leases)?;
-        let ended = self.context.ended_by_nobody();
+        let ended = self.context.streams.ended_by_nobody();
         let unreadable = scan.broken.into_iter().chain(scan.foreign);
         self.tell_unreadable(unreadable.chain(unproven).chain(ended));
-        if self.context.ownership.table_is_ours() {
+        if self.context.streams.table_is_ours() {
             self.act(&leases, &regime, now);
         }
         self.next_scan = self.regular_scan(&leases, &regime, now);
@@ -372,6 +371,11 @@ impl Coordinator {
 
     /// Starts the tasks of a lease. `stored`: as the take that began at `began` left it.
     fn start(&mut self, stored: Lease, from: Option<String>, began: Instant) {
+        let Some(stream) = self.context.streams.of(&stored.key) else {
+            // It went while the lease was taken.
+            drop(tokio::spawn(give_back(Arc::clone(&self.context), stored)));
+            return;
+        };
         self.context.report(Event::LeaseAcquired {
             shard: stored.key.clone(),
             from,
@@ -384,6 +388,7 @@ impl Coordinator {
         let (stop, stopped) = watch::channel(None);
         let consumer = ShardConsumer::new(
             Arc::clone(&self.context),
+            stream,
             Arc::clone(&lease),
             &stored,
             stopped,
@@ -405,6 +410,7 @@ impl Coordinator {
             .iter()
             .find(|(_, held)| held.consumer.id() == id)
             .map(|(key, _)| key.clone());
+        let stream = key.as_ref().and_then(|key| self.context.streams.of(key));
         if let Some(held) = key.and_then(|key| self.held.remove(&key)) {
             // Checkpointers that user code kept refuse from now on.
             held.lease.close();
@@ -412,7 +418,13 @@ impl Coordinator {
         }
         match ended {
             Ok((_, Ended::Finished(children))) => self.take_children(children),
-            Ok((_, Ended::Failed(error))) => return Err(error),
+            Ok((_, Ended::Failed(error))) => match stream {
+                Some(stream) => {
+                    stream.give_up(error)?;
+                    self.context.streams.look.notify_one();
+                }
+                None => return Err(error),
+            },
             Ok((_, Ended::Lost | Ended::GivenUp)) => {}
             // A bug of ours: the lease expires, and whoever takes it goes on from the checkpoint.
             Err(error) => tracing::error!(%error, "a shard consumer ended without a result"),
@@ -440,7 +452,7 @@ impl Coordinator {
 /// who knows where the leases stood.
 async fn leave_table(context: &Arc<Context>, deadline: Instant) -> Result<(), Error> {
     let is_missing = || context.known().is_table_missing();
-    if !is_missing() || !context.ownership.table_is_ours() {
+    if !is_missing() || !context.streams.table_is_ours() {
         return Ok(());
     }
     let auditor = Auditor::new(Arc::clone(context));

@@ -77,10 +77,10 @@ impl Known {
     /// Unfinished leases that `scan` lacks, as they are to be put back. One that is there but
     /// cannot be read is not lost.
     pub(crate) fn lost(&self, scan: &Scan) -> Vec<Lease> {
-        let there: BTreeSet<_> = scan.leases.iter().map(|lease| &lease.key.shard).collect();
+        let there: BTreeSet<_> = scan.leases.iter().map(|lease| &lease.key).collect();
         let broken: BTreeSet<_> = scan.broken.iter().map(|(key, _)| key.as_str()).collect();
         let is_there =
-            |key: &LeaseKey| there.contains(&key.shard) || broken.contains(key.shard.as_str());
+            |key: &LeaseKey| there.contains(key) || broken.contains(key.to_string().as_str());
         let lost = self.leases.values();
         lost.filter(|lease| !lease.is_finished() && !is_there(&lease.key))
             .map(put_back)

@@ -125,9 +125,8 @@ pub(crate) async fn follow(context: Arc<Context>) {
 
 /// A report that fails stops nobody: the leader gives this worker nothing meanwhile.
 async fn report(context: &Context) {
-    let kinesis = &context.kinesis;
     // The leader compares it with its own clock, so AWS's is the better one.
-    let Some(now) = kinesis.now().or_else(|| kinesis.this_machines_time()) else {
+    let Some(now) = context.streams.now() else {
         return;
     };
     let worker = &context.config.worker_id;
@@ -150,7 +149,7 @@ pub(crate) async fn retire(context: &Context) {
 
 fn tell(context: &Context, operation: &'static str, error: &TableError) {
     let throttled = matches!(error, TableError::Throttled(_));
-    context.failed(None, operation, throttled, error);
+    context.reports.failed(None, operation, throttled, error);
 }
 
 /// Tells of a new regime.

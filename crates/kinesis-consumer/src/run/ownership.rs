@@ -30,6 +30,8 @@ pub(crate) const SURELY_KEPT: Duration = Duration::from_hours(12);
 #[derive(Debug)]
 pub(crate) struct Ownership {
     stream: StreamName,
+    /// The leases' keys say which stream they are of: no proof is needed.
+    by_key: bool,
     state: Mutex<State>,
 }
 
@@ -60,7 +62,21 @@ impl Ownership {
     pub(crate) fn new(stream: StreamName) -> Self {
         Self {
             stream,
+            by_key: false,
             state: Mutex::default(),
+        }
+    }
+
+    /// Of a stream that its leases' keys name.
+    pub(crate) fn by_key(stream: StreamName) -> Self {
+        let state = State {
+            table_is_ours: true,
+            ..State::default()
+        };
+        Self {
+            stream,
+            by_key: true,
+            state: Mutex::new(state),
         }
     }
 
@@ -115,7 +131,7 @@ impl Ownership {
                 Some((shard, _)) if shard.starting_sequence_number > done.sequence_number => {
                     Owner::Older
                 }
-                _ if state.proven.contains(&lease.key) => Owner::Ours,
+                _ if self.by_key || state.proven.contains(&lease.key) => Owner::Ours,
                 _ => Owner::Unproven,
             },
             _ => Owner::Ours,

@@ -9,7 +9,7 @@ use crate::{
         lease::Lease,
         sequence::{Checkpoint, SequenceNumber},
     },
-    run::context::Context,
+    run::{context::Context, stream::Stream},
 };
 
 /// What reading at a lease's checkpoint shows.
@@ -26,17 +26,22 @@ pub(crate) enum Proof {
 }
 
 /// Reads at the lease's checkpoint.
-pub(crate) async fn prove(context: &Context, lease: &Lease) -> Result<Proof, KinesisError> {
+pub(crate) async fn prove(
+    context: &Context,
+    stream: &Stream,
+    lease: &Lease,
+) -> Result<Proof, KinesisError> {
     let Checkpoint::At(done) = &lease.checkpoint else {
         return Ok(Proof::Ours);
     };
     let (shard, done) = (&lease.key.shard, &done.sequence_number);
-    let there = first_record(context, shard, StartFrom::AtSequenceNumber(done.clone())).await?;
+    let at = StartFrom::AtSequenceNumber(done.clone());
+    let there = first_record(context, stream, shard, at).await?;
     if there == First::Record(done.clone()) {
         return Ok(Proof::Ours);
     }
     Ok(
-        match first_record(context, shard, StartFrom::TrimHorizon).await? {
+        match first_record(context, stream, shard, StartFrom::TrimHorizon).await? {
             First::Record(oldest) if oldest >= *done => Proof::Ours,
             First::Record(oldest) => Proof::Foreign(format!(
                 "the record at the checkpoint of {shard}, {done}, does not come back, although the \
@@ -60,10 +65,11 @@ pub(crate) enum First {
 
 pub(crate) async fn first_record(
     context: &Context,
+    stream: &Stream,
     shard: &ShardId,
     from: StartFrom,
 ) -> Result<First, KinesisError> {
-    let mut iterator = match context.kinesis.shard_iterator(shard, &from).await {
+    let mut iterator = match stream.kinesis.shard_iterator(shard, &from).await {
         Ok(iterator) => iterator,
         Err(KinesisError::NotFound(_)) => return Ok(First::Over),
         Err(KinesisError::InvalidSequenceNumber(_)) => return Ok(First::None),
@@ -71,7 +77,7 @@ pub(crate) async fn first_record(
     };
     loop {
         let look = context.budget.look().await;
-        let page = context.kinesis.records(&iterator, 1).await?;
+        let page = stream.kinesis.records(&iterator, 1).await?;
         if let Some(record) = page.records.into_iter().next() {
             return Ok(First::Record(record.sequence_number));
         }

@@ -19,6 +19,7 @@ use crate::{
     run::{
         budget::{PageRoom, Share},
         context::Context,
+        stream::Stream,
     },
 };
 
@@ -80,7 +81,7 @@ pub(crate) struct Fetching {
 
 impl Fetching {
     /// Fetches from where `lease` stands.
-    pub(crate) fn start(context: Arc<Context>, lease: &Lease) -> Self {
+    pub(crate) fn start(context: Arc<Context>, stream: Arc<Stream>, lease: &Lease) -> Self {
         // Bytes bound the prefetch; the channel is long enough not to, also for small pages.
         let (sender, fetched) = mpsc::channel(64);
         let hand = Arc::new(Hand::new(Arc::clone(&context), lease.key.clone()));
@@ -92,7 +93,7 @@ impl Fetching {
             room: Arc::new(Semaphore::new(0)),
         };
         out.room.add_permits(out.budget as usize);
-        let cursor = Cursor::new(context, lease, out);
+        let cursor = Cursor::new(context, stream, lease, out);
         Self {
             fetched,
             hand,

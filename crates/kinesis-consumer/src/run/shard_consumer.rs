@@ -38,6 +38,7 @@ use crate::{
         context::{Context, PROCESSOR, backoff, exact_backoff},
         held_lease::{Given, HeldLease},
         retrieval::{Fetched, Fetching},
+        stream::Stream,
     },
 };
 
@@ -91,6 +92,7 @@ struct Trouble {
 
 pub(crate) struct ShardConsumer {
     context: Arc<Context>,
+    stream: Arc<Stream>,
     lease: Arc<HeldLease>,
     stop: watch::Receiver<Option<Stop>>,
     checkpointer: Checkpointer,
@@ -102,6 +104,7 @@ impl ShardConsumer {
     /// `stored`: the lease as just taken.
     pub(crate) fn new(
         context: Arc<Context>,
+        stream: Arc<Stream>,
         lease: Arc<HeldLease>,
         stored: &Lease,
         stop: watch::Receiver<Option<Stop>>,
@@ -110,6 +113,7 @@ impl ShardConsumer {
             checkpointer: Checkpointer::new(Arc::clone(&lease) as _, stored.checkpoint.clone()),
             trouble: Trouble::new(&context.config),
             context,
+            stream,
             lease,
             stop,
             processor: None,
@@ -147,7 +151,7 @@ impl ShardConsumer {
     /// Until each parent's lease is finished, or there is none.
     async fn await_parents(&mut self) -> Result<(), Leave> {
         let mut lease = self.lease.copy().await;
-        self.context.ownership.correct(&mut lease);
+        self.stream.ownership.correct(&mut lease);
         let mut waiting: Vec<_> = lease.parent_keys().collect();
         while let Some(parent) = waiting.last() {
             let answer = self.context.table.read(parent).await;
@@ -171,7 +175,7 @@ impl ShardConsumer {
     /// Makes the processor. Returns the lease as reading starts from it.
     async fn initialize(&mut self) -> Result<Lease, Leave> {
         let mut start = self.pin_latest().await?;
-        self.context.ownership.correct(&mut start);
+        self.stream.ownership.correct(&mut start);
         // The table may not have it yet.
         start.checkpoint = start.checkpoint.max(self.checkpointer.acknowledged());
         loop {
@@ -215,7 +219,8 @@ impl ShardConsumer {
 
     /// Until the shard's end; returns its children.
     async fn process(&mut self, start: &Lease) -> Result<Vec<ChildShard>, Leave> {
-        let mut fetching = Fetching::start(Arc::clone(&self.context), start);
+        let (context, stream) = (Arc::clone(&self.context), Arc::clone(&self.stream));
+        let mut fetching = Fetching::start(context, stream, start);
         loop {
             let Self {
                 lease,

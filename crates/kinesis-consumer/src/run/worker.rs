@@ -1,12 +1,13 @@
 //! The worker: all of an application's work in one process.
 
-use std::{future::Future, sync::Arc};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use kinesis_edge::{Connection, ConnectionSettings, DynamoDbClient, Environment, KinesisClient};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
     edge::{
+        account::{Account, sdk::SdkAccount},
         kinesis::{Kinesis, sdk::SdkKinesis},
         lease_table::{LeaseTable, dynamodb::DynamoDbTable},
     },
@@ -15,11 +16,13 @@ use crate::{
         error::Error,
         event::{Event, EventSink},
         processor::{Factory, RecordProcessor},
+        streams,
     },
-    model::keys::LeaseKey,
+    model::{identity::StreamName, keys::LeaseKey},
     run::{
         admission::Admission, auditor::Auditor, context::Context, coordinator::Coordinator,
-        leadership::follow,
+        leadership::follow, lookout::Lookout, ownership::Ownership, reports::Reports,
+        standing::Standing, stream::Stream, streams::Streams,
     },
 };
 
@@ -31,10 +34,16 @@ pub struct Worker {
     config: Config,
     /// The stream's, where its ARN does not say so.
     region: Option<String>,
-    kinesis: Arc<dyn Kinesis>,
+    reads: Reads,
     table: Arc<dyn LeaseTable>,
     factory: Arc<Factory>,
     events: EventSink,
+}
+
+/// What the application reads.
+enum Reads {
+    One(Arc<dyn Kinesis>),
+    Several(Arc<dyn Account>, streams::Streams),
 }
 
 impl std::fmt::Debug for Worker {
@@ -70,11 +79,21 @@ impl Worker {
         factory: impl Fn(LeaseKey) -> P + Send + Sync + 'static,
     ) -> Self {
         let region = kinesis.config().region().map(ToString::to_string);
-        let kinesis = SdkKinesis::new(kinesis, &config.stream);
         let table = DynamoDbTable::new(dynamodb, &config.lease_table, &config.application);
+        let (reads, table) = match &config.streams {
+            None => {
+                let stream = SdkKinesis::new(kinesis, &config.stream);
+                (Reads::One(Arc::new(stream)), table)
+            }
+            Some(streams) => {
+                let account = Arc::new(SdkAccount::new(kinesis));
+                let reads = Reads::Several(account, streams.clone());
+                (reads, table.of_several_streams())
+            }
+        };
         Self {
             region,
-            ..Self::assemble(config, Arc::new(kinesis), Arc::new(table), factory)
+            ..Self::assemble(config, reads, Arc::new(table), factory)
         }
     }
 
@@ -86,19 +105,34 @@ impl Worker {
         table: impl LeaseTable + 'static,
         factory: impl Fn(LeaseKey) -> P + Send + Sync + 'static,
     ) -> Self {
-        Self::assemble(config, Arc::new(kinesis), Arc::new(table), factory)
+        let reads = Reads::One(Arc::new(kinesis));
+        Self::assemble(config, reads, Arc::new(table), factory)
+    }
+
+    /// A worker of several streams, `streams` of any account, over any lease table.
+    #[cfg(feature = "test-util")]
+    pub fn over_several<P: RecordProcessor + 'static>(
+        config: Config,
+        account: impl Account + 'static,
+        table: impl LeaseTable + 'static,
+        factory: impl Fn(LeaseKey) -> P + Send + Sync + 'static,
+    ) -> Self {
+        let streams = config.streams.clone();
+        let streams = streams.unwrap_or_else(|| streams::Streams::of::<String>([]));
+        let reads = Reads::Several(Arc::new(account), streams);
+        Self::assemble(config, reads, Arc::new(table), factory)
     }
 
     fn assemble<P: RecordProcessor + 'static>(
         config: Config,
-        kinesis: Arc<dyn Kinesis>,
+        reads: Reads,
         table: Arc<dyn LeaseTable>,
         factory: impl Fn(LeaseKey) -> P + Send + Sync + 'static,
     ) -> Self {
         Self {
             config,
             region: None,
-            kinesis,
+            reads,
             table,
             factory: Arc::new(move |lease| Box::new(factory(lease))),
             events: Arc::new(Event::log),
@@ -122,20 +156,36 @@ impl Worker {
         let Self {
             config,
             region,
-            kinesis,
+            reads,
             table,
             factory,
             events,
         } = self;
         config.validate()?;
-        let context = Arc::new(Context::new(
-            config,
-            region.as_deref(),
-            kinesis,
-            table,
-            factory,
-            events,
-        ));
+        // The rarest call is the audit's; failed ones are repeated with jitter.
+        let apart = (3 * config.shard_sync_interval).max(Duration::from_secs(120));
+        let standing = Standing::new(config.give_up_after, apart);
+        let reports = Reports::new(events, standing, config.give_up_after);
+        let (streams, account) = match reads {
+            Reads::One(kinesis) => {
+                let name = StreamName::new(&config.stream, region.as_deref());
+                let stream = Stream::new(
+                    None,
+                    config.stream.clone(),
+                    kinesis,
+                    Ownership::new(name),
+                    &config,
+                    reports.clone(),
+                );
+                (Streams::one(stream), None)
+            }
+            Reads::Several(account, streams) => (Streams::several(), Some((account, streams))),
+        };
+        let context = Arc::new(Context::new(config, streams, table, factory, reports));
+        let lookout = account.map(|(account, streams)| {
+            let context = Arc::clone(&context);
+            Lookout::new(context, account, streams)
+        });
         let stopping = CancellationToken::new();
         let stop_on_request = async {
             shutdown.await;
@@ -145,19 +195,32 @@ impl Worker {
         tokio::select! {
             biased;
             never = stop_on_request => never,
-            result = work(context, stopping.clone()) => result,
+            result = work(context, lookout, stopping.clone()) => result,
         }
     }
 }
 
-async fn work(context: Arc<Context>, stopping: CancellationToken) -> Result<(), Error> {
-    tokio::select! {
+async fn work(
+    context: Arc<Context>,
+    lookout: Option<Lookout>,
+    stopping: CancellationToken,
+) -> Result<(), Error> {
+    let admission = async {
+        Admission::new(&context).run().await?;
+        let Some(mut lookout) = lookout else {
+            return Ok(None);
+        };
+        lookout.first().await?;
+        Ok(Some(lookout))
+    };
+    let lookout = tokio::select! {
         biased;
         () = stopping.cancelled() => return Ok(()),
-        error = context.standing.given_up() => return Err(error),
-        admitted = Admission::new(&context).run() => admitted?,
-    }
+        error = context.reports.standing.given_up() => return Err(error),
+        admitted = admission => admitted?,
+    };
     context.report(Event::Admitted);
+    let _looking = lookout.map(|lookout| AbortOnDropHandle::new(tokio::spawn(lookout.run())));
     let auditor = Auditor::new(Arc::clone(&context));
     let auditing = AbortOnDropHandle::new(tokio::spawn(auditor.run()));
     let _leadership = AbortOnDropHandle::new(tokio::spawn(follow(Arc::clone(&context))));

@@ -10,6 +10,7 @@ mod kinesis_sdk;
 mod lease_table;
 mod processes;
 mod sample;
+mod several;
 mod simulation;
 mod stream;
 mod worker;

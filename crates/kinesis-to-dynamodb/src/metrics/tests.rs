@@ -53,6 +53,7 @@ fn the_readme_has_every_metric() {
     metrics.record(&Event::StartedAnew {
         position: Checkpoint::Latest,
         since: None,
+        stream: None,
     });
     metrics.record(&Event::Subscribed {
         shard: shard(),

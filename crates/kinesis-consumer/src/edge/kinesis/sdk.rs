@@ -93,6 +93,18 @@ impl SdkKinesis {
         }
     }
 
+    /// Another stream of that name or ARN, by the same clients.
+    pub(crate) fn another(&self, stream: &str) -> Self {
+        Self {
+            lists: self.lists.another(stream),
+            reads: self.reads.another(stream),
+            subscriptions: self.subscriptions.another(stream),
+            arn: Arc::default(),
+            clock: self.clock.clone(),
+            warned: Arc::clone(&self.warned),
+        }
+    }
+
     fn error(&self, failure: &Failure) -> KinesisError {
         let is_skewed = self.clock.ahead().is_some_and(|ahead| ahead.abs() > SKEW);
         match to_error(self.reads.as_str(), failure) {
@@ -244,7 +256,7 @@ fn is_of_consumers(failure: &Failure) -> bool {
     operations.contains(&failure.operation)
 }
 
-fn to_error(stream: &str, failure: &Failure) -> KinesisError {
+pub(crate) fn to_error(stream: &str, failure: &Failure) -> KinesisError {
     let asked = format!("{} of {stream}", failure.operation);
     let of_consumer = is_of_consumers(failure) && failure.operation != "RegisterStreamConsumer";
     let whose = if of_consumer { "consumer of " } else { "" };

@@ -22,11 +22,13 @@ use crate::{
     },
 };
 
+mod application;
 mod creation;
 pub(crate) mod item;
 mod kcl3;
 
-use item::{Item, Parsed, new_item, number, parse, string, strings};
+use application::Application;
+use item::{Item, new_item, number, string, strings};
 use kcl3::SideTables;
 
 /// What scans, and questions about tables, get where the client handed in has no setting of its
@@ -59,6 +61,7 @@ pub struct DynamoDbTable {
     leases: Table,
     process: String,
     side_tables: SideTables,
+    kind: Application,
 }
 
 impl DynamoDbTable {
@@ -78,7 +81,15 @@ impl DynamoDbTable {
             table: Table::new(client.clone(), table),
             process: new_process(),
             side_tables: SideTables::new(client, &application),
+            kind: Application::OfOneStream,
         }
+    }
+
+    /// The same of an application that reads several streams: KCL's multi-stream mode.
+    #[must_use]
+    pub fn of_several_streams(mut self) -> Self {
+        self.kind = Application::OfSeveralStreams;
+        self
     }
 
     fn error(&self, failure: &Failure) -> TableError {
@@ -89,13 +100,16 @@ impl DynamoDbTable {
         let written = self.leases.update(lease_key(key), write).await;
         match written.map_err(|failure| self.error(&failure))? {
             // The write happened, but no lease is left of it: somebody else spoiled the item.
-            Written::Done(item) => lease(&item.unwrap_or_default()).map_err(|reason| {
-                let table = self.table.name();
-                let text =
-                    format!("UpdateItem on {table}: the item of {key} is no lease: {reason}");
-                TableError::Spoiled(text.into())
-            }),
-            Written::Refused(item) => Err(conflict(item)),
+            Written::Done(item) => self
+                .kind
+                .lease(&item.unwrap_or_default())
+                .map_err(|reason| {
+                    let table = self.table.name();
+                    let text =
+                        format!("UpdateItem on {table}: the item of {key} is no lease: {reason}");
+                    TableError::Spoiled(text.into())
+                }),
+            Written::Refused(item) => Err(self.kind.conflict(item)),
         }
     }
 
@@ -159,42 +173,6 @@ impl DynamoDbTable {
             write = write.value(":one", number(1));
         }
         self.update(&lease.key, write).await.map(drop)
-    }
-}
-
-/// The item's lease, or why it has none.
-fn lease(item: &Item) -> Result<Lease, String> {
-    match parse(item) {
-        Parsed::Lease(lease) => match &lease.key.stream {
-            None => Ok(*lease),
-            Some(stream) => Err(format!("of the multi-stream application's stream {stream}")),
-        },
-        Parsed::Other(kind) => Err(format!("entityType {kind}")),
-        Parsed::Broken(reason) => Err(reason),
-    }
-}
-
-fn conflict(item: Option<Item>) -> TableError {
-    TableError::Conflict(item.and_then(|item| lease(&item).ok()).map(Box::new))
-}
-
-/// Puts an item where it belongs.
-fn sort(item: &Item, scan: &mut Scan) {
-    let key = item::key(item);
-    let has_colon = key.contains(':');
-    match parse(item) {
-        Parsed::Lease(lease) if lease.key.stream.is_none() && !has_colon => {
-            let kcl3 = lease.checkpoint_owner.is_some() || item.contains_key("throughputKBps");
-            let is_at_work = lease.owner.is_some() && !lease.is_native() && !lease.is_finished();
-            scan.shows_kcl3 |= kcl3 && is_at_work;
-            scan.leases.push(*lease);
-        }
-        Parsed::Lease(_) => {
-            let kind = "a lease of an application that reads several streams";
-            scan.foreign.push((key.to_owned(), kind.to_owned()));
-        }
-        Parsed::Other(_) => scan.has_others = true,
-        Parsed::Broken(reason) => scan.broken.push((key.to_owned(), reason)),
     }
 }
 
@@ -289,7 +267,7 @@ impl LeaseTable for DynamoDbTable {
 
     async fn scan(&self) -> Result<Scan, TableError> {
         let mut scan = Scan::default();
-        let row = |item: &Item| sort(item, &mut scan);
+        let row = |item: &Item| self.kind.sort(item, &mut scan);
         let scanned = self.table.scan(&[], MOST_PAGES, row).await;
         scanned.map_err(|failure| self.error(&failure))?;
         Ok(scan)
@@ -303,7 +281,7 @@ impl LeaseTable for DynamoDbTable {
             let table = self.table.name();
             TableError::Unavailable(format!("GetItem on {table}: {key}: {reason}").into())
         };
-        lease(&item).map(Some).map_err(odd)
+        self.kind.lease(&item).map(Some).map_err(odd)
     }
 
     async fn create(&self, lease: &Lease) -> Result<bool, TableError> {
@@ -442,7 +420,18 @@ impl LeaseTable for DynamoDbTable {
             .value(":end", string(Checkpoint::ShardEnd.as_str()));
         match self.leases.delete(lease_key(&lease.key), write).await {
             Ok(Written::Done(_)) => Ok(()),
-            Ok(Written::Refused(item)) => Err(conflict(item)),
+            Ok(Written::Refused(item)) => Err(self.kind.conflict(item)),
+            Err(failure) => Err(self.error(&failure)),
+        }
+    }
+
+    async fn discard(&self, lease: &Lease) -> Result<(), TableError> {
+        let write = Write::new()
+            .on("leaseCounter = :counter")
+            .value(":counter", number(lease.counter));
+        match self.leases.delete(lease_key(&lease.key), write).await {
+            Ok(Written::Done(_)) => Ok(()),
+            Ok(Written::Refused(item)) => Err(self.kind.conflict(item)),
             Err(failure) => Err(self.error(&failure)),
         }
     }

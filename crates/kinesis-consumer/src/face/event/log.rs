@@ -143,13 +143,24 @@ impl Event {
             Self::StartedAnew { position, .. } if *position == Checkpoint::TrimHorizon => {
                 info!(%position, "the lease table held no leases: the application starts");
             }
-            Self::StartedAnew { position, since } => warn!(
+            Self::StartedAnew {
+                position,
+                since,
+                stream,
+            } => warn!(
                 %position, since = since.map(tracing::field::display),
+                stream = stream.as_ref().map(tracing::field::display),
                 "the lease table held no leases: the application starts, and what arrived before is \
                  not read"
             ),
             Self::LeasesCreated { shards } => info!(shards = %list(shards), "leases created"),
-            Self::LeaseDeleted { shard } => info!(%shard, "lease of a finished shard deleted"),
+            Self::LeaseDeleted { shard } => info!(%shard, "lease deleted"),
+            Self::StreamAdded { stream } => info!(%stream, "the stream is read from now on"),
+            Self::StreamRemoved { stream } => info!(%stream, "the stream is not read any more"),
+            Self::StreamFailing { stream, error } => {
+                warn!(stream, error, "the stream cannot be read; the others go on")
+            }
+            Self::StreamRecovered { stream } => info!(stream, "the stream is read again"),
             Self::LeasesPutBack { shards } => warn!(
                 shards = %list(shards),
                 "leases were deleted by somebody else; they are put back where they stood"

@@ -14,6 +14,7 @@ use crate::{
     run::{
         context::Context,
         proof::{Proof, prove},
+        stream::Stream,
     },
 };
 
@@ -93,11 +94,11 @@ impl Moves {
     }
 
     /// Looks whether the lease's position is of this stream, unless that is under way.
-    pub(super) fn prove(&mut self, context: &Arc<Context>, lease: Lease) {
+    pub(super) fn prove(&mut self, context: &Arc<Context>, stream: Arc<Stream>, lease: Lease) {
         if self.proving.insert(lease.key.clone()) {
             let context = Arc::clone(context);
             let proof = async move {
-                let proof = prove(&context, &lease).await;
+                let proof = prove(&context, &stream, &lease).await;
                 (lease, proof)
             };
             self.proofs.push(proof.boxed());
@@ -200,7 +201,7 @@ pub(super) async fn withdraw(context: &Context, key: &LeaseKey) {
     }
 }
 
-async fn release(context: &Context, taken: &Lease) {
+pub(super) async fn release(context: &Context, taken: &Lease) {
     match context.table.release(taken).await {
         Ok(()) | Err(TableError::Conflict(_)) => {}
         Err(error) => context.table_failed(Some(&taken.key), "release", &error),

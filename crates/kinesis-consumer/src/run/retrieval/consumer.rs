@@ -11,6 +11,7 @@ use crate::{
     run::{
         context::{Context, backoff, pause},
         registration::Known,
+        stream::Stream,
     },
 };
 
@@ -24,11 +25,16 @@ const LOOK: Duration = Duration::from_secs(1);
 const REFUSALS: u32 = 5;
 
 /// The consumer's ARN. `None`: there can be none, and the settings allow to poll.
-pub(super) async fn consumer(context: &Context, fan_out: &FanOut) -> Option<Arc<str>> {
-    context.registration.arn(find(context, fan_out)).await
+pub(super) async fn consumer(
+    context: &Context,
+    stream: &Stream,
+    fan_out: &FanOut,
+) -> Option<Arc<str>> {
+    let found = find(context, stream, fan_out);
+    stream.registration.arn(found).await
 }
 
-async fn find(context: &Context, fan_out: &FanOut) -> Known {
+async fn find(context: &Context, stream: &Stream, fan_out: &FanOut) -> Known {
     let name = fan_out.consumer.as_deref();
     let name = name.unwrap_or(&context.config.application);
     if name.starts_with("arn:") {
@@ -37,27 +43,27 @@ async fn find(context: &Context, fan_out: &FanOut) -> Known {
     let mut waits = backoff(LOOK, Duration::from_secs(30));
     let mut refusals = 0;
     loop {
-        match context.kinesis.consumer(name).await {
+        match stream.kinesis.consumer(name).await {
             Ok(Some(Consumer {
                 arn,
                 status: ConsumerStatus::Active,
             })) => {
-                context.succeeded(DESCRIBE);
-                context.succeeded(REGISTER);
+                stream.call_succeeded(DESCRIBE);
+                stream.call_succeeded(REGISTER);
                 return Known::Registered(arn.into());
             }
             Ok(Some(_)) => {
                 sleep(LOOK).await;
                 continue;
             }
-            Ok(None) => context.succeeded(DESCRIBE),
+            Ok(None) => stream.call_succeeded(DESCRIBE),
             Err(error) => {
-                context.kinesis_failed(None, DESCRIBE, &error);
+                stream.call_failed(None, DESCRIBE, &error);
                 pause(&mut waits).await;
                 continue;
             }
         }
-        match context.kinesis.register_consumer(name).await {
+        match stream.kinesis.register_consumer(name).await {
             Ok(_) => {
                 let consumer = name.to_owned();
                 context.report(Event::ConsumerRegistered { consumer });
@@ -79,7 +85,7 @@ async fn find(context: &Context, fan_out: &FanOut) -> Known {
                     error,
                 });
             }
-            Err(error) => context.kinesis_failed(None, REGISTER, &error),
+            Err(error) => stream.call_failed(None, REGISTER, &error),
         }
         pause(&mut waits).await;
     }

@@ -24,11 +24,13 @@ use crate::{
     run::{
         context::{Context, backoff, pause},
         retrieval::{Gone, Output},
+        stream::Stream,
     },
 };
 
 pub(super) struct Cursor {
     pub(super) context: Arc<Context>,
+    pub(super) stream: Arc<Stream>,
     pub(super) key: LeaseKey,
     /// The hash keys of the shard, unless aggregates are delivered whatever they hold.
     pub(super) range: Option<HashRange>,
@@ -78,7 +80,12 @@ pub(super) enum Stop {
 }
 
 impl Cursor {
-    pub(super) fn new(context: Arc<Context>, lease: &Lease, out: Output) -> Self {
+    pub(super) fn new(
+        context: Arc<Context>,
+        stream: Arc<Stream>,
+        lease: &Lease,
+        out: Output,
+    ) -> Self {
         let start = start(lease, context.config.initial_position);
         let identity = lease.stream_identity.clone();
         Self {
@@ -97,7 +104,7 @@ impl Cursor {
                 _ => None,
             },
             start,
-            identity: identity.or_else(|| context.ownership.identity(&lease.key.shard)),
+            identity: identity.or_else(|| stream.ownership.identity(&lease.key.shard)),
             last_fetched: None,
             continuation: None,
             read_until: None,
@@ -106,6 +113,7 @@ impl Cursor {
             waits: Waits::new(),
             out,
             context,
+            stream,
         }
     }
 
@@ -148,8 +156,7 @@ impl Cursor {
             KinesisError::NotFound(_) | KinesisError::Permanent(_) => Recovery::NewIterator,
             _ => Recovery::SameIterator,
         };
-        self.context
-            .kinesis_failed(Some(&self.key), operation, &error);
+        self.stream.call_failed(Some(&self.key), operation, &error);
         pause(match error {
             KinesisError::Throttled(_) => &mut self.waits.throttled,
             KinesisError::InUse(_) => &mut self.waits.in_use,
@@ -169,7 +176,7 @@ impl Cursor {
         let listed = shards.iter().find(|shard| shard.id == self.key.shard);
         if listed.is_some_and(|listed| self.is_known_as(listed) == Some(false)) {
             let shard = self.key.shard.clone();
-            return Err(Stop::Failed(self.context.stream_recreated(shard)));
+            return Err(Stop::Failed(self.stream.recreated(shard)));
         }
         Ok(listed.is_none())
     }
@@ -177,7 +184,7 @@ impl Cursor {
     /// Is it the shard that the lease is of? `None`: that is not known.
     pub(super) fn is_known_as(&self, listed: &Shard) -> Option<bool> {
         let identity = self.identity.as_ref()?;
-        Some(self.context.ownership.is_of(identity, listed))
+        Some(self.stream.ownership.is_of(identity, listed))
     }
 
     /// The children of a shard that the stream no longer lists: what was left to read of it is
@@ -207,8 +214,8 @@ impl Cursor {
             };
             let text = format!("the shard is read to its end, but ListShards has it {is}");
             let error = KinesisError::Unavailable(text.into());
-            self.context
-                .kinesis_failed(Some(&self.key), "ListShards", &error);
+            self.stream
+                .call_failed(Some(&self.key), "ListShards", &error);
             if !listed.closed {
                 sleep(self.context.config.idle_between_reads).await;
                 return Ok(None);
@@ -219,13 +226,13 @@ impl Cursor {
 
     pub(super) async fn shards(&mut self) -> Result<Vec<Shard>, Stop> {
         loop {
-            match self.context.kinesis.list_shards(ShardFilter::All).await {
+            match self.stream.kinesis.list_shards(ShardFilter::All).await {
                 Ok(shards) => return Ok(shards),
                 Err(error @ KinesisError::NotFound(_)) => {
-                    return Err(Stop::Failed(self.context.stream_error(error)));
+                    return Err(Stop::Failed(self.stream.error(error)));
                 }
                 Err(error) => {
-                    self.context.kinesis_failed(None, "ListShards", &error);
+                    self.stream.call_failed(None, "ListShards", &error);
                     pause(&mut self.waits.throttled).await;
                 }
             }

@@ -68,7 +68,8 @@ impl FanOut {
     /// Fetches to the shard's end, as long as there is a consumer to subscribe with.
     pub(super) async fn read(mut self) -> Result<Outcome, Stop> {
         loop {
-            let consumer = consumer(&self.cursor.context, &self.settings).await;
+            let consumer =
+                consumer(&self.cursor.context, &self.cursor.stream, &self.settings).await;
             let Some(consumer) = consumer else {
                 return Ok(Outcome::NoConsumer(Box::new(self.cursor)));
             };
@@ -91,10 +92,15 @@ impl FanOut {
     }
 
     async fn subscribe(&mut self, consumer: &str) -> Result<Box<dyn Subscription>, KinesisError> {
-        let Cursor { context, key, .. } = &self.cursor;
+        let Cursor {
+            context,
+            stream,
+            key,
+            ..
+        } = &self.cursor;
         let from = self.cursor.from();
         let began = Instant::now();
-        let subscribed = context.kinesis.subscribe(consumer, &key.shard, &from);
+        let subscribed = stream.kinesis.subscribe(consumer, &key.shard, &from);
         let subscribed = within(PROMPT, subscribed).await?;
         self.next = began + APART;
         context.report(Event::Subscribed {
@@ -109,7 +115,7 @@ impl FanOut {
         let silence = self.settings.idle_deadline;
         let mut subscription = Some(subscription);
         while let Some(open) = &mut subscription {
-            let asked = self.cursor.context.kinesis.now();
+            let asked = self.cursor.stream.kinesis.now();
             let bytes = match within(silence, open.arriving()).await {
                 Ok(Some(bytes)) => bytes,
                 Ok(None) => break,
@@ -129,7 +135,7 @@ impl FanOut {
                 Ok(event) => event,
                 Err(error) => return Ok(failed(&**open, error)),
             };
-            self.cursor.context.succeeded(SUBSCRIBE);
+            self.cursor.stream.call_succeeded(SUBSCRIBE);
             self.cursor.answered();
             let Some(event) = event else {
                 continue;
@@ -174,7 +180,7 @@ impl FanOut {
             Recovery::ShardGone => self.cursor.gone().await,
             Recovery::NewIterator if is_missing && is_registered => {
                 self.cursor.check_stream().await?;
-                self.cursor.context.registration.forget(consumer).await;
+                self.cursor.stream.registration.forget(consumer).await;
                 Ok(None)
             }
             Recovery::NewIterator | Recovery::SameIterator => Ok(None),

@@ -47,7 +47,7 @@ impl Cursor {
             return;
         };
         let is_kept = |age: Duration| age < SURELY_KEPT;
-        if self.context.age(until).is_none_or(is_kept) || self.unconfirmed.is_some() {
+        if self.stream.age(until).is_none_or(is_kept) || self.unconfirmed.is_some() {
             return;
         }
         let jump = |first: Timestamp| first.duration_since(until) >= JUMP;
@@ -117,7 +117,7 @@ impl Cursor {
             return Ok(());
         };
         let is_kept = |age: Duration| age < LEAST_KEPT;
-        if self.context.age(since).is_none_or(is_kept) {
+        if self.stream.age(since).is_none_or(is_kept) {
             return Ok(());
         }
         let oldest = self.oldest().await?;
@@ -127,7 +127,7 @@ impl Cursor {
                 shard: self.key.clone(),
                 checkpoint: self.checkpoint.clone(),
                 oldest: first.or(oldest.as_ref()).map(Record::position),
-                age: arrival.and_then(|arrival| self.context.age(arrival)),
+                age: arrival.and_then(|arrival| self.stream.age(arrival)),
             });
         }
         Ok(())
@@ -181,8 +181,8 @@ impl Cursor {
         let shards = self.shards().await?;
         let shard = shards.iter().find(|shard| shard.id == self.key.shard);
         Ok(match shard.and_then(|shard| self.is_known_as(shard)) {
-            Some(true) => self.context.wrong_checkpoint(&self.key, done),
-            _ => self.context.stream_recreated(self.key.shard.clone()),
+            Some(true) => self.stream.wrong_checkpoint(&self.key, done),
+            _ => self.stream.recreated(self.key.shard.clone()),
         })
     }
 
@@ -201,7 +201,7 @@ impl Cursor {
 
     fn tell_gap(&self, done: Position, oldest: Option<&Record>) {
         let done_number = &done.sequence_number;
-        if self.context.ownership.take_empty(&self.key, done_number) {
+        if self.stream.ownership.take_empty(&self.key, done_number) {
             return;
         }
         let arrival = oldest.and_then(|oldest| oldest.arrival);
@@ -209,21 +209,21 @@ impl Cursor {
             shard: self.key.clone(),
             checkpoint: Checkpoint::At(done),
             oldest: oldest.map(Record::position),
-            age: arrival.and_then(|arrival| self.context.age(arrival)),
+            age: arrival.and_then(|arrival| self.stream.age(arrival)),
         });
     }
 
     async fn is_there(&mut self, record: &SequenceNumber) -> Result<bool, Stop> {
         loop {
             let at = StartFrom::AtSequenceNumber(record.clone());
-            match first_record(&self.context, &self.key.shard, at).await {
+            match first_record(&self.context, &self.stream, &self.key.shard, at).await {
                 Ok(First::Record(first)) => return Ok(first == *record),
                 Ok(First::None) => return Ok(false),
                 // The shard or its stream is gone: reading on finds out what that means.
                 Ok(First::Over) => return Ok(true),
                 Err(error) => {
-                    self.context
-                        .kinesis_failed(Some(&self.key), "GetRecords", &error);
+                    self.stream
+                        .call_failed(Some(&self.key), "GetRecords", &error);
                     pause(&mut self.waits.throttled).await;
                 }
             }
@@ -235,7 +235,7 @@ impl Cursor {
         let mut iterator = None;
         let mut empty_pages = 0;
         while empty_pages < EMPTY_PAGES {
-            let kinesis = &self.context.kinesis;
+            let kinesis = &self.stream.kinesis;
             let from_the_oldest = &StartFrom::TrimHorizon;
             let answer = match iterator.take() {
                 Some(at) => Ok(at),
@@ -266,8 +266,8 @@ impl Cursor {
                 // Reading on finds out what that means.
                 Err(KinesisError::NotFound(_)) => return Ok(None),
                 Err(error) => {
-                    self.context
-                        .kinesis_failed(Some(&self.key), "GetRecords", &error);
+                    self.stream
+                        .call_failed(Some(&self.key), "GetRecords", &error);
                     pause(&mut self.waits.throttled).await;
                 }
             }

@@ -84,11 +84,11 @@ impl Polling {
             let room = self.cursor.out.share.page(self.expected).await;
             let at = self.renewed(at).await;
             let began = Instant::now();
-            let asked = self.cursor.context.kinesis.now();
+            let asked = self.cursor.stream.kinesis.now();
             match self.page(&at.at, &room).await {
                 Ok(mut page) => {
-                    self.cursor.context.succeeded("GetShardIterator");
-                    self.cursor.context.succeeded("GetRecords");
+                    self.cursor.stream.call_succeeded("GetShardIterator");
+                    self.cursor.stream.call_succeeded("GetRecords");
                     self.cursor.answered();
                     self.broken_pages = 0;
                     let children = std::mem::take(&mut page.children);
@@ -134,7 +134,7 @@ impl Polling {
 
     /// The next page. An answer that does not begin soon keeps no room from other shards.
     async fn page(&self, iterator: &str, room: &PageRoom) -> Result<Page, KinesisError> {
-        let kinesis = &self.cursor.context.kinesis;
+        let kinesis = &self.cursor.stream.kinesis;
         let mut page = kinesis.records_within(iterator, self.limit.get(), room.admission());
         match timeout(PROMPT, &mut page).await {
             Ok(page) => page,
@@ -156,9 +156,9 @@ impl Polling {
     }
 
     async fn new_iterator(&self) -> Result<ShardIterator, KinesisError> {
-        let Cursor { context, key, .. } = &self.cursor;
+        let Cursor { stream, key, .. } = &self.cursor;
         let from = self.cursor.from();
-        let iterator = context.kinesis.shard_iterator(&key.shard, &from).await;
+        let iterator = stream.kinesis.shard_iterator(&key.shard, &from).await;
         iterator.map(ShardIterator::new)
     }
 

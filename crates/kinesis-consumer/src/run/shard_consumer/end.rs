@@ -10,7 +10,7 @@ use crate::{
         event::Event,
     },
     model::{keys::ShardId, lease::Lease, sequence::Checkpoint, shard::ChildShard},
-    run::context::Context,
+    run::stream::Stream,
 };
 
 impl ShardConsumer {
@@ -106,7 +106,7 @@ impl ShardConsumer {
             }
         }
         if let Some(absent) = shard_sync::absent_merge_parent(&lacking, &parents)
-            && may_come(&self.context, absent).await
+            && may_come(&self.stream, absent).await
         {
             return Ok(None);
         }
@@ -138,11 +138,11 @@ impl ShardConsumer {
 
 /// May the shard still get a lease? By an audit or at its parent's end, unless the stream has
 /// forgotten it.
-async fn may_come(context: &Context, shard: &ShardId) -> bool {
-    match context.kinesis.list_shards(ShardFilter::All).await {
+async fn may_come(stream: &Stream, shard: &ShardId) -> bool {
+    match stream.kinesis.list_shards(ShardFilter::All).await {
         Ok(shards) => shards.iter().any(|listed| listed.id == *shard),
         Err(error) => {
-            context.kinesis_failed(None, "ListShards", &error);
+            stream.call_failed(None, "ListShards", &error);
             true
         }
     }

@@ -19,7 +19,7 @@ impl ShardConsumer {
         let mut failures = table_failures();
         let mut lease = self.lease.copy().await;
         while lease.checkpoint == Checkpoint::Latest && lease.latest_since.is_none() {
-            let Some(since) = self.context.latest_since() else {
+            let Some(since) = self.stream.latest_since() else {
                 break;
             };
             match self
@@ -66,7 +66,7 @@ impl ShardConsumer {
         );
         let mut failures = table_failures();
         loop {
-            match self.context.kinesis.shard_iterator(shard, &from).await {
+            match self.stream.kinesis.shard_iterator(shard, &from).await {
                 Err(error) if error.is_of_argument() => return Ok(true),
                 Err(
                     error @ (KinesisError::Throttled(_)
@@ -74,7 +74,7 @@ impl ShardConsumer {
                     | KinesisError::Unavailable(_)),
                 ) => {
                     let key = Some(self.lease.key());
-                    self.context.kinesis_failed(key, "GetShardIterator", &error);
+                    self.stream.call_failed(key, "GetShardIterator", &error);
                     self.rest(failures.next().unwrap_or_default()).await?;
                 }
                 // Reading finds out what else is wrong.
@@ -94,8 +94,8 @@ impl ShardConsumer {
             age: None,
         });
         let clocks = [
-            self.context.latest_since(),
-            self.context.latest_by_this_machine(),
+            self.stream.latest_since(),
+            self.stream.latest_by_this_machine(),
         ];
         for now in clocks.into_iter().flatten().filter(|now| *now < since) {
             if self.is_to_come(now).await? {

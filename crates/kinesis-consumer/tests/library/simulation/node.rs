@@ -300,6 +300,7 @@ through! {
     fn set_stream(key: &LeaseKey, identity: &str) -> (), Some(key);
     fn set_hash_range(key: &LeaseKey, range: HashRange) -> (), Some(key);
     fn delete(lease: &Lease) -> (), Some(&lease.key);
+    fn discard(lease: &Lease) -> (), Some(&lease.key);
     fn kcl3_state() -> Kcl3State, None;
     fn report_worker(worker: &str, now: Timestamp) -> (), None;
     fn retire_worker(worker: &str) -> (), None;

@@ -287,7 +287,9 @@ async fn a_start_without_leases_tells_what_it_does_not_read(
     let anew = |world: &World| {
         let told = world.told().into_iter();
         let anew = told.filter_map(|told| match told.what {
-            What::Event(Event::StartedAnew { position, since }) => Some((position, since)),
+            What::Event(Event::StartedAnew {
+                position, since, ..
+            }) => Some((position, since)),
             _ => None,
         });
         anew.collect::<Vec<_>>()

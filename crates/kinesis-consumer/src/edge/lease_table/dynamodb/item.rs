@@ -66,6 +66,10 @@ pub(super) fn new_item(lease: &Lease) -> Item {
             number(lease.checkpoint.sub_sequence_number()),
         ),
     ]);
+    if let Some(stream) = &lease.key.stream {
+        item.insert("streamName".to_owned(), string(stream.to_string()));
+        item.insert("shardId".to_owned(), string(lease.key.shard.as_str()));
+    }
     if !lease.parents.is_empty() {
         item.insert("parentShardId".to_owned(), strings(&lease.parents));
     }
@@ -102,7 +106,8 @@ pub enum Parsed {
 pub fn parse(item: &Item) -> Parsed {
     if let Some(kind) = text(item, "entityType").filter(|kind| *kind != "LEASE") {
         // Its shard has no other lease, and gets none while this item has its key.
-        return match key(item).starts_with("shardId-") {
+        let (_, shard) = key(item).rsplit_once(':').unwrap_or(("", key(item)));
+        return match shard.starts_with("shardId-") {
             true => Parsed::Broken(format!("entityType is {kind}: want LEASE, or none")),
             false => Parsed::Other(kind.to_owned()),
         };

@@ -249,6 +249,15 @@ impl LeaseTable for MemoryTable {
         .await
     }
 
+    async fn discard(&self, lease: &Lease) -> Result<(), TableError> {
+        self.call("discard", Some(&lease.key), |shared| {
+            checked(shared, &lease.key, |stored| stored.counter == lease.counter)?;
+            shared.leases.remove(&lease.key);
+            Ok(())
+        })
+        .await
+    }
+
     async fn kcl3_state(&self) -> Result<Kcl3State, TableError> {
         self.call("kcl3_state", None, |shared| Ok(shared.kcl3.clone()))
             .await
