@@ -303,7 +303,7 @@ fn the_consumers_permissions_are_those_of_its_policies() {
         }
     }
     let mut allowed = BTreeSet::new();
-    for policy in ["consumer", "consumer-fan-out"] {
+    for policy in ["consumer", "consumer-fan-out", "consumer-streams"] {
         let policy = read(&format!("examples/iam/{policy}-policy.json"));
         let policy: serde_json::Value = serde_json::from_str(&policy).unwrap();
         for statement in policy["Statement"].as_array().unwrap() {

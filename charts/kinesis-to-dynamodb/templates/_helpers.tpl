@@ -156,6 +156,9 @@ dnsConfig:
 {{- $metadata = merge $metadata (dict "initialTimestamp" .Values.initialPosition) }}
 {{- end }}
 {{- end }}
+{{- if .Values.streams }}
+{{- $metadata = merge $metadata (dict "scaleOn" "readableShards" "applicationName" .Values.applicationName) }}
+{{- end }}
 {{- with $metadata }}
 {{- toYaml . }}
 {{- end }}

@@ -51,12 +51,14 @@ impl Clients {
                 want: "a region, such as eu-west-1",
             });
         };
-        if let Some(other) = region_of_arn(&settings.stream_name).filter(|other| *other != region) {
+        let mut streams = settings.stream().into_iter().chain(settings.entries());
+        let other = streams.find(|stream| region_of_arn(stream).is_some_and(|it| it != region));
+        if let Some(other) = other {
             tracing::debug!(other, "the stream's ARN is of another region");
             return Err(Error::Setting {
                 name: "AWS_REGION",
                 value: region,
-                want: "the region of the ARN in STREAM_NAME",
+                want: "the region of the ARN in STREAM_NAME, or of all in STREAMS",
             });
         }
         Ok(Self {

@@ -47,7 +47,7 @@ pub(crate) async fn all(settings: &Settings, clients: &Clients) -> Result<String
     let mut told: Option<Instant> = None;
     loop {
         let (stream, key, rejects) = tokio::join!(
-            stream(&settings.stream_name, clients),
+            stream(settings.stream(), clients),
             table(&settings.table_name, clients),
             rejects_table(settings.rejects_table(), clients),
         );
@@ -71,7 +71,9 @@ pub(crate) async fn all(settings: &Settings, clients: &Clients) -> Result<String
     }
 }
 
-async fn stream(stream: &str, clients: &Clients) -> Result<(), Wrong> {
+/// Several streams come and go: the library tells of each that cannot be read.
+async fn stream(stream: Option<&str>, clients: &Clients) -> Result<(), Wrong> {
+    let Some(stream) = stream else { return Ok(()) };
     let region = &clients.region;
     let short = stream.rsplit('/').next().unwrap_or(stream);
     let Err(failure) = clients.stream(stream).try_list().await else {

@@ -10,6 +10,10 @@ pub(crate) const STREAM_ACTIONS: [&str; 3] = [
     "kinesis:GetShardIterator",
     "kinesis:GetRecords",
 ];
+/// What it does besides with each stream, where there are several.
+pub(crate) const DESCRIBE_ACTIONS: [&str; 1] = ["kinesis:DescribeStreamSummary"];
+/// What it does besides in its account, where streams are named by a pattern.
+pub(crate) const LIST_ACTIONS: [&str; 1] = ["kinesis:ListStreams"];
 /// What it does besides with its registered consumer, with enhanced fan-out.
 pub(crate) const CONSUMER_ACTIONS: [&str; 2] =
     ["kinesis:DescribeStreamConsumer", "kinesis:SubscribeToShard"];
@@ -161,9 +165,12 @@ mod tests {
         let (others, leases) = permissions.split_once("on the lease table").unwrap();
         let policy = include_str!("../../../examples/iam/consumer-policy.json");
         let fan_out = include_str!("../../../examples/iam/consumer-fan-out-policy.json");
-        let policy = [policy, fan_out].concat();
+        let streams = include_str!("../../../examples/iam/consumer-streams-policy.json");
+        let policy = [policy, fan_out, streams].concat();
         for (text, actions) in [
             (others, &STREAM_ACTIONS[..]),
+            (others, &DESCRIBE_ACTIONS),
+            (others, &LIST_ACTIONS),
             (others, &CONSUMER_ACTIONS),
             (others, &REGISTER_ACTIONS),
             (others, &TABLE_ACTIONS),

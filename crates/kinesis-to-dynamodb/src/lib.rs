@@ -124,7 +124,7 @@ where
             events.record(event);
         });
     tracing::info!(
-        stream = settings.stream_name,
+        stream = settings.reads(),
         table = settings.table_name,
         application = settings.application_name,
         instance = settings.instance_name(),
@@ -147,7 +147,12 @@ where
 
 /// What mends it, where that is a matter of identity or permissions.
 fn hint(error: &kinesis_consumer::Error, settings: &Settings, region: &str) -> String {
-    let stream = || fix::stream_arn(&settings.stream_name, region);
+    let name = match (settings.stream(), error) {
+        (Some(name), _) => name,
+        (None, kinesis_consumer::Error::Stream { stream, .. }) => stream,
+        (None, _) => "*",
+    };
+    let stream = || fix::stream_arn(name, region);
     let fix = Failure::find(error).and_then(|failure| match error {
         kinesis_consumer::Error::Table { table, .. } => {
             let table = fix::table_arn(table, region);
@@ -156,10 +161,18 @@ fn hint(error: &kinesis_consumer::Error, settings: &Settings, region: &str) -> S
         _ => {
             let action = format!("kinesis:{}", failure.operation);
             let (actions, resource) = match action.as_str() {
-                action if fix::CONSUMER_ACTIONS.contains(&action) => (
-                    &fix::CONSUMER_ACTIONS[..],
-                    fix::consumer_arn(&settings.stream_name, region),
-                ),
+                // It is of no stream.
+                action if fix::LIST_ACTIONS.contains(&action) => {
+                    (&fix::LIST_ACTIONS[..], "*".to_owned())
+                }
+                action
+                    if fix::DESCRIBE_ACTIONS.contains(&action) && settings.stream().is_none() =>
+                {
+                    (&fix::DESCRIBE_ACTIONS[..], stream())
+                }
+                action if fix::CONSUMER_ACTIONS.contains(&action) => {
+                    (&fix::CONSUMER_ACTIONS[..], fix::consumer_arn(name, region))
+                }
                 action if fix::REGISTER_ACTIONS.contains(&action) => {
                     (&fix::REGISTER_ACTIONS[..], stream())
                 }

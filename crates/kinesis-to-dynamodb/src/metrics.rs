@@ -19,13 +19,10 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Metrics with the labels `stream` and `application`.
+    /// Metrics with the labels `stream` and `application`. Of several streams, the label `shard`
+    /// names each.
     pub fn new(settings: &Settings) -> Self {
-        let Settings {
-            stream_name: stream,
-            application_name: application,
-            ..
-        } = settings;
+        let (stream, application) = (settings.reads(), &settings.application_name);
         let mut library = OfTheLibrary::new(stream, application, &settings.instance_name());
         Self {
             written: library.add("items_written", "Items written"),

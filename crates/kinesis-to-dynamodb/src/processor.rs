@@ -53,6 +53,8 @@ pub struct Processors(Arc<Sink>);
 #[derive(Debug)]
 pub struct ShardProcessor {
     lease: LeaseKey,
+    /// As items name it: of several streams, with its stream.
+    shard: String,
     sink: Arc<Sink>,
 }
 
@@ -67,6 +69,7 @@ impl Processors {
     /// The processor of a lease.
     pub fn create(&self, lease: LeaseKey) -> ShardProcessor {
         ShardProcessor {
+            shard: lease.to_string(),
             lease,
             sink: Arc::clone(&self.0),
         }
@@ -79,7 +82,7 @@ impl RecordProcessor for ShardProcessor {
         batch: &Batch,
         checkpointer: &Checkpointer,
     ) -> Result<(), ProcessorError> {
-        let shard = self.lease.shard.as_str();
+        let shard = self.shard.as_str();
         match self.sink.on_reject {
             OnReject::Skip => {
                 let stored = self.sink.store(shard, &batch.records).await;
@@ -121,10 +124,9 @@ impl RecordProcessor for ShardProcessor {
         if self.sink.on_reject == OnReject::Halt {
             return Err(self.halted(aggregate, reason));
         }
-        let shard = self.lease.shard.as_str();
         let _room = self.sink.room(aggregate.data.len()).await;
-        let kept = self.sink.rejects.keep(shard, aggregate, &reason).await;
-        kept.map_err(of_processor)
+        let kept = self.sink.rejects.keep(&self.lease, aggregate, &reason);
+        kept.await.map_err(of_processor)
     }
 }
 
@@ -140,7 +142,7 @@ fn of_processor(error: Error) -> ProcessorError {
 impl ShardProcessor {
     fn halted(&self, record: &Record, reason: Rejected) -> ProcessorError {
         let halted = Error::Halted {
-            shard: self.lease.shard.to_string(),
+            shard: self.shard.clone(),
             position: record.position().to_string(),
             reason,
         };
@@ -250,9 +252,9 @@ impl Sink {
             .map(Ok)
             .try_for_each_concurrent(IN_FLIGHT, |(index, reason)| async move {
                 let record = &records[index];
-                let shard = checkpointer.lease().shard.as_str();
                 let _room = self.room(record.data.len()).await;
-                self.rejects.keep(shard, record, &reason).await?;
+                let lease = checkpointer.lease();
+                self.rejects.keep(lease, record, &reason).await?;
                 checkpointer.reject(record, reason.to_string());
                 Ok(())
             })

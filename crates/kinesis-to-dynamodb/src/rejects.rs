@@ -2,7 +2,8 @@
 //! log.
 //!
 //! A record in the rejects table is one item, or numbered parts where it is larger than an item may
-//! be: `record` (`<stream>/<shard>/<position>`), `part` from 1, `parts`, `data` (binary: joined in
+//! be: `record` (`<stream>/<shard>/<position>`; of several streams, `<stream>` is
+//! `account:name:epoch`), `part` from 1, `parts`, `data` (binary: joined in
 //! order they are the record's data), `partition_key`, `reason`, `stream`, `shard`,
 //! `sequence_number`, `sub_sequence_number`, `arrived`, `rejected_by`. What a longer partition key
 //! than any of Kinesis' own has beyond 2 KiB is in further parts, `partition_key_rest` (binary).
@@ -10,7 +11,7 @@
 
 use std::sync::Arc;
 
-use kinesis_consumer::Record;
+use kinesis_consumer::{LeaseKey, Record};
 use kinesis_edge::{AttributeValue, Blob, Failure, Kind, Table, Write};
 
 use crate::{
@@ -30,10 +31,11 @@ const KEY_BYTES: usize = 2 << 10;
 /// The longest reason that is kept.
 const REASON_CHARS: usize = 1000;
 
-/// Where rejects of one stream go.
+/// Where rejects go.
 #[derive(Debug)]
 pub(crate) struct Rejects {
     table: Option<Table>,
+    /// Where the leases do not name it.
     stream: String,
     rejected_by: String,
     region: String,
@@ -45,7 +47,7 @@ impl Rejects {
         Self {
             table: settings.rejects_table().map(|table| clients.items(table)),
             stream: settings
-                .stream_name
+                .reads()
                 .rsplit('/')
                 .next()
                 .unwrap_or_default()
@@ -59,17 +61,17 @@ impl Rejects {
     /// Returns when the record is kept.
     pub(crate) async fn keep(
         &self,
-        shard: &str,
+        lease: &LeaseKey,
         record: &Record,
         reason: &Rejected,
     ) -> Result<(), Error> {
         if let Some(table) = &self.table {
             // On the heap: many rejects without a table have small futures.
-            Box::pin(self.keep_in(table, shard, record, reason)).await?;
+            Box::pin(self.keep_in(table, lease, record, reason)).await?;
         }
         self.metrics.rejected(reason);
         tracing::warn!(
-            shard,
+            shard = %lease,
             sequence_number = record.sequence_number.as_str(),
             sub_sequence_number = record.sub_sequence_number,
             bytes = record.data.len(),
@@ -83,11 +85,11 @@ impl Rejects {
     async fn keep_in(
         &self,
         table: &Table,
-        shard: &str,
+        lease: &LeaseKey,
         record: &Record,
         reason: &Rejected,
     ) -> Result<(), Error> {
-        for part in self.parts(shard, record, reason) {
+        for part in self.parts(lease, record, reason) {
             // One part at a time is in memory.
             let put = || table.put(part.clone(), Write::new());
             if let Err(failure) = patiently(&self.metrics, table.name(), put).await {
@@ -112,10 +114,13 @@ impl Rejects {
 
     fn parts<'a>(
         &self,
-        shard: &str,
+        lease: &LeaseKey,
         record: &'a Record,
         reason: &Rejected,
     ) -> impl Iterator<Item = Item> + Send + use<'a> {
+        let shard = lease.shard.as_str();
+        let of_several = lease.stream.as_ref().map(ToString::to_string);
+        let stream = of_several.as_deref().unwrap_or(&self.stream);
         let Record {
             sequence_number,
             sub_sequence_number,
@@ -131,8 +136,7 @@ impl Rejects {
             (
                 "record".into(),
                 AttributeValue::S(format!(
-                    "{}/{shard}/{sequence_number}.{sub_sequence_number}",
-                    self.stream
+                    "{stream}/{shard}/{sequence_number}.{sub_sequence_number}"
                 )),
             ),
             ("partition_key".into(), text(key)),
@@ -140,7 +144,7 @@ impl Rejects {
                 "reason".into(),
                 AttributeValue::S(reason.to_string().chars().take(REASON_CHARS).collect()),
             ),
-            ("stream".into(), text(&self.stream)),
+            ("stream".into(), text(stream)),
             ("shard".into(), text(shard)),
             ("sequence_number".into(), text(sequence_number.as_str())),
             (
@@ -208,7 +212,7 @@ mod tests {
         let sequence_number = "7".parse().expect("digits");
         let record = Record::new(sequence_number, key.as_str(), "data".as_bytes());
         let reason = Rejected::Refused("why".to_owned());
-        let parts: Vec<_> = rejects().parts("shard", &record, &reason).collect();
+        let parts: Vec<_> = rejects().parts(&"shard".into(), &record, &reason).collect();
         let binary = |part: &Item, name: &str| {
             let value = part.get(name).and_then(|value| value.as_b().ok());
             value

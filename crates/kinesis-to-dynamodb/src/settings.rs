@@ -9,6 +9,8 @@ use tracing_subscriber::EnvFilter;
 
 use crate::Error;
 
+mod reads;
+
 /// What to consume, where to put it, and how. Each flag has an environment variable; flags win.
 #[derive(Clone, Debug, clap::Parser)]
 #[command(
@@ -18,8 +20,13 @@ use crate::Error;
 )]
 pub struct Settings {
     /// The stream to read: its name, or its ARN
-    #[arg(long, env, value_parser = NonEmptyStringValueParser::new())]
-    pub stream_name: String,
+    #[arg(long, env, value_parser = NonEmptyStringValueParser::new(), required_unless_present = "streams")]
+    pub stream_name: Option<String>,
+
+    /// Several streams in place of one: names, ARNs and patterns such as `orders-*`, with commas
+    /// between them. They are looked up again each minute
+    #[arg(long, env, value_parser = NonEmptyStringValueParser::new(), conflicts_with = "stream_name")]
+    pub streams: Option<String>,
 
     /// The table to write to; its key must be one HASH key of type S
     #[arg(long, env, value_parser = NonEmptyStringValueParser::new())]
@@ -160,52 +167,6 @@ impl Settings {
             .filter(|name| !name.is_empty())
     }
 
-    /// The registered consumer, if one is set.
-    fn consumer_name(&self) -> Option<&str> {
-        self.consumer_name
-            .as_deref()
-            .filter(|name| !name.is_empty())
-    }
-
-    /// What is wrong with the registered consumer.
-    fn check_consumer(&self) -> Result<(), Error> {
-        let (name, value) = match self.consumer_name() {
-            Some(value) => ("CONSUMER_NAME", value),
-            None => ("APPLICATION_NAME", self.application_name.as_str()),
-        };
-        let wrong = |want| {
-            let value = value.to_owned();
-            Err(Error::Setting { name, value, want })
-        };
-        let is_name = |text: &str| {
-            let fits = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
-            (1..=128).contains(&text.len()) && text.chars().all(fits)
-        };
-        let Some((stream, consumer)) = value.split_once("/consumer/") else {
-            return match is_name(value) {
-                true => Ok(()),
-                false => wrong(
-                    "with RETRIEVAL=fanout 1 to 128 letters, digits, _, . or -, or a consumer's ARN",
-                ),
-            };
-        };
-        let is_arn = stream.starts_with("arn:")
-            && consumer.split_once(':').is_some_and(|(name, registered)| {
-                is_name(name) && registered.parse::<u64>().is_ok()
-            });
-        let is_ours = match self.stream_name.starts_with("arn:") {
-            true => self.stream_name == stream,
-            false => stream.ends_with(&format!(":stream/{}", self.stream_name)),
-        };
-        match is_arn {
-            false => {
-                wrong("the consumer's ARN whole, such as …:stream/orders/consumer/app:1764547200")
-            }
-            true if !is_ours => wrong("the ARN of a consumer of STREAM_NAME"),
-            true => Ok(()),
-        }
-    }
-
     /// The region, if one is set.
     pub fn aws_region(&self) -> Option<&str> {
         self.aws_region
@@ -270,11 +231,7 @@ impl Settings {
 
     /// The library's settings.
     pub(crate) fn consumer(&self) -> Config {
-        let mut config = Config::new(
-            &self.stream_name,
-            &self.application_name,
-            self.instance_name(),
-        );
+        let mut config = self.reading();
         config.initial_position = self.initial_position;
         config.failover_time = self.failover_time;
         config.give_up_after = self.give_up_after;

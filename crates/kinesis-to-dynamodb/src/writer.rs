@@ -77,7 +77,7 @@ impl Writer {
             clients: clients.clone(),
             table: clients.items(&settings.table_name),
             key: key.to_owned(),
-            lineage: Lineage::new(clients.stream(&settings.stream_name), Arc::clone(&metrics)),
+            lineage: Lineage::new(settings, clients, Arc::clone(&metrics)),
             looked_at: Mutex::default(),
             metrics,
         }

@@ -24,6 +24,11 @@ pub fn allowed(file: &str, names: &[(&str, &str)]) -> BTreeSet<Permission> {
             for resource in texts(&statement["Resource"]) {
                 // arn:PARTITION:SERVICE:REGION:ACCOUNT:…
                 let resource = resource.splitn(6, ':').last().unwrap();
+                if resource == "*" {
+                    // Of no stream.
+                    allowed.insert((action.to_owned(), "stream/".to_owned()));
+                    continue;
+                }
                 let (kind, name) = resource.split_once('/').unwrap();
                 let name = names
                     .iter()

@@ -119,6 +119,31 @@ async fn the_policy_of_kcl_3_is_what_the_consumer_calls_besides() {
     assert_eq!(besides, allowed);
 }
 
+/// By a pattern, one stream of that name and by another.
+#[tokio::test]
+async fn the_policy_of_streams_is_what_the_consumer_calls_besides() {
+    let world = World::tutorial(1).await;
+    let account = world.embedded.stream_arn(STREAM);
+    let consumer = world
+        .consumer("pod-1")
+        .with("AWS_ACCESS_KEY_ID", KEY)
+        .without("STREAM_NAME");
+    world.put("good", "{}").await;
+    let by_pattern = consumer.clone().with("STREAMS", "ord*").start();
+    world.user_when("good", |_| true).await;
+    by_pattern.stop().await;
+    let by_name = consumer.with("STREAMS", &account).start();
+    by_name.consuming().await;
+    by_name.stop().await;
+    let mut called = needed(&world);
+    called.retain(|(action, _)| action.starts_with("kinesis:"));
+    let names = [("kinesis-keda-demo-*", STREAM)];
+    assert_eq!(
+        called,
+        policy::allowed("consumer-streams-policy.json", &names)
+    );
+}
+
 fn needed(world: &World) -> BTreeSet<policy::Permission> {
     let tables = world.dynamodb.called_by(KEY);
     policy::needed(&world.embedded.calls(), tables, KEY)

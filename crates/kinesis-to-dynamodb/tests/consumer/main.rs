@@ -24,4 +24,5 @@ mod owners;
 mod rejects;
 mod rules;
 mod start;
+mod streams;
 mod support;

@@ -88,7 +88,7 @@ impl World {
     }
 
     /// Waits until `wanted` holds of what was done.
-    pub(super) async fn until(&self, what: &str, wanted: impl Fn(&Self) -> bool) {
+    pub(super) async fn until(&self, what: &str, wanted: impl Fn(&Self) -> bool + Send + Sync) {
         let holds = async {
             loop {
                 let news = self.told.news.notified();
