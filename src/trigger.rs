@@ -43,6 +43,11 @@ pub const KEYS: &[Key] = &[
         meaning: "Stream, by ARN; also one of another account that shares it by a resource policy.",
     },
     Key {
+        name: "streams",
+        default: "`streamName` or `streamArn`",
+        meaning: "`all`: every stream that the lease table has leases of, in place of one, by name in the account of the identity that asks. For `readableShards` and `lag` of an application that reads several streams.",
+    },
+    Key {
         name: "awsRegion",
         default: "the ARN's, else the scaler's (`aws.region`, `AWS_REGION`)",
         meaning: "Region of the stream.",
@@ -176,6 +181,8 @@ pub enum ScaleOn {
 /// The work of an application, and how it is measured.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Work {
+    /// The application's name.
+    pub application: String,
     /// The application's lease table.
     pub table: LeaseTable,
     /// The key that names the table: `leaseTable` or `applicationName`.
@@ -264,6 +271,8 @@ pub enum Stream {
     Name(String),
     /// `streamArn`, whole.
     Arn(String),
+    /// `streams: all`: those that an application's lease table has leases of.
+    All,
 }
 
 /// `awsRoleArn` and `awsExternalId`. Its `Debug` says whether there is an external id, never which.
@@ -312,9 +321,12 @@ impl Trigger {
     }
 
     /// The metric's name, as KEDA's built-in scaler has it: `aws-kinesis-` and the stream's name,
-    /// with `/ . : % ( )` as `-`.
+    /// with `/ . : % ( )` as `-`. Of all streams of an application, the application's.
     pub fn metric_name(&self) -> String {
-        let name = self.stream.stream.name();
+        let name = match (&self.stream.stream, &self.scale_on) {
+            (Stream::All, ScaleOn::Application(work)) => &work.application,
+            (stream, _) => stream.name(),
+        };
         format!(
             "aws-kinesis-{}",
             name.replace(['/', '.', ':', '%', '(', ')'], "-")
@@ -372,13 +384,22 @@ impl Stream {
         match self {
             Self::Name(name) => name,
             Self::Arn(arn) => arn.rsplit('/').next().unwrap_or(arn),
+            Self::All => "all",
+        }
+    }
+
+    /// As AWS is asked for it, which is never asked for all.
+    pub fn as_asked(&self) -> &str {
+        match self {
+            Self::Name(text) | Self::Arn(text) => text,
+            Self::All => "",
         }
     }
 
     /// The account, of an ARN.
     pub fn account(&self) -> Option<&str> {
         match self {
-            Self::Name(_) => None,
+            Self::Name(_) | Self::All => None,
             Self::Arn(arn) => arn.split(':').nth(4),
         }
     }
@@ -386,8 +407,10 @@ impl Stream {
 
 impl fmt::Display for Stream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Self::Name(text) | Self::Arn(text)) = self;
-        f.write_str(text)
+        f.write_str(match self {
+            Self::Name(_) | Self::Arn(_) => self.as_asked(),
+            Self::All => "all streams",
+        })
     }
 }
 

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     error::Error,
     source::snapshot::{ApplicationSnapshot, Lag, ShardSnapshot, StreamSnapshot, Table},
-    trigger::{Measure, OnMissingTable, StreamSource, Work},
+    trigger::{Measure, OnMissingTable, Stream, StreamSource, Work},
 };
 
 #[cfg(test)]
@@ -103,7 +103,11 @@ impl Question<'_> {
         let found = match snapshot.table {
             Table::Missing => format!("there is no lease table {place}"),
             Table::Read { .. } => {
-                format!("the lease table {place} has no lease of {}", stream.stream)
+                let what = match &stream.stream {
+                    Stream::All => "that names its stream".to_owned(),
+                    one => format!("of {one}"),
+                };
+                format!("the lease table {place} has no lease {what}")
             }
         };
         let since = snapshot.no_leases_since;

@@ -39,7 +39,7 @@ pub use self::admission::Admitted;
 pub(crate) use self::{
     bytes::Bytes,
     failure::Resource,
-    rows::{Known, SharedRows},
+    rows::{Known, Rows, SharedRows},
     share::{Share, Unlisted},
     turns::{Turn, Turns},
 };
@@ -199,8 +199,7 @@ impl Client {
     /// A stream by way of this client.
     pub(crate) async fn stream(self: &Arc<Self>, stream: &Stream) -> kinesis_edge::Stream {
         let kinesis = self.with(|sdk| sdk.kinesis(&self.key).clone()).await;
-        let (Stream::Name(stream) | Stream::Arn(stream)) = stream;
-        kinesis_edge::Stream::new(kinesis, stream).behind(self.gate())
+        kinesis_edge::Stream::new(kinesis, stream.as_asked()).behind(self.gate())
     }
 
     /// The memory that answers take together, whoever asked.

@@ -1,6 +1,7 @@
 //! What AWS says of a source: the open shards of a stream, or the shards, leases and next records
 //! of an application.
 
+mod all;
 mod lane;
 mod leases;
 mod open;
@@ -16,6 +17,7 @@ use kinesis_consumer::{
 };
 use kinesis_edge::{Failure, Kind, Service, ShardFilter};
 
+use self::all::AllStreams;
 pub(crate) use self::lane::Lane;
 #[cfg(test)]
 pub(crate) use self::open::Calls;
@@ -123,14 +125,18 @@ pub fn open_shards(aws: &Arc<Aws>, source: &StreamSource, tenant: &Tenant) -> Op
 pub fn application(aws: &Arc<Aws>, source: &ApplicationSource) -> Arc<dyn Reads> {
     let ApplicationSource { stream, table, .. } = source;
     let tables = aws.dynamodb(table);
-    Arc::new(Application {
+    let application = Application {
         kinesis: aws.kinesis(stream),
         rows: tables.rows(table),
         tables,
         stream: stream.stream.clone(),
         table: table.clone(),
         lane: Lane::default(),
-    })
+    };
+    match stream.stream {
+        Stream::All => Arc::new(AllStreams::new(application)),
+        Stream::Name(_) | Stream::Arn(_) => Arc::new(application),
+    }
 }
 
 #[derive(Debug)]
@@ -146,6 +152,15 @@ struct Application {
 impl Application {
     async fn aws_stream(&self) -> kinesis_edge::Stream {
         self.kinesis.stream(&self.stream).await
+    }
+
+    async fn shards_of(&self, stream: &Stream) -> Result<Vec<Shard>, Failure> {
+        let shards = self.kinesis.stream(stream).await;
+        let shards = shards.shards(ShardFilter::All).await;
+        shards.and_then(refuse_none).and_then(|shards| {
+            let shards = shards.into_iter().map(to_shard).collect::<Result<_, _>>();
+            shards.map_err(|odd| senseless("ListShards", &odd))
+        })
     }
 
     fn error(&self, failure: &Failure) -> SourceError {
@@ -166,11 +181,7 @@ impl Application {
 #[async_trait]
 impl Reads for Application {
     async fn shards(&self) -> Result<Vec<Shard>, SourceError> {
-        let shards = self.aws_stream().await.shards(ShardFilter::All).await;
-        let shards = shards.and_then(refuse_none).and_then(|shards| {
-            let shards = shards.into_iter().map(to_shard).collect::<Result<_, _>>();
-            shards.map_err(|odd| senseless("ListShards", &odd))
-        });
+        let shards = self.shards_of(&self.stream).await;
         shards.map_err(|failure| self.error(&failure))
     }
 

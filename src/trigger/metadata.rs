@@ -223,6 +223,9 @@ impl<'a> Metadata<'a> {
     fn stream(&mut self) -> Option<Stream> {
         const ARN: &str = "a stream's ARN, arn:aws:kinesis:REGION:ACCOUNT:stream/NAME";
         const NAME: &str = "1 to 128 of the characters a-z A-Z 0-9 _ . -";
+        if let Some(streams) = self.value("streams") {
+            return self.all_streams(streams);
+        }
         match (self.value("streamName"), self.value("streamArn")) {
             (Some(name), None) if names::is_stream_name(name) => {
                 Some(Stream::Name(name.to_owned()))
@@ -241,6 +244,31 @@ impl<'a> Metadata<'a> {
                 "either streamName or streamArn, not both",
             ),
             (None, None) => self.unsaid("streamName", "the stream's name, or its ARN in streamArn"),
+        }
+    }
+
+    /// `streams`: one value, which needs an application and nothing that names one stream.
+    fn all_streams(&mut self, streams: &str) -> Option<Stream> {
+        let one = ["streamName", "streamArn"];
+        let one = one.into_iter().find(|key| self.value(key).is_some());
+        let is_of_application = matches!(self.value("scaleOn"), Some("readableShards" | "lag"));
+        match (streams, one) {
+            ("all", Some(key)) => {
+                let want = format!("nothing beside {key}, which names one stream");
+                self.wrong("streams", streams, want)
+            }
+            ("all", None) if !is_of_application => self.wrong(
+                "streams",
+                streams,
+                "scaleOn readableShards or lag with it: the application's lease table says which \
+                 streams",
+            ),
+            ("all", None) => Some(Stream::All),
+            _ => self.wrong(
+                "streams",
+                streams,
+                "all, or one stream by streamName or streamArn",
+            ),
         }
     }
 

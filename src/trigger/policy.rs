@@ -58,8 +58,10 @@ impl Policy {
             None => self.default == PolicyDefault::Allow,
         };
         let (key, text) = match &source.stream {
-            Stream::Name(name) => ("streamName", name),
-            Stream::Arn(arn) => ("streamArn", arn),
+            Stream::Name(name) => ("streamName", name.as_str()),
+            Stream::Arn(arn) => ("streamArn", arn.as_str()),
+            // What the table has is not known here: a pattern must allow every name.
+            Stream::All => ("streams", "*"),
         };
         if !may_have(rule.and_then(|rule| rule.streams.as_ref()), text) {
             refuse(key, text, "streams");

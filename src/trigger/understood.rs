@@ -74,6 +74,7 @@ pub fn understood(trigger: &Trigger) -> Vec<Pair> {
     match stream {
         Stream::Name(name) => is("streamName", name.clone()),
         Stream::Arn(arn) => is("streamArn", arn.clone()),
+        Stream::All => is("streams", "all".to_owned()),
     }
     is("awsRegion", region.clone());
     is("scaleOn", Mode::from_trigger(trigger).name().to_owned());

@@ -12,6 +12,7 @@
 )]
 
 mod admin;
+mod all_streams;
 mod answers;
 mod application;
 mod bad_days;

@@ -22,7 +22,7 @@ fn sections(document: &str) -> Vec<(&str, &str)> {
 /// A trigger that is right, and these keys over it.
 fn over(written: Metadata) -> Metadata {
     let mut all = Metadata::from([("awsRegion".to_owned(), "eu-west-1".to_owned())]);
-    if !written.contains_key("streamArn") {
+    if !written.contains_key("streamArn") && !written.contains_key("streams") {
         all.insert("streamName".to_owned(), "orders".to_owned());
     }
     all.extend(written);
@@ -85,6 +85,7 @@ fn right(key: &str) -> &'static str {
     match key {
         "streamName" => "orders",
         "streamArn" => "arn:aws:kinesis:eu-west-1:111122223333:stream/orders",
+        "streams" => "all",
         "awsRegion" | "leaseTableRegion" => "eu-west-1",
         "onMissingTable" => "idle",
         "initialTimestamp" => "2026-11-30T08:00:00Z",

@@ -28,6 +28,7 @@ impl Resource<'_> {
         match self {
             Self::Stream(Stream::Arn(arn)) => arn.clone(),
             Self::Stream(Stream::Name(name)) => arn("kinesis", format!("stream/{name}")),
+            Self::Stream(Stream::All) => arn("kinesis", "stream/*".to_owned()),
             Self::LeaseTable(arn) if arn.starts_with("arn:") => (*arn).to_owned(),
             Self::LeaseTable(table) => arn("dynamodb", format!("table/{table}")),
             Self::Identity => "*".to_owned(),

@@ -8,7 +8,7 @@ use kinesis_edge::{Failure, Kind, Service};
 use super::Leases;
 use crate::{
     error::{SourceError, shortened},
-    source::aws::{Client, Known, Resource, SharedRows},
+    source::aws::{Client, Known, Resource, Rows, SharedRows},
     trigger::{LeaseTable, Stream},
 };
 
@@ -29,40 +29,57 @@ pub(super) async fn leases(
     table: &LeaseTable,
     shared: &SharedRows,
 ) -> Result<Option<Leases>, SourceError> {
-    let error = |failure| client.error(Resource::LeaseTable(table.as_asked()), &failure);
-    let rows = match shared.get(client.refresh().mul_f64(0.9)).await {
-        Known::Rows(rows) => rows,
-        Known::TooLarge(failure) => return Err(error(failure)),
-        Known::Nothing(turn) => match scan(client, table).await {
-            Ok(rows) => {
-                let rows = Arc::new(rows);
-                turn.share(&rows);
-                rows
-            }
-            // As DynamoDB says it: another NotFound is the identity's.
-            Err(failure) if failure.kind == Kind::NotFound && failure.operation == OPERATION => {
-                return Ok(None);
-            }
-            Err(failure) => {
-                if failure.kind == Kind::TooLarge {
-                    turn.remember_too_large(&failure);
-                }
-                return Err(error(failure));
-            }
-        },
+    let Some(rows) = rows(client, table, shared).await? else {
+        return Ok(None);
     };
     let mut found = Leases::default();
     for (key, row) in rows.iter() {
         found.add(key, row, stream);
     }
     match found.nonsense() {
-        Some(message) => Err(error(Failure::senseless(
-            Service::DynamoDb,
-            OPERATION,
-            &message,
-        ))),
+        Some(message) => Err(senseless(client, table, &message)),
         None => Ok(Some(found)),
     }
+}
+
+/// The table's rows cannot be of what is asked about.
+pub(super) fn senseless(client: &Arc<Client>, table: &LeaseTable, message: &str) -> SourceError {
+    let failure = Failure::senseless(Service::DynamoDb, OPERATION, message);
+    client.error(Resource::LeaseTable(table.as_asked()), &failure)
+}
+
+/// The table's rows. `None`: there is no such table.
+pub(super) async fn rows(
+    client: &Arc<Client>,
+    table: &LeaseTable,
+    shared: &SharedRows,
+) -> Result<Option<Rows>, SourceError> {
+    let error = |failure| client.error(Resource::LeaseTable(table.as_asked()), &failure);
+    Ok(Some(
+        match shared.get(client.refresh().mul_f64(0.9)).await {
+            Known::Rows(rows) => rows,
+            Known::TooLarge(failure) => return Err(error(failure)),
+            Known::Nothing(turn) => match scan(client, table).await {
+                Ok(rows) => {
+                    let rows = Arc::new(rows);
+                    turn.share(&rows);
+                    rows
+                }
+                // As DynamoDB says it: another NotFound is the identity's.
+                Err(failure)
+                    if failure.kind == Kind::NotFound && failure.operation == OPERATION =>
+                {
+                    return Ok(None);
+                }
+                Err(failure) => {
+                    if failure.kind == Kind::TooLarge {
+                        turn.remember_too_large(&failure);
+                    }
+                    return Err(error(failure));
+                }
+            },
+        },
+    ))
 }
 
 /// All rows, all pages.
@@ -88,7 +105,7 @@ impl Leases {
     /// Why the table cannot be used: a table without one readable row is no new table, unless its
     /// rows are other streams', and leases of a stream of the same name in another account say
     /// nothing about this one.
-    fn nonsense(&self) -> Option<String> {
+    pub(super) fn nonsense(&self) -> Option<String> {
         let is_of_others = self.others > 0 && self.broken_shards.is_empty();
         if let (true, false, Some((key, reason))) =
             (self.leases.is_empty(), is_of_others, self.malformed.first())
@@ -131,17 +148,24 @@ impl Leases {
             }
             Parsed::Other(_) => self.others += 1,
             Parsed::Broken(reason) => {
-                self.broken += 1;
                 // `shardId`, or of a multi-stream table `account:stream:epoch:shardId`.
                 let (of, shard) = key.rsplit_once(':').unwrap_or(("", key));
-                if of.is_empty() || of.split(':').nth(1) == Some(wanted.name()) {
-                    self.broken_shards.insert(shard.into());
-                }
-                if self.malformed.len() < MOST_NAMED {
-                    let reason = shortened(reason).into_owned();
-                    self.malformed.push((shortened(key).into_owned(), reason));
-                }
+                let is_ours = of.is_empty() || of.split(':').nth(1) == Some(wanted.name());
+                self.break_row(key, if is_ours { shard } else { "" }, reason);
             }
+        }
+    }
+
+    /// Takes note of a row that cannot be read. `shard`: whose lease it would be, if it is known to
+    /// be of what is asked about.
+    pub(super) fn break_row(&mut self, key: &str, shard: &str, reason: &str) {
+        self.broken += 1;
+        if !shard.is_empty() {
+            self.broken_shards.insert(shard.into());
+        }
+        if self.malformed.len() < MOST_NAMED {
+            let reason = shortened(reason).into_owned();
+            self.malformed.push((shortened(key).into_owned(), reason));
         }
     }
 }

@@ -42,6 +42,7 @@ pub(crate) fn lag_trigger(threshold_seconds: u64) -> Trigger {
     Trigger {
         stream,
         scale_on: ScaleOn::Application(Work {
+            application: "billing".to_owned(),
             table,
             table_key: "applicationName",
             on_missing_table: OnMissingTable::Activate,

@@ -27,6 +27,7 @@ const OWN_IDENTITY: &str = "none";
 
 /// What a trigger says of its lease table. What it leaves out is as for the stream.
 pub(in crate::trigger) struct Table {
+    application: String,
     key: &'static str,
     name: String,
     arn: Option<String>,
@@ -85,6 +86,7 @@ impl Table {
             false => OnMissingTable::Activate,
         };
         Work {
+            application: self.application,
             table,
             table_key: self.key,
             on_missing_table: self.on_missing.unwrap_or(on_missing),
@@ -129,6 +131,7 @@ impl<'a> Metadata<'a> {
             return self.wrong(TABLE_REGION, region, want);
         }
         Some(Table {
+            application: application.to_owned(),
             key,
             name: name.to_owned(),
             arn: arn.map(str::to_owned),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use aws_sdk_dynamodb::{operation::scan::ScanOutput, types::AttributeValue};
 use aws_sdk_kinesis::primitives::Blob;
 use kinesis_consumer::{
-    Batch, Checkpointer, Config, InitialPosition, ProcessorError, RecordProcessor, Worker,
+    Batch, Checkpointer, Config, InitialPosition, ProcessorError, RecordProcessor, Streams, Worker,
 };
 use serde_json::Value;
 use tokio::{sync::Semaphore, task::JoinHandle};
@@ -193,8 +193,18 @@ impl Application {
 
     /// A worker that may process so many records.
     pub fn run(&self, worker: &str, records: usize) -> Running {
+        self.run_with(Config::new("orders", "billing", worker), records)
+    }
+
+    /// The same of several streams.
+    pub fn run_streams(&self, streams: &str, records: usize) -> Running {
+        let streams = Streams::of(streams.split(','));
+        let config = Config::of_streams(streams, "billing", "billing-7d9f");
+        self.run_with(config, records)
+    }
+
+    fn run_with(&self, mut config: Config, records: usize) -> Running {
         let may = Arc::new(Semaphore::new(records));
-        let mut config = Config::new("orders", "billing", worker);
         config.initial_position = InitialPosition::TrimHorizon;
         config.failover_time = std::time::Duration::from_secs(1);
         config.scan_interval = std::time::Duration::from_millis(200);
