@@ -95,7 +95,7 @@ impl Ledger {
                         at,
                     });
             }
-            [what, shard] if what != "record" && shard.starts_with("shardId-") => {
+            [what, shard] if what != "record" && shard.contains("shardId-") => {
                 let (what, shard) = (what.to_owned(), shard.to_owned());
                 inner.said.push(Said {
                     worker,

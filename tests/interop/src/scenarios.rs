@@ -22,6 +22,8 @@ pub(crate) enum Scenario {
     Ends(Start, End),
     /// A split and a merge while they share.
     Reshard,
+    /// Two streams, one application: Java begins, we take over, and Java goes on.
+    SeveralStreams,
     /// One works alone and is killed inside an aggregate, the other goes on alone, and back.
     TakesOver(Start),
     /// They share by enhanced fan-out with one consumer, and each ends and comes back.
@@ -53,7 +55,7 @@ pub(crate) enum End {
 }
 
 /// Those with workers that take leases, by name.
-pub(crate) const TAKING: [(&str, Scenario); 10] = [
+pub(crate) const TAKING: [(&str, Scenario); 11] = [
     ("java-first", Scenario::Starts(Start::Java)),
     ("rust-first", Scenario::Starts(Start::Rust)),
     ("term-java", Scenario::Ends(Start::Java, End::Terminate)),
@@ -61,6 +63,7 @@ pub(crate) const TAKING: [(&str, Scenario); 10] = [
     ("kill-java", Scenario::Ends(Start::Java, End::Kill)),
     ("kill-rust", Scenario::Ends(Start::Rust, End::Kill)),
     ("reshard", Scenario::Reshard),
+    ("several-streams", Scenario::SeveralStreams),
     ("java-takes-over", Scenario::TakesOver(Start::Java)),
     ("rust-takes-over", Scenario::TakesOver(Start::Rust)),
     ("fan-out", Scenario::FanOut),
@@ -95,11 +98,16 @@ impl Start {
 
 /// Runs one.
 pub(crate) async fn run(scenario: Scenario, kcl: Kcl, logs: &Path) -> Result<Outcome> {
-    let mut world = World::start(logs, i32::try_from(SHARDS)?, kcl.has_items()).await?;
+    let shards = i32::try_from(SHARDS)?;
+    let mut world = match scenario {
+        Scenario::SeveralStreams => World::start_several(logs, shards / 2, kcl.has_items()).await?,
+        _ => World::start(logs, shards, kcl.has_items()).await?,
+    };
     let played = match scenario {
         Scenario::Starts(first) => starts(&mut world, first, kcl).await,
         Scenario::Ends(who, how) => ends(&mut world, who, how, kcl).await,
         Scenario::Reshard => reshard(&mut world, kcl).await,
+        Scenario::SeveralStreams => several_streams(&mut world, kcl).await,
         Scenario::TakesOver(who) => takes_over(&mut world, who, kcl).await,
         Scenario::FanOut => fan_out(&mut world, kcl).await,
         Scenario::Moves => moves(&mut world, kcl).await,
@@ -202,6 +210,31 @@ async fn until_resharded(world: &mut World) -> Result<()> {
             Ok(shards.values().all(is_done))
         })
         .await
+}
+
+async fn several_streams(world: &mut World, kcl: Kcl) -> Result<()> {
+    world.trickle();
+    let java = world.run(Side::Java(kcl))?;
+    world.until_hold(&[(java, SHARDS)]).await?;
+    world.until_flows(&[java]).await?;
+    // They share.
+    let rust = world.run(Side::Rust)?;
+    let half = SHARDS / 2;
+    world.until_hold(&[(java, half), (rust, half)]).await?;
+    world.until_shared(&[java, rust]).await?;
+    // We go on alone, and see a split of the other stream through.
+    world.terminate(java).await?;
+    world.until_hold(&[(rust, SHARDS)]).await?;
+    let other = world.beside[0].clone();
+    other.split(&other.open().await?[0]).await?;
+    world.until_hold(&[(rust, SHARDS + 1)]).await?;
+    world.until_flows(&[rust]).await?;
+    // And Java goes on where we were.
+    world.terminate(rust).await?;
+    let again = world.run(Side::Java(kcl))?;
+    world.until_hold(&[(again, SHARDS + 1)]).await?;
+    other.split(&other.open().await?[1]).await?;
+    world.until_flows(&[again]).await
 }
 
 async fn takes_over(world: &mut World, who: Start, kcl: Kcl) -> Result<()> {

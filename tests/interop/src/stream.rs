@@ -55,6 +55,8 @@ pub(crate) struct Shard {
 pub(crate) struct Stream {
     client: Client,
     pub(crate) name: String,
+    /// What the keys of its leases begin with, where the application reads several streams.
+    pub(crate) prefix: String,
     ledger: Arc<Ledger>,
     put: Arc<AtomicU32>,
 }
@@ -72,9 +74,41 @@ impl Stream {
         Ok(Self {
             client,
             name: name.to_owned(),
+            prefix: String::new(),
             ledger,
             put: Arc::default(),
         })
+    }
+
+    /// Another one of the same application. Keys of leases name both from now on.
+    pub(crate) async fn beside(&mut self, name: &str, shards: i32) -> Result<Self> {
+        let create = self.client.create_stream().stream_name(name);
+        create.shard_count(shards).send().await?;
+        let mut other = Self {
+            name: name.to_owned(),
+            ..self.clone()
+        };
+        other.prefix = other.identifier().await? + ":";
+        self.prefix = self.identifier().await? + ":";
+        Ok(other)
+    }
+
+    /// Account, name and time of creation, as KCL's multi-stream mode has them.
+    async fn identifier(&self) -> Result<String> {
+        let describe = self.client.describe_stream_summary();
+        let answer = describe.stream_name(&self.name).send().await?;
+        let summary = answer.stream_description_summary.context("summary")?;
+        let account = summary.stream_arn.split(':').nth(4).context("account")?;
+        let created = summary.stream_creation_timestamp.secs();
+        Ok(format!("{account}:{}:{created}", self.name))
+    }
+
+    /// The keys of its open shards' leases.
+    pub(crate) async fn open_keys(&self) -> Result<BTreeSet<String>> {
+        let open = self.open().await?.into_iter();
+        Ok(open
+            .map(|shard| format!("{}{}", self.prefix, shard.id))
+            .collect())
     }
 
     /// Every shard that the stream still knows.

@@ -34,6 +34,8 @@ pub(crate) struct World {
     scaler: Scaler,
     services: Services,
     pub(crate) stream: Stream,
+    /// The application's others.
+    pub(crate) beside: Vec<Stream>,
     pub(crate) table: Arc<LeaseTable>,
     pub(crate) ledger: Arc<Ledger>,
     workers: Vec<Worker>,
@@ -72,6 +74,7 @@ impl World {
             services,
             table: LeaseTable::watch(database, stream.name.clone(), items),
             stream,
+            beside: Vec::new(),
             ledger,
             workers: Vec::new(),
             trickle: None,
@@ -79,6 +82,18 @@ impl World {
             verified: 0,
             fans_out: false,
         })
+    }
+
+    /// Two streams of so many shards each, in place of one.
+    pub(crate) async fn start_several(logs: &Path, shards: i32, items: bool) -> Result<Self> {
+        let mut world = Self::start(logs, shards, items).await?;
+        let other = world.stream.beside("orders-2", shards).await?;
+        world.beside.push(other);
+        Ok(world)
+    }
+
+    fn streams(&self) -> impl Iterator<Item = &Stream> {
+        std::iter::once(&self.stream).chain(&self.beside)
     }
 
     /// Workers that start from now on subscribe, by the consumer of the application's name.
@@ -100,7 +115,18 @@ impl World {
         let number = self.workers.len();
         let mut environment = self.services.environment();
         // The stream, the application and its lease table have one name.
-        environment.push(("STREAM_NAME", self.stream.name.clone()));
+        if self.beside.is_empty() {
+            environment.push(("STREAM_NAME", self.stream.name.clone()));
+        } else {
+            let ids = self.streams().map(|it| it.prefix.trim_end_matches(':'));
+            let ids: Vec<_> = ids.collect();
+            // Java is told, and we look.
+            let streams = match side {
+                Side::Java(_) => ids.join(","),
+                Side::Rust => format!("{}*", self.stream.name),
+            };
+            environment.push(("STREAMS", streams));
+        }
         environment.push(("APPLICATION_NAME", self.stream.name.clone()));
         if self.fans_out {
             environment.push(("FAN_OUT", "1".to_owned()));
@@ -113,7 +139,7 @@ impl World {
 
     /// A few records every 100 ms, until [`Self::still`].
     pub(crate) fn trickle(&mut self) {
-        let stream = self.stream.clone();
+        let streams: Vec<_> = self.streams().cloned().collect();
         let (stop, mut stopped) = oneshot::channel();
         let trickle = tokio::spawn(async move {
             let mut ticks = interval(Duration::from_millis(100));
@@ -124,7 +150,9 @@ impl World {
                     _ = &mut stopped => return Ok(()),
                     _ = ticks.tick() => {}
                 }
-                stream.put(None, TRICKLE).await?;
+                for stream in &streams {
+                    stream.put(None, TRICKLE).await?;
+                }
             }
         });
         self.trickle = Some((stop, trickle));
@@ -211,8 +239,10 @@ impl World {
     /// Waits until records that are put from now on were processed, of each open shard some, by
     /// these workers together.
     pub(crate) async fn until_flows(&mut self, workers: &[usize]) -> Result<()> {
-        let open = self.stream.open().await?;
-        let open: BTreeSet<_> = open.into_iter().map(|shard| shard.id).collect();
+        let mut open = BTreeSet::new();
+        for stream in self.streams() {
+            open.extend(stream.open_keys().await?);
+        }
         let since = Instant::now();
         self.until(&format!("all is processed by {workers:?}"), |world| {
             let read = workers.iter().map(|it| world.ledger.read_since(*it, since));
@@ -276,11 +306,13 @@ impl World {
         let totals = self.ledger.close()?;
         let odd = self.ledger.odd();
         ensure!(odd.len() <= self.workers.len(), "odd lines: {odd:?}");
-        self.verify_scaler().await?;
-        // Backlog that nobody works on, in some shards.
-        let open = self.stream.open().await?;
-        self.put_into(&open[..open.len() / 2], 1).await?;
-        self.verify_scaler().await?;
+        if self.beside.is_empty() {
+            self.verify_scaler().await?;
+            // Backlog that nobody works on, in some shards.
+            let open = self.stream.open().await?;
+            self.put_into(&open[..open.len() / 2], 1).await?;
+            self.verify_scaler().await?;
+        }
         let watched = self.table.close()?;
         let mut warnings = BTreeMap::new();
         for worker in &self.workers {

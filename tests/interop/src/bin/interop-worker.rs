@@ -12,13 +12,14 @@ use std::{fmt::Write as _, io::Write as _, time::Duration};
 use aws_config::BehaviorVersion;
 use kinesis_consumer::{
     Batch, Checkpoint, CheckpointError, Checkpointer, Config, FanOut, InitialPosition, LeaseKey,
-    ProcessorError, Record, RecordProcessor, Retrieval, ShardId, Worker,
+    ProcessorError, Record, RecordProcessor, Retrieval, Streams, Worker,
 };
 
 /// Reports each record, then checkpoints.
 #[derive(Debug)]
 struct Reporter {
-    shard: ShardId,
+    /// With its stream, where there are several.
+    shard: LeaseKey,
     /// Processes the first record of the batch's last aggregate, checkpoints there, and hangs.
     halfway: bool,
 }
@@ -102,11 +103,14 @@ async fn main() -> anyhow::Result<()> {
         .with_max_level(tracing_subscriber::filter::LevelFilter::INFO)
         .init();
     let aws = aws_config::load_defaults(BehaviorVersion::latest()).await;
-    let mut config = Config::new(
-        std::env::var("STREAM_NAME")?,
+    let (application, worker) = (
         std::env::var("APPLICATION_NAME")?,
         std::env::var("WORKER_ID")?,
     );
+    let mut config = match std::env::var("STREAMS") {
+        Ok(streams) => Config::of_streams(Streams::of(streams.split(',')), application, worker),
+        Err(_) => Config::new(std::env::var("STREAM_NAME")?, application, worker),
+    };
     config.initial_position = InitialPosition::TrimHorizon;
     config.failover_time = Duration::from_millis(std::env::var("FAILOVER_MILLIS")?.parse()?);
     config.scan_interval = Duration::from_secs(1);
@@ -119,7 +123,7 @@ async fn main() -> anyhow::Result<()> {
     }
     let halfway = std::env::var_os("HALFWAY").is_some();
     let factory = move |lease: LeaseKey| Reporter {
-        shard: lease.shard,
+        shard: lease,
         halfway,
     };
     let mut terminated = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;

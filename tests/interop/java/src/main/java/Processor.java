@@ -17,16 +17,19 @@ import software.amazon.kinesis.retrieval.KinesisClientRecord;
  */
 final class Processor implements ShardRecordProcessor {
     private final boolean halfway;
+    /** The stream with a colon after it, where there are several. */
+    private final String stream;
     private String shard;
     private boolean stopped;
 
-    Processor(boolean halfway) {
+    Processor(boolean halfway, String stream) {
         this.halfway = halfway;
+        this.stream = stream;
     }
 
     @Override
     public void initialize(InitializationInput input) {
-        shard = input.shardId();
+        shard = stream + input.shardId();
         report("started " + shard + "\n");
     }
 

@@ -16,6 +16,7 @@ import software.amazon.kinesis.common.InitialPositionInStreamExtended;
 import software.amazon.kinesis.coordinator.Scheduler;
 import software.amazon.kinesis.metrics.NullMetricsFactory;
 import software.amazon.kinesis.processor.SingleStreamTracker;
+import software.amazon.kinesis.processor.StreamTracker;
 import software.amazon.kinesis.retrieval.RetrievalSpecificConfig;
 import software.amazon.kinesis.retrieval.fanout.FanOutConfig;
 import software.amazon.kinesis.retrieval.polling.PollingConfig;
@@ -40,10 +41,14 @@ public final class Worker {
         var cloudwatch = CloudWatchAsyncClient.builder().region(region).credentialsProvider(credentials).build();
 
         String stream = env.get("STREAM_NAME");
+        // Several: account:name:epoch of each.
+        String streams = env.get("STREAMS");
         var start = InitialPositionInStreamExtended.newInitialPosition(InitialPositionInStream.TRIM_HORIZON);
         boolean halfway = env.containsKey("HALFWAY");
-        var configs = new ConfigsBuilder(new SingleStreamTracker(stream, start), env.get("APPLICATION_NAME"), kinesis,
-                dynamodb, cloudwatch, env.get("WORKER_ID"), () -> new Processor(halfway));
+        StreamTracker tracker = streams == null
+                ? new SingleStreamTracker(stream, start) : new Streams(streams, start);
+        var configs = new ConfigsBuilder(tracker, env.get("APPLICATION_NAME"), kinesis, dynamodb, cloudwatch,
+                env.get("WORKER_ID"), new Processors(halfway));
         var coordinator = configs.coordinatorConfig()
                 .parentShardPollIntervalMillis(500)
                 .shardConsumerDispatchPollIntervalMillis(200);
@@ -52,7 +57,7 @@ public final class Worker {
                 .shardSyncIntervalMillis(1_000)
                 .leasesRecoveryAuditorExecutionFrequencyMillis(2_000);
         Version.configure(coordinator, leases);
-        var polling = new PollingConfig(stream, kinesis);
+        var polling = streams == null ? new PollingConfig(stream, kinesis) : new PollingConfig(kinesis);
         polling.idleTimeBetweenReadsInMillis(1_000);
         RetrievalSpecificConfig retrieval = env.containsKey("FAN_OUT")
                 ? new FanOutConfig(kinesis).streamName(stream).applicationName(env.get("APPLICATION_NAME"))
