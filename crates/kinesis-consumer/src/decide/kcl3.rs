@@ -52,7 +52,7 @@ pub(crate) struct Signs {
     pub(crate) leader_moved: Option<Instant>,
     /// When any lease moved last that somebody holds.
     pub(crate) any_moved: Option<Instant>,
-    /// Whether a KCL worker renews a lease.
+    /// Whether a KCL worker holds a lease whose time is not over.
     pub(crate) kcl_lives: bool,
     /// Whether a worker of this library renews a lease as one that found no leader.
     pub(crate) peer_takes: bool,
@@ -60,13 +60,18 @@ pub(crate) struct Signs {
 
 /// What an observer remembers of the lock.
 #[derive(Debug, Default)]
-pub(crate) struct LeaderWatch(Option<Seen>);
+pub(crate) struct LeaderWatch {
+    has_looked: bool,
+    lock: Option<Seen>,
+}
 
 #[derive(Debug)]
 struct Seen {
     lock: LeaderLock,
     since: Instant,
-    /// It moved while we looked on.
+    /// When it was seen there last.
+    looked: Instant,
+    /// It came or moved while we looked on.
     moved: bool,
     /// Its owner was judged to be dead, which holds until it moves.
     dead: bool,
@@ -76,13 +81,18 @@ impl LeaderWatch {
     /// Takes in what the table said at `now`.
     pub(crate) fn observe(&mut self, state: &Kcl3State, now: Instant) {
         let lock = state.leader.as_ref().filter(|_| state.is_led());
-        self.0 = match (self.0.take(), lock) {
+        let has_looked = std::mem::replace(&mut self.has_looked, true);
+        self.lock = match (self.lock.take(), lock) {
             (_, None) => None,
-            (Some(seen), Some(lock)) if seen.lock.version == lock.version => Some(seen),
-            (before, Some(lock)) => Some(Seen {
+            (Some(seen), Some(lock)) if seen.lock.version == lock.version => Some(Seen {
+                looked: now,
+                ..seen
+            }),
+            (_, Some(lock)) => Some(Seen {
                 lock: lock.clone(),
                 since: now,
-                moved: before.is_some(),
+                looked: now,
+                moved: has_looked,
                 dead: false,
             }),
         };
@@ -90,7 +100,7 @@ impl LeaderWatch {
 
     /// The owner of the lock.
     pub(crate) fn leader(&self) -> Option<&str> {
-        self.0.as_ref().map(|seen| seen.lock.owner.as_str())
+        self.lock.as_ref().map(|seen| seen.lock.owner.as_str())
     }
 
     /// Who rules now, as the last state and these signs have it.
@@ -104,7 +114,7 @@ impl LeaderWatch {
         if !state.is_led() {
             return Regime::Taking;
         }
-        if let Some(seen) = &mut self.0 {
+        if let Some(seen) = &mut self.lock {
             seen.dead |= is_dead(seen, signs, failover, now);
             if !seen.dead {
                 let leader = seen.lock.owner.clone();
@@ -119,7 +129,8 @@ impl LeaderWatch {
 }
 
 fn is_dead(seen: &Seen, signs: &Signs, failover: Duration, now: Instant) -> bool {
-    let still = now - seen.since;
+    // Reads that fail are no silence.
+    let still = seen.looked - seen.since;
     let quiet = |moved: Instant| now > moved.max(seen.since) + failover;
     still >= Duration::from_millis(seen.lock.lease_millis)
         || (signs.peer_takes && !seen.moved)
@@ -143,32 +154,35 @@ pub(crate) fn signs(
             continue;
         };
         signs.any_moved = signs.any_moved.max(Some(since));
-        if Some(holder) == leader {
+        // Under its name, after a restart, it may be us.
+        if Some(holder) == leader && !held(&lease.key) {
             signs.leader_moved = signs.leader_moved.max(Some(since));
         }
-        if observations.has_moved(lease) && !observations.is_available(lease, now) {
-            let is_ours = lease.is_ours();
-            signs.kcl_lives |= !is_ours;
-            signs.peer_takes |= is_ours && lease.throughput.is_none() && !held(&lease.key);
+        if observations.is_available(lease, now) {
+            continue;
+        }
+        if !lease.is_ours() {
+            signs.kcl_lives = true;
+        } else if observations.has_moved(lease) && !held(&lease.key) {
+            signs.peer_takes |= lease.throughput.is_none();
         }
     }
     signs
 }
 
-/// The leases that a leader gave to us, and that nobody reads for us yet: at most so many that we
-/// hold no more than `max_leases`.
+/// The leases that a leader gave to us, and that nobody reads for us yet. However many: the leader
+/// has the limit, and gives what is left again to whom it gave it before.
 pub(crate) fn given<'a>(
     leases: &'a [Lease],
     me: &str,
     held: &dyn Fn(&LeaseKey) -> bool,
-    max_leases: usize,
 ) -> Vec<&'a Lease> {
-    let unfinished = leases.iter().filter(|lease| !lease.is_finished());
-    let (held, others): (Vec<_>, Vec<_>) = unfinished.partition(|lease| held(&lease.key));
     // One that moves is still its holder's (`LeaseDiscoverer.java`).
     let is_given = |lease: &&Lease| lease.holder() == Some(me) && lease.checkpoint_owner.is_none();
-    let given = others.into_iter().filter(is_given);
-    given.take(max_leases.saturating_sub(held.len())).collect()
+    let left = leases
+        .iter()
+        .filter(|lease| !lease.is_finished() && !held(&lease.key));
+    left.filter(is_given).collect()
 }
 
 #[cfg(test)]
@@ -258,6 +272,34 @@ mod tests {
     }
 
     #[test]
+    fn a_lock_that_nobody_reads_is_not_silent() {
+        let start = Instant::now();
+        let mut watch = LeaderWatch::default();
+        let state = state("CLIENT_VERSION_3X", Some("a"));
+        watch.observe(&state, start);
+        let mut after = |seconds| {
+            let now = start + Duration::from_secs(seconds);
+            watch.regime(&state, &Signs::default(), FAILOVER, now)
+        };
+        assert_eq!(after(200), led());
+    }
+
+    /// Who takes has not looked yet.
+    #[test]
+    fn a_lock_that_comes_is_a_leaders_whatever_peers_do() {
+        let now = Instant::now();
+        let mut watch = LeaderWatch::default();
+        watch.observe(&state("CLIENT_VERSION_3X", None), now);
+        let state = state("CLIENT_VERSION_3X", Some("a"));
+        watch.observe(&state, now);
+        let signs = Signs {
+            peer_takes: true,
+            ..Signs::default()
+        };
+        assert_eq!(watch.regime(&state, &signs, FAILOVER, now), led());
+    }
+
+    #[test]
     fn a_peer_that_takes_has_judged_the_lock_unless_it_moves() {
         let signs = |_| Signs {
             peer_takes: true,
@@ -312,15 +354,8 @@ mod tests {
             lease("6", Some("me"), None),
         ];
         let held = |key: &LeaseKey| key.shard.as_str() == "0";
-        let keys = |most| -> Vec<_> {
-            let given = given(&leases, "me", &held, most);
-            given
-                .iter()
-                .map(|lease| lease.key.shard.to_string())
-                .collect()
-        };
-        assert_eq!(keys(10), ["5", "6"]);
-        assert_eq!(keys(2), ["5"]);
-        assert_eq!(keys(1), [""; 0]);
+        let given = given(&leases, "me", &held);
+        let given: Vec<_> = given.iter().map(|lease| lease.key.shard.as_str()).collect();
+        assert_eq!(given, ["5", "6"]);
     }
 }

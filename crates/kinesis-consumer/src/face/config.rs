@@ -85,7 +85,8 @@ pub struct Config {
     pub scan_interval: Duration,
     /// The time between comparisons of shards and leases. Default 2 min.
     pub shard_sync_interval: Duration,
-    /// Hold at most so many leases. Default: no limit.
+    /// Hold at most so many leases. Default: no limit. While a KCL 3 leader assigns them, its own
+    /// limit counts.
     pub max_leases: usize,
     /// Steal at most so many leases of KCL 2.x workers in two failover times. Default 1, as KCL.
     pub max_steals: usize,

@@ -175,8 +175,8 @@ impl Coordinator {
             }
         };
         self.context.succeeded("scan");
-        if scan.has_others {
-            self.context.leadership.saw_items();
+        if scan.has_others || scan.shows_kcl3 {
+            self.context.leadership.saw_kcl3();
         }
         let is_lacking = self.is_lacking(&scan, began);
         if is_lacking {

@@ -14,7 +14,7 @@ use crate::{
     decide::kcl3::{LeaderWatch, Regime, Signs},
     edge::lease_table::{Kcl3State, TableError},
     face::event::Event,
-    run::context::Context,
+    run::context::{Context, backoff, pause},
 };
 
 /// The time between reads of `Migration3.0`, as KCL's own.
@@ -23,6 +23,8 @@ const CALM: Duration = Duration::from_secs(60);
 const ATTENTIVE: Duration = Duration::from_secs(5);
 /// The time between reports. KCL believes one for twice as long.
 const REPORT: Duration = Duration::from_secs(30);
+/// A report that stays is believed for a minute, and no longer.
+const RETIRE_TRIES: u32 = 5;
 
 /// What this worker knows of a KCL 3 leader.
 #[derive(Debug, Default)]
@@ -37,8 +39,8 @@ struct Known {
     state: Kcl3State,
     watch: LeaderWatch,
     regime: Regime,
-    /// There are items of KCL 3's among the leases.
-    saw_items: bool,
+    /// KCL 3 was seen among the leases.
+    saw_kcl3: bool,
     /// When this worker reported itself last.
     reported: Option<Instant>,
 }
@@ -70,10 +72,10 @@ impl Leadership {
         (regime, is_new)
     }
 
-    /// Items of KCL 3's were seen among the leases: if they are news, there is more to know.
-    pub(crate) fn saw_items(&self) {
+    /// KCL 3 was seen among the leases: if that is news, there is more to know.
+    pub(crate) fn saw_kcl3(&self) {
         let known = &mut *self.known();
-        let is_news = !std::mem::replace(&mut known.saw_items, true);
+        let is_news = !std::mem::replace(&mut known.saw_kcl3, true);
         if is_news && known.state.client_version.is_none() {
             self.look.notify_one();
         }
@@ -90,7 +92,8 @@ pub(crate) async fn follow(context: Arc<Context>) {
     let leadership = &context.leadership;
     loop {
         let read = context.table.kcl3_state().await;
-        let (wants_reports, regime) = match read {
+        let is_read = read.is_ok();
+        match read {
             Ok(state) => {
                 context.succeeded("kcl3_state");
                 let before = leadership.leader();
@@ -98,20 +101,24 @@ pub(crate) async fn follow(context: Arc<Context>) {
                 if leadership.leader() != before {
                     context.rescan.notify_one();
                 }
-                let known = leadership.known();
-                (known.state.wants_reports(), known.regime.clone())
             }
-            Err(error) => {
-                context.table_failed(None, "kcl3_state", &error);
-                sleep(ATTENTIVE).await;
-                continue;
-            }
+            // As far as is known, things are as they were.
+            Err(error) => context.table_failed(None, "kcl3_state", &error),
+        }
+        let (wants_reports, regime, reported) = {
+            let known = leadership.known();
+            let wants_reports = known.state.wants_reports();
+            (wants_reports, known.regime.clone(), known.reported)
         };
-        let reported = leadership.known().reported;
-        if wants_reports && reported.is_none_or(|at| at.elapsed() >= REPORT) {
-            report(&context).await;
+        let mut is_told = true;
+        if !wants_reports {
+            // A worker of KCL 2.x trips over it.
+            retire(&context).await;
+        } else if reported.is_none_or(|at| at.elapsed() >= REPORT) {
+            is_told = report(&context).await;
         }
         let wait = match regime {
+            _ if !is_read || !is_told => ATTENTIVE,
             Regime::Led { .. } | Regime::Leaderless => ATTENTIVE,
             Regime::Taking if wants_reports => REPORT,
             Regime::Taking => CALM,
@@ -123,27 +130,39 @@ pub(crate) async fn follow(context: Arc<Context>) {
     }
 }
 
-/// A report that fails stops nobody: the leader gives this worker nothing meanwhile.
-async fn report(context: &Context) {
+/// A report that fails stops nobody: the leader gives this worker nothing meanwhile. Whether it is
+/// there.
+async fn report(context: &Context) -> bool {
     // The leader compares it with its own clock, so AWS's is the better one.
     let Some(now) = context.streams.now() else {
-        return;
+        return false;
     };
     let worker = &context.config.worker_id;
     match context.table.report_worker(worker, now).await {
-        Ok(()) => context.leadership.known().reported = Some(Instant::now()),
-        Err(error) => tell(context, "report_worker", &error),
+        Ok(()) => {
+            context.leadership.known().reported = Some(Instant::now());
+            true
+        }
+        Err(error) => {
+            tell(context, "report_worker", &error);
+            false
+        }
     }
 }
 
-/// Who stops is not to be given leases any more.
+/// Who stops, or is not asked for any more, is not to be given leases.
 pub(crate) async fn retire(context: &Context) {
     if context.leadership.known().reported.take().is_none() {
         return;
     }
     let worker = &context.config.worker_id;
-    if let Err(error) = context.table.retire_worker(worker).await {
-        tell(context, "retire_worker", &error);
+    let mut failures = backoff(Duration::from_millis(200), Duration::from_secs(1));
+    for _ in 0..RETIRE_TRIES {
+        match context.table.retire_worker(worker).await {
+            Ok(()) => return,
+            Err(error) => tell(context, "retire_worker", &error),
+        }
+        pause(&mut failures).await;
     }
 }
 

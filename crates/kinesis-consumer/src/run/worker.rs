@@ -223,9 +223,12 @@ async fn work(
     let _looking = lookout.map(|lookout| AbortOnDropHandle::new(tokio::spawn(lookout.run())));
     let auditor = Auditor::new(Arc::clone(&context));
     let auditing = AbortOnDropHandle::new(tokio::spawn(auditor.run()));
-    let _leadership = AbortOnDropHandle::new(tokio::spawn(follow(Arc::clone(&context))));
+    let leadership = AbortOnDropHandle::new(tokio::spawn(follow(Arc::clone(&context))));
     let mut coordinator = Coordinator::new(context);
     let result = coordinator.run(&stopping, auditing).await;
+    // Or it would report the worker that retires.
+    leadership.abort();
+    let _ = leadership.await;
     let stopped = coordinator.stop().await;
     result.and(stopped)
 }

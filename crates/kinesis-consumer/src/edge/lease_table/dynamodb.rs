@@ -266,10 +266,14 @@ impl LeaseTable for DynamoDbTable {
     }
 
     async fn scan(&self) -> Result<Scan, TableError> {
-        let mut scan = Scan::default();
-        let row = |item: &Item| self.kind.sort(item, &mut scan);
+        let (mut scan, mut reports) = (Scan::default(), false);
+        let row = |item: &Item| {
+            reports |= kcl3::is_report(item);
+            self.kind.sort(item, &mut scan);
+        };
         let scanned = self.table.scan(&[], MOST_PAGES, row).await;
         scanned.map_err(|failure| self.error(&failure))?;
+        self.side_tables.learn(&scan, reports);
         Ok(scan)
     }
 

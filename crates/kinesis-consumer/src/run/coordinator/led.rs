@@ -42,10 +42,10 @@ impl Coordinator {
 
     /// Begins to work on the leases that a leader gave to this worker.
     pub(super) fn take_given(&mut self, leases: &[Lease]) {
-        let config = &self.context.config;
+        let me = &self.context.config.worker_id;
         let keys = self.held_keys();
         let held = |key: &_| keys.contains(key);
-        for lease in given(leases, &config.worker_id, &held, config.max_leases) {
+        for lease in given(leases, me, &held) {
             let throughput = lease.throughput.or(Some(0));
             let lease = Lease {
                 throughput,

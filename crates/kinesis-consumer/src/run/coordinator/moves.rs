@@ -193,7 +193,8 @@ async fn forsake(context: &Context, read: &Lease, current: &Lease) {
 pub(super) async fn withdraw(context: &Context, key: &LeaseKey) {
     let me = &context.config.worker_id;
     match context.table.withdraw(key, me).await {
-        Err(TableError::Conflict(Some(given))) if given.owner.as_ref() == Some(me) => {
+        // While a KCL 3 leader moves it, it is still its holder's.
+        Err(TableError::Conflict(Some(given))) if given.holder() == Some(me) => {
             release(context, &given).await;
         }
         Ok(()) | Err(TableError::Conflict(_)) => {}

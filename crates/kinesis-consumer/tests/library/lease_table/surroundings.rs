@@ -145,6 +145,28 @@ async fn a_report_goes_where_the_leader_looks(
     assert_eq!(db.items().await, []);
 }
 
+/// Workers of the second phase report themselves among the leases, and wait for the last report
+/// elsewhere: the table still says DEPLOYED.
+#[tokio::test]
+async fn a_report_follows_the_others_to_the_lease_table() {
+    let db = DynamoDb::with_table().await;
+    let (state, workers) = (
+        format!("{APPLICATION}-CoordinatorState"),
+        format!("{APPLICATION}-WorkerMetricStats"),
+    );
+    db.create_table(&state, "key").await;
+    db.create_table(&workers, "wid").await;
+    let javas = serde_json::json!({
+        "leaseKey": {"S": "java"}, "entityType": {"S": "WORKER_METRIC_STATS"}, "lut": {"N": "1"}
+    });
+    db.put(TABLE, &from_json(&javas)).await;
+    let table = db.table();
+    table.kcl3_state().await.expect("an answer");
+    table.scan().await.expect("scanned");
+    table.report_worker("rust", now()).await.expect("reported");
+    assert_eq!(db.items().await.len(), 2);
+}
+
 #[tokio::test]
 async fn a_table_of_another_kind_is_refused() {
     let db = DynamoDb::start().await;

@@ -1,6 +1,6 @@
 //! Beside workers of KCL 3, whose leader says which worker holds which lease.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use kinesis_consumer::{
     Checkpoint, Event,
@@ -9,7 +9,7 @@ use kinesis_consumer::{
 };
 use tokio::{task::JoinHandle, time::sleep};
 
-use super::world::{Told, What, World, checkpointing, config, shard};
+use super::world::{Answer, Told, What, World, checkpointing, config, shard};
 
 fn seconds(count: u64) -> Duration {
     Duration::from_secs(count)
@@ -202,6 +202,81 @@ async fn a_worker_that_stops_in_a_move_leaves_the_lease_to_the_next_one() {
         (lease.owner.as_deref(), lease.checkpoint_owner),
         (Some("java"), None)
     );
+}
+
+/// Its holder has not stopped yet.
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_stops_before_it_got_the_lease_leaves_it_to_its_holder() {
+    let world = World::new(1);
+    world.table().put(javas(0));
+    let _java = java(world.table());
+    let worker = world.start(config("a"), checkpointing());
+    sleep(seconds(10)).await;
+    begin_move(&world, 0, "a");
+    sleep(seconds(10)).await;
+    worker.stop().await.unwrap();
+    assert_eq!(held(&world, "java"), 1);
+}
+
+/// The leader would give it what it has just released.
+#[tokio::test(start_paused = true)]
+async fn a_worker_whose_last_batch_takes_long_is_given_nothing_more() {
+    let world = World::new(1);
+    let _java = java(world.table());
+    world.table().put(Lease {
+        owner: Some("a".into()),
+        ..javas(0)
+    });
+    let slow: Answer = Arc::new(|_, _, _| {
+        Box::pin(async {
+            sleep(seconds(15)).await;
+            Ok(())
+        })
+    });
+    let worker = world.start(config("a"), slow);
+    world.until("started", started).await;
+    world.put(0, 1);
+    sleep(seconds(2)).await;
+    worker.stop().await.unwrap();
+    assert!(world.table().reports().is_empty());
+}
+
+/// KCL 2.x does not read past it.
+#[tokio::test(start_paused = true)]
+async fn a_report_goes_when_nobody_asks_for_it_any_more() {
+    let world = World::new(1);
+    let java = java(world.table());
+    let worker = world.start(config("a"), checkpointing());
+    world.until("led", led).await;
+    drop(java);
+    world.table().set_kcl3_state(Kcl3State::default());
+    world.until("on its own again", unled).await;
+    sleep(seconds(6)).await;
+    assert!(world.table().reports().is_empty());
+    worker.stop().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_workers_obey_a_leader_that_appears() {
+    let world = World::new(4);
+    let a = world.start(config("a"), checkpointing());
+    let b = world.start(config("b"), checkpointing());
+    until_held(&world, "b", 2).await;
+    sleep(seconds(60)).await;
+    let _java = java(world.table());
+    let appeared = world.now();
+    let both = || {
+        let told = world.told();
+        let led = told.iter().filter(|told| led(told));
+        let by: std::collections::BTreeSet<_> = led.map(|told| told.worker.clone()).collect();
+        by.len() == 2
+    };
+    while !both() {
+        assert!(world.now() - appeared < seconds(62), "at the next look");
+        sleep(seconds(1)).await;
+    }
+    a.stop().await.unwrap();
+    b.stop().await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

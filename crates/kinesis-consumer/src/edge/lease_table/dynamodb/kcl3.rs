@@ -14,13 +14,14 @@ use super::{
     item::{Item, number, string, text},
     to_error,
 };
-use crate::edge::lease_table::{Kcl3State, LeaderLock, TableError};
+use crate::edge::lease_table::{Kcl3State, LeaderLock, Scan, TableError};
 
 /// For how long a table that is not there is not asked for again.
 const ABSENT_FOR: Duration = Duration::from_secs(600);
 const MIGRATION: &str = "Migration3.0";
 const LEADER: &str = "Leader";
 const TABLE_MIGRATION: &str = "TableMigration3.5";
+const REPORT: &str = "WORKER_METRIC_STATS";
 
 /// The tables of KCL 3.0 to 3.4, if there are any.
 #[derive(Debug)]
@@ -36,8 +37,15 @@ pub(super) struct SideTables {
 struct Known {
     /// Since when `state` is known to be absent, or denied: how that was said.
     absent_since: Option<(Instant, Option<String>)>,
+    /// `state` could be read before: that it is denied is news then.
+    was_read: bool,
     /// Workers report themselves to `workers`.
     holds_workers: bool,
+    /// Workers report themselves among the leases already: while some do, the migration of the
+    /// tables waits for the last report elsewhere.
+    workers_among_leases: bool,
+    /// A worker of KCL 3 holds a lease.
+    shows_kcl3: bool,
 }
 
 /// What one table says.
@@ -60,6 +68,15 @@ impl SideTables {
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Takes in what a scan of the leases shows. `reports`: of workers.
+    pub(super) fn learn(&self, scan: &Scan, reports: bool) {
+        let known = &mut *self.known();
+        known.workers_among_leases = reports;
+        if scan.shows_kcl3 && !std::mem::replace(&mut known.shows_kcl3, true) {
+            known.absent_since = None;
+        }
+    }
 }
 
 /// Two calls at most; one where there is no side table.
@@ -81,10 +98,10 @@ pub(super) async fn state(table: &Table, side: &SideTables) -> Result<Kcl3State,
                 migration,
                 Some("TABLE_MIGRATION_STATUS_PENDING" | "TABLE_MIGRATION_STATUS_COMPLETE")
             );
-            *side.known() = Known {
-                absent_since: None,
-                holds_workers: !is_over,
-            };
+            let known = &mut *side.known();
+            known.absent_since = None;
+            known.was_read = true;
+            known.holds_workers = !is_over;
             let aside = aside.state;
             Ok(Kcl3State {
                 client_version: found.client_version.or(aside.client_version),
@@ -95,15 +112,15 @@ pub(super) async fn state(table: &Table, side: &SideTables) -> Result<Kcl3State,
         // A policy for this application alone does not name a table that only KCL 3 makes.
         Err(failure)
             if matches!(failure.kind, Kind::NotFound | Kind::Denied)
-                && !failure.is_of_credentials() =>
+                && !failure.is_of_credentials()
+                && !(failure.kind == Kind::Denied && side.known().was_read) =>
         {
             let table = side.state.name();
             let denied =
                 (failure.kind == Kind::Denied).then(|| format!("table {table}: {failure}"));
-            *side.known() = Known {
-                absent_since: Some((Instant::now(), denied.clone())),
-                holds_workers: false,
-            };
+            let known = &mut *side.known();
+            known.absent_since = Some((Instant::now(), denied.clone()));
+            known.holds_workers = false;
             Ok(Kcl3State { denied, ..found })
         }
         Err(failure) => Err(to_error(&side.state, &failure)),
@@ -139,17 +156,23 @@ fn leader(item: &Item) -> Option<LeaderLock> {
 
 /// Where a worker's report is: the table, and its key's name.
 fn place<'a>(leases: &'a Table, side: &'a SideTables) -> (&'a Table, &'static str) {
-    if side.known().holds_workers {
+    let known = side.known();
+    if known.holds_workers && !known.workers_among_leases {
         (&side.workers, "wid")
     } else {
         (leases, "leaseKey")
     }
 }
 
+/// Whether the item is a worker's report.
+pub(super) fn is_report(item: &Item) -> bool {
+    text(item, "entityType") == Some(REPORT)
+}
+
 /// A write of the worker's report. Among leases: never over anything else that has its id for a
 /// key.
 fn report_of(write: Write, key: &'static str) -> Write {
-    let write = write.value(":kind", string("WORKER_METRIC_STATS"));
+    let write = write.value(":kind", string(REPORT));
     match key {
         "leaseKey" => write.on("attribute_not_exists(leaseKey) OR entityType = :kind"),
         _ => write,
