@@ -113,7 +113,11 @@ fn the_stacks_statements_are_those_of_the_policies() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/iam");
     let stack = fs::read_to_string(folder.join("cloudformation.yaml")).unwrap();
     let mut seen = 0;
-    for file in ["scaler-lag-policy.json", "consumer-policy.json"] {
+    for file in [
+        "scaler-lag-policy.json",
+        "consumer-policy.json",
+        "consumer-fan-out-policy.json",
+    ] {
         let policy = fs::read_to_string(folder.join(file)).unwrap();
         let policy: Value = serde_json::from_str(&policy).unwrap();
         for statement in policy["Statement"].as_array().unwrap() {
