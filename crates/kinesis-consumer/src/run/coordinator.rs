@@ -34,8 +34,8 @@ use crate::{
     run::{
         auditor::Auditor,
         context::Context,
+        following::retire,
         held_lease::HeldLease,
-        leadership::retire,
         shard_consumer::{Ended, ShardConsumer, Stop},
     },
 };

@@ -21,7 +21,7 @@ use crate::{
     model::{identity::StreamName, keys::LeaseKey},
     run::{
         admission::Admission, auditor::Auditor, context::Context, coordinator::Coordinator,
-        leadership::follow, lookout::Lookout, ownership::Ownership, reports::Reports,
+        following::follow, lookout::Lookout, ownership::Ownership, reports::Reports,
         standing::Standing, stream::Stream, streams::Streams,
     },
 };

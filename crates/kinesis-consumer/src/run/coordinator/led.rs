@@ -6,7 +6,7 @@ use super::{Coordinator, Kind};
 use crate::{
     decide::kcl3::{Regime, given, signs},
     model::lease::Lease,
-    run::{leadership::announce, shard_consumer::Stop},
+    run::{following::announce, shard_consumer::Stop},
 };
 
 impl Coordinator {
