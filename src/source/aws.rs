@@ -290,6 +290,11 @@ impl Client {
     pub(crate) fn refresh(&self) -> Duration {
         self.aws.config.refresh
     }
+
+    /// For how long the last good answer may stand in.
+    pub(crate) fn max_stale(&self) -> Duration {
+        self.aws.config.max_stale
+    }
 }
 
 impl Sdk {

@@ -4,6 +4,7 @@
 mod application;
 mod heartbeats;
 mod latest;
+mod older;
 mod probing;
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@
 mod all;
 mod lane;
 mod leases;
+mod lists;
 mod open;
 
 use std::{collections::HashSet, fmt, sync::Arc};
@@ -31,11 +32,17 @@ use crate::{
 /// Reads of an application, as a seam: [`application`] asks AWS, tests script the answers.
 #[async_trait]
 pub trait Reads: fmt::Debug + Send + Sync {
-    /// All shards within the retention period, all pages.
+    /// All shards within the retention period, all pages; of several streams, stream by stream.
     ///
     /// # Errors
     /// Whenever the list is not known to be whole.
     async fn shards(&self) -> Result<Vec<Shard>, SourceError>;
+
+    /// Are the shards of this one of several streams, `account:name:epoch`, those of an earlier
+    /// look?
+    fn is_kept(&self, _stream: &str) -> bool {
+        false
+    }
 
     /// All leases of the stream, all pages, eventually consistent. `None`: there is no such table.
     ///
@@ -74,6 +81,8 @@ pub trait Reads: fmt::Debug + Send + Sync {
 pub struct Leases {
     /// Keyed by plain shard ids, also those of a multi-stream table.
     pub leases: Vec<Lease>,
+    /// Is it a multi-stream table, as far as its leases tell?
+    pub is_of_several: bool,
     /// Of a multi-stream table: when the stream was made, in seconds.
     pub epoch: u64,
     /// Rows of other entities, of other streams and of an older stream of this name.
@@ -168,12 +177,19 @@ impl Application {
     }
 
     fn read_error(&self, failure: &Failure) -> ReadError {
+        self.read_error_of(&self.stream, failure)
+    }
+
+    fn read_error_of(&self, stream: &Stream, failure: &Failure) -> ReadError {
         match failure.kind {
             Kind::Throttled => ReadError::Throttled,
             Kind::NotFound => ReadError::Gone,
             Kind::ExpiredIterator => ReadError::ExpiredIterator,
             Kind::InvalidPosition | Kind::Invalid => ReadError::InvalidPosition,
-            _ => ReadError::Failed(Box::new(self.error(failure))),
+            _ => {
+                let error = self.kinesis.error(Resource::Stream(stream), failure);
+                ReadError::Failed(Box::new(error))
+            }
         }
     }
 }

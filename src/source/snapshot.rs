@@ -58,9 +58,21 @@ pub enum Table {
         unlisted: usize,
         /// Rows of other entities and other streams.
         others: usize,
+        /// Of them: leases of a stream that was deleted and made anew since.
+        older: usize,
         /// Rows left out because they are broken: key, and what is wrong. Some of them.
         malformed: Vec<(String, String)>,
     },
+}
+
+impl Table {
+    /// Has the application yet to begin?
+    pub(super) fn is_new(&self) -> bool {
+        match self {
+            Self::Missing => true,
+            Self::Read { leases, older, .. } => leases + older == 0,
+        }
+    }
 }
 
 /// One shard.
@@ -182,12 +194,9 @@ impl ApplicationSnapshot {
         i64::try_from(self.readable().count()).unwrap_or(i64::MAX)
     }
 
-    /// Are there no leases, so that nobody knows how far the application got?
+    /// Are and were there no leases, so that nobody knows how far the application got?
     pub fn is_new(&self) -> bool {
-        match self.table {
-            Table::Missing => true,
-            Table::Read { leases, .. } => leases == 0,
-        }
+        self.table.is_new()
     }
 
     /// What is known of unread records, where there are leases and their holders are known.

@@ -1,7 +1,10 @@
 //! `streams: all`: an application that reads several streams, counted as one.
 
 use aws_sdk_kinesis::primitives::Blob;
+use embedded_kinesis::{FOREVER, Fault};
 use keda_kinesis_scaler::proto::ScaledObjectRef;
+
+use tonic::Code;
 
 use crate::support::{world::Application, *};
 
@@ -18,6 +21,39 @@ async fn put(application: &Application, stream: &str, count: usize) {
         let put = put.partition_key(n.to_string()).data(Blob::new("data"));
         put.send().await.unwrap();
     }
+}
+
+async fn becomes_active(client: &mut Client, object: &ScaledObjectRef) {
+    loop {
+        let active = client.is_active(object.clone()).await;
+        if active.is_ok_and(|active| active.into_inner().result) {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
+
+async fn delete(application: &Application, stream: &str) {
+    let delete = application.stack.aws.delete_stream();
+    delete.stream_name(stream).send().await.unwrap();
+}
+
+/// `orders` with two shards and `payments` with one, each read to its end by a worker that is gone.
+async fn read_by_nobody_any_more() -> Application {
+    let application = Application::start(2).await;
+    application.stack.create_stream("payments", 1).await;
+    put(&application, "orders", 20).await;
+    put(&application, "payments", 1).await;
+    let worker = application.run_streams("orders,payments", 100);
+    eventually("the leases", application.held(3)).await;
+    eventually("all is read", async {
+        while worker.may.available_permits() > 100 - 21 {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    worker.stop().await;
+    application
 }
 
 #[tokio::test]
@@ -48,21 +84,56 @@ async fn readable_shards_and_lag_are_those_of_all_streams_that_are_there() {
     worker.stop().await;
     put(&application, "payments", 1).await;
     let lag = trigger(&application, "lag");
-    let active = async {
-        loop {
-            let active = client.is_active(lag.clone()).await;
-            if active.is_ok_and(|active| active.into_inner().result) {
-                return;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
-    };
-    eventually("a record is unread", active).await;
+    eventually("a record is unread", becomes_active(&mut client, &lag)).await;
 
     // A stream that is gone counts for nothing.
-    let delete = application.stack.aws.delete_stream();
-    delete.stream_name("orders").send().await.unwrap();
+    delete(&application, "orders").await;
     wait_for_value(&mut client, &readable, 1.0).await;
+}
+
+/// Nobody runs who would make its new leases: the scaler must wake somebody.
+#[tokio::test]
+async fn a_record_of_a_stream_that_was_made_anew_activates_from_zero() {
+    let application = read_by_nobody_any_more().await;
+    delete(&application, "orders").await;
+    application.stack.create_stream("orders", 2).await;
+    put(&application, "orders", 1).await;
+    let mut client = application.stack.client().await;
+    let all = trigger(&application, "lag");
+    eventually("of all", becomes_active(&mut client, &all)).await;
+    let one = application.trigger("lag", &[]);
+    eventually("of one", becomes_active(&mut client, &one)).await;
+    let readable = trigger(&application, "readableShards");
+    wait_for_value(&mut client, &readable, 3.0).await;
+}
+
+#[tokio::test]
+async fn a_stream_that_cannot_be_listed_for_a_while_takes_no_answer_about_the_others_away() {
+    let application = read_by_nobody_any_more().await;
+    let mut client = application.stack.client().await;
+    let readable = trigger(&application, "readableShards");
+    wait_for_value(&mut client, &readable, 3.0).await;
+    let faults = application.stack.kinesis.faults();
+    faults.inject_on("orders", "ListShards", Fault::throttling(), FOREVER);
+    delete(&application, "payments").await;
+    wait_for_value(&mut client, &readable, 2.0).await;
+}
+
+#[tokio::test]
+async fn streams_of_which_none_is_there_are_told_with_their_account() {
+    let application = read_by_nobody_any_more().await;
+    delete(&application, "orders").await;
+    delete(&application, "payments").await;
+    let mut client = application.stack.client().await;
+    let readable = trigger(&application, "readableShards");
+    let error = wait_for_code(&mut client, &readable, Code::NotFound).await;
+    for part in [
+        "None of the 2 streams",
+        "The leases are of account ",
+        "awsRoleArn",
+    ] {
+        assert!(error.message().contains(part), "{part} is not in {error}");
+    }
 }
 
 #[tokio::test]

@@ -138,6 +138,7 @@ fn no_leases() -> Table {
         leases: 0,
         unlisted: 0,
         others: 0,
+        older: 0,
         malformed: Vec::new(),
     }
 }

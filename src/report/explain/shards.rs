@@ -170,6 +170,7 @@ fn table(table: &Table) -> (String, Vec<(String, String)>) {
             leases,
             unlisted,
             others,
+            older,
             malformed,
         } => {
             let mut text = format!("{leases} leases of this stream");
@@ -178,6 +179,9 @@ fn table(table: &Table) -> (String, Vec<(String, String)>) {
             }
             if *others > 0 {
                 text += &format!("; {others} rows of other entities or streams");
+            }
+            if *older > 0 {
+                text += &format!(", {older} of them leases of a stream that was made anew since");
             }
             (text, malformed.clone())
         }

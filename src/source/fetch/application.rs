@@ -15,7 +15,7 @@ use jiff::{SignedDuration, Timestamp};
 use kinesis_consumer::{
     Checkpoint, InitialPosition, ShardId,
     lease::Lease,
-    shards::{Readability, Shard, open_but_finished, readability, recreated},
+    shards::{Readability, Shard, readability},
 };
 use tokio::time::Instant;
 use tracing::warn;
@@ -24,6 +24,7 @@ use super::{
     Fetch, FetchRequest,
     heartbeats::Heartbeats,
     latest::Latest,
+    older::{self, OlderStreams},
     probing::{Probing, Readable},
 };
 use crate::{
@@ -51,8 +52,8 @@ pub struct ApplicationFetcher {
     latest: Latest,
     /// Broken rows that the log named last.
     malformed: Vec<(String, String)>,
-    /// Lists in a row that showed an older stream of this name.
-    older: u32,
+    /// Streams that were made anew, while the leases are of the older ones.
+    older: OlderStreams,
     /// Since when there is no lease of the stream, as far as was seen.
     no_leases_since: Option<Instant>,
 }
@@ -96,7 +97,7 @@ impl ApplicationFetcher {
             heartbeats: Heartbeats::default(),
             latest: Latest::default(),
             malformed: Vec::new(),
-            older: 0,
+            older: OlderStreams::default(),
             no_leases_since: None,
         }
     }
@@ -110,7 +111,12 @@ impl Fetch for ApplicationFetcher {
         if !request.quick || self.listed.is_none() {
             self.list().await?;
         }
-        if request.lag && self.listed.as_ref().is_some_and(|listed| !listed.is_new()) {
+        if request.lag
+            && self
+                .listed
+                .as_ref()
+                .is_some_and(|listed| !listed.table.is_new())
+        {
             self.probing.probe(self.reads.as_ref(), request.quick).await;
         }
         Ok(Arc::new(self.snapshot(request.lag)))
@@ -139,9 +145,7 @@ impl ApplicationFetcher {
             false => None,
         };
         self.log_malformed(&leases.malformed);
-        if let Some(error) = self.error_of_an_older_stream(&shards, &leases.leases) {
-            return Err(error);
-        }
+        let older = self.leave_out_older_streams(&shards, &mut leases)?;
         let mut known = readability(&shards, &leases.leases, InitialPosition::TrimHorizon)
             .map_err(|raced| self.raced_a_reshard(&raced.to_string()))?;
         // A stream has open shards, and each can be read or waits for one that can.
@@ -171,6 +175,7 @@ impl ApplicationFetcher {
                 leases: leases.leases.len(),
                 unlisted: leases.leases.len() - leases.leases.iter().filter(is_listed).count(),
                 others: leases.others,
+                older,
                 malformed: leases.malformed,
             },
         };
@@ -296,25 +301,47 @@ impl ApplicationFetcher {
         self.malformed = malformed.to_vec();
     }
 
-    /// Where a lease was finished, or is ahead, before its shard began, the stream was deleted and
-    /// made anew. One list may lag behind a reshard, two in a row do not; neither is an answer.
-    fn error_of_an_older_stream(
+    /// Leaves out the leases of streams that were deleted and made anew, and says how many those
+    /// are: in a multi-stream table whoever reads the stream makes new ones beside them. A table of
+    /// one stream has no place for those.
+    fn leave_out_older_streams(
         &mut self,
         shards: &[Shard],
-        leases: &[Lease],
-    ) -> Option<SourceError> {
-        let shard = open_but_finished(leases, shards).or_else(|| recreated(leases, shards));
-        self.older = if shard.is_some() { self.older + 1 } else { 0 };
-        let shard = shard?;
-        if self.older < 2 {
-            let message = format!("the lease of {shard} does not fit the shard");
-            return Some(self.raced_a_reshard(&message));
+        leases: &mut Leases,
+    ) -> Result<usize, SourceError> {
+        let of_all = &mut leases.leases;
+        of_all.sort_by(|one, other| older::of(one).cmp(older::of(other)));
+        let reads = &self.reads;
+        let misfits = self
+            .older
+            .follow(shards, of_all, |stream| reads.is_kept(stream));
+        for misfit in &misfits {
+            let shard = &misfit.shard;
+            if !misfit.is_certain() {
+                let message = format!("the lease of {shard} does not fit the shard");
+                return Err(self.raced_a_reshard(&message));
+            }
+            if !leases.is_of_several {
+                return Err(self.failure(
+                    "StreamMadeAnew",
+                    &format!("the lease of {shard} is of an older stream of this name"),
+                    "Let the application start with a new lease table, or another name: with this one it would skip records",
+                ));
+            }
+            if misfit.is_new() {
+                let (region, table) = (&self.source.stream.region, self.source.table.as_asked());
+                let stream = &misfit.stream;
+                warn!(
+                    stream,
+                    region, table, "the stream was made anew: its older leases count as none"
+                );
+            }
         }
-        Some(self.failure(
-            "StreamMadeAnew",
-            &format!("the lease of {shard} is of an older stream of this name"),
-            "Let the application start with a new lease table, or another name: with this one it would skip records",
-        ))
+        let before = of_all.len();
+        of_all.retain(|lease| !misfits.iter().any(|it| it.stream == older::of(lease)));
+        let older = before - of_all.len();
+        leases.others += older;
+        Ok(older)
     }
 
     fn raced_a_reshard(&self, message: &str) -> SourceError {
@@ -347,10 +374,6 @@ impl Listed {
             Some(lease) => lease.latest_since,
             None => *self.coming.get(id)?,
         }
-    }
-
-    fn is_new(&self) -> bool {
-        self.leases.is_empty()
     }
 }
 

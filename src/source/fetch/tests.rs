@@ -3,6 +3,7 @@
 mod clock;
 mod failing;
 mod property;
+mod streams;
 mod world;
 
 use std::{

@@ -2,15 +2,16 @@
 //! by its lease's key, `account:stream:epoch:shardId`, and so are its parents.
 //!
 //! Which streams there are, its lease table says. A stream that is gone counts for nothing, and of
-//! one that was made anew the newest that has leases counts.
+//! one that was made anew the newest that has leases counts. Where those are of a stream that is
+//! gone, the fetch takes them for none.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use async_trait::async_trait;
-use futures::{StreamExt as _, TryStreamExt as _, stream};
+use futures::{StreamExt as _, stream};
 use jiff::Timestamp;
 use kinesis_consumer::{
     LeaseKey, ShardId,
@@ -18,7 +19,12 @@ use kinesis_consumer::{
     shards::{Shard, StartFrom},
 };
 
-use super::{Application, Leases, Peek, ReadError, Reads, lane::Place, leases};
+use super::{
+    Application, Leases, Peek, ReadError, Reads,
+    lane::Place,
+    leases,
+    lists::{Lists, Look},
+};
 use crate::{error::SourceError, source::aws::Resource, trigger::Stream};
 
 /// Streams whose shards are listed at a time.
@@ -28,44 +34,43 @@ const AT_A_TIME: usize = 8;
 pub(super) struct AllStreams {
     /// Of no stream: clients, table and turns.
     of: Application,
-    /// As the last look at the table found them, but for those that are gone.
-    streams: Mutex<BTreeSet<StreamIdentifier>>,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    /// As the last look at the table found them.
+    streams: BTreeSet<StreamIdentifier>,
+    lists: Lists,
 }
 
 impl AllStreams {
     pub(super) fn new(of: Application) -> Self {
         Self {
             of,
-            streams: Mutex::default(),
+            known: Mutex::default(),
         }
     }
 
-    fn streams(&self) -> BTreeSet<StreamIdentifier> {
-        let streams = self.streams.lock();
-        streams.unwrap_or_else(PoisonError::into_inner).clone()
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn set_streams(&self, streams: BTreeSet<StreamIdentifier>) {
-        let known = self.streams.lock();
-        *known.unwrap_or_else(PoisonError::into_inner) = streams;
-    }
-
-    /// The shards of one of them; none where the stream is gone.
-    async fn shards_of(&self, id: StreamIdentifier) -> Result<Vec<Shard>, SourceError> {
+    /// The shards of one of them.
+    async fn shards_of(
+        &self,
+        id: StreamIdentifier,
+    ) -> (StreamIdentifier, Result<Vec<Shard>, SourceError>) {
         let stream = Stream::Name(id.name.clone());
-        match self.of.shards_of(&stream).await {
+        let shards = match self.of.shards_of(&stream).await {
             Ok(shards) => Ok(shards.into_iter().map(|it| named(&id, it)).collect()),
-            Err(failure) if is_gone(&failure) => Ok(Vec::new()),
             Err(failure) => {
                 let resource = Resource::Stream(&stream);
                 Err(self.of.kinesis.error(resource, &failure))
             }
-        }
+        };
+        (id, shards)
     }
-}
-
-fn is_gone(failure: &kinesis_edge::Failure) -> bool {
-    failure.kind == kinesis_edge::Kind::NotFound && failure.operation == "ListShards"
 }
 
 fn key(id: &StreamIdentifier, shard: &ShardId) -> ShardId {
@@ -93,7 +98,10 @@ fn leased(id: &StreamIdentifier, mut lease: Lease) -> Lease {
 
 /// The leases of all streams, of each name the newest. `Err`: why the table cannot be used.
 fn found(rows: &[(String, Parsed)]) -> Result<(BTreeSet<StreamIdentifier>, Leases), String> {
-    let mut all = Leases::default();
+    let mut all = Leases {
+        is_of_several: true,
+        ..Leases::default()
+    };
     let mut newest: BTreeMap<(&str, &str), u64> = BTreeMap::new();
     for (row, parsed) in rows {
         match parsed {
@@ -143,12 +151,19 @@ fn found(rows: &[(String, Parsed)]) -> Result<(BTreeSet<StreamIdentifier>, Lease
 #[async_trait]
 impl Reads for AllStreams {
     async fn shards(&self) -> Result<Vec<Shard>, SourceError> {
-        let lists = self.streams().into_iter().map(|id| self.shards_of(id));
-        let lists: Vec<_> = stream::iter(lists)
-            .buffered(AT_A_TIME)
-            .try_collect()
-            .await?;
-        Ok(lists.into_iter().flatten().collect())
+        let streams = self.known().streams.clone();
+        let keep = self.of.kinesis.max_stale();
+        let asked = streams.into_iter().map(|id| self.shards_of(id));
+        let mut answers = stream::iter(asked).buffered(AT_A_TIME);
+        let mut look = Look::default();
+        while let Some((id, answer)) = answers.next().await {
+            self.known().lists.take(id, answer, keep, &mut look)?;
+        }
+        look.shards()
+    }
+
+    fn is_kept(&self, stream: &str) -> bool {
+        self.known().lists.is_kept(stream)
     }
 
     async fn leases(&self) -> Result<Option<Leases>, SourceError> {
@@ -163,7 +178,9 @@ impl Reads for AllStreams {
         };
         match found(&rows) {
             Ok((streams, leases)) => {
-                self.set_streams(streams);
+                let mut known = self.known();
+                known.lists.follow(streams.iter());
+                known.streams = streams;
                 Ok(Some(leases))
             }
             Err(message) => Err(leases::senseless(tables, table, &message)),
@@ -178,9 +195,10 @@ impl Reads for AllStreams {
         else {
             return Err(ReadError::Gone);
         };
-        let stream = self.of.kinesis.stream(&Stream::Name(id.name)).await;
+        let name = Stream::Name(id.name);
+        let stream = self.of.kinesis.stream(&name).await;
         let iterator = stream.iterator(shard.as_str(), from).await;
-        iterator.map_err(|failure| self.of.read_error(&failure))
+        iterator.map_err(|failure| self.of.read_error_of(&name, &failure))
     }
 
     async fn peek(&self, iterator: &str) -> Result<Peek, ReadError> {

@@ -129,6 +129,7 @@ impl Leases {
                 let Some(of) = &lease.key.stream else {
                     return self.leases.push(Lease::clone(lease));
                 };
+                self.is_of_several = true;
                 let is_account = wanted.account().is_none_or(|account| account == of.account);
                 let is_wanted = of.name == wanted.name() && is_account;
                 if is_wanted && !self.accounts.contains(&of.account) {

@@ -90,6 +90,7 @@ pub(crate) fn caught_up(shards: usize, failures: &[SourceErrorKind]) -> Applicat
             leases: shards,
             unlisted: 0,
             others: 0,
+            older: 0,
             malformed: Vec::new(),
         },
         shards: (0..shards).map(shard).collect(),

@@ -17,6 +17,10 @@ pub(super) struct World {
     pub(super) horizon: u64,
     /// `None`: there is no table.
     pub(super) leases: Option<Vec<Lease>>,
+    /// Is the table a multi-stream one?
+    pub(super) is_of_several: bool,
+    /// The stream whose shards are those of an earlier look.
+    pub(super) kept: Option<String>,
     pub(super) fails: Option<ReadError>,
     /// `None`: for all shards.
     pub(super) fails_for: Option<String>,
@@ -127,8 +131,13 @@ impl Reads for Fake {
         world.scans += 1;
         Ok(world.leases.clone().map(|leases| Leases {
             leases,
+            is_of_several: world.is_of_several,
             ..Leases::default()
         }))
+    }
+
+    fn is_kept(&self, stream: &str) -> bool {
+        self.world().kept.as_deref() == Some(stream)
     }
 
     async fn iterator(&self, shard: &str, from: &StartFrom) -> Result<String, ReadError> {
