@@ -20,12 +20,12 @@ mod reads;
 )]
 pub struct Settings {
     /// The stream to read: its name, or its ARN
-    #[arg(long, env, value_parser = NonEmptyStringValueParser::new(), required_unless_present = "streams")]
+    #[arg(long, env)]
     pub stream_name: Option<String>,
 
     /// Several streams in place of one: names, ARNs and patterns such as `orders-*`, with commas
     /// between them. They are looked up again each minute
-    #[arg(long, env, value_parser = NonEmptyStringValueParser::new(), conflicts_with = "stream_name")]
+    #[arg(long, env)]
     pub streams: Option<String>,
 
     /// The table to write to; its key must be one HASH key of type S
@@ -184,6 +184,7 @@ impl Settings {
                 want,
             })
         };
+        self.check_reads()?;
         if self.instance_name().is_empty() {
             return wrong(
                 "INSTANCE_NAME",

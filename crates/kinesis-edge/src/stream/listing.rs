@@ -57,6 +57,12 @@ impl Listing {
             let request = self.client.list_streams().limit(1_000);
             let request = request.set_next_token(token.take());
             let answer = self.calls.call(OPERATION, request.send()).await?;
+            // As from a service that pages by names: a part would count as the whole.
+            if answer.has_more_streams && answer.next_token.is_none() {
+                return Err(senseless(
+                    "HasMoreStreams is true, and there is no NextToken",
+                ));
+            }
             let page = answer.stream_summaries;
             for stream in page.ok_or_else(|| senseless("the answer has no StreamSummaries"))? {
                 let summary = summary(

@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use embedded_kinesis::{Config, EmbeddedKinesis, FOREVER, Fault};
 use jiff::{SignedDuration, Timestamp};
 use kinesis_edge::{
-    AttributeValue, ClientSettings, Connection, ConnectionSettings, Failure, Gate, Kind, Service,
-    ShardFilter, StartFrom, Stream, Table, Write, Written,
+    AttributeValue, ClientSettings, Connection, ConnectionSettings, Failure, Gate, Kind, Listing,
+    Service, ShardFilter, StartFrom, Stream, Table, Write, Written,
 };
 use test_support::{DynamoDb, Proxy, Scripted, aws};
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -132,6 +132,16 @@ async fn a_list_that_does_not_end_is_refused() {
     );
     assert!(failure.to_string().contains("does not end"), "{failure}");
     assert_eq!(aws.calls("ListShards").len(), 100);
+}
+
+/// As a service says it that pages by names: the rest would be taken for gone.
+#[tokio::test]
+async fn a_list_of_streams_that_says_it_is_a_part_is_none() {
+    let aws = parrot(r#"{"StreamNames": [], "StreamSummaries": [], "HasMoreStreams": true}"#).await;
+    let client = connection().await.kinesis(Some(&aws.endpoint));
+    let failure = Listing::new(client).all().await.expect_err("a part");
+    assert_eq!(failure.kind, Kind::Senseless);
+    assert!(failure.to_string().contains("HasMoreStreams"), "{failure}");
 }
 
 #[tokio::test]

@@ -6,14 +6,34 @@ use super::Settings;
 use crate::Error;
 
 impl Settings {
-    /// The stream's name or ARN. `None`: there are several.
+    /// The stream's name or ARN. `None`: there are several. An empty variable is an unset one, as
+    /// manifests have it.
     pub(crate) fn stream(&self) -> Option<&str> {
-        self.stream_name.as_deref()
+        self.stream_name.as_deref().filter(|name| !name.is_empty())
+    }
+
+    /// One stream or several, and not both.
+    pub(super) fn check_reads(&self) -> Result<(), Error> {
+        let (name, value, want) = match (self.stream(), self.entries().next()) {
+            (Some(_), None) | (None, Some(_)) => return Ok(()),
+            (Some(_), Some(_)) => (
+                "STREAMS",
+                self.streams.as_deref(),
+                "unset beside STREAM_NAME: one stream, or several",
+            ),
+            (None, None) => (
+                "STREAM_NAME",
+                self.stream_name.as_deref(),
+                "a stream's name or ARN, or several streams in STREAMS",
+            ),
+        };
+        let value = value.unwrap_or_default().to_owned();
+        Err(Error::Setting { name, value, want })
     }
 
     /// What is read, for people: the stream, or what says which streams.
     pub(crate) fn reads(&self) -> &str {
-        let reads = self.stream_name.as_deref().or(self.streams.as_deref());
+        let reads = self.stream().or(self.streams.as_deref());
         reads.unwrap_or_default()
     }
 
@@ -109,14 +129,28 @@ mod tests {
         assert_eq!(one.reading().stream, "orders");
         assert!(one.reading().streams.is_none() && one.entries().next().is_none());
 
-        let both = parse(&["--stream-name=orders", "--streams=orders-*"]).unwrap_err();
-        assert!(both.to_string().contains("'--streams <STREAMS>'"), "{both}");
-        assert!(
-            both.to_string().contains("'--stream-name <STREAM_NAME>'"),
-            "{both}"
+        let wrong = |more: &[&str]| parse(more).unwrap().check().unwrap_err().to_string();
+        assert_eq!(
+            wrong(&["--stream-name=orders", "--streams=orders-*"]),
+            "STREAMS \"orders-*\": want unset beside STREAM_NAME: one stream, or several"
         );
-        let neither = parse(&[]).unwrap_err().to_string();
-        assert!(neither.contains("--stream-name <STREAM_NAME>"), "{neither}");
+        for neither in [&[][..], &["--stream-name=", "--streams=,"]] {
+            assert_eq!(
+                wrong(neither),
+                "STREAM_NAME \"\": want a stream's name or ARN, or several streams in STREAMS"
+            );
+        }
+    }
+
+    /// As manifests have it that set both variables.
+    #[test]
+    fn an_empty_variable_is_an_unset_one() {
+        let one = parse(&["--stream-name=orders", "--streams="]).unwrap();
+        one.check().unwrap();
+        assert_eq!(one.reading().stream, "orders");
+        let several = parse(&["--stream-name=", "--streams=orders-*"]).unwrap();
+        several.check().unwrap();
+        assert!(several.reading().streams.is_some() && several.reads() == "orders-*");
     }
 
     #[test]

@@ -275,6 +275,16 @@ async fn a_scan_tells_what_is_no_lease_of_ours() {
     assert_eq!(scan.leases.len(), 2, "{scan:?}");
     assert_eq!(scan.foreign[0].0, "1:orders:2:shardId-0");
     assert!(scan.has_others && !scan.shows_kcl3);
+    let nameless = serde_json::json!({ "leaseKey": { "S": "1:orders:2:shardId-1" } });
+    db.put(TABLE, &item(nameless)).await;
+    let of_several = db.table().of_several_streams().scan().await;
+    let of_several = of_several.expect("scanned");
+    let mut broken = of_several.broken.iter();
+    let (_, why) = broken
+        .find(|(key, _)| key == "1:orders:2:shardId-1")
+        .expect("no lease");
+    assert!(why.starts_with("no streamName: want it"), "{why}");
+    assert_eq!(of_several.leases.len(), 1, "{of_several:?}");
     let kcl3 = serde_json::json!({
         "leaseKey": { "S": "good" }, "leaseOwner": { "S": "java" }, "throughputKBps": { "N": "1" }
     });

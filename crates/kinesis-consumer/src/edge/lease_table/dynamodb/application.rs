@@ -27,13 +27,23 @@ impl Application {
         is_of_several == (self == Self::OfSeveralStreams)
     }
 
+    /// What is wrong with a lease of this kind: a key of several streams names one, and then the
+    /// item does, too.
+    fn flaw(self, lease: &Lease, key: &str) -> Option<String> {
+        match (self, &lease.key.stream) {
+            (Self::OfSeveralStreams, None) => Some(
+                "no streamName: want it and shardId beside leaseKey, which has both".to_owned(),
+            ),
+            _ => (lease.key.to_string() != key).then(|| misnamed(lease)),
+        }
+    }
+
     /// The item's lease, or why it has none.
     pub(super) fn lease(self, item: &Item) -> Result<Lease, String> {
         let key = item::key(item);
         match parse(item) {
             Parsed::Lease(lease) if !self.has(&lease, key) => Err(self.foreign().to_owned()),
-            Parsed::Lease(lease) if lease.key.to_string() != key => Err(misnamed(&lease)),
-            Parsed::Lease(lease) => Ok(*lease),
+            Parsed::Lease(lease) => self.flaw(&lease, key).map_or(Ok(*lease), Err),
             Parsed::Other(kind) => Err(format!("entityType {kind}")),
             Parsed::Broken(reason) => Err(reason),
         }
@@ -52,10 +62,11 @@ impl Application {
                 scan.foreign
                     .push((key.to_owned(), self.foreign().to_owned()));
             }
-            Parsed::Lease(lease) if lease.key.to_string() != key => {
-                scan.broken.push((key.to_owned(), misnamed(&lease)));
-            }
             Parsed::Lease(lease) => {
+                if let Some(flaw) = self.flaw(&lease, key) {
+                    scan.broken.push((key.to_owned(), flaw));
+                    return;
+                }
                 let kcl3 = lease.checkpoint_owner.is_some() || item.contains_key("throughputKBps");
                 let is_at_work =
                     lease.owner.is_some() && !lease.is_native() && !lease.is_finished();
