@@ -22,6 +22,13 @@ pub struct FoundStream {
     pub arn: String,
 }
 
+impl FoundStream {
+    /// Is that its name or ARN?
+    pub(crate) fn has_name(&self, name: &str) -> bool {
+        self.id.name == name || self.arn == name
+    }
+}
+
 /// An account's streams in one region, as one worker finds them.
 #[async_trait]
 pub trait Account: fmt::Debug + Send + Sync {

@@ -43,7 +43,7 @@ pub enum Error {
     /// The leases are of an older stream of the same name.
     #[error(
         "lease table {table} is of an older stream named {stream}: {shard} is another shard than the \
-         one that its lease is of. To start over, give this application another name"
+         one that its lease is of. {mend}"
     )]
     #[non_exhaustive]
     StreamRecreated {
@@ -53,6 +53,8 @@ pub enum Error {
         table: String,
         /// A shard that shows it.
         shard: ShardId,
+        /// What mends it.
+        mend: String,
     },
     /// The lease is of this stream, and its checkpoint is no sequence number of the shard: somebody
     /// changed it.
@@ -72,8 +74,7 @@ pub enum Error {
     },
     /// The leases are of another stream. Nothing was written.
     #[error(
-        "lease table {table} is of another stream than {stream}: {found}. Nothing was changed. Give \
-         the application that reads {stream} another name"
+        "lease table {table} is of another stream than {stream}: {found}. Nothing was changed. {mend}"
     )]
     #[non_exhaustive]
     OtherStream {
@@ -83,6 +84,8 @@ pub enum Error {
         table: String,
         /// What shows it.
         found: String,
+        /// What mends it.
+        mend: String,
     },
     /// The table is of another kind of application, or of another library. Nothing was written.
     #[error(

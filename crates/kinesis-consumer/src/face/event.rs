@@ -276,12 +276,21 @@ pub enum Event {
         /// The stream.
         stream: StreamIdentifier,
     },
+    /// Of an application that reads several streams, entries have no stream. One that comes is read
+    /// from its coming on. It is told whenever the entries are others.
+    #[cfg_attr(not(feature = "test-util"), non_exhaustive)]
+    NoStreams {
+        /// The patterns that match no stream; where nothing is read, all entries.
+        entries: Vec<String>,
+        /// Whether nothing is read now.
+        reads_none: bool,
+    },
     /// One stream of several cannot be looked up or read, and waiting is not known to mend it. It
     /// is tried again; the others go on.
     #[cfg_attr(not(feature = "test-util"), non_exhaustive)]
     StreamFailing {
         /// The stream: `account:name:epoch`, or as the application names it where it cannot be
-        /// looked up.
+        /// looked up; `all streams` where they cannot be listed, which keeps those that are read.
         stream: String,
         /// The error's text.
         error: String,
@@ -298,8 +307,8 @@ pub enum Event {
         /// The leases.
         shards: Vec<LeaseKey>,
     },
-    /// The lease of a finished shard, or of a stream that is not read any more, was deleted from the
-    /// table.
+    /// The lease of a finished shard, or of a stream that is not read any more, was deleted from
+    /// the table.
     #[cfg_attr(not(feature = "test-util"), non_exhaustive)]
     LeaseDeleted {
         /// The lease.

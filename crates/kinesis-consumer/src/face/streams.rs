@@ -1,12 +1,17 @@
 //! The streams of an application that reads several: which they are, as the user says it.
 
 use std::{
-    collections::BTreeSet, error::Error as StdError, fmt, future::Future, sync::Arc, time::Duration,
+    collections::BTreeSet, error::Error as StdError, fmt, future::Future, panic::AssertUnwindSafe,
+    sync::Arc, time::Duration,
 };
 
-use futures::future::BoxFuture;
+use futures::{FutureExt, future::BoxFuture};
+use tokio::time::timeout;
 
 use crate::{face::error::Error, model::keys::StreamIdentifier};
+
+/// A callback that takes longer has failed.
+const CALLBACK_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The streams of an application that reads several; they come and go while it runs. Its lease
 /// table is one of KCL's multi-stream mode.
@@ -52,6 +57,15 @@ pub(crate) enum Wanted {
     Like(String),
 }
 
+impl fmt::Display for Wanted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::As(id) => id.fmt(f),
+            Self::Named(entry) | Self::Like(entry) => f.write_str(entry),
+        }
+    }
+}
+
 impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -69,7 +83,7 @@ impl Streams {
     }
 
     /// The streams of the entries that `callback` gives: it is asked at each look. While it fails,
-    /// those of its last answer are read.
+    /// panics or takes longer than 30 s, those of its last answer are read.
     pub fn by<F, Fut, E>(callback: F) -> Self
     where
         F: Fn() -> Fut + Send + Sync + 'static,
@@ -121,7 +135,13 @@ impl Source {
         match self {
             Self::Entries(entries) => understood(entries),
             Self::Callback(callback) => {
-                let entries = callback().await.map_err(|error| error.to_string())?;
+                // Or its panic would end all looks, and nobody would be told.
+                let answer = AssertUnwindSafe(async { callback().await }).catch_unwind();
+                let entries = timeout(CALLBACK_TIMEOUT, answer)
+                    .await
+                    .map_err(|_| format!("Streams::by: no answer in {CALLBACK_TIMEOUT:?}"))?
+                    .map_err(|_| "Streams::by: the callback panicked".to_owned())?
+                    .map_err(|error| error.to_string())?;
                 match entries.is_empty() {
                     true => Ok(BTreeSet::new()),
                     false => understood(&entries),

@@ -12,6 +12,7 @@ use std::{
 
 use backon::ExponentialBackoff;
 use futures::{StreamExt, TryStreamExt, stream};
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::{
@@ -143,12 +144,10 @@ impl Audit {
         let mut leases = of_stream(&seen.scan.leases);
         let race = |what: &dyn ToString| Trouble::Race(what.to_string());
         let is_new = leases.is_empty() && lost.is_empty();
+        let found = stream.latest_since_found();
+        let found = found.filter(|_| is_new && position == InitialPosition::Latest);
         let (shards, mut wanted) = if is_new {
-            let filter = shard_sync::initial_filter(position);
-            let shards = kinesis.list_shards(filter).await?;
-            stream.ownership.learn(&shards);
-            let wanted = shard_sync::initial(&shards, position).map_err(|hole| race(&hole))?;
-            (shards, wanted)
+            self.first_leases(found).await?
         } else {
             let shards = kinesis.list_shards(ShardFilter::All).await?;
             stream.ownership.learn(&shards);
@@ -232,7 +231,7 @@ impl Audit {
                 position: position.checkpoint(),
                 since: match position {
                     InitialPosition::TrimHorizon => None,
-                    InitialPosition::Latest => stream.latest_since(),
+                    InitialPosition::Latest => found.or_else(|| stream.latest_since()),
                     InitialPosition::AtTimestamp(time) => Some(time),
                 },
                 stream: stream.id.clone(),
@@ -263,6 +262,34 @@ impl Audit {
             // Its reshard, or that it is mended, is to be seen soon.
             None if !stream.ended_by_nobody().is_empty() => Ok(self.interval().min(ENDED_CHECK)),
             None => Ok(self.interval()),
+        }
+    }
+
+    /// The shards of a stream without leases, and its first leases; those at LATEST since it was
+    /// found, where that is known.
+    async fn first_leases(
+        &self,
+        found: Option<Timestamp>,
+    ) -> Result<(Vec<Shard>, Vec<Lease>), Trouble> {
+        let (stream, position) = (&self.stream, self.context.config.initial_position);
+        let mut filters = vec![shard_sync::initial_filter(position)];
+        // Those that were open then, so that a reshard since skips nothing. Of a stream that is
+        // hardly older there may be none.
+        filters.extend(found.map(ShardFilter::AtTimestamp));
+        loop {
+            let filter = filters.pop().unwrap_or(ShardFilter::AtLatest);
+            let shards = stream.kinesis.list_shards(filter).await?;
+            stream.ownership.learn(&shards);
+            match shard_sync::initial(&shards, position) {
+                Ok(mut leases) => {
+                    for lease in &mut leases {
+                        lease.latest_since = found;
+                    }
+                    return Ok((shards, leases));
+                }
+                Err(_) if !filters.is_empty() => {}
+                Err(hole) => return Err(Trouble::Race(hole.to_string())),
+            }
         }
     }
 

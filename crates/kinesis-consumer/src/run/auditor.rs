@@ -49,7 +49,9 @@ impl Auditor {
                 biased;
                 () = sleep_until(next_audit) => {}
                 () = context.reaudit.notified() => {
-                    self.audits.iter_mut().for_each(Audit::hasten);
+                    let audits = self.audits.iter_mut();
+                    let lacking = audits.filter(|audit| audit.stream.lacked_leases());
+                    lacking.for_each(Audit::hasten);
                 }
                 () = context.streams.changed.notified() => continue,
             }
@@ -180,7 +182,10 @@ fn fatal(context: &Context, stream: &Stream, worked: bool, trouble: Trouble) -> 
         Trouble::Race(error) => context.report(Event::Retrying {
             shard: None,
             operation: "ListShards",
-            error,
+            error: match &stream.id {
+                Some(id) => format!("{id}: {error}"),
+                None => error,
+            },
         }),
     }
     None

@@ -32,7 +32,7 @@ pub(crate) struct Context {
     pub(crate) budget: Arc<Budget>,
     /// Asks the coordinator to scan the table now.
     pub(crate) rescan: Notify,
-    /// Asks the auditor to compare shards and leases now.
+    /// Asks the auditor to compare shards and leases now, of the streams that lack leases.
     pub(crate) reaudit: Notify,
 }
 
@@ -102,6 +102,9 @@ impl Context {
     ) {
         if error.is_of_missing_table() {
             self.known().table_is_missing();
+            for stream in self.streams.all() {
+                stream.lacks_leases();
+            }
             self.reaudit.notify_one();
         }
         if error.stands() {

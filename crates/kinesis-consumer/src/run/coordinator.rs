@@ -178,10 +178,7 @@ impl Coordinator {
         if scan.has_others || scan.shows_kcl3 {
             self.context.leadership.saw_kcl3();
         }
-        let is_lacking = self.is_lacking(&scan, began);
-        if is_lacking {
-            self.context.reaudit.notify_one();
-        }
+        self.restore_lacking(&scan, began);
         let mut leases = scan.leases;
         self.leave_streams(&mut leases, now);
         self.observations.observe(&leases, now);
@@ -421,6 +418,10 @@ impl Coordinator {
             Ok((_, Ended::Failed(error))) => match stream {
                 Some(stream) => {
                     stream.give_up(error)?;
+                    self.context.streams.look.notify_one();
+                }
+                // It went while its user code ran, or its lease was taken anew.
+                None if error.is_of_stream() && self.context.streams.are_several() => {
                     self.context.streams.look.notify_one();
                 }
                 None => return Err(error),

@@ -65,11 +65,13 @@ impl Health {
         before > 0 && failing.is_empty()
     }
 
-    /// For how long what fails most lastingly has, and how.
+    /// For how long what fails most lastingly was seen to, and how. A failure that nobody repeats
+    /// lasts no time.
     pub(crate) fn failing(&self) -> Option<(Duration, Error)> {
         let state = self.state();
-        let longest = state.failing.values().min_by_key(|streak| streak.first);
-        longest.map(|streak| (streak.first.elapsed(), streak.error.clone()))
+        let recent = (state.failing.values()).filter(|streak| streak.last.elapsed() <= APART);
+        let longest = recent.max_by_key(|streak| streak.last - streak.first);
+        longest.map(|streak| (streak.last - streak.first, streak.error.clone()))
     }
 
     /// Leaves its leases alone for a while, longer each time.
@@ -127,7 +129,11 @@ mod tests {
         assert!(health.succeeded("ListShards"));
         assert!(!health.succeeded("ListShards"), "told once");
         health.failed("GetRecords", error());
-        assert_eq!(health.failing().expect("it fails").0, Duration::ZERO);
+        sleep(FIRST_REST).await;
+        let lasting = health.failing().expect("it fails").0;
+        assert_eq!(lasting, Duration::ZERO, "nobody tried it again");
+        health.failed("GetRecords", error());
+        assert_eq!(health.failing().expect("it fails").0, FIRST_REST);
         assert!(!health.expire());
         sleep(APART + FIRST_REST).await;
         assert!(health.expire() && health.failing().is_none());

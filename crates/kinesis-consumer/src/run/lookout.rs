@@ -1,7 +1,8 @@
 //! Which streams an application that reads several has: looked up again and again.
 //!
 //! Names cost a DescribeStreamSummary each now and then, patterns one ListStreams a look. A stream
-//! that cannot be looked up stays as it is: it goes when AWS says that it is not there.
+//! that cannot be looked up stays as it is: it goes when AWS says that it is not there. One that
+//! comes is read before the look is over.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -36,8 +37,13 @@ use sweep::Sweep;
 const LIST: &str = "ListStreams";
 const DESCRIBE: &str = "DescribeStreamSummary";
 
-/// The time between descriptions of a stream that is read without trouble.
+/// The time between descriptions of a stream that is read without trouble, more or less: workers
+/// that started together do not call together.
 const DESCRIBED_FOR: Duration = Duration::from_secs(900);
+/// How often a description that is throttled is tried within a look.
+const TRIES: usize = 8;
+/// What is told of where the streams cannot be looked up at all.
+const ALL: &str = "all streams";
 /// Between two descriptions: an account may make 20 calls a second, with all that it runs.
 const APART: Duration = Duration::from_millis(100);
 /// Between a look and one that is asked for.
@@ -47,9 +53,14 @@ pub(crate) struct Lookout {
     context: Arc<Context>,
     account: Arc<dyn Account>,
     settings: streams::Streams,
+    /// As they were described, and until when that does.
     described: BTreeMap<String, (FoundStream, Instant)>,
     /// What cannot be looked up, as it was told.
     failing: BTreeSet<String>,
+    /// The entries without a stream, as they were told, and whether none has one.
+    unmatched: (Vec<String>, bool),
+    /// Is the next look due at once, as the first one stopped at what it found?
+    is_half_done: bool,
     sweep: Sweep,
 }
 
@@ -74,17 +85,19 @@ impl Lookout {
             settings,
             described: BTreeMap::new(),
             failing: BTreeSet::new(),
+            unmatched: (Vec::new(), false),
+            is_half_done: false,
         }
     }
 
-    /// The first look, as often as it takes.
+    /// The first look, as often as it takes, until there is a stream to read or none to be found.
     ///
     /// # Errors
     /// It cannot be looked, or at none of the streams, and waiting does not mend it.
     pub(crate) async fn first(&mut self) -> Result<(), Error> {
         let mut failures = backoff(Duration::from_secs(1), Duration::from_secs(30));
         loop {
-            match self.look().await {
+            match self.look(true).await {
                 Ok(found) => {
                     let failed = found.failed.into_iter().next();
                     return match failed.filter(|_| found.streams.is_empty()) {
@@ -96,7 +109,11 @@ impl Lookout {
                 }
                 Err(error @ KinesisError::Permanent(_)) => return Err(error_of_all(error)),
                 Err(error) => {
-                    self.failed(&error);
+                    if error.stands() {
+                        let verdict = || error_of_all(error.clone());
+                        self.context.reports.stands(LIST, &error, verdict);
+                    }
+                    self.retried(LIST, &error);
                     pause(&mut failures).await;
                 }
             }
@@ -108,11 +125,13 @@ impl Lookout {
         loop {
             let soon = Instant::now() + LEAST_WAIT;
             let interval = self.settings.look_interval;
-            tokio::select! {
-                () = sleep(interval.mul_f64(0.9 + 0.2 * fastrand::f64())) => {}
-                () = self.context.streams.look.notified() => sleep_until(soon).await,
+            if !self.is_half_done {
+                tokio::select! {
+                    () = sleep(interval.mul_f64(0.9 + 0.2 * fastrand::f64())) => {}
+                    () = self.context.streams.look.notified() => sleep_until(soon).await,
+                }
             }
-            match self.look().await {
+            match self.look(false).await {
                 // What could not be looked up is not gone.
                 Ok(found) if found.failed.iter().all(|(_, error)| is_missing(error)) => {
                     self.sweep.run().await;
@@ -123,8 +142,10 @@ impl Lookout {
         }
     }
 
-    /// One look: reads what was found from now on.
-    async fn look(&mut self) -> Result<Found, KinesisError> {
+    /// One look: reads what was found from now on. `until_found`: it ends before what would cost
+    /// more calls once there is a stream to read.
+    async fn look(&mut self, until_found: bool) -> Result<Found, KinesisError> {
+        self.is_half_done = false;
         let wanted = self.settings.source.wanted().await;
         let wanted = wanted.map_err(|text| KinesisError::Unavailable(text.into()))?;
         let lists = wanted.iter().any(|it| matches!(it, Wanted::Like(_)));
@@ -134,75 +155,141 @@ impl Lookout {
         };
         self.context.succeeded(LIST);
         let mut found = Found::default();
+        let mut unmatched = Vec::new();
         for wanted in &wanted {
-            match wanted {
-                Wanted::As(id) => match self.named(&id.name, listed.as_deref()).await {
-                    Ok(stream) if stream.id.account == id.account => {
-                        let id = id.clone();
-                        found.add(FoundStream { id, ..stream });
-                    }
-                    Ok(stream) => {
-                        let text = format!("{id}: the stream is of account {}", stream.id.account);
-                        let error = KinesisError::Permanent(text.into());
-                        found.failed.push((id.to_string(), error));
-                    }
-                    Err(error) => found.failed.push((id.to_string(), error)),
-                },
-                Wanted::Named(name) => match self.named(name, listed.as_deref()).await {
-                    Ok(stream) => found.add(stream),
-                    Err(error) => found.failed.push((name.clone(), error)),
-                },
+            let (name, id) = match wanted {
+                Wanted::As(id) => (&id.name, Some(id)),
+                Wanted::Named(name) => (name, None),
                 Wanted::Like(pattern) => {
-                    let streams = listed.iter().flatten();
-                    let alike = streams.filter(|stream| is_like(&stream.id.name, pattern));
-                    alike.for_each(|stream| found.add(stream.clone()));
+                    let alike = self.alike(pattern, listed.as_deref().unwrap_or_default());
+                    let alike = alike.await;
+                    if alike.is_empty() {
+                        unmatched.push(pattern.clone());
+                    }
+                    alike.into_iter().for_each(|stream| found.add(stream));
+                    continue;
+                }
+            };
+            let known = self.known(name, listed.as_deref());
+            if known.is_none() && until_found && !found.streams.is_empty() {
+                self.is_half_done = true;
+                self.come(&found);
+                return Ok(found);
+            }
+            let is_known = known.is_some();
+            let stream = match known {
+                Some(stream) => Ok(stream),
+                None => self.describe(name).await,
+            };
+            let stream = stream.and_then(|stream| match id {
+                Some(id) if stream.id.account != id.account => {
+                    let text = format!("{id}: the stream is of account {}", stream.id.account);
+                    Err(KinesisError::Permanent(text.into()))
+                }
+                Some(id) => Ok(FoundStream {
+                    id: id.clone(),
+                    ..stream
+                }),
+                None => Ok(stream),
+            });
+            match stream {
+                Ok(stream) => {
+                    found.add(stream);
+                    if !is_known {
+                        // The next descriptions may take long.
+                        self.come(&found);
+                    }
+                }
+                Err(error) => {
+                    let entry = id.map_or_else(|| name.clone(), ToString::to_string);
+                    found.failed.push((entry, error));
                 }
             }
         }
         self.tell(&found.failed);
         self.read(&found);
+        if found.streams.is_empty() {
+            unmatched = wanted.iter().map(ToString::to_string).collect();
+        }
+        self.tell_unmatched(unmatched, found.streams.is_empty());
         Ok(found)
     }
 
-    /// The stream of that name or ARN, as it was listed, as it was described a while ago, or as it
-    /// is described now.
-    async fn named(
-        &mut self,
-        name: &str,
-        listed: Option<&[FoundStream]>,
-    ) -> Result<FoundStream, KinesisError> {
-        let is = |stream: &&FoundStream| stream.id.name == name || stream.arn == name;
-        if let Some(stream) = listed.into_iter().flatten().find(is) {
-            return Ok(stream.clone());
-        }
-        let known = self.described.get(name);
-        let is_fresh = |(stream, at): &&(FoundStream, Instant)| {
-            at.elapsed() < DESCRIBED_FOR && self.fares_well(stream)
-        };
-        if let Some((stream, _)) = known.filter(is_fresh) {
-            return Ok(stream.clone());
-        }
-        sleep(APART).await;
-        match self.account.stream(name).await {
-            Ok(stream) => {
-                let described = (stream.clone(), Instant::now());
-                self.described.insert(name.to_owned(), described);
-                Ok(stream)
-            }
-            Err(error) if is_missing(&error) => {
-                self.described.remove(name);
-                Err(error)
-            }
-            Err(error) => match self.described.get(name) {
-                Some((stream, _)) => {
-                    self.context
-                        .reports
-                        .failed(None, DESCRIBE, is_throttled(&error), &error);
-                    Ok(stream.clone())
+    /// The streams whose names are like the pattern: those that are listed, and those that are read
+    /// and left the list, until AWS says of each that it is gone. A list may be short by mistake.
+    async fn alike(&mut self, pattern: &str, listed: &[FoundStream]) -> Vec<FoundStream> {
+        let is_alike = |stream: &&FoundStream| is_like(&stream.id.name, pattern);
+        let mut alike: Vec<_> = listed.iter().filter(is_alike).cloned().collect();
+        let mut left = self.read_now();
+        left.retain(|read| is_alike(&read) && !listed.iter().any(|it| it.arn == read.arn));
+        for read in left {
+            sleep(APART).await;
+            match self.account.stream(&read.arn).await {
+                Ok(stream) => alike.push(stream),
+                Err(error) if is_missing(&error) => {}
+                Err(error) => {
+                    self.retried(DESCRIBE, &error);
+                    alike.push(read);
                 }
-                None => Err(error),
-            },
+            }
         }
+        alike
+    }
+
+    /// The stream of that name or ARN, as far as no call is needed: as it was listed, or described
+    /// a while ago.
+    fn known(&self, name: &str, listed: Option<&[FoundStream]>) -> Option<FoundStream> {
+        let listed = listed.into_iter().flatten();
+        let described = || {
+            let (stream, until) = self.described.get(name)?;
+            (Instant::now() < *until && self.fares_well(stream)).then_some(stream)
+        };
+        let mut listed = listed.filter(|stream| stream.has_name(name));
+        listed.next().or_else(described).cloned()
+    }
+
+    /// The stream of that name or ARN as it is described now; where it cannot be, as it was
+    /// described before, or as it is read.
+    async fn describe(&mut self, name: &str) -> Result<FoundStream, KinesisError> {
+        let mut failures = backoff(Duration::from_millis(500), Duration::from_secs(10));
+        let mut tries = 1;
+        loop {
+            sleep(APART).await;
+            let error = match self.account.stream(name).await {
+                Ok(stream) => {
+                    let until = Instant::now() + DESCRIBED_FOR.mul_f64(0.8 + 0.4 * fastrand::f64());
+                    let described = (stream.clone(), until);
+                    self.described.insert(name.to_owned(), described);
+                    return Ok(stream);
+                }
+                Err(error) => error,
+            };
+            if is_missing(&error) {
+                self.described.remove(name);
+                return Err(error);
+            }
+            let described = self.described.get(name).map(|(stream, _)| stream.clone());
+            let is_read = || {
+                let mut read = self.read_now().into_iter();
+                read.find(|stream| stream.has_name(name))
+            };
+            if let Some(stream) = described.or_else(is_read) {
+                self.retried(DESCRIBE, &error);
+                return Ok(stream);
+            }
+            if !is_throttled(&error) || tries == TRIES {
+                return Err(error);
+            }
+            self.retried(DESCRIBE, &error);
+            tries += 1;
+            pause(&mut failures).await;
+        }
+    }
+
+    /// The streams that are read.
+    fn read_now(&self) -> Vec<FoundStream> {
+        let streams = self.context.streams.all();
+        streams.iter().filter_map(|it| it.as_found()).collect()
     }
 
     fn fares_well(&self, stream: &FoundStream) -> bool {
@@ -211,10 +298,21 @@ impl Lookout {
         read.is_none_or(|read| read.health.failing().is_none())
     }
 
+    /// Reads these streams, too, from now on.
+    fn come(&self, found: &Found) {
+        let mut all = found.streams.values().cloned().collect::<Vec<_>>();
+        all.extend(self.read_now());
+        self.set(&all);
+    }
+
     /// Reads exactly these streams from now on.
     fn read(&self, found: &Found) {
+        self.set(&found.streams.values().cloned().collect::<Vec<_>>());
+    }
+
+    fn set(&self, streams: &[FoundStream]) {
         let context = &self.context;
-        let by_id: BTreeMap<_, _> = (found.streams.values())
+        let by_id: BTreeMap<_, _> = (streams.iter())
             .map(|stream| (&stream.id, stream))
             .collect();
         let wanted: Vec<StreamIdentifier> = by_id.keys().map(|id| (*id).clone()).collect();
@@ -242,20 +340,17 @@ impl Lookout {
         context.rescan.notify_one();
     }
 
-    /// Tells what cannot be looked up, each once.
+    /// Tells what cannot be looked up, each once. Throttling is waited out.
     fn tell(&mut self, failed: &[(String, KinesisError)]) {
         let before = std::mem::take(&mut self.failing);
         for (stream, error) in failed {
-            self.context
-                .reports
-                .failed(None, DESCRIBE, is_throttled(error), error);
-            if !before.contains(stream) {
-                self.context.report(Event::StreamFailing {
-                    stream: stream.clone(),
-                    error: error.to_string(),
-                });
+            self.retried(DESCRIBE, error);
+            if before.contains(stream) || !is_throttled(error) {
+                self.failing.insert(stream.clone());
             }
-            self.failing.insert(stream.clone());
+            if !before.contains(stream) && !is_throttled(error) {
+                self.tell_failing(stream, error);
+            }
         }
         for stream in before.difference(&self.failing) {
             let stream = stream.clone();
@@ -263,13 +358,42 @@ impl Lookout {
         }
     }
 
-    /// It cannot be looked: the streams stay as they are.
-    fn failed(&self, error: &KinesisError) {
-        let reports = &self.context.reports;
-        if error.stands() {
-            reports.stands(LIST, error, || error_of_all(error.clone()));
+    /// Tells which entries have no stream, whenever that changes.
+    fn tell_unmatched(&mut self, entries: Vec<String>, reads_none: bool) {
+        let unmatched = (entries, reads_none);
+        if self.unmatched == unmatched {
+            return;
         }
-        reports.failed(None, LIST, is_throttled(error), error);
+        self.unmatched = unmatched;
+        let (entries, reads_none) = self.unmatched.clone();
+        if reads_none || !entries.is_empty() {
+            self.context.report(Event::NoStreams {
+                entries,
+                reads_none,
+            });
+        }
+    }
+
+    fn tell_failing(&self, stream: &str, error: &KinesisError) {
+        self.context.report(Event::StreamFailing {
+            stream: stream.to_owned(),
+            error: error.to_string(),
+        });
+    }
+
+    /// It cannot be looked: the streams stay as they are, and are read. So that is told, and no
+    /// reason to end.
+    fn failed(&mut self, error: &KinesisError) {
+        if error.stands() && self.failing.insert(ALL.to_owned()) {
+            self.tell_failing(ALL, error);
+        }
+        self.retried(LIST, error);
+    }
+
+    /// The call is tried again.
+    fn retried(&self, operation: &'static str, error: &KinesisError) {
+        let reports = &self.context.reports;
+        reports.failed(None, operation, is_throttled(error), error);
     }
 }
 
@@ -282,7 +406,7 @@ impl Found {
 
 fn error_of_all(source: KinesisError) -> Error {
     Error::Stream {
-        stream: "all streams".to_owned(),
+        stream: ALL.to_owned(),
         source,
     }
 }

@@ -3,14 +3,21 @@
 use std::{
     collections::BTreeSet,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
+use tokio::time::Instant;
 
 use crate::{
-    edge::kinesis::{Kinesis, KinesisError},
+    edge::{
+        account::FoundStream,
+        kinesis::{Kinesis, KinesisError},
+    },
     face::{config::Config, error::Error, event::Event},
     model::{
         keys::{LeaseKey, ShardId, StreamIdentifier},
@@ -39,6 +46,11 @@ pub(crate) struct Stream {
     clock_skew: Duration,
     /// Open shards whose leases are finished, by nobody.
     ended_by_nobody: Mutex<BTreeSet<ShardId>>,
+    /// Are unfinished leases gone from the table?
+    lacks_leases: AtomicBool,
+    /// Is it not read any more?
+    went: AtomicBool,
+    found: Instant,
 }
 
 impl fmt::Debug for Stream {
@@ -68,6 +80,9 @@ impl Stream {
             lease_table: config.lease_table.clone(),
             clock_skew: config.clock_skew,
             ended_by_nobody: Mutex::default(),
+            lacks_leases: AtomicBool::default(),
+            went: AtomicBool::default(),
+            found: Instant::now(),
         }
     }
 
@@ -79,9 +94,32 @@ impl Stream {
         }
     }
 
+    /// As the account has it, one of several.
+    pub(crate) fn as_found(&self) -> Option<FoundStream> {
+        Some(FoundStream {
+            id: self.id.clone()?,
+            arn: self.name.clone(),
+        })
+    }
+
     /// Is it the stream of that ARN?
     pub(crate) fn is_at(&self, arn: &str) -> bool {
         self.name == arn
+    }
+
+    /// Leases of it are gone: its next audit is due.
+    pub(crate) fn lacks_leases(&self) {
+        self.lacks_leases.store(true, Ordering::Relaxed);
+    }
+
+    /// Did it lack leases, since this was asked last?
+    pub(crate) fn lacked_leases(&self) -> bool {
+        self.lacks_leases.swap(false, Ordering::Relaxed)
+    }
+
+    /// It is not read any more. What its last tasks fail at is nobody's matter.
+    pub(crate) fn go(&self) {
+        self.went.store(true, Ordering::Relaxed);
     }
 
     // === what is said of it ===
@@ -144,6 +182,9 @@ impl Stream {
     }
 
     fn fares_ill(&self, id: &StreamIdentifier, operation: &'static str, error: Error) {
+        if self.went.load(Ordering::Relaxed) {
+            return;
+        }
         let text = error.to_string();
         if self.health.failed(operation, error) {
             self.reports.report(Event::StreamFailing {
@@ -171,6 +212,10 @@ impl Stream {
             stream: self.name.clone(),
             table: self.lease_table.clone(),
             found,
+            mend: match &self.id {
+                None => format!("Give the application that reads {} another name", self.name),
+                Some(id) => start_over(id),
+            },
         }
     }
 
@@ -184,6 +229,10 @@ impl Stream {
             stream: self.name.clone(),
             table: self.lease_table.clone(),
             shard,
+            mend: match &self.id {
+                None => "To start over, give this application another name".to_owned(),
+                Some(id) => start_over(id),
+            },
         }
     }
 
@@ -220,6 +269,14 @@ impl Stream {
         Some(now.checked_sub(self.clock_skew).unwrap_or(now))
     }
 
+    /// The same of one of several streams that was found with no lease: since then, however long
+    /// its first leases take.
+    pub(crate) fn latest_since_found(&self) -> Option<Timestamp> {
+        self.id.as_ref()?;
+        let ago = SignedDuration::try_from(self.found.elapsed()).ok()?;
+        self.latest_since()?.checked_sub(ago).ok()
+    }
+
     /// The same by this machine's clock, for where Kinesis does not believe the other.
     pub(crate) fn latest_by_this_machine(&self) -> Option<Timestamp> {
         let now = self.kinesis.this_machines_time()?;
@@ -252,4 +309,12 @@ impl Stream {
         let keys = ended.iter().map(|shard| self.lease_key(shard).to_string());
         keys.map(|key| (key, why.to_owned())).collect()
     }
+}
+
+/// What mends leases that are not of the stream `id` of several: the other streams' are right.
+fn start_over(id: &StreamIdentifier) -> String {
+    format!(
+        "To start over with this stream alone, delete its leases, whose keys begin with {id}:, or \
+         name it by an entry account:name:epoch with another epoch"
+    )
 }

@@ -19,6 +19,7 @@ use crate::{
 pub(crate) struct Streams {
     /// By what their leases' keys begin with; `None`: the only one.
     read: RwLock<BTreeMap<Option<StreamIdentifier>, Arc<Stream>>>,
+    are_several: bool,
     /// They changed: wakes the auditor.
     pub(crate) changed: Notify,
     /// Asks for a look which there are.
@@ -35,20 +36,26 @@ pub(crate) struct Changes {
 impl Streams {
     /// One stream, which the leases' keys do not name.
     pub(crate) fn one(stream: Stream) -> Self {
-        Self::new(BTreeMap::from([(None, Arc::new(stream))]))
+        Self::new(BTreeMap::from([(None, Arc::new(stream))]), false)
     }
 
     /// Several, of which none is known yet.
     pub(crate) fn several() -> Self {
-        Self::new(BTreeMap::new())
+        Self::new(BTreeMap::new(), true)
     }
 
-    fn new(read: BTreeMap<Option<StreamIdentifier>, Arc<Stream>>) -> Self {
+    fn new(read: BTreeMap<Option<StreamIdentifier>, Arc<Stream>>, are_several: bool) -> Self {
         Self {
             read: RwLock::new(read),
+            are_several,
             changed: Notify::new(),
             look: Notify::new(),
         }
+    }
+
+    /// Does the application read several, however many there are now?
+    pub(crate) fn are_several(&self) -> bool {
+        self.are_several
     }
 
     /// The stream of the lease of that key. `None`: it is not read here.
@@ -70,9 +77,12 @@ impl Streams {
     ) -> Changes {
         let mut changes = Changes::default();
         let mut read = self.read.write().unwrap_or_else(PoisonError::into_inner);
-        read.retain(|id, _| {
+        read.retain(|id, stream| {
             let went = id.iter().find(|id| !wanted.contains(id));
-            changes.went.extend(went.cloned());
+            if let Some(id) = went {
+                changes.went.push(id.clone());
+                stream.go();
+            }
             went.is_none()
         });
         for id in wanted {

@@ -2,5 +2,7 @@
 
 mod coming;
 mod failing;
+mod going;
+mod looks;
 mod sdk;
 mod world;

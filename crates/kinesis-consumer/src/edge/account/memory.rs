@@ -1,7 +1,7 @@
 //! An account in memory, for tests: streams that come, go and are made anew.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -31,6 +31,7 @@ pub struct MemoryAccount(Arc<Mutex<Inner>>);
 struct Inner {
     streams: BTreeMap<String, (FoundStream, Arc<dyn Kinesis>)>,
     refusals: BTreeMap<String, KinesisError>,
+    unlisted: BTreeSet<String>,
     calls: BTreeMap<&'static str, u64>,
 }
 
@@ -83,6 +84,12 @@ impl MemoryAccount {
         }
     }
 
+    /// From now on the list of all leaves these streams out, although they are there.
+    pub fn leave_out(&self, names: &[&str]) {
+        let names = names.iter().map(|name| (*name).to_owned());
+        self.inner().unlisted = names.collect();
+    }
+
     /// How often each call was made.
     pub fn calls(&self) -> BTreeMap<&'static str, u64> {
         self.inner().calls.clone()
@@ -94,10 +101,12 @@ impl Account for MemoryAccount {
     async fn streams(&self) -> Result<Vec<FoundStream>, KinesisError> {
         let mut inner = self.inner();
         *inner.calls.entry("streams").or_default() += 1;
-        match inner.refusals.get("*") {
-            Some(error) => Err(error.clone()),
-            None => Ok(inner.streams.values().map(|(it, _)| it.clone()).collect()),
+        if let Some(error) = inner.refusals.get("*") {
+            return Err(error.clone());
         }
+        let is_listed = |stream: &&FoundStream| !inner.unlisted.contains(&stream.id.name);
+        let streams = inner.streams.values().map(|(stream, _)| stream);
+        Ok(streams.filter(is_listed).cloned().collect())
     }
 
     async fn stream(&self, stream: &str) -> Result<FoundStream, KinesisError> {

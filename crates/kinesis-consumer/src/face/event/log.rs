@@ -157,6 +157,14 @@ impl Event {
             Self::LeaseDeleted { shard } => info!(%shard, "lease deleted"),
             Self::StreamAdded { stream } => info!(%stream, "the stream is read from now on"),
             Self::StreamRemoved { stream } => info!(%stream, "the stream is not read any more"),
+            Self::NoStreams {
+                entries,
+                reads_none,
+            } => warn!(
+                ?entries,
+                reads_none,
+                "no stream is found by these entries; one that comes is read from then on"
+            ),
             Self::StreamFailing { stream, error } => {
                 warn!(stream, error, "the stream cannot be read; the others go on")
             }

@@ -12,16 +12,25 @@ use crate::{
 };
 
 impl Coordinator {
-    /// Takes in what a scan that began at `began` showed. Are unfinished leases gone?
-    pub(super) fn is_lacking(&self, scan: &Scan, began: Instant) -> bool {
+    /// Takes in what a scan that began at `began` showed. Has the streams audited of which
+    /// unfinished leases are gone.
+    pub(super) fn restore_lacking(&self, scan: &Scan, began: Instant) {
         let mut known = self.context.known();
         known.observe(&scan.leases, began);
-        let is_read = |lease: &&Lease| self.context.streams.of(&lease.key).is_some();
-        let lost = known.lost(scan);
-        let (lost, of_none): (Vec<_>, Vec<_>) = lost.iter().partition(is_read);
-        // Nobody wants those of streams that are not read any more.
-        of_none.iter().for_each(|lease| known.forget(&lease.key));
-        !lost.is_empty()
+        let mut is_lacking = false;
+        for lease in known.lost(scan) {
+            match self.context.streams.of(&lease.key) {
+                Some(stream) => {
+                    stream.lacks_leases();
+                    is_lacking = true;
+                }
+                // Nobody wants those of streams that are not read any more.
+                None => known.forget(&lease.key),
+            }
+        }
+        if is_lacking {
+            self.context.reaudit.notify_one();
+        }
     }
 
     /// Leaves out the leases of streams that are not read, and gives up those that we hold.

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use kinesis_consumer::{Event, Streams, test_util::MemoryKinesis};
+use kinesis_consumer::{Event, InitialPosition, KinesisError, Streams, test_util::MemoryKinesis};
 use tokio::time::sleep;
 
-use super::world::{World, config};
+use super::world::{Fragile, World, config};
 
 #[tokio::test(start_paused = true)]
 async fn a_pattern_s_streams_are_read_those_that_come_too_and_no_others() {
@@ -214,6 +214,40 @@ async fn shards_are_shared_over_all_streams_and_reshards_followed() {
     first.stop().await;
 }
 
+/// And not since its leases could be made.
+#[tokio::test(start_paused = true)]
+async fn latest_is_when_a_stream_was_found() {
+    let world = World::default();
+    world.account.put("a", 100, MemoryKinesis::new(1));
+    let mut latest = config(Streams::of(["*"]), "worker-1");
+    latest.initial_position = InitialPosition::Latest;
+    let worker = world.start(latest);
+    sleep(Duration::from_secs(30)).await;
+    let b = MemoryKinesis::new(2);
+    b.put("1", "before");
+    let fragile = Fragile::new(&b);
+    fragile.refuse(Some(KinesisError::Permanent(
+        "AccessDeniedException: no".into(),
+    )));
+    sleep(Duration::from_secs(30)).await;
+    let id = world.account.put("b", 200, fragile.clone());
+    world
+        .until("found", |world| {
+            world.has_told(|event| matches!(event, Event::StreamAdded { stream } if *stream == id))
+        })
+        .await;
+    sleep(Duration::from_secs(30)).await;
+    b.put("1", "after");
+    sleep(Duration::from_secs(120)).await;
+    b.split(&"shardId-000000000000".into());
+    fragile.refuse(None);
+    world
+        .until("read", |world| !world.delivered(&id).is_empty())
+        .await;
+    assert_eq!(world.delivered(&id), ["after"]);
+    worker.stop().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_callback_says_which_streams_and_as_which_epoch() {
     let world = World::default();
@@ -243,7 +277,7 @@ async fn names_are_described_seldom_and_patterns_cost_one_list() {
     }
     let names: Vec<_> = (0..20).map(|index| format!("orders-{index}")).collect();
     let worker = world.start(config(Streams::of(names), "worker-1"));
-    sleep(Duration::from_secs(800)).await;
+    sleep(Duration::from_secs(700)).await;
     let calls = world.account.calls();
     assert_eq!(calls.get("stream"), Some(&20), "{calls:?}");
     worker.stop().await;
@@ -255,6 +289,6 @@ async fn names_are_described_seldom_and_patterns_cost_one_list() {
     assert!((10..=13).contains(&calls["streams"]), "{calls:?}");
     // One scan does for the audits of all streams.
     let scans = world.table.calls()["scan"];
-    assert!(scans < 2 * (660 + 800) / 20 + 60, "{scans}");
+    assert!(scans < 2 * (660 + 700) / 20 + 60, "{scans}");
     worker.stop().await;
 }

@@ -1,15 +1,18 @@
 //! An account in memory, workers over it, and what they did.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use kinesis_consumer::{
-    Config, Error, Event, InitialPosition, KinesisError, LeaseKey, ShardId, StreamIdentifier,
-    Streams, Worker, each_batch,
+    Config, Error, Event, InitialPosition, KinesisError, LeaseKey, RecordProcessor, ShardId,
+    StreamIdentifier, Streams, Worker, each_batch,
     shards::{Shard, StartFrom},
     test_util::{Kinesis, MemoryAccount, MemoryKinesis, MemoryTable, Page, ShardFilter},
 };
@@ -45,6 +48,10 @@ impl Running {
         self.run.await.unwrap().unwrap();
     }
 
+    pub(super) fn has_ended(&self) -> bool {
+        self.run.is_finished()
+    }
+
     /// Waits until the worker gives up by itself.
     pub(super) async fn error(self) -> Error {
         let ended = timeout(Duration::from_secs(3600), self.run);
@@ -61,17 +68,27 @@ pub(super) fn config(streams: Streams, worker: &str) -> Config {
 impl World {
     pub(super) fn start(&self, config: Config) -> Running {
         let told = Arc::clone(&self.told);
-        let processor = each_batch(move |batch, checkpointer| {
-            let (told, lease) = (Arc::clone(&told), checkpointer.lease().clone());
-            async move {
-                let text = |data: &[u8]| String::from_utf8_lossy(data).into_owned();
-                let data = batch.records.iter().map(|record| text(&record.data));
-                let data = data.map(|data| (lease.clone(), data));
-                told.delivered.lock().unwrap().extend(data);
-                told.news.notify_waiters();
-                Ok(())
-            }
-        });
+        self.start_with(
+            config,
+            each_batch(move |batch, checkpointer| {
+                let (told, lease) = (Arc::clone(&told), checkpointer.lease().clone());
+                async move {
+                    let text = |data: &[u8]| String::from_utf8_lossy(data).into_owned();
+                    let data = batch.records.iter().map(|record| text(&record.data));
+                    let data = data.map(|data| (lease.clone(), data));
+                    told.delivered.lock().unwrap().extend(data);
+                    told.news.notify_waiters();
+                    Ok(())
+                }
+            }),
+        )
+    }
+
+    pub(super) fn start_with<P: RecordProcessor + 'static>(
+        &self,
+        config: Config,
+        processor: impl Fn(LeaseKey) -> P + Send + Sync + 'static,
+    ) -> Running {
         let told = Arc::clone(&self.told);
         // Each worker is a process of its own.
         let table = self.table.with_faults(|_| Default::default());
@@ -144,6 +161,9 @@ impl World {
 pub(super) struct Fragile {
     stream: MemoryKinesis,
     refusal: Arc<Mutex<Option<KinesisError>>>,
+    /// Is only what concerns records refused?
+    lists: bool,
+    pub(super) listed: Arc<AtomicUsize>,
 }
 
 impl Fragile {
@@ -151,7 +171,15 @@ impl Fragile {
         Self {
             stream: stream.clone(),
             refusal: Arc::default(),
+            lists: false,
+            listed: Arc::default(),
         }
+    }
+
+    /// Its shards are listed whatever is refused.
+    pub(super) fn of_reads_alone(mut self) -> Self {
+        self.lists = true;
+        self
     }
 
     pub(super) fn refuse(&self, error: Option<KinesisError>) {
@@ -167,7 +195,10 @@ impl Fragile {
 #[async_trait]
 impl Kinesis for Fragile {
     async fn list_shards(&self, filter: ShardFilter) -> Result<Vec<Shard>, KinesisError> {
-        self.check()?;
+        self.listed.fetch_add(1, Ordering::Relaxed);
+        if !self.lists {
+            self.check()?;
+        }
         self.stream.list_shards(filter).await
     }
 
