@@ -2,5 +2,6 @@
 
 pub(crate) mod aggregation;
 pub(crate) mod assignment;
+pub(crate) mod fleet;
 pub(crate) mod kcl3;
 pub(crate) mod shard_sync;

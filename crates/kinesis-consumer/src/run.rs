@@ -6,6 +6,7 @@ pub(crate) mod auditor;
 pub(crate) mod budget;
 pub(crate) mod context;
 pub(crate) mod coordinator;
+pub(crate) mod fleet;
 pub(crate) mod following;
 mod health;
 pub(crate) mod held_lease;

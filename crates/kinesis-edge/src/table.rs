@@ -200,7 +200,7 @@ impl Table {
         Ok(answer.item)
     }
 
-    /// Those of up to 100 items that are there, consistent, in any order.
+    /// Those of up to 100 items that are there, eventually consistent, in any order.
     ///
     /// # Errors
     /// AWS says no, nothing, or tells of a part only.
@@ -208,7 +208,6 @@ impl Table {
         const OPERATION: &str = "BatchGetItem";
         let keys = KeysAndAttributes::builder()
             .set_keys(Some(keys))
-            .consistent_read(true)
             .build()
             .expect("the keys are set");
         let request = self.client.batch_get_item().request_items(&self.name, keys);

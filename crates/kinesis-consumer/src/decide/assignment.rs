@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use crate::model::{keys::LeaseKey, lease::Lease};
 
+mod clocks;
 #[cfg(any(test, feature = "test-util"))]
 pub(crate) mod kcl2;
 mod observations;
@@ -39,7 +40,6 @@ pub(crate) enum Action {
     Steal(LeaseKey),
 }
 
-#[cfg(test)]
 impl Action {
     /// The lease's key.
     pub(crate) fn key(&self) -> &LeaseKey {
@@ -160,9 +160,15 @@ fn deserved<'a>(
         let lives = counts.contains_key(to) || !observations.ask_is_void(lease, now);
         lives && !workers.is_gone(to, lease, observations)
     });
-    asked.retain(|(_, to)| {
-        let theirs = counts.get(to).copied().unwrap_or(0);
-        let is_first = theirs == 0 || workers.alive.contains(to);
+    // Who has least first: it may have asked for several.
+    asked.sort_by_key(|(lease, _)| lease.handover_has);
+    asked.retain(|(lease, to)| {
+        // What it says of itself is newer than what was seen of it.
+        let seen = counts.get(to).copied().unwrap_or(0);
+        let theirs = lease.handover_has.map_or(seen, |has| has as usize);
+        let shows_life = workers.alive.contains(to)
+            || lease.handover_has.is_some_and(|has| has > 0) && observations.asked_lately(to);
+        let is_first = theirs == 0 || shows_life;
         let granted = counts[me] >= theirs + 2 && is_first;
         if granted {
             counts.insert(to, theirs + 1);
@@ -194,8 +200,8 @@ pub(crate) fn void(
     void.map(|lease| lease.key.clone()).collect()
 }
 
-/// The leases of ours that a worker asked for that is gone. Who comes next does not know that, and
-/// would leave them to it.
+/// The leases of ours that a worker asked for that is gone, or so long ago that it is not granted any
+/// more. Who comes next does not know that, and would leave them to it.
 pub(crate) fn dead_requests<'a>(
     leases: &'a [Lease],
     observations: &Observations,
@@ -205,8 +211,10 @@ pub(crate) fn dead_requests<'a>(
     let workers = Workers::of(leases, observations, now);
     let is_dead = |lease: &&Lease| {
         let asker = lease.handover_to.as_deref();
-        held.contains(&lease.key)
-            && asker.is_some_and(|asker| workers.is_gone(asker, lease, observations))
+        let is_over = |asker| {
+            workers.is_gone(asker, lease, observations) || observations.ask_is_void(lease, now)
+        };
+        held.contains(&lease.key) && asker.is_some_and(is_over)
     };
     leases.iter().filter(is_dead).collect()
 }
@@ -262,10 +270,11 @@ impl<'a> View<'a> {
             .filter(|holder| *holder != self.me && !self.observations.is_available(lease, self.now))
     }
 
-    /// An order of the leases that is each worker's own, so that two seldom go for the same one.
-    fn scatter(&self, lease: &Lease) -> u64 {
+    /// An order of leases, or of workers, that is each worker's own, so that two seldom go for the
+    /// same one.
+    fn scatter(&self, what: impl Hash) -> u64 {
         let mut hasher = DefaultHasher::new();
-        (self.me, &lease.key).hash(&mut hasher);
+        (self.me, what).hash(&mut hasher);
         hasher.finish()
     }
 
@@ -303,8 +312,13 @@ impl<'a> View<'a> {
                     .div_ceil(workers.len()),
             )
             .min(limits.max_leases.saturating_sub(mine));
-        available
-            .sort_by_cached_key(|lease| (!is_ours(lease), !is_overdue(lease), self.scatter(lease)));
+        available.sort_by_cached_key(|lease| {
+            (
+                !is_ours(lease),
+                !is_overdue(lease),
+                self.scatter(&lease.key),
+            )
+        });
         available
             .iter()
             .take(need)
@@ -327,7 +341,7 @@ impl<'a> View<'a> {
         let mut counts = BTreeMap::from([(self.me, 0)]);
         let mut offers: BTreeMap<&str, Vec<Action>> = BTreeMap::new();
         let mut scattered = unfinished.to_vec();
-        scattered.sort_by_cached_key(|lease| self.scatter(lease));
+        scattered.sort_by_cached_key(|lease| self.scatter(&lease.key));
         for lease in scattered {
             let Some(holder) = self.holder(lease) else {
                 continue;
@@ -369,9 +383,9 @@ impl<'a> View<'a> {
         while counts[self.me] < limits.max_leases {
             offers.retain(|_, offers| !offers.is_empty());
             let is_ask = |offers: &[Action]| matches!(offers.last(), Some(Action::Ask(_)));
-            let richest = offers
-                .iter()
-                .max_by_key(|(holder, offers)| (counts[*holder], is_ask(offers)));
+            let richest = offers.iter().max_by_key(|(holder, offers)| {
+                (counts[*holder], is_ask(offers), self.scatter(holder))
+            });
             let Some(holder) = richest.map(|(holder, _)| *holder) else {
                 break;
             };

@@ -150,6 +150,9 @@ pub trait LeaseTable: fmt::Debug + Send + Sync {
     /// All leases, eventually consistent.
     async fn scan(&self) -> Result<Scan, TableError>;
 
+    /// Those of these leases that are there and can be read, in any order, eventually consistent.
+    async fn look(&self, keys: &[LeaseKey]) -> Result<Vec<Lease>, TableError>;
+
     /// One lease, consistent. One that cannot be read is an error.
     async fn read(&self, key: &LeaseKey) -> Result<Option<Lease>, TableError>;
 
@@ -157,18 +160,20 @@ pub trait LeaseTable: fmt::Debug + Send + Sync {
     async fn create(&self, lease: &Lease) -> Result<bool, TableError>;
 
     /// On condition of `lease.counter`, and that no KCL 3 leader began to move it: makes `worker`
-    /// the owner, clears `handoverTo` and `busy`, writes `nativeStream` where `lease` has one,
-    /// `throughputKBps` as in `lease`, counters + 1, `nativeProcess` that of this table handle,
-    /// removes a left-over `checkpointOwner`, counts the owner switch. Returns the lease as stored.
+    /// the owner, clears `handoverTo`, `handoverHas`, `news` and `busy`, writes `nativeStream` where
+    /// `lease` has one, `throughputKBps` as in `lease`, counters + 1, `nativeProcess` and
+    /// `nativeClock` those of this table handle, removes a left-over `checkpointOwner`, counts the
+    /// owner switch. Returns the lease as stored.
     async fn take(&self, lease: &Lease, worker: &str) -> Result<Lease, TableError>;
 
     /// On condition of `lease.counter` and of `checkpointOwner` as in `lease`: counter + 1, `busy`
-    /// and `throughputKBps` as in `lease`. Returns the lease as stored, so the holder sees
-    /// `handoverTo`; a conflict shows it that a KCL 3 leader moves the lease.
+    /// and `throughputKBps` as in `lease`, `nativeClock` that of this table handle; takes away the
+    /// `news` that `lease` has. Returns the lease as stored, so the holder sees `handoverTo` and
+    /// more `news`; a conflict shows it that a KCL 3 leader moves the lease.
     async fn renew(&self, lease: &Lease) -> Result<Lease, TableError>;
 
-    /// On condition of `lease.counter`: writes the checkpoint, counter + 1, `busy` and
-    /// `throughputKBps` as in `lease`, switches 0, drops pending checkpoints and `latestSince`.
+    /// On condition of `lease.counter`: writes the checkpoint, switches 0, drops pending checkpoints
+    /// and `latestSince`; the rest as a renewal.
     async fn checkpoint(&self, lease: &Lease, checkpoint: &Checkpoint)
     -> Result<Lease, TableError>;
 
@@ -178,13 +183,17 @@ pub trait LeaseTable: fmt::Debug + Send + Sync {
     async fn release(&self, lease: &Lease) -> Result<(), TableError>;
 
     /// On condition of `lease.counter`, and that `handoverTo` is still `to`: makes `to` the owner,
-    /// clears `handoverTo`, `busy` and `nativeProcess`, counters + 1, counts the switch. Conflicts
-    /// too while a KCL 3 leader moves it.
+    /// clears what is of the holder, counters + 1, counts the switch. Conflicts too while a KCL 3
+    /// leader moves it.
     async fn hand_over(&self, lease: &Lease, to: &str) -> Result<(), TableError>;
 
-    /// Asks the holder for the lease, on condition that it is native and, like `handoverTo`, as in
-    /// `lease`. The counter does not move.
-    async fn ask(&self, lease: &Lease, worker: &str) -> Result<(), TableError>;
+    /// Asks the holder for the lease, for `worker` that has so many (`handoverHas`), on condition
+    /// that it is native and, like `handoverTo`, as in `lease`. The counter does not move.
+    async fn ask(&self, lease: &Lease, worker: &str, has: u64) -> Result<(), TableError>;
+
+    /// Adds to the `news` of a lease, on condition that it is native and its owner's as in `lease`.
+    /// The counter does not move.
+    async fn tell(&self, lease: &Lease, news: &BTreeSet<LeaseKey>) -> Result<(), TableError>;
 
     /// Takes the request back, on condition that `handoverTo` is `worker`. The counter does not
     /// move.

@@ -40,8 +40,18 @@ pub struct Lease {
     /// `nativeProcess`, ours: which process took it. Two that run under one worker id are told
     /// apart by it.
     pub native_process: Option<String>,
+    /// `nativeClock`, ours: how many milliseconds old that process was when it began the last write.
+    /// Two leases of one process so tell how far apart their last writes were.
+    pub native_clock: Option<u64>,
     /// `handoverTo`, ours: the worker of this library that asks the holder for it.
     pub handover_to: Option<String>,
+    /// `handoverHas`, ours: how many unfinished leases the asker holds, or asks for before
+    /// this one.
+    /// `None` beside a request: of an earlier version, or not known.
+    pub handover_has: Option<u64>,
+    /// `news`, ours: keys of leases that the holder is to look at. It removes them by its next
+    /// write.
+    pub news: BTreeSet<LeaseKey>,
     /// `latestSince`, ours: since when a checkpoint of LATEST stands, less room for clock skew. Who
     /// reads next starts there. Only read together with LATEST: a Java checkpoint leaves it
     /// standing.
@@ -72,7 +82,10 @@ impl Lease {
             checkpoint_owner: None,
             native_counter: None,
             native_process: None,
+            native_clock: None,
             handover_to: None,
+            handover_has: None,
+            news: BTreeSet::new(),
             latest_since: None,
             stream_identity: None,
             busy_permille: None,

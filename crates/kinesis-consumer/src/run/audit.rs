@@ -1,8 +1,7 @@
 //! One comparison of a stream's shards with its leases: what lacks is created, what nobody needs is
 //! deleted.
 //!
-//! Every worker does so; all writes are conditional, so doing it twice does no harm. It never takes
-//! a lease.
+//! All writes are conditional, so doing it twice does no harm. It never takes a lease.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -29,7 +28,7 @@ use crate::{
         shard::Shard,
     },
     run::{
-        context::{Context, KEPT, backoff},
+        context::{Context, backoff},
         ownership::Owner,
         stream::Stream,
     },
@@ -41,6 +40,8 @@ pub(crate) const QUICK_AUDIT: Duration = Duration::from_secs(1);
 const LISTING_LAG: Duration = Duration::from_secs(60);
 /// The time between audits while a lease is finished whose shard is open.
 const ENDED_CHECK: Duration = Duration::from_secs(5);
+/// How long a lost lease is left to the worker that held it.
+const HOLDERS_TURN: Duration = Duration::from_secs(30);
 /// Concurrent calls to the lease table.
 const CONCURRENCY: usize = 16;
 
@@ -56,6 +57,8 @@ pub(crate) struct Audit {
     unneeded: HashMap<LeaseKey, Instant>,
     /// Since when a shard is open whose lease is finished.
     contradicted: Option<Instant>,
+    /// Since when leases are lacking that others held.
+    lacking: Option<Instant>,
     /// Denials are an operator's mistake at the start, and passing trouble once things have worked.
     pub(crate) worked: bool,
 }
@@ -93,6 +96,7 @@ impl Seen {
         known.observe(&scan.leases, began);
         let lost = known.lost(&scan);
         drop(known);
+        context.fleet.share(scan.clone(), began);
         Ok(Self { scan, lost, began })
     }
 }
@@ -107,6 +111,7 @@ impl Audit {
             last: Instant::now(),
             unneeded: HashMap::new(),
             contradicted: None,
+            lacking: None,
             worked: false,
         }
     }
@@ -114,6 +119,11 @@ impl Audit {
     /// The next one comes at once, or a moment after the last one.
     pub(crate) fn hasten(&mut self) {
         self.next = self.next.min(self.last + QUICK_AUDIT);
+    }
+
+    /// It is left to the warden.
+    pub(crate) fn leave(&mut self) {
+        self.next = Instant::now() + self.interval();
     }
 
     /// The audit is done: the next one is due after `wait`.
@@ -193,9 +203,15 @@ impl Audit {
                 }
             }
             // Before leases at the initial position, which could be LATEST, can take their place.
+            let others = self.leave_to_holders(&mut lost, &leases, &shards);
             if !lost.is_empty() {
                 put_back(&context, lost).await?;
                 position = InitialPosition::TrimHorizon;
+            }
+            if let Some(shard) = others {
+                return Err(race(&format!(
+                    "the lease of {shard} is for its holder to put back"
+                )));
             }
             position = shard_sync::late_position(&leases, position);
             let mut wanted =
@@ -330,10 +346,44 @@ impl Audit {
         Ok(())
     }
 
+    /// Leaves out those that other workers held, for a while: they know better where they stand, and
+    /// what is finished. Returns one of them.
+    fn leave_to_holders(
+        &mut self,
+        lost: &mut Vec<Lease>,
+        leases: &[Lease],
+        shards: &[Shard],
+    ) -> Option<ShardId> {
+        let (known, me) = (self.context.known(), &self.context.config.worker_id);
+        let is_ours = |lease: &Lease| known.was_held_by(&lease.key, me);
+        let is_lone = self.context.fleet.workers() == 1;
+        let other = lost.iter().find(|lease| !is_lone && !is_ours(lease));
+        let Some(other) = other.map(|lease| lease.key.shard.clone()) else {
+            self.lacking = None;
+            return None;
+        };
+        let since = *self.lacking.get_or_insert_with(Instant::now);
+        if since.elapsed() < HOLDERS_TURN {
+            lost.retain(is_ours);
+            return Some(other);
+        }
+        // Its children's leases come just before its end.
+        let is_lost = |lease: &Lease| lost.iter().any(|it| it.key == lease.key);
+        let there = leases.iter().filter(|lease| !is_lost(lease));
+        let there: BTreeSet<_> = there.map(|lease| lease.key.shard.clone()).collect();
+        let has_children = |lease: &Lease| {
+            let is_child = |shard: &&Shard| shard.parents.contains(&lease.key.shard);
+            let mut children = shards.iter().filter(is_child);
+            children.any(|child| there.contains(&child.id))
+        };
+        lost.retain(|lease| is_ours(lease) || !has_children(lease));
+        None
+    }
+
     /// Deletes what has been of no use for long enough.
     async fn clean_up(&mut self, deletable: Vec<Lease>) -> Result<(), TableError> {
         let now = Instant::now();
-        let kept = self.context.config.failover_time * KEPT;
+        let kept = self.context.kept();
         self.unneeded
             .retain(|key, _| deletable.iter().any(|lease| lease.key == *key));
         for lease in deletable {
@@ -378,6 +428,9 @@ pub(crate) async fn put_back(context: &Context, lost: Vec<Lease>) -> Result<(), 
 /// Creates leases in order, `CONCURRENCY` at a time: a parent is never much later than its child.
 /// Returns those that were not there.
 async fn create(context: &Context, leases: Vec<Lease>) -> Result<Vec<LeaseKey>, TableError> {
+    if leases.is_empty() {
+        return Ok(Vec::new());
+    }
     let creations = leases.into_iter().map(|mut lease| {
         let stream = context.streams.of(&lease.key);
         if lease.checkpoint == Checkpoint::Latest {

@@ -1,4 +1,5 @@
-//! The slow loop: has shards and leases compared.
+//! The slow loop: has shards and leases compared, by the warden for all, and by whoever misses a
+//! lease.
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,6 +24,8 @@ const CONCURRENCY: usize = 8;
 pub(crate) struct Auditor {
     context: Arc<Context>,
     audits: Vec<Audit>,
+    /// A lease is missing, or an audit failed: it is not left to the warden.
+    is_needed: bool,
     /// Denials are an operator's mistake at the start, and passing trouble once things have worked.
     worked: bool,
 }
@@ -31,6 +34,7 @@ impl Auditor {
     pub(crate) fn new(context: Arc<Context>) -> Self {
         Self {
             audits: Vec::new(),
+            is_needed: false,
             context,
             worked: false,
         }
@@ -38,6 +42,7 @@ impl Auditor {
 
     /// Audits for ever. Returns why the worker must stop.
     pub(crate) async fn run(mut self) -> Error {
+        let mut is_warden = self.context.fleet.audits();
         loop {
             self.follow();
             let context = Arc::clone(&self.context);
@@ -49,11 +54,23 @@ impl Auditor {
                 biased;
                 () = sleep_until(next_audit) => {}
                 () = context.reaudit.notified() => {
+                    self.is_needed = true;
                     let audits = self.audits.iter_mut();
                     let lacking = audits.filter(|audit| audit.stream.lacked_leases());
                     lacking.for_each(Audit::hasten);
                 }
+                Ok(()) = is_warden.changed() => {
+                    let is_warden = *is_warden.borrow_and_update();
+                    let audits = self.audits.iter_mut().filter(|_| is_warden);
+                    audits.for_each(|audit| audit.next = Instant::now());
+                }
                 () = context.streams.changed.notified() => continue,
+            }
+            if !self.is_needed && !*is_warden.borrow() {
+                let now = Instant::now();
+                let due = self.audits.iter_mut().filter(|audit| audit.next <= now);
+                due.for_each(Audit::leave);
+                continue;
             }
             if let Err(error) = self.audit().await {
                 return error;
@@ -81,6 +98,7 @@ impl Auditor {
         if self.audits.iter().all(|audit| audit.next > now) {
             return Ok(());
         }
+        self.is_needed = false;
         let soon = now + self.context.config.shard_sync_interval / 5;
         let context = Arc::clone(&self.context);
         let audits = std::mem::take(&mut self.audits).into_iter();
@@ -116,6 +134,7 @@ impl Auditor {
                         audit.stream.give_up(error)?;
                         context.streams.look.notify_one();
                     }
+                    self.is_needed = true;
                     audit.failed();
                 }
             }

@@ -10,12 +10,13 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use tokio::sync::Notify;
 
 use crate::{
+    decide::fleet::member_interval,
     edge::lease_table::{LeaseTable, TableError},
     face::{config::Config, error::Error, event::Event, processor::Factory},
     model::{keys::LeaseKey, sequence::Checkpoint},
     run::{
-        budget::Budget, known::Known, leadership::Leadership, load::Load, reports::Reports,
-        streams::Streams,
+        budget::Budget, fleet::Fleet, known::Known, leadership::Leadership, load::Load,
+        reports::Reports, streams::Streams,
     },
 };
 
@@ -26,6 +27,7 @@ pub(crate) struct Context {
     pub(crate) factory: Arc<Factory>,
     pub(crate) reports: Reports,
     pub(crate) load: Load,
+    pub(crate) fleet: Fleet,
     known: Mutex<Known>,
     /// What KCL 3 has in the table, as last seen, and who rules.
     pub(crate) leadership: Leadership,
@@ -63,6 +65,7 @@ impl Context {
             load: Load::new(config.parallelism),
             budget: Arc::new(Budget::new(config.memory_bytes)),
             leadership: Leadership::default(),
+            fleet: Fleet::new(),
             known: Mutex::new(Known::new(config.failover_time * KEPT)),
             config,
             streams,
@@ -72,6 +75,13 @@ impl Context {
             rescan: Notify::new(),
             reaudit: Notify::new(),
         }
+    }
+
+    /// For how long finished leases that nobody needs are kept: longer than it takes every worker to
+    /// scan the table.
+    pub(crate) fn kept(&self) -> Duration {
+        let failover = self.config.failover_time;
+        member_interval(failover, self.fleet.workers()).max(failover * KEPT)
     }
 
     /// The leases as they were last seen.

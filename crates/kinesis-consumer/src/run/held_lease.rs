@@ -52,6 +52,8 @@ pub(crate) struct HeldLease {
     key: LeaseKey,
     stored: AsyncMutex<Stored>,
     written: Mutex<Instant>,
+    /// When it is renewed first, so that the renewals of a worker's leases are spread.
+    first_renewal: Instant,
     pending: Mutex<Pending>,
     throughput: Mutex<Throughput>,
     /// Wakes the renewal: something is pending that cannot wait for its turn.
@@ -71,13 +73,19 @@ struct Pending {
 }
 
 impl HeldLease {
-    /// The lease as stored by a write that began at `written`.
-    pub(crate) fn new(context: Arc<Context>, stored: Lease, written: Instant) -> Self {
+    /// The lease as stored by a write that began at `written`; to be renewed so long after that.
+    pub(crate) fn new(
+        context: Arc<Context>,
+        stored: Lease,
+        written: Instant,
+        first_renewal: Duration,
+    ) -> Self {
         Self {
             context,
             key: stored.key.clone(),
             stored: AsyncMutex::new(Stored::new(stored)),
             written: Mutex::new(written),
+            first_renewal: written + first_renewal,
             pending: Mutex::default(),
             throughput: Mutex::default(),
             hurry: Notify::new(),
@@ -165,9 +173,13 @@ impl HeldLease {
     }
 
     /// When the lease is written next.
-    fn due(&self) -> Instant {
+    pub(crate) fn due(&self) -> Instant {
         let config = &self.context.config;
-        let renewal = self.written() + config.renew_interval();
+        let written = self.written();
+        let renewal = match written < self.first_renewal {
+            true => self.first_renewal,
+            false => written + config.renew_interval(),
+        };
         let pending = self.pending();
         match (&pending.to, pending.since) {
             (Some(_), Some(since)) if pending.records >= config.checkpoint_records => since,
@@ -344,11 +356,19 @@ impl HeldLease {
             lease.latest_since = stored.lease.latest_since;
             unpinned = lease.latest_since;
         }
-        let is_asked = lease.handover_to.is_some();
-        if is_asked && lease.handover_to != stored.lease.handover_to
-            || lease.checkpoint_owner != stored.lease.checkpoint_owner
-        {
+        let request = |lease: &Lease| (lease.handover_to.clone(), lease.handover_has);
+        if request(&lease) != request(&stored.lease) {
+            self.context.fleet.request(lease.clone());
+            // An earlier version asks, which does not say what it has.
+            if lease.handover_to.is_some() && lease.handover_has.is_none() {
+                self.context.rescan.notify_one();
+            }
+        }
+        if lease.checkpoint_owner != stored.lease.checkpoint_owner {
             self.context.rescan.notify_one();
+        }
+        if !lease.news.is_empty() {
+            self.context.fleet.tell(&lease.key, &lease.news);
         }
         self.context.known().learn(&lease);
         // One of them shows that the others can be made, too.

@@ -39,6 +39,17 @@ impl Known {
         }
     }
 
+    /// From now on what was seen is worth something for so long.
+    pub(crate) fn trust_for(&mut self, time: Duration) {
+        self.trusted_for = time;
+    }
+
+    /// Was it that worker's when it was last seen?
+    pub(crate) fn was_held_by(&self, key: &LeaseKey, worker: &str) -> bool {
+        let lease = self.leases.get(key);
+        lease.is_some_and(|lease| lease.owner.as_deref() == Some(worker))
+    }
+
     /// Takes in a scan that began at `began`.
     pub(crate) fn observe(&mut self, scanned: &[Lease], began: Instant) {
         if began > self.seen + self.trusted_for {

@@ -6,6 +6,7 @@
 mod aggregate;
 mod face;
 mod fan_out_sdk;
+mod fleet;
 mod kinesis_sdk;
 mod lease_table;
 mod processes;

@@ -1,13 +1,17 @@
-//! What an observer remembers of the scans it made, and what follows from the time that has passed.
+//! What an observer remembers of what it read, and what follows from the time that has passed.
 //!
-//! A lease has expired if its counter has not moved since this observer first saw it there, for
-//! longer than the failover time. Only the observer's own monotonic clock counts. A wrong guess
-//! loses a race and no more: every take is on condition of that counter.
+//! A lease has expired if its counter has not moved from when this observer first saw it there to
+//! when it looked last, for longer than the failover time. Only the observer's own monotonic clock
+//! counts. A wrong guess loses a race and no more: every take is on condition of that counter.
+//!
+//! Workers of this library write how old their process is (`clocks`): then one lease that stood
+//! still shows that its worker is gone, and how long ago it wrote its other leases.
 
 use std::{collections::HashMap, time::Duration};
 
 use tokio::time::Instant;
 
+use super::clocks::Clocks;
 use crate::model::{keys::LeaseKey, lease::Lease};
 
 /// How long a lease that we stole is left alone if it goes back.
@@ -23,6 +27,7 @@ const TICK: Duration = Duration::from_millis(1);
 pub(crate) struct Observations {
     failover: Duration,
     seen: HashMap<LeaseKey, Seen>,
+    clocks: Clocks,
     stolen: HashMap<LeaseKey, Instant>,
     /// Workers that let a lease's time run out, and when that was seen last.
     silent: HashMap<String, Instant>,
@@ -37,6 +42,8 @@ struct Seen {
     since: Instant,
     /// It was seen elsewhere before.
     moved: bool,
+    /// When it was looked at last.
+    last: Instant,
     holder: Option<String>,
     finished: bool,
     handover_to: Option<String>,
@@ -52,6 +59,7 @@ impl Observations {
         Self {
             failover,
             seen: HashMap::new(),
+            clocks: Clocks::new(failover),
             stolen: HashMap::new(),
             silent: HashMap::new(),
             challenged: HashMap::new(),
@@ -61,28 +69,51 @@ impl Observations {
     /// Takes in a whole scan that was answered at `now`. Keys that are gone are forgotten.
     pub(crate) fn observe(&mut self, leases: &[Lease], now: Instant) {
         let mut before = std::mem::take(&mut self.seen);
-        self.seen = leases
-            .iter()
-            .map(|lease| {
-                let before = before.remove(&lease.key);
-                let unmoved = before.as_ref().filter(|seen| seen.counter == lease.counter);
-                let same_request = before
-                    .as_ref()
-                    .filter(|seen| seen.handover_to == lease.handover_to);
-                let seen = Seen {
-                    counter: lease.counter,
-                    since: unmoved.map_or(now, |seen| seen.since),
-                    moved: unmoved.map_or(before.is_some(), |seen| seen.moved),
-                    holder: lease.holder().map(str::to_owned),
-                    finished: lease.is_finished(),
-                    handover_to: lease.handover_to.clone(),
-                    asked: same_request.map_or(now, |seen| seen.asked),
-                    is_new: same_request.map_or(before.is_some(), |seen| seen.is_new),
-                };
-                (lease.key.clone(), seen)
-            })
-            .collect();
-        for lease in leases.iter().filter(|lease| !lease.is_finished()) {
+        for lease in leases {
+            let before = before.remove(&lease.key);
+            self.see(lease, before, now);
+        }
+        self.clocks.keep(leases);
+        self.draw_conclusions(leases, now);
+    }
+
+    /// Takes in some leases that were read at `now`.
+    pub(crate) fn observe_some<'a>(
+        &mut self,
+        leases: impl IntoIterator<Item = &'a Lease> + Clone,
+        now: Instant,
+    ) {
+        for lease in leases.clone() {
+            let before = self.seen.remove(&lease.key);
+            self.see(lease, before, now);
+        }
+        self.draw_conclusions(leases, now);
+    }
+
+    fn see(&mut self, lease: &Lease, before: Option<Seen>, now: Instant) {
+        let unmoved = before.as_ref().filter(|seen| seen.counter == lease.counter);
+        let since = unmoved.map_or(now, |seen| seen.since);
+        let same_request = (before.as_ref()).filter(|seen| seen.handover_to == lease.handover_to);
+        let is_same = |seen: &&Seen| seen.holder.as_deref() == lease.holder();
+        let last = before.as_ref().filter(is_same).map(|seen| seen.last);
+        self.clocks.see(lease, last, since, now);
+        let seen = Seen {
+            counter: lease.counter,
+            since,
+            moved: unmoved.map_or(before.is_some(), |seen| seen.moved),
+            last: now,
+            holder: lease.holder().map(str::to_owned),
+            finished: lease.is_finished(),
+            handover_to: lease.handover_to.clone(),
+            asked: same_request.map_or(now, |seen| seen.asked),
+            is_new: same_request.map_or(before.is_some(), |seen| seen.is_new),
+        };
+        self.seen.insert(lease.key.clone(), seen);
+    }
+
+    fn draw_conclusions<'a>(&mut self, leases: impl IntoIterator<Item = &'a Lease>, now: Instant) {
+        let unfinished = leases.into_iter().filter(|lease| !lease.is_finished());
+        for lease in unfinished {
             if let Some(holder) = lease.holder().filter(|_| self.is_available(lease, now)) {
                 self.silent.insert(holder.to_owned(), now);
             }
@@ -93,12 +124,35 @@ impl Observations {
         self.stolen.retain(|_, stolen| now < *stolen + remembered);
     }
 
-    /// May anybody take it? Unowned, or its counter stood still for longer than the failover time.
+    /// May anybody take it? Unowned, or its counter stood still for longer than the failover time,
+    /// or its worker is gone and wrote it last so long ago.
     pub(crate) fn is_available(&self, lease: &Lease, now: Instant) -> bool {
+        let stood = |seen: &Seen| seen.last > seen.since + self.failover;
         lease.holder().is_none()
-            || self
-                .unmoved(lease)
-                .is_some_and(|seen| now > seen.since + self.failover)
+            || self.unmoved(lease).is_some_and(stood)
+            || self.clocks.is_over(lease, now)
+    }
+
+    /// Since when the lease was seen as it is, and when a look shows whether its holder is gone: it is
+    /// to be written again before. `None`: it was not seen.
+    pub(crate) fn due(&self, lease: &Lease) -> Option<(Instant, Instant)> {
+        let seen = self.unmoved(lease)?;
+        let known = self.clocks.known_at(lease, seen.since);
+        let due = seen.since + self.failover.saturating_sub(known) + TICK;
+        // Looked at then, and no verdict: its worker lives, or may.
+        let due = if due > seen.last {
+            due
+        } else {
+            seen.last + self.failover / 4
+        };
+        Some((seen.since, due))
+    }
+
+    /// When, after `now`, the first lease of a worker that is gone can be taken.
+    pub(crate) fn next_over(&self, leases: &[Lease], now: Instant) -> Option<Instant> {
+        let unfinished = leases.iter().filter(|lease| !lease.is_finished());
+        let over = unfinished.filter_map(|lease| self.clocks.over_at(lease, now));
+        over.filter(|over| *over > now).min()
     }
 
     /// When its counter moved last: before that, or just then.
@@ -142,7 +196,7 @@ impl Observations {
 
     /// Did the request on that lease stand for so long that it will not be granted, or that its
     /// asker is gone?
-    pub(super) fn ask_is_void(&self, lease: &Lease, now: Instant) -> bool {
+    pub(crate) fn ask_is_void(&self, lease: &Lease, now: Instant) -> bool {
         let seen = self
             .seen
             .get(&lease.key)

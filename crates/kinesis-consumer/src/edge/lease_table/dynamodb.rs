@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use kinesis_edge::{
     AttributeValue, ClientSettings, DynamoDbClient, Failure, Kind, Table, Write, Written,
 };
+use tokio::time::Instant;
 
 use crate::{
     edge::{
@@ -28,7 +29,7 @@ pub(crate) mod item;
 mod kcl3;
 
 use application::Application;
-use item::{Item, new_item, number, string, strings};
+use item::{Item, keys, new_item, number, string, strings};
 use kcl3::SideTables;
 
 /// What scans, and questions about tables, get where the client handed in has no setting of its
@@ -60,6 +61,8 @@ pub struct DynamoDbTable {
     /// The same, for calls for one lease.
     leases: Table,
     process: String,
+    /// When the process began, for `nativeClock`.
+    began: Instant,
     side_tables: SideTables,
     kind: Application,
 }
@@ -80,6 +83,7 @@ impl DynamoDbTable {
             leases: Table::new(renewals, table.as_str()),
             table: Table::new(client.clone(), table),
             process: new_process(),
+            began: Instant::now(),
             side_tables: SideTables::new(client, &application),
             kind: Application::OfOneStream,
         }
@@ -113,6 +117,12 @@ impl DynamoDbTable {
         }
     }
 
+    /// A holder's write, with more to set and to remove.
+    fn renewal(&self, lease: &Lease, set: &str, remove: &[&str]) -> Write {
+        let clock = self.began.elapsed().as_millis();
+        renewal(lease, set, remove).value(":clock", number(clock))
+    }
+
     /// Makes `worker` the owner. `process`: of the new owner, where that is this one.
     async fn own(
         &self,
@@ -125,8 +135,8 @@ impl DynamoDbTable {
         let mut remove = String::new();
         let mut set = String::new();
         match process {
-            Some(_) => set.push_str(", nativeProcess = :process"),
-            None => remove.push_str(", nativeProcess"),
+            Some(_) => set.push_str(", nativeProcess = :process, nativeClock = :clock"),
+            None => remove.push_str(", nativeProcess, nativeClock"),
         }
         match throughput {
             Some(_) => set.push_str(", throughputKBps = :throughput"),
@@ -137,14 +147,16 @@ impl DynamoDbTable {
         }
         let mut change = format!(
             "SET leaseOwner = :worker, leaseCounter = :next, nativeCounter = :next{set} \
-             REMOVE checkpointOwner, handoverTo, busy{remove}"
+             REMOVE checkpointOwner, handoverTo, handoverHas, news, busy{remove}"
         );
         let mut write = beat(lease).value(":worker", string(worker));
         if let Some(throughput) = throughput {
             write = write.value(":throughput", throughput);
         }
         if let Some(process) = process {
+            let clock = self.began.elapsed().as_millis();
             write = write.value(":process", string(process));
+            write = write.value(":clock", number(clock));
             if let Some(identity) = &lease.stream_identity {
                 write = write.value(":stream", string(identity));
             }
@@ -166,7 +178,7 @@ impl DynamoDbTable {
         };
         let change = format!(
             "SET leaseCounter = :next \
-             REMOVE {owner}, nativeCounter, nativeProcess, {OF_THE_HOLDER}{switch}"
+             REMOVE {owner}, nativeCounter, nativeProcess, nativeClock, {OF_THE_HOLDER}{switch}"
         );
         let mut write = as_moved(beat(lease).change(change), lease);
         if is_moved {
@@ -177,7 +189,14 @@ impl DynamoDbTable {
 }
 
 /// What is said of a holder, and of nobody after it.
-const OF_THE_HOLDER: &str = "handoverTo, busy, throughputKBps";
+const OF_THE_HOLDER: &str = "handoverTo, handoverHas, news, busy, throughputKBps";
+
+/// Those that one BatchGetItem may ask for.
+const LOOKED_AT_ONCE: usize = 100;
+
+/// A worker of this library still has it.
+const OWNED_AS_READ: &str = "leaseOwner = :owner AND nativeCounter = leaseCounter AND \
+                             attribute_not_exists(checkpointOwner)";
 
 /// Nobody wrote since, and no KCL 3 leader moves it.
 const NOT_MOVED: &str = "leaseCounter = :counter AND attribute_not_exists(checkpointOwner)";
@@ -208,9 +227,10 @@ fn beat(lease: &Lease) -> Write {
         .value(":next", number(lease.counter + 1))
 }
 
-/// A holder's write, with more to set and to remove.
+/// A holder's write, with more to set and to remove, but for the clock.
 fn renewal(lease: &Lease, set: &str, remove: &[&str]) -> Write {
-    let mut change = format!("SET leaseCounter = :next, nativeCounter = :next{set}");
+    let mut change =
+        format!("SET leaseCounter = :next, nativeCounter = :next, nativeClock = :clock{set}");
     let mut remove = remove.to_vec();
     let mut write = beat(lease);
     if let Some(permille) = lease.busy_permille {
@@ -228,6 +248,10 @@ fn renewal(lease: &Lease, set: &str, remove: &[&str]) -> Write {
     if !remove.is_empty() {
         change.push_str(" REMOVE ");
         change.push_str(&remove.join(", "));
+    }
+    if !lease.news.is_empty() {
+        change.push_str(" DELETE news :known");
+        write = write.value(":known", keys(&lease.news));
     }
     write.change(change)
 }
@@ -277,6 +301,17 @@ impl LeaseTable for DynamoDbTable {
         Ok(scan)
     }
 
+    async fn look(&self, keys: &[LeaseKey]) -> Result<Vec<Lease>, TableError> {
+        let mut found = Vec::new();
+        for some in keys.chunks(LOOKED_AT_ONCE) {
+            let some = some.iter().map(lease_key).collect();
+            let items = self.table.get_each(some).await;
+            found.extend(items.map_err(|failure| self.error(&failure))?);
+        }
+        let found = found.iter().filter_map(|item| self.kind.lease(item).ok());
+        Ok(found.collect())
+    }
+
     async fn read(&self, key: &LeaseKey) -> Result<Option<Lease>, TableError> {
         let item = self.leases.get(lease_key(key)).await;
         let item = item.map_err(|failure| self.error(&failure))?;
@@ -307,7 +342,7 @@ impl LeaseTable for DynamoDbTable {
     }
 
     async fn renew(&self, lease: &Lease) -> Result<Lease, TableError> {
-        let write = as_moved(renewal(lease, "", &[]), lease);
+        let write = as_moved(self.renewal(lease, "", &[]), lease);
         self.update(&lease.key, write).await
     }
 
@@ -316,7 +351,7 @@ impl LeaseTable for DynamoDbTable {
         lease: &Lease,
         checkpoint: &Checkpoint,
     ) -> Result<Lease, TableError> {
-        let write = renewal(
+        let write = self.renewal(
             lease,
             ", checkpoint = :checkpoint, checkpointSubSequenceNumber = :sub, ownerSwitchesSinceCheckpoint = :zero",
             &[
@@ -349,14 +384,15 @@ impl LeaseTable for DynamoDbTable {
         self.own(lease, to, None, &asked).await.map(drop)
     }
 
-    async fn ask(&self, lease: &Lease, worker: &str) -> Result<(), TableError> {
+    async fn ask(&self, lease: &Lease, worker: &str, has: u64) -> Result<(), TableError> {
         let Some(owner) = &lease.owner else {
             return Err(TableError::Conflict(Some(Box::new(lease.clone()))));
         };
-        let as_read = "leaseOwner = :owner AND nativeCounter = leaseCounter AND attribute_not_exists(checkpointOwner)";
+        let as_read = OWNED_AS_READ;
         let write = Write::new()
-            .change("SET handoverTo = :worker")
+            .change("SET handoverTo = :worker, handoverHas = :has")
             .value(":worker", string(worker))
+            .value(":has", number(has))
             .value(":owner", string(owner));
         let write = match &lease.handover_to {
             None => write.on(format!("{as_read} AND attribute_not_exists(handoverTo)")),
@@ -367,9 +403,21 @@ impl LeaseTable for DynamoDbTable {
         self.update(&lease.key, write).await.map(drop)
     }
 
+    async fn tell(&self, lease: &Lease, news: &BTreeSet<LeaseKey>) -> Result<(), TableError> {
+        let Some(owner) = lease.owner.as_ref().filter(|_| !news.is_empty()) else {
+            return Ok(());
+        };
+        let write = Write::new()
+            .change("ADD news :news")
+            .on(OWNED_AS_READ)
+            .value(":news", keys(news))
+            .value(":owner", string(owner));
+        self.update(&lease.key, write).await.map(drop)
+    }
+
     async fn withdraw(&self, key: &LeaseKey, worker: &str) -> Result<(), TableError> {
         let write = Write::new()
-            .change("REMOVE handoverTo")
+            .change("REMOVE handoverTo, handoverHas")
             .on("handoverTo = :worker")
             .value(":worker", string(worker));
         self.update(key, write).await.map(drop)

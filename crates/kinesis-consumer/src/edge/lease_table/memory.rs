@@ -12,6 +12,7 @@ use std::{
 };
 
 use jiff::Timestamp;
+use tokio::time::Instant;
 
 use crate::{
     edge::{
@@ -30,6 +31,8 @@ pub struct TableCall<'a> {
     pub operation: &'static str,
     /// The lease's key; `None`: the whole table.
     pub key: Option<&'a LeaseKey>,
+    /// How many leases it is about: of `scan` and `look`, those that it asks for.
+    pub leases: usize,
 }
 
 /// What goes wrong with a call.
@@ -81,6 +84,8 @@ struct Shared {
 pub struct MemoryTable {
     shared: Arc<Mutex<Shared>>,
     process: String,
+    /// When the process began.
+    began: Instant,
     faults: Option<Faults>,
 }
 
@@ -104,6 +109,7 @@ impl MemoryTable {
         Self {
             shared: Arc::default(),
             process: new_process(),
+            began: Instant::now(),
             faults: None,
         }
     }
@@ -117,6 +123,7 @@ impl MemoryTable {
         Self {
             shared: Arc::clone(&self.shared),
             process: new_process(),
+            began: Instant::now(),
             faults: Some(Arc::new(faults)),
         }
     }
@@ -189,12 +196,29 @@ impl MemoryTable {
         &self,
         operation: &'static str,
         key: Option<&LeaseKey>,
+        act: impl FnMut(&mut Shared) -> Result<T, TableError> + Send,
+    ) -> Result<T, TableError> {
+        let leases = match operation {
+            "scan" => self.shared().leases.len(),
+            _ => usize::from(key.is_some()),
+        };
+        self.call_about(operation, key, leases, act).await
+    }
+
+    async fn call_about<T: Send>(
+        &self,
+        operation: &'static str,
+        key: Option<&LeaseKey>,
+        leases: usize,
         mut act: impl FnMut(&mut Shared) -> Result<T, TableError> + Send,
     ) -> Result<T, TableError> {
-        let fault = self
-            .faults
-            .as_ref()
-            .map(|faults| faults(&TableCall { operation, key }))
+        let call = TableCall {
+            operation,
+            key,
+            leases,
+        };
+        let fault = (self.faults.as_ref())
+            .map(|faults| faults(&call))
             .unwrap_or_default();
         if !fault.before.is_zero() {
             tokio::time::sleep(fault.before).await;

@@ -11,7 +11,7 @@ use crate::{
 
 impl Coordinator {
     /// Who rules, as these leases show it.
-    pub(super) fn regime(&self, leases: &[Lease], now: Instant) -> Regime {
+    pub(super) fn judge_regime(&self, leases: &[Lease], now: Instant) -> Regime {
         let context = &self.context;
         let leader = context.leadership.leader();
         let held = |key: &_| self.held.contains_key(key);

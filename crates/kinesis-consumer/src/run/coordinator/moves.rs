@@ -140,7 +140,10 @@ async fn make(context: Arc<Context>, kind: Kind, lease: Lease) -> Moved {
     let answer = match kind {
         Kind::Take | Kind::Steal => table.take(&lease, me).await.map(Some),
         Kind::Child => take_child(&context, &lease).await,
-        Kind::Ask => table.ask(&lease, me).await.map(|()| None),
+        Kind::Ask => {
+            let has = lease.handover_has.unwrap_or_default();
+            table.ask(&lease, me, has).await.map(|()| None)
+        }
         Kind::Refuse | Kind::Challenge => {
             let asker = lease.handover_to.as_deref().unwrap_or_default();
             table.withdraw(&lease.key, asker).await.map(|()| None)

@@ -223,7 +223,7 @@ async fn says_which_process_took_a_lease(#[values(Memory, Dynamo)] kind: Kind) {
     assert_ne!(second.native_process, first.native_process);
     let again = opened.table.take(&second, "me").await.expect("taken");
     assert_eq!(again.native_process, first.native_process);
-    opened.table.ask(&again, "you").await.expect("asked");
+    opened.table.ask(&again, "you", 0).await.expect("asked");
     opened
         .table
         .hand_over(&again, "you")
@@ -250,6 +250,7 @@ async fn renews(#[values(Memory, Dynamo)] kind: Kind) {
         Lease {
             counter: 2,
             native_counter: Some(2),
+            native_clock: renewed.native_clock,
             ..taken.clone()
         }
     );
@@ -296,7 +297,7 @@ async fn tells_how_busy_the_holder_is(#[values(Memory, Dynamo)] kind: Kind) {
     let stolen = table.take(&held, "you").await.expect("taken");
     assert_eq!(stolen.busy_permille, None);
     let held = table.renew(&busy(stolen, Some(1))).await.expect("renewed");
-    table.ask(&held, "another").await.expect("asked");
+    table.ask(&held, "another", 0).await.expect("asked");
     table
         .hand_over(&held, "another")
         .await
@@ -331,6 +332,7 @@ async fn checkpoints(#[values(Memory, Dynamo)] kind: Kind) {
         checkpoint: at(number, 7),
         counter: 3,
         native_counter: Some(3),
+        native_clock: written.native_clock,
         owner_switches: 0,
         latest_since: None,
         busy_permille: None,

@@ -286,6 +286,7 @@ macro_rules! through {
 through! {
     fn ensure_exists() -> bool, None;
     fn scan() -> Scan, None;
+    fn look(keys: &[LeaseKey]) -> Vec<Lease>, None;
     fn read(key: &LeaseKey) -> Option<Lease>, Some(key);
     fn create(lease: &Lease) -> bool, Some(&lease.key);
     #[judge_holder] fn take(lease: &Lease, worker: &str) -> Lease, Some(&lease.key);
@@ -293,7 +294,8 @@ through! {
     #[judge_holder] fn checkpoint(lease: &Lease, checkpoint: &Checkpoint) -> Lease, Some(&lease.key);
     fn release(lease: &Lease) -> (), Some(&lease.key);
     fn hand_over(lease: &Lease, to: &str) -> (), Some(&lease.key);
-    fn ask(lease: &Lease, worker: &str) -> (), Some(&lease.key);
+    fn ask(lease: &Lease, worker: &str, has: u64) -> (), Some(&lease.key);
+    fn tell(lease: &Lease, news: &BTreeSet<LeaseKey>) -> (), Some(&lease.key);
     fn withdraw(key: &LeaseKey, worker: &str) -> (), Some(key);
     fn remember_latest(key: &LeaseKey, since: Timestamp) -> (), Some(key);
     fn set_children(key: &LeaseKey, children: &BTreeSet<ShardId>) -> (), Some(key);
@@ -346,7 +348,7 @@ impl Node {
         let view = Table {
             life: shared.clone(),
             inner: table.with_faults(move |call| {
-                let looks = ["ensure_exists", "scan", "read", "kcl3_state"];
+                let looks = ["ensure_exists", "scan", "look", "read", "kcl3_state"];
                 if only_looks && !looks.contains(&call.operation) {
                     let what = format!("{} {:?} in another's table", call.operation, call.key);
                     faults.ledger.lock().broke(what);

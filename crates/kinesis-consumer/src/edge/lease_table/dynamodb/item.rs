@@ -53,6 +53,10 @@ pub(super) fn strings<'a>(texts: impl IntoIterator<Item = &'a ShardId>) -> Attri
     AttributeValue::Ss(texts.into_iter().map(ShardId::to_string).collect())
 }
 
+pub(super) fn keys<'a>(keys: impl IntoIterator<Item = &'a LeaseKey>) -> AttributeValue {
+    AttributeValue::Ss(keys.into_iter().map(LeaseKey::to_string).collect())
+}
+
 /// A new lease's item. What is not set is absent. No `entityType`, so that 2.x, 3.x and we can all
 /// come next.
 pub(super) fn new_item(lease: &Lease) -> Item {
@@ -172,7 +176,11 @@ fn lease(item: &Item) -> Result<Lease, String> {
         checkpoint_owner: owned("checkpointOwner"),
         native_counter: unsigned(item, "nativeCounter")?,
         native_process: owned("nativeProcess"),
+        // Hints, as the rest of what is for other workers, so odd ones spoil nothing.
+        native_clock: unsigned(item, "nativeClock").ok().flatten(),
         handover_to: owned("handoverTo"),
+        handover_has: unsigned(item, "handoverHas").ok().flatten(),
+        news: news(item),
         stream_identity: owned("nativeStream"),
         // Only a hint, so an odd one spoils nothing.
         busy_permille: busy(item),
@@ -228,6 +236,12 @@ fn throughput(item: &Item) -> Option<u64> {
     let kib: f64 = item.get("throughputKBps")?.as_n().ok()?.parse().ok()?;
     // A cast to an integer saturates.
     (kib >= 0.0).then_some((kib * 1024.0).round() as u64)
+}
+
+fn news(item: &Item) -> BTreeSet<LeaseKey> {
+    let texts = item.get("news").and_then(|value| value.as_ss().ok());
+    let keys = texts.into_iter().flatten();
+    keys.filter_map(|text| text.parse().ok()).collect()
 }
 
 /// Other libraries write NULL for none, one id, or a list.

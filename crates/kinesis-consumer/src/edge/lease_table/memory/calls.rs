@@ -29,15 +29,35 @@ fn checked<'a>(
     }
 }
 
-fn own(stored: &mut Lease, worker: &str, process: Option<&str>, throughput: Option<u64>) {
+fn own(stored: &mut Lease, worker: &str, process: Option<(&str, u64)>, throughput: Option<u64>) {
     if stored.owner.as_deref().is_some_and(|owner| owner != worker) {
         stored.owner_switches += 1;
     }
     stored.owner = Some(worker.to_owned());
-    stored.native_process = process.map(str::to_owned);
+    stored.native_process = process.map(|(process, _)| process.to_owned());
+    stored.native_clock = process.map(|(_, clock)| clock);
     stored.checkpoint_owner = None;
-    stored.handover_to = None;
+    forget_requests(stored);
     beat(stored, None, throughput);
+}
+
+fn forget_requests(stored: &mut Lease) {
+    stored.handover_to = None;
+    stored.handover_has = None;
+    stored.news.clear();
+}
+
+/// A holder's write, which it began when its process was so old.
+fn renew(stored: &mut Lease, known: &Lease, clock: u64) {
+    stored.native_clock = Some(clock);
+    stored.news.retain(|key| !known.news.contains(key));
+    beat(stored, known.busy_permille, known.throughput);
+}
+
+impl MemoryTable {
+    fn clock(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
 }
 
 fn beat(stored: &mut Lease, busy_permille: Option<u16>, throughput: Option<u64>) {
@@ -63,6 +83,14 @@ impl LeaseTable for MemoryTable {
                 leases: shared.leases.values().cloned().collect(),
                 ..shared.oddities.clone()
             })
+        })
+        .await
+    }
+
+    async fn look(&self, keys: &[LeaseKey]) -> Result<Vec<Lease>, TableError> {
+        self.call_about("look", None, keys.len(), |shared| {
+            let found = keys.iter().filter_map(|key| shared.leases.get(key));
+            Ok(found.cloned().collect())
         })
         .await
     }
@@ -95,6 +123,7 @@ impl LeaseTable for MemoryTable {
     }
 
     async fn take(&self, lease: &Lease, worker: &str) -> Result<Lease, TableError> {
+        let clock = self.clock();
         self.call("take", Some(&lease.key), |shared| {
             let holds = |stored: &Lease| {
                 let is_left_over = lease.checkpoint_owner.is_some();
@@ -102,7 +131,12 @@ impl LeaseTable for MemoryTable {
                     && (is_left_over || stored.checkpoint_owner.is_none())
             };
             let stored = checked(shared, &lease.key, holds)?;
-            own(stored, worker, Some(&self.process), lease.throughput);
+            own(
+                stored,
+                worker,
+                Some((&self.process, clock)),
+                lease.throughput,
+            );
             if lease.stream_identity.is_some() {
                 stored.stream_identity.clone_from(&lease.stream_identity);
             }
@@ -112,12 +146,13 @@ impl LeaseTable for MemoryTable {
     }
 
     async fn renew(&self, lease: &Lease) -> Result<Lease, TableError> {
+        let clock = self.clock();
         self.call("renew", Some(&lease.key), |shared| {
             let holds = |stored: &Lease| {
                 stored.counter == lease.counter && stored.checkpoint_owner == lease.checkpoint_owner
             };
             let stored = checked(shared, &lease.key, holds)?;
-            beat(stored, lease.busy_permille, lease.throughput);
+            renew(stored, lease, clock);
             Ok(stored.clone())
         })
         .await
@@ -128,12 +163,13 @@ impl LeaseTable for MemoryTable {
         lease: &Lease,
         checkpoint: &Checkpoint,
     ) -> Result<Lease, TableError> {
+        let clock = self.clock();
         self.call("checkpoint", Some(&lease.key), |shared| {
             let stored = checked(shared, &lease.key, |stored| stored.counter == lease.counter)?;
             stored.checkpoint = checkpoint.clone();
             stored.owner_switches = 0;
             stored.latest_since = None;
-            beat(stored, lease.busy_permille, lease.throughput);
+            renew(stored, lease, clock);
             Ok(stored.clone())
         })
         .await
@@ -150,7 +186,8 @@ impl LeaseTable for MemoryTable {
             stored.throughput = None;
             stored.native_counter = None;
             stored.native_process = None;
-            stored.handover_to = None;
+            stored.native_clock = None;
+            forget_requests(stored);
             stored.busy_permille = None;
             stored.counter += 1;
             Ok(())
@@ -171,14 +208,29 @@ impl LeaseTable for MemoryTable {
         .await
     }
 
-    async fn ask(&self, lease: &Lease, worker: &str) -> Result<(), TableError> {
+    async fn ask(&self, lease: &Lease, worker: &str, has: u64) -> Result<(), TableError> {
         self.call("ask", Some(&lease.key), |shared| {
             let holds = |stored: &Lease| {
                 stored.is_native()
                     && stored.owner == lease.owner
                     && stored.handover_to == lease.handover_to
             };
-            checked(shared, &lease.key, holds)?.handover_to = Some(worker.to_owned());
+            let stored = checked(shared, &lease.key, holds)?;
+            stored.handover_to = Some(worker.to_owned());
+            stored.handover_has = Some(has);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn tell(&self, lease: &Lease, news: &BTreeSet<LeaseKey>) -> Result<(), TableError> {
+        if lease.owner.is_none() || news.is_empty() {
+            return Ok(());
+        }
+        self.call("tell", Some(&lease.key), |shared| {
+            let holds = |stored: &Lease| stored.is_native() && stored.owner == lease.owner;
+            let stored = checked(shared, &lease.key, holds)?;
+            stored.news.extend(news.iter().cloned());
             Ok(())
         })
         .await
@@ -187,7 +239,9 @@ impl LeaseTable for MemoryTable {
     async fn withdraw(&self, key: &LeaseKey, worker: &str) -> Result<(), TableError> {
         self.call("withdraw", Some(key), |shared| {
             let holds = |stored: &Lease| stored.handover_to.as_deref() == Some(worker);
-            checked(shared, key, holds)?.handover_to = None;
+            let stored = checked(shared, key, holds)?;
+            stored.handover_to = None;
+            stored.handover_has = None;
             Ok(())
         })
         .await

@@ -122,3 +122,71 @@ async fn remembers_the_stream(#[values(Memory, Dynamo)] kind: Kind) {
         born.stream_identity
     );
 }
+
+/// What others want the holder to look at comes with its next write, and goes with the one after.
+#[rstest]
+#[tokio::test]
+async fn tells_the_holder_news(#[values(Memory, Dynamo)] kind: Kind) {
+    let (opened, new) = kind.with_lease().await;
+    let table = &opened.table;
+    let news = |keys: &[&str]| keys.iter().map(|key| LeaseKey::from(*key)).collect();
+    table
+        .tell(&new, &news(&["1"]))
+        .await
+        .expect("nobody to tell");
+    let taken = table.take(&new, "me").await.expect("taken");
+    assert!(taken.news.is_empty());
+    table.tell(&taken, &news(&["1", "2"])).await.expect("told");
+    table.tell(&taken, &news(&["2", "3"])).await.expect("told");
+    let renewed = table.renew(&taken).await.expect("renewed");
+    assert_eq!(renewed.news, news(&["1", "2", "3"]));
+    table.tell(&taken, &news(&["4"])).await.expect("told");
+    let checkpointed = table.checkpoint(&renewed, &at("5", 0)).await;
+    let checkpointed = checkpointed.expect("written");
+    assert_eq!(checkpointed.news, news(&["4"]), "what came since");
+    let renewed = table.renew(&checkpointed).await.expect("renewed");
+    assert!(renewed.news.is_empty());
+    table.tell(&renewed, &news(&["5"])).await.expect("told");
+    table.release(&renewed).await.expect("released");
+    let released = opened.lease("0").await;
+    assert!(released.news.is_empty() && released.native_clock.is_none());
+    opened
+        .assert_conflict(table.tell(&renewed, &news(&["6"])).await)
+        .await;
+}
+
+/// By the clock of the process that writes, and of nobody else.
+#[rstest]
+#[tokio::test]
+async fn says_how_old_the_holders_process_is(#[values(Memory, Dynamo)] kind: Kind) {
+    let (opened, new) = kind.with_lease().await;
+    let table = &opened.table;
+    let taken = table.take(&new, "me").await.expect("taken");
+    let clock = taken.native_clock.expect("a clock");
+    let renewed = table.renew(&taken).await.expect("renewed");
+    assert!(renewed.native_clock >= Some(clock));
+    table.ask(&renewed, "you", 3).await.expect("asked");
+    let asked = opened.lease("0").await;
+    assert_eq!(asked.handover_has, Some(3));
+    assert_eq!(asked.native_clock, renewed.native_clock);
+    table.hand_over(&renewed, "you").await.expect("handed over");
+    let theirs = opened.lease("0").await;
+    assert_eq!((theirs.native_clock, theirs.handover_has), (None, None));
+}
+
+#[rstest]
+#[tokio::test]
+async fn looks_at_some(#[values(Memory, Dynamo)] kind: Kind) {
+    let opened = kind.open().await;
+    for number in 0..120 {
+        let lease = Lease::new(number.to_string(), Checkpoint::Latest);
+        assert!(opened.table.create(&lease).await.expect("created"));
+    }
+    // More than one call may ask for, and one that is not there.
+    let keys: Vec<LeaseKey> = (10..121).map(|number| number.to_string().into()).collect();
+    let mut seen = opened.table.look(&keys).await.expect("an answer");
+    seen.sort_by_key(|lease| lease.key.to_string().parse::<u32>().expect("a number"));
+    let seen: Vec<_> = seen.into_iter().map(|lease| lease.key).collect();
+    assert_eq!(seen, keys[..110]);
+    assert_eq!(opened.table.look(&[]).await.expect("nothing"), []);
+}

@@ -7,7 +7,7 @@ use super::*;
 async fn releases(#[values(Memory, Dynamo)] kind: Kind) {
     let (opened, new) = kind.with_lease().await;
     let taken = opened.table.take(&new, "me").await.expect("taken");
-    opened.table.ask(&taken, "you").await.expect("asked");
+    opened.table.ask(&taken, "you", 0).await.expect("asked");
     opened.table.release(&taken).await.expect("released");
     let released = opened.lease("0").await;
     assert_eq!(released, Lease { counter: 2, ..new });
@@ -23,28 +23,29 @@ async fn releases(#[values(Memory, Dynamo)] kind: Kind) {
 async fn hands_over_to_who_asked(#[values(Memory, Dynamo)] kind: Kind) {
     let (opened, new) = kind.with_lease().await;
     let table = &opened.table;
-    let unowned = table.ask(&new, "you").await;
+    let unowned = table.ask(&new, "you", 0).await;
     assert!(
         matches!(unowned, Err(TableError::Conflict(_))),
         "nobody to ask: {unowned:?}"
     );
     let taken = table.take(&new, "me").await.expect("taken");
-    table.ask(&taken, "you").await.expect("asked");
+    table.ask(&taken, "you", 0).await.expect("asked");
     let asked = opened.lease("0").await;
     assert_eq!(
         asked,
         Lease {
             handover_to: Some("you".into()),
+            handover_has: Some(0),
             ..taken.clone()
         },
         "the counter does not move"
     );
 
     opened
-        .assert_conflict(table.ask(&taken, "another").await)
+        .assert_conflict(table.ask(&taken, "another", 0).await)
         .await;
     table
-        .ask(&asked, "another")
+        .ask(&asked, "another", 0)
         .await
         .expect("a request that was seen may be overwritten");
     let renewed = table.renew(&taken).await.expect("renewed");
@@ -54,7 +55,7 @@ async fn hands_over_to_who_asked(#[values(Memory, Dynamo)] kind: Kind) {
         "the holder learns of it"
     );
     table
-        .ask(&asked, "you")
+        .ask(&asked, "you", 0)
         .await
         .expect_err("the request has changed");
     let checkpointed = table
@@ -81,7 +82,7 @@ async fn hands_over_to_who_asked(#[values(Memory, Dynamo)] kind: Kind) {
     opened
         .assert_conflict(table.hand_over(&checkpointed, "another").await)
         .await;
-    table.ask(&withdrawn, "another").await.expect("asked");
+    table.ask(&withdrawn, "another", 0).await.expect("asked");
     table
         .hand_over(&checkpointed, "another")
         .await
@@ -104,5 +105,7 @@ async fn hands_over_to_who_asked(#[values(Memory, Dynamo)] kind: Kind) {
     opened
         .assert_conflict(table.checkpoint(&checkpointed, &at("6", 0)).await)
         .await;
-    opened.assert_conflict(table.ask(&taken, "you").await).await;
+    opened
+        .assert_conflict(table.ask(&taken, "you", 0).await)
+        .await;
 }

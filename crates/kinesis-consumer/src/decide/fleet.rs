@@ -1,0 +1,429 @@
+//! How the workers of an application share the looking after each other, so that what they read of
+//! the table is linear in shards.
+//!
+//! The holder of the first unfinished lease is the **warden**: it alone scans often, looks at one
+//! lease of each other worker when that is to be written again, takes what the dead leave behind,
+//! audits, and tells the poor what they may ask the rich for. The holders of the next leases, its
+//! **deputies**, look at its lease. All others read next to nothing while nothing moves: whoever
+//! wants them to look at a lease adds its key to the `news` of one that they hold.
+//!
+//! Whose knowledge is old takes itself or somebody else for what they are not: then two do what one
+//! would do, or the warden's next scan comes first.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use crate::{
+    decide::assignment::{Action, Observations},
+    model::{keys::LeaseKey, lease::Lease},
+};
+
+#[cfg(test)]
+mod tests;
+
+/// Deputies look at the warden's lease at the moment when it must have been written again, the
+/// second one two failover times later.
+const DEPUTIES: usize = 2;
+/// Leases of one worker that get its news: the next renewal is half of the time away, at most.
+const BOARDS: usize = 2;
+/// Leases before its first one that a deputy looks at.
+const MOST_BEFORE: usize = 50;
+/// What others may be told at one time.
+const MOST_NEWS: usize = 200;
+
+/// What a worker does for the others.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Role {
+    /// Scans and audits for all. Also whoever sees nobody else.
+    Warden,
+    /// Watches the warden: the first of them at once, the others later.
+    Deputy(usize),
+    /// Holds leases, and reads next to nothing.
+    Member,
+    /// Holds nothing, while others do.
+    Spare,
+}
+
+/// What a worker was told, and how much it knows.
+#[derive(Debug)]
+pub(crate) struct Told<'a> {
+    /// Leases that it is to take if they are free.
+    pub(crate) offered: &'a BTreeSet<LeaseKey>,
+    /// Leases that it is to ask for.
+    pub(crate) suggested: &'a BTreeSet<LeaseKey>,
+    /// It has just read all leases.
+    pub(crate) is_fresh: bool,
+}
+
+/// What one worker knows of the others at one moment.
+#[derive(Clone, Copy)]
+pub(crate) struct Sight<'a> {
+    pub(crate) leases: &'a [Lease],
+    pub(crate) observations: &'a Observations,
+    pub(crate) me: &'a str,
+    pub(crate) held: &'a BTreeSet<LeaseKey>,
+    pub(crate) now: Instant,
+}
+
+impl<'a> Sight<'a> {
+    fn unfinished(self) -> impl Iterator<Item = &'a Lease> {
+        self.leases.iter().filter(|lease| !lease.is_finished())
+    }
+
+    /// Who holds the lease. `None`: nobody, or it is in our name although we do not hold it.
+    pub(crate) fn holder(self, lease: &'a Lease) -> Option<&'a str> {
+        if self.held.contains(&lease.key) {
+            return Some(self.me);
+        }
+        let is_free = |_: &&str| self.observations.is_available(lease, self.now);
+        let holder = lease.holder().filter(|holder| *holder != self.me);
+        holder.filter(|holder| !is_free(holder))
+    }
+
+    /// The holders that keep this order, in the order of their first leases.
+    fn order(self) -> Vec<&'a str> {
+        let mut first: BTreeMap<&str, &LeaseKey> = BTreeMap::new();
+        for lease in self.unfinished() {
+            let holder = self.holder(lease).filter(|holder| {
+                // Not Java's, and not one of an earlier version, which looks after itself.
+                *holder == self.me || lease.is_native() && lease.native_clock.is_some()
+            });
+            if let Some(holder) = holder {
+                let first = first.entry(holder).or_insert(&lease.key);
+                *first = (*first).min(&lease.key);
+            }
+        }
+        let mut order: Vec<_> = first.into_iter().collect();
+        order.sort_by_key(|(_, first)| *first);
+        order.into_iter().map(|(holder, _)| holder).collect()
+    }
+
+    /// How many hold a lease, this worker too.
+    pub(crate) fn workers(self) -> usize {
+        let holders = self.unfinished().filter_map(|lease| self.holder(lease));
+        holders.chain([self.me]).collect::<BTreeSet<_>>().len()
+    }
+
+    pub(crate) fn role(self) -> Role {
+        let order = self.order();
+        match order.iter().position(|holder| *holder == self.me) {
+            Some(0) => Role::Warden,
+            None if order.is_empty() => Role::Warden,
+            Some(rank) if rank <= DEPUTIES => Role::Deputy(rank),
+            Some(_) => Role::Member,
+            None => Role::Spare,
+        }
+    }
+
+    /// Does a worker of another kind hold a lease? It has no `news`.
+    pub(crate) fn has_java(self) -> bool {
+        self.unfinished().any(|lease| {
+            let holder = self.holder(lease);
+            holder.is_some_and(|holder| holder != self.me) && !lease.is_native()
+        })
+    }
+
+    /// Is somebody else at work?
+    pub(crate) fn others(self) -> usize {
+        let holders = self.unfinished().filter_map(|lease| self.holder(lease));
+        let others = holders.filter(|holder| *holder != self.me);
+        others.collect::<BTreeSet<_>>().len()
+    }
+
+    /// The unfinished leases that anybody may take, as far as is known.
+    pub(crate) fn free(self) -> impl Iterator<Item = &'a Lease> {
+        self.unfinished().filter(move |lease| {
+            !self.held.contains(&lease.key) && self.observations.is_available(lease, self.now)
+        })
+    }
+
+    // === watching ===
+
+    /// Which leases to look at, and when: one of each worker that is watched, when it must have been
+    /// written again.
+    pub(crate) fn watches(self, failover: Duration) -> Vec<(Instant, LeaseKey)> {
+        let (only, later) = match self.role() {
+            Role::Warden => (None, Duration::ZERO),
+            Role::Deputy(rank) => {
+                let later = failover * u32::try_from(2 * (rank - 1)).unwrap_or(2);
+                (self.order().first().copied(), later)
+            }
+            Role::Member | Role::Spare => return Vec::new(),
+        };
+        let mut watched: BTreeMap<&str, Vec<&Lease>> = BTreeMap::new();
+        for lease in self.unfinished().filter(|lease| is_taken(lease)) {
+            let Some(holder) = self.holder(lease).filter(|holder| *holder != self.me) else {
+                continue;
+            };
+            if only.is_some_and(|only| only != holder) {
+                continue;
+            }
+            watched.entry(holder).or_default().push(lease);
+        }
+        let watched = watched.values();
+        watched
+            .filter_map(|leases| self.watch(leases, failover))
+            .map(|(due, lease)| (due + later, lease.key.clone()))
+            .collect()
+    }
+
+    /// The one of a worker's leases to look at: of those that were written last, within the time in
+    /// which a worker that lives renews each, the one that has stood longest in our sight.
+    fn watch(self, leases: &[&'a Lease], failover: Duration) -> Option<(Instant, &'a Lease)> {
+        let latest = leases.iter().filter_map(|lease| lease.native_clock).max();
+        let round = u64::try_from((failover * 2 / 5).as_millis()).unwrap_or(u64::MAX);
+        let is_late = |lease: &&&Lease| {
+            let clock = lease.native_clock;
+            latest.is_none_or(|latest| clock.is_some_and(|clock| clock + round >= latest))
+        };
+        let seen = leases.iter().filter(is_late).filter_map(|lease| {
+            let (since, due) = self.observations.due(lease)?;
+            Some((since, due, *lease))
+        });
+        let watched = match latest {
+            Some(_) => seen.min_by_key(|(since, due, _)| (*since, std::cmp::Reverse(*due))),
+            None => seen.max_by_key(|(since, ..)| *since),
+        };
+        watched.map(|(_, due, lease)| (due, lease))
+    }
+
+    /// Who the deputies are.
+    pub(crate) fn deputies(self) -> Vec<&'a str> {
+        let others = self.order().into_iter().filter(|it| *it != self.me);
+        others.take(DEPUTIES).collect()
+    }
+
+    /// What a deputy looks at to know that it is one: the leases before its first one.
+    pub(crate) fn before_ours(self) -> impl Iterator<Item = &'a LeaseKey> {
+        let first = self.held.first();
+        let keys = self.unfinished().map(|lease| &lease.key);
+        keys.filter(move |key| first.is_some_and(|first| *key < first))
+            .take(MOST_BEFORE)
+    }
+
+    /// Leases whose workers are gone. Whoever sees that takes them, whatever its share: nobody else
+    /// looks.
+    pub(crate) fn left_behind(self) -> impl Iterator<Item = &'a Lease> {
+        self.free()
+            .filter(|lease| lease.is_native() && lease.holder() != Some(self.me))
+    }
+
+    // === sharing ===
+
+    /// Workers of this library other than this one, and how many leases each holds.
+    fn counts(self) -> BTreeMap<&'a str, usize> {
+        let mut counts = BTreeMap::new();
+        let taken = self.unfinished().filter(|lease| is_taken(lease));
+        for holder in taken.filter_map(|lease| self.holder(lease)) {
+            if holder != self.me {
+                *counts.entry(holder).or_default() += 1;
+            }
+        }
+        counts
+    }
+
+    /// Free leases, each to the worker that has least then, other than this one.
+    pub(crate) fn share_out(self, free: &[LeaseKey]) -> BTreeMap<String, BTreeSet<LeaseKey>> {
+        let mut counts = self.counts();
+        let mut shares: BTreeMap<String, BTreeSet<LeaseKey>> = BTreeMap::new();
+        for key in free.iter().take(MOST_NEWS) {
+            let Some((poorest, count)) = counts.iter_mut().min_by_key(|(_, count)| **count) else {
+                break;
+            };
+            *count += 1;
+            let share = shares.entry((*poorest).to_owned()).or_default();
+            share.insert(key.clone());
+        }
+        shares
+    }
+
+    /// Leases that the poor are to ask the rich for, until all have as many. Nothing while anything
+    /// is free or asked for.
+    pub(crate) fn even_out(self) -> BTreeMap<String, BTreeSet<LeaseKey>> {
+        let mut shares: BTreeMap<String, BTreeSet<LeaseKey>> = BTreeMap::new();
+        let counts = self.counts();
+        let count = |worker: &str| match worker == self.me {
+            true => self.held.len(),
+            false => counts.get(worker).copied().unwrap_or_default(),
+        };
+        let is_moving = |lease: &Lease| {
+            let stands = lease.is_native() && !self.observations.ask_is_void(lease, self.now);
+            let both = lease.handover_to.as_deref().zip(lease.holder());
+            // The holder will refuse others.
+            let is_due = |(asker, holder)| count(holder) >= count(asker) + 2;
+            stands && both.is_some_and(is_due)
+        };
+        if self.free().next().is_some() || self.unfinished().any(is_moving) {
+            return shares;
+        }
+        let mut of: BTreeMap<&str, Vec<&LeaseKey>> = BTreeMap::new();
+        for lease in self.unfinished().filter(|lease| lease.is_native()) {
+            if let Some(holder) = self.holder(lease) {
+                of.entry(holder).or_default().push(&lease.key);
+            }
+        }
+        for _ in 0..MOST_NEWS {
+            let richest = of.iter().max_by_key(|(_, leases)| leases.len());
+            let poorest = of.iter().min_by_key(|(_, leases)| leases.len());
+            let (Some((rich, most)), Some((poor, least))) = (richest, poorest) else {
+                break;
+            };
+            if most.len() < least.len() + 2 {
+                break;
+            }
+            let (rich, poor) = (*rich, *poor);
+            let Some(key) = of.get_mut(rich).and_then(Vec::pop) else {
+                break;
+            };
+            of.entry(poor).or_default().insert(0, key);
+            // This worker asks by itself.
+            if poor != self.me {
+                let share = shares.entry(poor.to_owned()).or_default();
+                share.insert(key.clone());
+            }
+        }
+        shares
+    }
+
+    /// The leases of a worker that get its news: two that it renews as far apart as can be.
+    pub(crate) fn boards(self, worker: &str, renewal: Duration) -> Vec<&'a Lease> {
+        let theirs = self.unfinished().filter(|lease| is_taken(lease));
+        let theirs: Vec<_> = theirs
+            .filter(|lease| self.holder(lease) == Some(worker))
+            .collect();
+        let period = u64::try_from(renewal.as_millis())
+            .unwrap_or(u64::MAX)
+            .max(2);
+        let phase = |lease: &Lease| lease.native_clock.unwrap_or_default() % period;
+        let Some(first) = theirs.first() else {
+            return theirs;
+        };
+        let from_opposite = |lease: &&&Lease| {
+            let apart = phase(lease).abs_diff(phase(first));
+            apart.abs_diff(period / 2)
+        };
+        let opposite = theirs[1..].iter().min_by_key(from_opposite);
+        let boards = std::iter::once(first).chain(opposite);
+        boards.copied().take(BOARDS).collect()
+    }
+
+    /// Adds what only this worker was told or can see, and leaves out what it knows too little for.
+    pub(crate) fn adjust(self, actions: &mut Vec<Action>, told: &Told<'_>, max_leases: usize) {
+        if !told.is_fresh {
+            actions.retain(|action| matches!(action, Action::Take(_)));
+        }
+        self.moderate(actions);
+        let offered = self
+            .free()
+            .filter(|lease| told.offered.contains(&lease.key));
+        let mut planned: BTreeSet<_> = actions.iter().map(Action::key).cloned().collect();
+        let takes = actions
+            .iter()
+            .filter(|action| matches!(action, Action::Take(_)));
+        let mut room = max_leases.saturating_sub(self.held.len() + takes.count());
+        for lease in self.left_behind().chain(offered) {
+            if room > 0 && planned.insert(lease.key.clone()) {
+                actions.push(Action::Take(lease.key.clone()));
+                room -= 1;
+            }
+        }
+        // The warden sees for itself what to ask for.
+        if self.role() == Role::Warden {
+            return;
+        }
+        for lease in self.unfinished() {
+            let holder = self.holder(lease).filter(|holder| *holder != self.me);
+            let can_ask = is_taken(lease) && lease.handover_to.is_none() && holder.is_some();
+            if told.suggested.contains(&lease.key)
+                && can_ask
+                && room > 0
+                && planned.insert(lease.key.clone())
+            {
+                actions.push(Action::Ask(lease.key.clone()));
+                room -= 1;
+            }
+        }
+    }
+
+    /// Asks for no more than this worker's share, as others join as well; and for one lease first,
+    /// so that those show whom this worker did not see when it started.
+    fn moderate(self, actions: &mut Vec<Action>) {
+        let mut workers: BTreeSet<&str> = [self.me].into();
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut asked_of = Vec::new();
+        let mut leases = 0_usize;
+        for lease in self.unfinished() {
+            leases += 1;
+            let Some(holder) = self.holder(lease) else {
+                continue;
+            };
+            *counts.entry(holder).or_default() += 1;
+            workers.insert(holder);
+            if lease.is_native() && holder != self.me {
+                let asker = lease.handover_to.as_deref();
+                workers.extend(asker);
+                asked_of.extend(asker.filter(|asker| *asker == self.me).map(|_| holder));
+            }
+        }
+        let count = |worker: &str| counts.get(worker).copied().unwrap_or_default();
+        let mine = count(self.me);
+        // The others will refuse.
+        asked_of.retain(|holder| count(holder) >= mine + 2);
+        let asked = asked_of.len();
+        let share = match mine {
+            0 => 1,
+            _ => leases.div_ceil(workers.len()),
+        };
+        let mut left = share.saturating_sub(mine + asked);
+        actions.retain(|action| match action {
+            Action::Take(_) | Action::Steal(_) => true,
+            Action::Ask(_) => {
+                let asks = left > 0;
+                left = left.saturating_sub(1);
+                asks
+            }
+        });
+    }
+}
+
+/// A worker of this library holds it, and has taken it since it was handed to it.
+fn is_taken(lease: &Lease) -> bool {
+    lease.is_native() && lease.native_process.is_some()
+}
+
+/// The time between the scans of a worker that is not the warden: together they scan no more often
+/// than a few workers do.
+pub(crate) fn member_interval(failover: Duration, workers: usize) -> Duration {
+    let workers = u32::try_from(workers).unwrap_or(u32::MAX).min(10_000);
+    (failover * 12).max(failover.saturating_mul(workers * 3) / 2)
+}
+
+/// The first renewal of a lease that is taken now: in the middle of the longest time in which none
+/// of the others, each due in so long, is renewed.
+pub(crate) fn first_renewal(renewal: Duration, others: &[Duration]) -> Duration {
+    let mut dues: Vec<_> = others
+        .iter()
+        .map(|due| {
+            let rest = due.as_nanos() % renewal.as_nanos().max(1);
+            Duration::from_nanos(u64::try_from(rest).unwrap_or_default())
+        })
+        .collect();
+    dues.sort();
+    let (Some(first), Some(last)) = (dues.first().copied(), dues.last().copied()) else {
+        return renewal;
+    };
+    // Over the end of the period and on to the first one again.
+    let mut widest = (first + renewal - last, last);
+    for pair in dues.windows(2) {
+        widest = widest.max((pair[1] - pair[0], pair[0]));
+    }
+    let middle = widest.1 + widest.0 / 2;
+    match middle.checked_sub(renewal) {
+        Some(early) if !early.is_zero() => early,
+        _ => middle.min(renewal),
+    }
+}
