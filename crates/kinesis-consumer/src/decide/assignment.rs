@@ -200,8 +200,8 @@ pub(crate) fn void(
     void.map(|lease| lease.key.clone()).collect()
 }
 
-/// The leases of ours that a worker asked for that is gone, or so long ago that it is not granted any
-/// more. Who comes next does not know that, and would leave them to it.
+/// The leases of ours that a worker asked for that is gone, or so long ago that it is not granted
+/// any more. Who comes next does not know that, and would leave them to it.
 pub(crate) fn dead_requests<'a>(
     leases: &'a [Lease],
     observations: &Observations,

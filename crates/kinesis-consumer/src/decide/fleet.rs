@@ -143,8 +143,8 @@ impl<'a> Sight<'a> {
 
     // === watching ===
 
-    /// Which leases to look at, and when: one of each worker that is watched, when it must have been
-    /// written again.
+    /// Which leases to look at, and when: one of each worker that is watched, when it must have
+    /// been written again.
     pub(crate) fn watches(self, failover: Duration) -> Vec<(Instant, LeaseKey)> {
         let (only, later) = match self.role() {
             Role::Warden => (None, Duration::ZERO),

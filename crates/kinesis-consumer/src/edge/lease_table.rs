@@ -160,8 +160,8 @@ pub trait LeaseTable: fmt::Debug + Send + Sync {
     async fn create(&self, lease: &Lease) -> Result<bool, TableError>;
 
     /// On condition of `lease.counter`, and that no KCL 3 leader began to move it: makes `worker`
-    /// the owner, clears `handoverTo`, `handoverHas`, `news` and `busy`, writes `nativeStream` where
-    /// `lease` has one, `throughputKBps` as in `lease`, counters + 1, `nativeProcess` and
+    /// the owner, clears `handoverTo`, `handoverHas`, `news` and `busy`, writes `nativeStream`
+    /// where `lease` has one, `throughputKBps` as in `lease`, counters + 1, `nativeProcess` and
     /// `nativeClock` those of this table handle, removes a left-over `checkpointOwner`, counts the
     /// owner switch. Returns the lease as stored.
     async fn take(&self, lease: &Lease, worker: &str) -> Result<Lease, TableError>;
@@ -172,8 +172,8 @@ pub trait LeaseTable: fmt::Debug + Send + Sync {
     /// more `news`; a conflict shows it that a KCL 3 leader moves the lease.
     async fn renew(&self, lease: &Lease) -> Result<Lease, TableError>;
 
-    /// On condition of `lease.counter`: writes the checkpoint, switches 0, drops pending checkpoints
-    /// and `latestSince`; the rest as a renewal.
+    /// On condition of `lease.counter`: writes the checkpoint, switches 0, drops pending
+    /// checkpoints and `latestSince`; the rest as a renewal.
     async fn checkpoint(&self, lease: &Lease, checkpoint: &Checkpoint)
     -> Result<Lease, TableError>;
 

@@ -40,8 +40,8 @@ pub struct Lease {
     /// `nativeProcess`, ours: which process took it. Two that run under one worker id are told
     /// apart by it.
     pub native_process: Option<String>,
-    /// `nativeClock`, ours: how many milliseconds old that process was when it began the last write.
-    /// Two leases of one process so tell how far apart their last writes were.
+    /// `nativeClock`, ours: how many milliseconds old that process was when it began the last
+    /// write. Two leases of one process so tell how far apart their last writes were.
     pub native_clock: Option<u64>,
     /// `handoverTo`, ours: the worker of this library that asks the holder for it.
     pub handover_to: Option<String>,

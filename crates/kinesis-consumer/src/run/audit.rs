@@ -346,8 +346,8 @@ impl Audit {
         Ok(())
     }
 
-    /// Leaves out those that other workers held, for a while: they know better where they stand, and
-    /// what is finished. Returns one of them.
+    /// Leaves out those that other workers held, for a while: they know better where they stand,
+    /// and what is finished. Returns one of them.
     fn leave_to_holders(
         &mut self,
         lost: &mut Vec<Lease>,

@@ -66,8 +66,12 @@ impl Auditor {
                 }
                 () = context.streams.changed.notified() => continue,
             }
+            let now = Instant::now();
+            let fails =
+                |audit: &Audit| audit.next <= now && audit.stream.health.failing().is_some();
+            // Whoever told that a stream fails finds out when it recovers.
+            self.is_needed |= self.audits.iter().any(fails);
             if !self.is_needed && !*is_warden.borrow() {
-                let now = Instant::now();
                 let due = self.audits.iter_mut().filter(|audit| audit.next <= now);
                 due.for_each(Audit::leave);
                 continue;

@@ -77,8 +77,8 @@ impl Context {
         }
     }
 
-    /// For how long finished leases that nobody needs are kept: longer than it takes every worker to
-    /// scan the table.
+    /// For how long finished leases that nobody needs are kept: longer than it takes every worker
+    /// to scan the table.
     pub(crate) fn kept(&self) -> Duration {
         let failover = self.config.failover_time;
         member_interval(failover, self.fleet.workers()).max(failover * KEPT)

@@ -366,7 +366,8 @@ impl Coordinator {
         let given = leases.iter().filter(is_given);
         let given = given.filter(|lease| !held.contains(&lease.key)).count();
         let mut has = (held.len() + given) as u64;
-        // What it said of itself when it asked is no longer so: others were refused, or it lost some.
+        // What it said of itself when it asked is no longer so: others were refused, or it lost
+        // some.
         let is_standing = |lease: &&Lease| {
             let is_ours = lease.handover_to.as_ref() == Some(me) && lease.is_native();
             is_ours && told.is_fresh && !held.contains(&lease.key)

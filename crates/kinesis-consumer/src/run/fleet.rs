@@ -34,8 +34,8 @@ pub(crate) struct Mail {
     pub(crate) news: BTreeSet<LeaseKey>,
     /// The warden says that this worker is one of its deputies.
     pub(crate) is_deputy: bool,
-    /// Leases of ours that somebody asked for, or does not ask for any more, as a write of ours left
-    /// them.
+    /// Leases of ours that somebody asked for, or does not ask for any more, as a write of ours
+    /// left them.
     pub(crate) requests: Vec<Lease>,
     /// The auditor's, and when it began.
     pub(crate) scan: Option<(Scan, Instant)>,

@@ -133,8 +133,8 @@ impl Observations {
             || self.clocks.is_over(lease, now)
     }
 
-    /// Since when the lease was seen as it is, and when a look shows whether its holder is gone: it is
-    /// to be written again before. `None`: it was not seen.
+    /// Since when the lease was seen as it is, and when a look shows whether its holder is gone: it
+    /// is to be written again before. `None`: it was not seen.
     pub(crate) fn due(&self, lease: &Lease) -> Option<(Instant, Instant)> {
         let seen = self.unmoved(lease)?;
         let known = self.clocks.known_at(lease, seen.since);

@@ -7,7 +7,8 @@ use crate::model::sequence::Checkpoint;
 
 const FAILOVER: Duration = Duration::from_secs(10);
 
-/// `"a a - J"`: leases 0 to 3, held by `a`, nobody, and Java's `J`; `a>b`: `b` asks; `a!`: finished.
+/// `"a a - J"`: leases 0 to 3, held by `a`, nobody, and Java's `J`; `a>b`: `b` asks; `a!`:
+/// finished.
 fn leases(table: &str) -> Vec<Lease> {
     let lease = |(index, text): (usize, &str)| {
         let end = text.ends_with('!');

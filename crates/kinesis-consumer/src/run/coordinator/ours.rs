@@ -13,7 +13,8 @@ use crate::{
 
 impl Coordinator {
     /// Leaves out the leases whose positions are not known to be of their stream, and looks into
-    /// them; and those of streams that cannot be read now. Returns their keys, with why nobody reads them.
+    /// them; and those of streams that cannot be read now. Returns their keys, with why nobody
+    /// reads them.
     pub(super) fn keep_ours(
         &mut self,
         leases: &mut Vec<Lease>,
