@@ -111,12 +111,11 @@ impl Fetch for ApplicationFetcher {
         if !request.quick || self.listed.is_none() {
             self.list().await?;
         }
-        if request.lag
-            && self
-                .listed
-                .as_ref()
-                .is_some_and(|listed| !listed.table.is_new())
-        {
+        let is_new = self
+            .listed
+            .as_ref()
+            .is_none_or(|listed| listed.table.is_new());
+        if request.lag && !is_new {
             self.probing.probe(self.reads.as_ref(), request.quick).await;
         }
         Ok(Arc::new(self.snapshot(request.lag)))
@@ -145,7 +144,9 @@ impl ApplicationFetcher {
             false => None,
         };
         self.log_malformed(&leases.malformed);
-        let older = self.leave_out_older_streams(&shards, &mut leases)?;
+        let older = self
+            .leave_out_older_streams(&shards, &mut leases)
+            .map_err(|error| *error)?;
         let mut known = readability(&shards, &leases.leases, InitialPosition::TrimHorizon)
             .map_err(|raced| self.raced_a_reshard(&raced.to_string()))?;
         // A stream has open shards, and each can be read or waits for one that can.
@@ -308,7 +309,7 @@ impl ApplicationFetcher {
         &mut self,
         shards: &[Shard],
         leases: &mut Leases,
-    ) -> Result<usize, SourceError> {
+    ) -> Result<usize, Box<SourceError>> {
         let of_all = &mut leases.leases;
         of_all.sort_by(|one, other| older::of(one).cmp(older::of(other)));
         let reads = &self.reads;
@@ -319,14 +320,14 @@ impl ApplicationFetcher {
             let shard = &misfit.shard;
             if !misfit.is_certain() {
                 let message = format!("the lease of {shard} does not fit the shard");
-                return Err(self.raced_a_reshard(&message));
+                return Err(Box::new(self.raced_a_reshard(&message)));
             }
             if !leases.is_of_several {
-                return Err(self.failure(
+                return Err(Box::new(self.failure(
                     "StreamMadeAnew",
                     &format!("the lease of {shard} is of an older stream of this name"),
                     "Let the application start with a new lease table, or another name: with this one it would skip records",
-                ));
+                )));
             }
             if misfit.is_new() {
                 let (region, table) = (&self.source.stream.region, self.source.table.as_asked());

@@ -60,13 +60,13 @@ impl AllStreams {
     async fn shards_of(
         &self,
         id: StreamIdentifier,
-    ) -> (StreamIdentifier, Result<Vec<Shard>, SourceError>) {
+    ) -> (StreamIdentifier, Result<Vec<Shard>, Box<SourceError>>) {
         let stream = Stream::Name(id.name.clone());
         let shards = match self.of.shards_of(&stream).await {
             Ok(shards) => Ok(shards.into_iter().map(|it| named(&id, it)).collect()),
             Err(failure) => {
                 let resource = Resource::Stream(&stream);
-                Err(self.of.kinesis.error(resource, &failure))
+                Err(Box::new(self.of.kinesis.error(resource, &failure)))
             }
         };
         (id, shards)
@@ -157,9 +157,10 @@ impl Reads for AllStreams {
         let mut answers = stream::iter(asked).buffered(AT_A_TIME);
         let mut look = Look::default();
         while let Some((id, answer)) = answers.next().await {
-            self.known().lists.take(id, answer, keep, &mut look)?;
+            let taken = self.known().lists.take(id, answer, keep, &mut look);
+            taken.map_err(|error| *error)?;
         }
-        look.shards()
+        look.shards().map_err(|error| *error)
     }
 
     fn is_kept(&self, stream: &str) -> bool {

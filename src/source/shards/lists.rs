@@ -29,7 +29,7 @@ struct List {
 pub(super) struct Look {
     shards: Vec<Shard>,
     listed: usize,
-    gone: Vec<(StreamIdentifier, SourceError)>,
+    gone: Vec<(StreamIdentifier, Box<SourceError>)>,
     failed: Vec<SourceError>,
 }
 
@@ -54,10 +54,10 @@ impl Lists {
     pub(super) fn take(
         &mut self,
         id: StreamIdentifier,
-        answer: Result<Vec<Shard>, SourceError>,
+        answer: Result<Vec<Shard>, Box<SourceError>>,
         keep: Duration,
         look: &mut Look,
-    ) -> Result<(), SourceError> {
+    ) -> Result<(), Box<SourceError>> {
         let stream = id.to_string();
         match answer {
             Ok(shards) => {
@@ -84,7 +84,7 @@ impl Lists {
                 }
                 list.is_kept = true;
                 look.shards.extend_from_slice(&list.shards);
-                look.failed.push(error);
+                look.failed.push(*error);
                 look.refuse_none_of(OF_ALL)?;
             }
         }
@@ -97,7 +97,7 @@ impl Look {
     ///
     /// # Errors
     /// Where no stream was listed.
-    pub(super) fn shards(mut self) -> Result<Vec<Shard>, SourceError> {
+    pub(super) fn shards(mut self) -> Result<Vec<Shard>, Box<SourceError>> {
         self.refuse_none_of(1)?;
         if self.listed == 0 && self.failed.is_empty() && !self.gone.is_empty() {
             return Err(none_is_there(self.gone));
@@ -105,10 +105,10 @@ impl Look {
         Ok(self.shards)
     }
 
-    fn refuse_none_of(&mut self, failed: usize) -> Result<(), SourceError> {
+    fn refuse_none_of(&mut self, failed: usize) -> Result<(), Box<SourceError>> {
         let is_of_all = self.listed == 0 && self.gone.is_empty() && self.failed.len() >= failed;
         match is_of_all {
-            true => Err(self.failed.swap_remove(0)),
+            true => Err(Box::new(self.failed.swap_remove(0))),
             false => Ok(()),
         }
     }
@@ -119,20 +119,18 @@ fn is_gone(error: &SourceError) -> bool {
 }
 
 /// As when the scaler asks in another account, or another region, than the application.
-fn none_is_there(mut gone: Vec<(StreamIdentifier, SourceError)>) -> SourceError {
+fn none_is_there(mut gone: Vec<(StreamIdentifier, Box<SourceError>)>) -> Box<SourceError> {
     let count = gone.len();
-    let (StreamIdentifier { account, .. }, error) = gone.swap_remove(0);
+    let (StreamIdentifier { account, .. }, mut error) = gone.swap_remove(0);
     let of_all = match count {
         1 => "It is the only stream of the lease table".to_owned(),
         count => format!("None of the {count} streams of the lease table is found"),
     };
-    SourceError {
-        hint: format!(
-            "{of_all}. The leases are of account {account}, and the scaler asks by name in the account of the identity \
-             that asks: name a role of account {account} in awsRoleArn where that is another, or correct awsRegion"
-        ),
-        ..error
-    }
+    error.hint = format!(
+        "{of_all}. The leases are of account {account}, and the scaler asks by name in the account of the identity that \
+         asks: name a role of account {account} in awsRoleArn where that is another, or correct awsRegion"
+    );
+    error
 }
 
 #[cfg(test)]
@@ -148,7 +146,7 @@ mod tests {
         format!("1:{name}:100").parse().unwrap()
     }
 
-    fn shards(name: &str) -> Result<Vec<Shard>, SourceError> {
+    fn shards(name: &str) -> Result<Vec<Shard>, Box<SourceError>> {
         Ok(vec![Shard {
             id: format!("1:{name}:100:shardId-0").into(),
             parents: [].into(),
@@ -158,20 +156,20 @@ mod tests {
         }])
     }
 
-    fn fails(name: &str, kind: SourceErrorKind) -> Result<Vec<Shard>, SourceError> {
-        Err(SourceError {
+    fn fails(name: &str, kind: SourceErrorKind) -> Result<Vec<Shard>, Box<SourceError>> {
+        Err(Box::new(SourceError {
             operation: "ListShards",
             resource: format!("stream {name}"),
             ..kind.example()
-        })
+        }))
     }
 
-    type Answer = (&'static str, Result<Vec<Shard>, SourceError>);
+    type Answer = (&'static str, Result<Vec<Shard>, Box<SourceError>>);
 
     fn look<const N: usize>(
         lists: &mut Lists,
         answers: [Answer; N],
-    ) -> Result<Vec<String>, SourceError> {
+    ) -> Result<Vec<String>, Box<SourceError>> {
         let mut look = Look::default();
         for (name, answer) in answers {
             lists.take(id(name), answer, KEEP, &mut look)?;
