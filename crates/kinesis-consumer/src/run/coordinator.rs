@@ -19,28 +19,26 @@ use futures::{
 };
 use tokio::{
     sync::watch,
-    task::{AbortHandle, JoinError, JoinSet},
+    task::{AbortHandle, JoinSet},
     time::{Instant, sleep_until, timeout, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
-    decide::{
-        assignment::{Action, Limits, Observations, challenges, dead_requests, grants, plan, void},
-        fleet::{Role, Sight, Told, first_renewal},
-        kcl3::Regime,
-    },
+    decide::{assignment::Observations, fleet::Role, kcl3::Regime},
     edge::lease_table::{Scan, TableError},
-    face::{error::Error, event::Event},
+    face::error::Error,
     model::{keys::LeaseKey, lease::Lease},
     run::{
         context::Context,
         following::retire,
         held_lease::HeldLease,
-        shard_consumer::{Ended, ShardConsumer, Stop},
+        shard_consumer::{Ended, Stop},
     },
 };
 
+mod acting;
+mod held;
 mod leaving;
 mod led;
 mod looking;
@@ -51,8 +49,7 @@ mod telling;
 
 use leaving::{leave_table, release};
 use looking::Curiosity;
-use moves::{Answer, CONCURRENCY, Kind, Moved, Moves, withdraw};
-use streams::give_back;
+use moves::{Answer, CONCURRENCY, Kind, Moves, withdraw};
 
 /// The time after the shutdown deadline in which shard consumers give their leases up.
 const LAST_GRACE: Duration = Duration::from_secs(1);
@@ -293,321 +290,6 @@ impl Coordinator {
             }
             if is_coming || lease.owner.as_deref() == me {
                 self.coming.insert(lease.key.clone());
-            }
-        }
-    }
-
-    fn grant(&mut self, leases: &[Lease], now: Instant) {
-        let leaving = self.held.iter();
-        let leaving = leaving.filter_map(|(key, held)| match &*held.stop.borrow() {
-            Some(Stop::HandOver(to)) => Some((key.clone(), to.clone())),
-            _ => None,
-        });
-        let mut leaving: BTreeMap<_, _> = leaving.collect();
-        // A batch may take long: who asked before it may have withdrawn or be gone by its end.
-        for key in void(leases, &self.observations, &leaving, now) {
-            leaving.remove(&key);
-            if let Some(held) = self.held.get(&key) {
-                held.stop.send_replace(None);
-            }
-        }
-        if let Regime::Led { .. } = self.regime {
-            return;
-        }
-        let (me, held) = (&self.context.config.worker_id, self.held_keys());
-        for lease in dead_requests(leases, &self.observations, &held, now) {
-            self.moves.push(&self.context, Kind::Refuse, lease.clone());
-        }
-        for lease in challenges(leases, &self.observations, me, &held, &leaving, now) {
-            self.moves
-                .push(&self.context, Kind::Challenge, lease.clone());
-        }
-        for (key, to) in grants(leases, &self.observations, me, &held, &leaving, now) {
-            if let Some(held) = self.held.get(&key) {
-                held.stop.send_replace(Some(Stop::HandOver(to)));
-            }
-        }
-    }
-
-    /// Begins to take and to ask as planned. Whether there is something to do.
-    fn act(&mut self, leases: &[Lease], now: Instant) -> bool {
-        let config = &self.context.config;
-        let max_steals = match self.regime {
-            Regime::Taking => config.max_steals,
-            Regime::Leaderless => 0,
-            Regime::Led { .. } => {
-                self.take_given(leases);
-                return false;
-            }
-        };
-        let limits = Limits {
-            max_leases: config.max_leases,
-            max_steals,
-        };
-        let held = self.held_keys();
-        let me = &config.worker_id;
-        let mut actions = plan(leases, &self.observations, me, &held, limits, now);
-        let sight = Sight {
-            leases,
-            observations: &self.observations,
-            me,
-            held: &held,
-            now,
-        };
-        let told = Told {
-            offered: &std::mem::take(&mut self.offered),
-            suggested: &std::mem::take(&mut self.suggested),
-            // What others hold changes.
-            is_fresh: now <= self.scanned + 2 * config.peer_scan_interval,
-        };
-        sight.adjust(&mut actions, &told, limits.max_leases);
-        // Requests that stand may be refused.
-        let is_given = |lease: &&Lease| lease.owner.as_ref() == Some(me) && !lease.is_finished();
-        let given = leases.iter().filter(is_given);
-        let given = given.filter(|lease| !held.contains(&lease.key)).count();
-        let mut has = (held.len() + given) as u64;
-        // What it said of itself when it asked is no longer so: others were refused, or it lost
-        // some.
-        let is_standing = |lease: &&Lease| {
-            let is_ours = lease.handover_to.as_ref() == Some(me) && lease.is_native();
-            is_ours && told.is_fresh && !held.contains(&lease.key)
-        };
-        let mut standing: Vec<_> = leases.iter().filter(is_standing).collect();
-        standing.sort_by_key(|lease| lease.handover_has);
-        for lease in standing {
-            if lease.handover_has > Some(has) {
-                let mut lease = lease.clone();
-                lease.handover_has = Some(has);
-                self.moves.push(&self.context, Kind::Ask, lease);
-            }
-            has += 1;
-        }
-        let by_key: BTreeMap<_, _> = leases.iter().map(|lease| (&lease.key, lease)).collect();
-        let acts = !actions.is_empty();
-        for action in actions {
-            let (kind, key) = match action {
-                Action::Take(key) => (Kind::Take, key),
-                Action::Steal(key) => (Kind::Steal, key),
-                Action::Ask(key) => (Kind::Ask, key),
-            };
-            if let Some(lease) = by_key.get(&key) {
-                let mut lease = (*lease).clone();
-                if kind == Kind::Ask {
-                    lease.handover_has = Some(has);
-                    has += 1;
-                }
-                self.moves.push(&self.context, kind, lease);
-            }
-        }
-        acts
-    }
-
-    fn moved(&mut self, moved: Moved) {
-        let Moved {
-            kind,
-            lease,
-            began,
-            answer,
-        } = moved;
-        if answer.is_ok() {
-            self.context.succeeded(kind.operation());
-        }
-        match answer {
-            Ok(Some(taken)) => {
-                if kind == Kind::Steal {
-                    self.observations.stole(&lease.key, began);
-                }
-                self.start(taken, lease.holder().map(str::to_owned), began);
-            }
-            Ok(None) if kind == Kind::Ask => {
-                self.note(&Lease {
-                    handover_to: Some(self.context.config.worker_id.clone()),
-                    ..lease.clone()
-                });
-                self.await_coming(Instant::now());
-                self.context.report(Event::HandoverAsked {
-                    holder: lease.holder().unwrap_or_default().to_owned(),
-                    shard: lease.key,
-                });
-            }
-            Ok(None) if kind == Kind::Refuse => {
-                let lease = Lease {
-                    handover_to: None,
-                    handover_has: None,
-                    ..lease
-                };
-                self.observations.observe_some([&lease], Instant::now());
-                self.note(&lease);
-            }
-            Ok(None) if kind == Kind::Challenge => {
-                let asker = lease.handover_to.as_deref().unwrap_or_default();
-                self.observations
-                    .challenged(asker, &lease.key, Instant::now());
-                let soon = Instant::now() + self.context.config.peer_scan_interval;
-                self.next_scan = self.next_scan.min(soon);
-            }
-            Ok(None) => {}
-            Err(error) => {
-                // It may be ours all the same: then a scan shows it, or it is given up at the end.
-                let now = Instant::now();
-                let soon = now + self.context.config.peer_scan_interval;
-                if let TableError::Conflict(Some(current)) = &error {
-                    // A race was lost.
-                    self.observations.observe_some([&**current], now);
-                    self.note(current);
-                    self.next_act = Some(now);
-                } else {
-                    // The table is not as it was planned.
-                    self.next_scan = self.next_scan.min(soon);
-                    if !matches!(kind, Kind::Refuse | Kind::Challenge) {
-                        self.coming.insert(lease.key.clone());
-                        let key = lease.key.clone();
-                        self.curious.entry(key).or_insert(Curiosity::new(soon));
-                    }
-                }
-                if !matches!(error, TableError::Conflict(_)) {
-                    let shard = Some(&lease.key);
-                    self.context.table_failed(shard, kind.operation(), &error);
-                }
-            }
-        }
-    }
-
-    // === held leases ===
-
-    /// The leases that are ours: user code may go on with one that was lost.
-    fn held_keys(&self) -> BTreeSet<LeaseKey> {
-        let ours = self.held.iter().filter(|(_, held)| !held.lease.is_over());
-        ours.map(|(key, _)| key.clone()).collect()
-    }
-
-    /// Starts the tasks of a lease. `stored`: as the take that began at `began` left it.
-    fn start(&mut self, stored: Lease, from: Option<String>, began: Instant) {
-        let Some(stream) = self.context.streams.of(&stored.key) else {
-            // It went while the lease was taken.
-            drop(tokio::spawn(give_back(Arc::clone(&self.context), stored)));
-            return;
-        };
-        self.context.report(Event::LeaseAcquired {
-            shard: stored.key.clone(),
-            from,
-        });
-        let now = Instant::now();
-        self.note(&stored);
-        self.curious.remove(&stored.key);
-        self.coming.remove(&stored.key);
-        if self.held.is_empty() {
-            self.announce(&stored.key, now);
-            if self.role == Role::Spare {
-                // Others who joined as well show by now.
-                let soon = now.max(self.scanned + self.context.config.peer_scan_interval);
-                self.next_scan = self.next_scan.min(soon);
-            }
-        }
-        let dues = self.held.values().map(|held| held.lease.due() - began);
-        let renewal = self.context.config.renew_interval();
-        let lease = Arc::new(HeldLease::new(
-            Arc::clone(&self.context),
-            stored.clone(),
-            began,
-            first_renewal(renewal, &dues.collect::<Vec<_>>()),
-        ));
-        let (stop, stopped) = watch::channel(None);
-        let consumer = ShardConsumer::new(
-            Arc::clone(&self.context),
-            stream,
-            Arc::clone(&lease),
-            &stored,
-            stopped,
-        );
-        let held = Held {
-            consumer: self.consumers.spawn(consumer.run()),
-            _renewal: AbortOnDropHandle::new(tokio::spawn(Arc::clone(&lease).keep())),
-            lease,
-            stop,
-        };
-        self.held.insert(stored.key, held);
-        self.context.load.hold(self.held.len());
-        self.arrange(now);
-        // Who asked before may get one now.
-        let leases = std::mem::take(&mut self.leases);
-        self.grant(&leases, now);
-        self.leases = leases;
-    }
-
-    fn ended(&mut self, ended: Result<(tokio::task::Id, Ended), JoinError>) -> Result<(), Error> {
-        let id = ended.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
-        let key = self
-            .held
-            .iter()
-            .find(|(_, held)| held.consumer.id() == id)
-            .map(|(key, _)| key.clone());
-        let stream = key.as_ref().and_then(|key| self.context.streams.of(key));
-        let now = Instant::now();
-        let held = key.and_then(|key| self.held.remove(&key));
-        self.next_scan = match (&ended, &held) {
-            (Ok((_, Ended::GivenUp)), Some(held)) if self.gave(held, now) => self.next_scan,
-            _ => now,
-        };
-        if let Some(held) = held {
-            // Checkpointers that user code kept refuse from now on.
-            held.lease.close();
-            self.context.load.hold(self.held.len());
-        }
-        match ended {
-            Ok((_, Ended::Finished(children))) => self.take_children(children),
-            Ok((_, Ended::Failed(error))) => match stream {
-                Some(stream) => {
-                    stream.give_up(error)?;
-                    self.context.streams.look.notify_one();
-                }
-                // It went while its user code ran, or its lease was taken anew.
-                None if error.is_of_stream() && self.context.streams.are_several() => {
-                    self.context.streams.look.notify_one();
-                }
-                None => return Err(error),
-            },
-            Ok((_, Ended::Lost | Ended::GivenUp)) => {}
-            // A bug of ours: the lease expires, and whoever takes it goes on from the checkpoint.
-            Err(error) => tracing::error!(%error, "a shard consumer ended without a result"),
-        }
-        Ok(())
-    }
-
-    /// Takes note that the lease went to whoever asked for it, and that it is to be looked after
-    /// until that worker takes it. False: nobody asked for it.
-    fn gave(&mut self, held: &Held, now: Instant) -> bool {
-        let (Some(Stop::HandOver(to)), Some(lease)) =
-            (held.stop.borrow().clone(), held.lease.try_copy())
-        else {
-            return false;
-        };
-        let soon = now + self.context.config.peer_scan_interval;
-        self.curious.insert(lease.key.clone(), Curiosity::new(soon));
-        self.note(&Lease {
-            owner: Some(to),
-            counter: lease.counter + 1,
-            native_counter: Some(lease.counter + 1),
-            native_process: None,
-            native_clock: None,
-            handover_to: None,
-            ..lease
-        });
-        self.arrange(now);
-        true
-    }
-
-    /// Whoever finished a parent takes its children at once, unless another worker was quicker or
-    /// another parent is unfinished. Otherwise a scan finds them.
-    fn take_children(&mut self, children: Vec<Lease>) {
-        if self.context.leadership.is_led() {
-            return;
-        }
-        for child in children {
-            let unfinished = self.held.len() + self.moves.len();
-            let is_free = child.owner.is_none() && !child.is_finished();
-            if is_free && unfinished < self.context.config.max_leases {
-                self.moves.push(&self.context, Kind::Child, child);
             }
         }
     }
