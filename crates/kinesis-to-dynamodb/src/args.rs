@@ -12,6 +12,12 @@ use crate::{Settings, log};
 /// error; 2: a setting that is wrong by itself.
 pub fn run() -> ExitCode {
     let settings = Settings::try_parse().unwrap_or_else(|error| named(error).exit());
+    if let Err(error) = settings.check_reads() {
+        // As of any other setting that is missing, or one too many.
+        let kind = ErrorKind::ArgumentConflict;
+        let text = format!("{error} (--stream-name, --streams)");
+        Settings::command().error(kind, text).exit();
+    }
     if let Err(error) = log::start(&settings) {
         return failed(&error);
     }

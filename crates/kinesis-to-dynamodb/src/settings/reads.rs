@@ -13,7 +13,7 @@ impl Settings {
     }
 
     /// One stream or several, and not both.
-    pub(super) fn check_reads(&self) -> Result<(), Error> {
+    pub(crate) fn check_reads(&self) -> Result<(), Error> {
         let (name, value, want) = match (self.stream(), self.entries().next()) {
             (Some(_), None) | (None, Some(_)) => return Ok(()),
             (Some(_), Some(_)) => (

@@ -13,7 +13,8 @@ use crate::support::{APPLICATION, Item, STREAM, TABLE, World, text, until};
 async fn leases(world: &World) -> Vec<(String, String)> {
     let mut items = world.items(APPLICATION).await;
     for item in &mut items {
-        item.retain(|name, _| !["leaseCounter", "nativeCounter", "busy"].contains(&name.as_str()));
+        let moved = ["leaseCounter", "nativeCounter", "nativeClock", "busy"];
+        item.retain(|name, _| !moved.contains(&name.as_str()));
     }
     let mut leases: Vec<_> = items
         .iter()
