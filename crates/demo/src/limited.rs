@@ -19,9 +19,6 @@ const SLACK: Duration = Duration::from_millis(300);
 /// come often enough to tell within a few seconds how fast a pod is.
 const BATCH: u32 = 2;
 
-/// The time between checkpoints.
-const CHECKPOINTS: Duration = Duration::from_millis(200);
-
 /// So many records a second, in the order of asking.
 #[derive(Debug)]
 struct Capacity {
@@ -50,9 +47,6 @@ impl Capacity {
 /// The settings of a worker that is limited.
 pub(crate) fn adapt(config: &mut Config) {
     config.max_records = BATCH;
-    // Leases are renewed at different moments, and with the shortened times some hundred
-    // milliseconds more or less are a good part of what the scaler sees.
-    config.checkpoint_interval = CHECKPOINTS;
     // What is scarce is shared by all shards: one batch in work is all of it in use.
     config.parallelism = 1;
 }

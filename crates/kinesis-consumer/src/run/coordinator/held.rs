@@ -46,13 +46,20 @@ impl Coordinator {
                 self.next_scan = self.next_scan.min(soon);
             }
         }
-        let dues = self.held.values().map(|held| held.lease.due() - began);
         let renewal = self.context.config.renew_interval();
+        // Who is alone is told nothing by others; together, its checkpoints tell more of its pace.
+        let first = match self.context.fleet.workers() {
+            0 | 1 => renewal,
+            _ => {
+                let dues = self.held.values().map(|held| held.lease.due() - began);
+                first_renewal(renewal, &dues.collect::<Vec<_>>())
+            }
+        };
         let lease = Arc::new(HeldLease::new(
             Arc::clone(&self.context),
             stored.clone(),
             began,
-            first_renewal(renewal, &dues.collect::<Vec<_>>()),
+            first,
         ));
         let (stop, stopped) = watch::channel(None);
         let consumer = ShardConsumer::new(
