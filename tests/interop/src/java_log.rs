@@ -32,6 +32,11 @@ const BENIGN: &[Benign] = &[
         most: 1,
     },
     Benign {
+        part: "Another active subscription exists for this consumer",
+        why: "a shard has one subscription of a consumer, and the one before is not gone yet",
+        most: 100,
+    },
+    Benign {
         part: "LeaderDecider uninitialized",
         why: "3.5.1 asks who leads while it changes from following 2.x to being led, and asks again",
         most: 30,
