@@ -128,7 +128,7 @@ impl Coordinator {
 
     /// Takes note that the lease went to whoever asked for it, and that it is to be looked after
     /// until that worker takes it. False: nobody asked for it.
-    pub(super) fn gave(&mut self, held: &Held, now: Instant) -> bool {
+    fn gave(&mut self, held: &Held, now: Instant) -> bool {
         let (Some(Stop::HandOver(to)), Some(lease)) =
             (held.stop.borrow().clone(), held.lease.try_copy())
         else {
