@@ -176,6 +176,7 @@ pub async fn serve_tuned(
         Arc::clone(&metrics),
         limits.aws_clients,
     );
+    aws.prepare().await;
     let recorder = tuning.record.clone().map(Recorder::new).transpose()?;
     let recorder = recorder.map(Arc::new);
     let watchers = Arc::new(Watchers::new(pace, aws, recorder));
@@ -201,15 +202,14 @@ pub async fn serve_tuned(
         silence: ADMIN_SILENCE,
         life: Some(ADMIN_LIFE),
     };
-    let places = Places::new(
-        "admin_connections",
-        ADMIN_CONNECTIONS,
-        Stay::Short,
-        &metrics,
-    );
+    let short = |limit, bound| {
+        let most = descriptors::beside(bound, descriptors::most());
+        Places::new(limit, most, Stay::Short, &metrics)
+    };
+    let handshakes = short("handshakes", HANDSHAKES);
+    let places = short("admin_connections", ADMIN_CONNECTIONS);
     let connections = connections_that_fit(limits);
     let connections = Places::new("connections", connections, Stay::Long, &metrics);
-    let handshakes = Places::new("handshakes", HANDSHAKES, Stay::Short, &metrics);
     let all: Arc<[_]> = Arc::new([&connections, &handshakes, &places].map(Arc::clone));
     let admin = Listener::new(admin, places, Arc::clone(&all), patience);
     let memory = Memory::new(Arc::clone(&metrics));

@@ -47,6 +47,12 @@ pub(super) fn fitting(connections: usize, most: usize) -> Result<usize, (usize, 
     }
 }
 
+/// How many places of another kind, of `bound` at the most: with few descriptors an eighth of them,
+/// so that files and connections to AWS have some left whoever floods which port.
+pub(super) fn beside(bound: usize, most: usize) -> usize {
+    bound.min(most / 8).max(1)
+}
+
 /// Did something fail because there is no descriptor left?
 pub(crate) fn ran_out(error: &io::Error) -> bool {
     let errno = Errno::from_io_error(error);
@@ -71,5 +77,17 @@ mod tests {
         assert_eq!(fitting(1_000, 1_024), Err((512, 1_612)));
         assert_eq!(fitting(10, 60), Err((10, 622)));
         assert_eq!(fitting(10, 1), Err((1, 622)));
+    }
+
+    #[test]
+    fn other_places_leave_descriptors_for_files_and_aws() {
+        let fitting = |most| fitting(1_000, most).unwrap_or_else(|(fitting, _)| fitting);
+        for most in [64, 256, 1_024, 1_612, 65_536] {
+            let taken = fitting(most) + beside(HANDSHAKES, most) + beside(ADMIN_CONNECTIONS, most);
+            assert!(
+                most - taken >= most.div_ceil(4).min(OTHERS),
+                "{most}: {taken}"
+            );
+        }
     }
 }

@@ -26,8 +26,8 @@ use std::{
 use async_trait::async_trait;
 use jiff::Timestamp;
 use kinesis_edge::{
-    ClientSettings, Connection, ConnectionSettings, DynamoDbClient, Failure, Gate, KinesisClient,
-    Service, SharedCredentialsProvider, Table, heed_room,
+    ClientSettings, Connection, ConnectionSettings, DynamoDbClient, Environment, Failure, Gate,
+    KinesisClient, Service, SharedCredentialsProvider, Table, heed_room,
 };
 use tokio::{
     sync::{OnceCell, Semaphore, SemaphorePermit},
@@ -67,6 +67,7 @@ pub struct Aws {
     config: AwsConfig,
     credentials: Option<SharedCredentialsProvider>,
     metrics: Arc<Metrics>,
+    environment: OnceCell<Environment>,
     own: OnceCell<Connection>,
     /// The most clients that watched sources have together.
     most: usize,
@@ -131,10 +132,17 @@ impl Aws {
             credentials,
             metrics,
             most,
+            environment: OnceCell::new(),
             own: OnceCell::new(),
             clients: Mutex::default(),
             bytes: Bytes::default(),
         })
+    }
+
+    /// Reads profile and root certificates before clients can take all file descriptors: what is
+    /// not found then is missing until the process ends.
+    pub(crate) async fn prepare(&self) {
+        self.environment.get_or_init(Environment::load).await;
     }
 
     /// The Kinesis client for a stream, shared with all of the same identity, region and endpoint.
@@ -191,7 +199,11 @@ impl Aws {
                 attempts: Some(1),
             },
         };
-        self.own.get_or_init(|| Connection::open(settings)).await
+        let opened = async || {
+            let environment = self.environment.get_or_init(Environment::load).await;
+            Connection::open_in(environment.clone(), settings).await
+        };
+        self.own.get_or_init(opened).await
     }
 }
 

@@ -37,7 +37,12 @@ impl Connection {
     /// yet: credentials are loaded with the first call. Variables that are wrong count as unset:
     /// programs look at [`Environment::check`] before.
     pub async fn open(settings: ConnectionSettings) -> Self {
-        let environment = Environment::load().await;
+        Self::open_in(Environment::load().await, settings).await
+    }
+
+    /// As [`open`](Self::open), in an environment that was loaded before: no file is read until
+    /// credentials are.
+    pub async fn open_in(environment: Environment, settings: ConnectionSettings) -> Self {
         // One for all clients: each would load the root certificates anew.
         let http = http_client(&environment);
         let guarded = guarded_http_client(&environment);
@@ -59,6 +64,7 @@ impl Connection {
         let retries = retries.unwrap_or_else(|| configured_retries(&environment));
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
             .http_client(http)
+            .profile_files(environment.files())
             .timeout_config(settings.client.timeouts())
             .retry_config(retries)
             .region(region.clone())

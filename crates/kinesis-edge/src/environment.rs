@@ -59,7 +59,8 @@ pub struct Environment {
     /// Variables that are set and say nothing.
     blank: Arc<Vec<String>>,
     profile: Option<Arc<ProfileSet>>,
-    trusted: Option<Arc<Vec<u8>>>,
+    files: EnvConfigFiles,
+    trusted: Arc<Vec<u8>>,
     wrong: Vec<WrongVariable>,
 }
 
@@ -120,15 +121,16 @@ impl Environment {
             values: Arc::new(values),
             blank: Arc::new(blank),
             profile: None,
-            trusted: None,
+            files: EnvConfigFiles::default(),
+            trusted: Arc::default(),
             wrong,
         };
-        let files = environment.profile_files();
+        environment.files = environment.profile_files();
         let selected = environment.get("AWS_PROFILE").map(str::to_owned);
-        let loaded = profile::load(&Fs::real(), &environment.env(), &files, None).await;
+        let loaded = profile::load(&Fs::real(), &environment.env(), &environment.files, None).await;
         environment.profile = loaded.ok().map(Arc::new);
         environment.check_profile(selected.as_deref());
-        environment.trusted = trust::bundle(&environment).map(Arc::new);
+        environment.trusted = Arc::new(trust::bundle(&environment));
         environment.check_combinations();
         environment.wrong.sort_by(|a, b| a.name.cmp(&b.name));
         environment
@@ -208,9 +210,9 @@ impl Environment {
         )
     }
 
-    /// The certificates to trust (PEM), in place of the system's.
-    pub(crate) fn trusted(&self) -> Option<&[u8]> {
-        self.trusted.as_ref().map(|pem| pem.as_slice())
+    /// The certificates of the authorities that are trusted (PEM).
+    pub(crate) fn trusted(&self) -> &[u8] {
+        &self.trusted
     }
 
     /// The variables as the SDK reads them: without those that are empty or wrong.
@@ -225,6 +227,11 @@ impl Environment {
     /// The name of the profile that counts.
     pub(crate) fn profile_name(&self) -> &str {
         self.get("AWS_PROFILE").unwrap_or("default")
+    }
+
+    /// The profile files as they were when this was loaded.
+    pub(crate) fn files(&self) -> EnvConfigFiles {
+        self.files.clone()
     }
 
     /// The profile files, read at the places where the SDK looks for them: it would take a blank

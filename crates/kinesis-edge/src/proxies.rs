@@ -100,10 +100,7 @@ pub(crate) fn guarded_http_client(environment: &Environment) -> SharedHttpClient
 
 fn client_of(environment: &Environment, guarded: bool) -> SharedHttpClient {
     let proxies = Proxies::new(environment);
-    let trust = match environment.trusted() {
-        None => TrustStore::default(),
-        Some(pem) => TrustStore::empty().with_pem_certificate(pem),
-    };
+    let trust = TrustStore::empty().with_pem_certificate(environment.trusted());
     let exempt = proxies.exempt.clone();
     let by = |proxy: Option<&(&'static str, String)>, make: fn(&str) -> Option<ProxyConfig>| {
         let (variable, url) = proxy?;

@@ -208,12 +208,19 @@ pub async fn value(client: &mut Client, object: &ScaledObjectRef) -> Result<f64,
 
 /// Asks until the value is `wanted`; errors and other values pass by.
 pub async fn wait_for_value(client: &mut Client, object: &ScaledObjectRef, wanted: f64) {
+    let mut last = None;
     let asked = async {
-        while value(client, object).await.ok() != Some(wanted) {
+        loop {
+            match value(client, object).await {
+                Ok(value) if value == wanted => return,
+                other => last = Some(other),
+            }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    eventually(&format!("the value {wanted}"), asked).await;
+    if tokio::time::timeout(PATIENCE, asked).await.is_err() {
+        panic!("waited in vain for the value {wanted}; the last answer was {last:?}");
+    }
 }
 
 /// Whether KEDA is told to scale from zero, once it is told anything.

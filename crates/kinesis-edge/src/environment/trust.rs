@@ -2,6 +2,7 @@
 
 use std::{fs, path::Path};
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use rustls::{
     RootCertStore,
     pki_types::{CertificateDer, pem::PemObject as _},
@@ -17,30 +18,49 @@ const OF_THE_SYSTEM: [&str; 4] = [
     "/etc/ssl/cert.pem",
 ];
 
-/// `AWS_CA_BUNDLE`, else the profile's `ca_bundle`, in place of the system's authorities. `None`:
-/// those, which TLS finds by `SSL_CERT_FILE`, `SSL_CERT_DIR` or at their usual place.
-pub(super) fn bundle(environment: &Environment) -> Option<Vec<u8>> {
+const END: &str = "-----END CERTIFICATE-----";
+
+/// `AWS_CA_BUNDLE`, else the profile's `ca_bundle`, in place of the system's authorities. Else
+/// those, by `SSL_CERT_FILE`, `SSL_CERT_DIR` or at their usual place.
+///
+/// They are read here, once: the SDK would read the system's with the first call, at a moment when
+/// there may be no file descriptor left, and then trust nobody until the process ends. A machine
+/// without any trusts nobody.
+pub(super) fn bundle(environment: &Environment) -> Vec<u8> {
     if let Some(path) = environment.setting("AWS_CA_BUNDLE", "ca_bundle") {
-        return read(path).ok();
+        // What is wrong with it was noted, and counts as unset.
+        if let Ok(pem) = read(path) {
+            return pem;
+        }
     }
     // TLS would look for a file without a name.
     let is_blank = |name| environment.is_blank(name) || environment.is_wrong(name);
     if !is_blank("SSL_CERT_FILE") && !is_blank("SSL_CERT_DIR") {
-        // A machine without any is one that trusts nobody: the SDK would panic.
-        let of_the_system = rustls_native_certs::load_native_certs().certs;
-        return of_the_system.is_empty().then(Vec::new);
+        return of_the_system();
     }
-    if let Some(path) = environment.get("SSL_CERT_FILE") {
-        return read(path).ok();
+    if let Some(path) = environment.get("SSL_CERT_FILE")
+        && let Ok(pem) = read(path)
+    {
+        return pem;
     }
     let usual = OF_THE_SYSTEM.iter().find(|path| Path::new(path).exists());
-    Some(usual.and_then(|path| read(path).ok()).unwrap_or_default())
+    usual.and_then(|path| read(path).ok()).unwrap_or_default()
+}
+
+fn of_the_system() -> Vec<u8> {
+    let mut pem = String::new();
+    for certificate in rustls_native_certs::load_native_certs().certs {
+        if RootCertStore::empty().add(certificate.clone()).is_ok() {
+            let text = BASE64_STANDARD.encode(&certificate);
+            pem.extend(["-----BEGIN CERTIFICATE-----\n", &text, "\n", END, "\n"]);
+        }
+    }
+    pem.into_bytes()
 }
 
 /// The certificates of a file that can be an authority's. Bundles of companies and distributions
 /// have others, too, which TLS would stumble over.
 pub(super) fn read(path: &str) -> Result<Vec<u8>, String> {
-    const END: &str = "-----END CERTIFICATE-----";
     let bytes = fs::read(path).map_err(|error| error.to_string())?;
     let text = String::from_utf8_lossy(&bytes);
     let usable: String = text
