@@ -169,6 +169,21 @@ async fn serve_tells_an_untrusted_certificate_as_that() {
     }
 }
 
+#[tokio::test]
+async fn authorities_are_read_at_the_start_when_files_can_be_read() {
+    let company = Company::start().await;
+    let of_the_system = tempfile::NamedTempFile::new().unwrap();
+    let mut env = company.env();
+    let (name, path) = env.iter_mut().find(|it| it.0 == "AWS_CA_BUNDLE").unwrap();
+    std::fs::copy(&path, of_the_system.path()).unwrap();
+    (*name, *path) = ("SSL_CERT_FILE", of_the_system.path().display().to_string());
+    let env: Vec<_> = env.iter().map(|(name, value)| (*name, &**value)).collect();
+    let process = Process::start("aws: {refresh: 50ms}", &env).await;
+    of_the_system.close().unwrap();
+    let object = support::object(support::metadata(&[("streamName", "orders")]));
+    wait_for_value(&mut process.client().await, &object, 2.0).await;
+}
+
 const FIPS: (&str, &str) = ("AWS_USE_FIPS_ENDPOINT", "true");
 const ACCOUNT: (&str, &str) = ("AWS_ACCOUNT_ID", "111122223333");
 const DUAL_STACK: (&str, &str) = ("AWS_USE_DUALSTACK_ENDPOINT", "true");
