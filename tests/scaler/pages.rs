@@ -13,9 +13,6 @@ use serde_json::{Value, json};
 use test_support::{Said, Scripted, shard_id, shards};
 use tonic::Code;
 
-/// Longer than any test: a first answer, and no refresh.
-const NEVER: Duration = Duration::from_secs(3600);
-
 /// What all pages together come to. The first page of shards alone would be 2, and the first page
 /// of leases alone 4.
 const READABLE: f64 = 3.0;
@@ -194,7 +191,7 @@ async fn a_list_whose_page_expired_is_begun_anew() {
         page(operation, asked)
     })
     .await;
-    let stack = Stack::with(|config, _| config.aws.refresh = NEVER).await;
+    let stack = Stack::with(|config, _| never_again(&mut config.aws)).await;
     let object = stack.scripted(&aws, "orders", &[("scaleOn", "readableShards")]);
     let mut client = stack.client().await;
     assert_eq!(value(&mut client, &object).await.unwrap(), READABLE);
@@ -204,7 +201,7 @@ async fn a_list_whose_page_expired_is_begun_anew() {
 #[tokio::test]
 async fn a_look_costs_one_scan_whoever_asks() {
     let paged = Paged::start().await;
-    let stack = Stack::with(|config, _| config.aws.refresh = NEVER).await;
+    let stack = Stack::with(|config, _| never_again(&mut config.aws)).await;
     let client = stack.client().await;
     let object = |number: usize| {
         let threshold = format!("{}s", 30 + number % 7);
@@ -291,7 +288,7 @@ async fn a_table_of_several_streams_is_scanned_once_for_all_of_them() {
         _ => page(operation, asked),
     })
     .await;
-    let stack = Stack::with(|config, _| config.aws.refresh = NEVER).await;
+    let stack = Stack::with(|config, _| never_again(&mut config.aws)).await;
     let client = stack.client().await;
     let asked = (0..60).map(|number| {
         let stream = ["orders", "payments", "refunds"][number % 3];
@@ -401,7 +398,7 @@ async fn ten_thousand_shards_are_counted() {
         other => panic!("{other}"),
     })
     .await;
-    let stack = Stack::with(|config, _| config.aws.refresh = NEVER).await;
+    let stack = Stack::with(|config, _| never_again(&mut config.aws)).await;
     let object = stack.scripted(&aws, "orders", &[("scaleOn", "readableShards")]);
     let count = first_value(&mut stack.client().await, &object).await;
     assert_eq!(count, 10_000.0);

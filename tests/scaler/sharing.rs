@@ -2,19 +2,18 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use crate::support::{self, Process, Stack, eventually, value, wait_for_value, world::Application};
+use crate::support::{
+    self, Process, Stack, eventually, never_again, value, wait_for_value, world::Application,
+};
 use embedded_kinesis::{EmbeddedKinesis, FOREVER, Fault};
 use futures::future::join_all;
 use tonic::Code;
 
 const DESCRIBE: &str = "DescribeStreamSummary";
 
-/// Longer than any test: a first answer, and no refresh.
-const NEVER: Duration = Duration::from_secs(3600);
-
 #[tokio::test]
 async fn hundreds_of_askers_and_push_streams_cost_one_call_a_stream() {
-    let stack = Stack::with(|config, _| config.aws.refresh = NEVER).await;
+    let stack = Stack::with(|config, _| never_again(&mut config.aws)).await;
     let names = ["a", "b", "c"];
     for name in names {
         stack.create_stream(name, 2).await;
@@ -60,7 +59,7 @@ async fn hundreds_of_askers_and_push_streams_cost_one_call_a_stream() {
 #[tokio::test]
 async fn a_spent_budget_is_made_up_for_by_list_shards() {
     let stack = Stack::with(|config, _| {
-        config.aws.refresh = NEVER;
+        never_again(&mut config.aws);
         config.aws.calls_per_second = 1;
     })
     .await;
@@ -235,7 +234,7 @@ async fn a_list_without_shards_is_no_zero() {
 
 #[tokio::test]
 async fn throttling_is_not_retried_on_the_spot() {
-    let stack = Stack::with(|config, _| config.aws.refresh = NEVER).await;
+    let stack = Stack::with(|config, _| never_again(&mut config.aws)).await;
     stack.create_stream("orders", 4).await;
     stack
         .kinesis
@@ -255,7 +254,7 @@ async fn throttling_is_not_retried_on_the_spot() {
 async fn a_thousand_cold_streams_are_asked_about_in_their_order() {
     const STREAMS: usize = 1_000;
     let stack = Stack::with(|config, _| {
-        config.aws.refresh = NEVER;
+        never_again(&mut config.aws);
         config.aws.calls_per_second = 400;
     })
     .await;

@@ -10,7 +10,7 @@ use std::{collections::HashMap, net::SocketAddr, time::Duration};
 
 use embedded_kinesis::EmbeddedKinesis;
 use keda_kinesis_scaler::{
-    config::Config,
+    config::{AwsConfig, Config},
     proto::{
         GetMetricsRequest, GetMetricsResponse, ScaledObjectRef,
         external_scaler_client::ExternalScalerClient,
@@ -52,6 +52,12 @@ pub fn config() -> Config {
         policy: [{namespaces: ['*'], endpoints: ['http://127.0.0.1:*'], roles: ['*']}]
     ";
     Config::parse(yaml, "test").unwrap()
+}
+
+/// For tests that count calls: a first answer, no refresh, and no call that is given up and made
+/// again because the machine is busy.
+pub fn never_again(aws: &mut AwsConfig) {
+    (aws.refresh, aws.timeout) = (Duration::from_secs(3600), PATIENCE);
 }
 
 impl Stack {
