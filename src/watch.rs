@@ -26,12 +26,15 @@ use std::{
     time::Duration,
 };
 
+use futures::FutureExt as _;
 use right_sizing::Settings;
 use tokio::{
     sync::watch::{self, Receiver, error::RecvError},
+    task::JoinError,
     time::{Instant, timeout_at},
 };
 use tokio_util::task::AbortOnDropHandle;
+use tracing::warn;
 
 use self::{
     decider::{Decider, Failed},
@@ -50,11 +53,11 @@ use crate::{
         memories::{Decisions, Memories, settings},
         record::Recorder,
     },
-    error::Error,
+    error::{Error, SourceError, SourceErrorKind},
     metrics::WatcherCounts,
-    source::{fetch::Fetchers, snapshot::ApplicationSnapshot},
+    source::{failure::Failure, fetch::Fetchers, snapshot::ApplicationSnapshot},
     telemetry::SeldomBy,
-    trigger::{ApplicationSource, ScaleOn, Trigger, tenant::Tenant},
+    trigger::{ApplicationSource, ScaleOn, StreamSource, Trigger, tenant::Tenant},
 };
 
 /// How often, how long, how many.
@@ -326,9 +329,10 @@ impl Watchers {
             if lock(&watcher.state).ask(&pace) {
                 watcher.demand.more.notify_one();
             }
-            if watcher.task.is_finished() {
-                // It panicked: an ended one is not in the table. What it learned still holds.
+            // It panicked: one that came to its end is not in the table. What it learned still holds.
+            if let Some(ended) = (&mut watcher.task).now_or_never() {
                 let state = Arc::clone(&watcher.state);
+                self.panicked(&watcher.tenant, source, &state, ended);
                 *watcher = self.start(&watcher.tenant, source, &watcher.demand, state, true);
             }
             return Ok((watcher.changes.clone(), Arc::clone(&watcher.demand)));
@@ -342,6 +346,35 @@ impl Watchers {
         let changes = watcher.changes.clone();
         table.insert(source.clone(), watcher);
         Ok((changes, demand))
+    }
+
+    /// Says why there is no answer, as it says that AWS gave none.
+    fn panicked<W: Watched>(
+        &self,
+        tenant: &Tenant,
+        source: &W,
+        state: &Mutex<State<W::Snapshot>>,
+        ended: Result<(), JoinError>,
+    ) {
+        let StreamSource { stream, region, .. } = source.names().0;
+        let error = SourceError {
+            kind: SourceErrorKind::Unavailable,
+            operation: "Watching",
+            resource: format!("stream {stream}"),
+            region: region.clone(),
+            code: "Panicked".to_owned(),
+            message: ended
+                .err()
+                .map_or_else(String::new, |error| error.to_string()),
+            hint: "That is a fault of the scaler's own: please report this line. It looks again"
+                .to_owned(),
+            statement: None,
+        };
+        if let Some(left_out) = self.told.now((tenant.clone(), error.kind)) {
+            warn!(%stream, region, left_out, "{error}");
+        }
+        let mut state = lock(state);
+        state.failure = Some(Failure::after(state.failure.take(), error));
     }
 
     /// `pause`: not at once.

@@ -197,6 +197,23 @@ async fn a_panicked_watcher_is_restarted_by_the_next_question() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_panic_is_the_answer_until_there_is_another() {
+    let aws = Scripted::new(&[Says::Panics, Says::Count(5)]);
+    let watchers = aws.watchers(|_| {});
+    let mut answers = Vec::new();
+    while !answers.last().is_some_and(Result::is_ok) {
+        answers.push(watchers.open_shards("a", &source("orders")).await);
+        pass(Duration::from_secs(1)).await;
+    }
+    let told = answers.iter().filter_map(|answer| answer.as_ref().err());
+    let told: Vec<_> = told.map(ToString::to_string).collect();
+    let named = told
+        .iter()
+        .any(|it| it.contains("Panicked") && it.contains("a bug"));
+    assert!(named, "{told:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_full_table_is_shared_fairly() {
     let aws = Scripted::new(&[Says::Count(4)]);
     let watchers = aws.watchers(|pace| pace.sources = 4);
