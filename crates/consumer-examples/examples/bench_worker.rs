@@ -52,11 +52,11 @@ impl RecordProcessor for Told {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let aws = aws_config::load_defaults(BehaviorVersion::latest()).await;
-    let kinesis = aws_sdk_kinesis::Client::new(&aws);
     let stream = std::env::var("STREAM_NAME")?;
     let fan_out = std::env::var("RETRIEVAL").is_ok_and(|how| how == "fanout");
     if std::env::var_os("BARE").is_some() {
+        let aws = aws_config::load_defaults(BehaviorVersion::latest()).await;
+        let kinesis = aws_sdk_kinesis::Client::new(&aws);
         return match fan_out {
             false => read_bare(kinesis, &stream).await,
             true => subscribe_bare(kinesis, &stream).await,
@@ -76,12 +76,7 @@ async fn main() -> anyhow::Result<()> {
         config.read_bytes_per_second = u64::MAX;
     }
     let mut terminated = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-    let worker = Worker::new(
-        config,
-        kinesis,
-        aws_sdk_dynamodb::Client::new(&aws),
-        |lease| Told(lease.shard),
-    );
+    let worker = Worker::from_env(config, |lease| Told(lease.shard)).await;
     worker
         .run(async move {
             terminated.recv().await;

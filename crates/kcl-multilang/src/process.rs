@@ -256,10 +256,12 @@ async fn consume(run: Run, stop: CancellationToken) -> anyhow::Result<()> {
         Some(region) => connection.in_region(region),
         None => connection,
     };
-    let kinesis =
-        in_region(connection, &aws.kinesis_region).kinesis(aws.kinesis_endpoint.as_deref());
-    let dynamodb =
-        in_region(dynamodb, &aws.dynamodb_region).dynamodb(aws.dynamodb_endpoint.as_deref());
+    let kinesis = in_region(connection, &aws.kinesis_region)
+        .bounded(config.kinesis_connections())
+        .kinesis(aws.kinesis_endpoint.as_deref());
+    let dynamodb = in_region(dynamodb, &aws.dynamodb_region)
+        .bounded(config.dynamodb_connections())
+        .dynamodb(aws.dynamodb_endpoint.as_deref());
 
     info!(
         stream = config.stream,

@@ -5,3 +5,4 @@ pub(crate) mod account;
 pub(crate) mod failure;
 pub(crate) mod kinesis;
 pub(crate) mod lease_table;
+pub(crate) mod turns;

@@ -16,6 +16,7 @@ pub(crate) mod load;
 mod lookout;
 pub(crate) mod ownership;
 mod proof;
+mod reads;
 pub(crate) mod registration;
 pub(crate) mod reports;
 pub(crate) mod retrieval;

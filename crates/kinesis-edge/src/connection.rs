@@ -16,7 +16,8 @@ use crate::{
     Service, SharedCredentialsProvider,
     call::Calls,
     credentials::{Chain, InTime},
-    proxies::{guarded_http_client, http_client},
+    names::Names,
+    proxies::{bounded_http_client, guarded_http_client, http_client},
 };
 
 /// An identity in a region: what its clients have in common. Clones are the same identity, and
@@ -30,6 +31,8 @@ pub struct Connection {
     clock: AwsClock,
     /// For endpoints that are given to a client.
     guarded: SharedHttpClient,
+    environment: Environment,
+    names: Names,
 }
 
 impl Connection {
@@ -44,8 +47,9 @@ impl Connection {
     /// credentials are.
     pub async fn open_in(environment: Environment, settings: ConnectionSettings) -> Self {
         // One for all clients: each would load the root certificates anew.
-        let http = http_client(&environment);
-        let guarded = guarded_http_client(&environment);
+        let names = Names::new();
+        let http = http_client(&environment, &names);
+        let guarded = guarded_http_client(&environment, &names);
         let instance = instance(&environment, &http, settings.instance_metadata_timeout);
         let region = match settings.region.or_else(|| named_region(&environment)) {
             Some(region) => Some(Region::new(region)),
@@ -86,7 +90,7 @@ impl Connection {
             .build();
         let chain = || {
             SharedCredentialsProvider::new(Chain {
-                environment,
+                environment: environment.clone(),
                 config: config.clone(),
                 instance,
                 attempt_timeout: settings.client.attempt_timeout,
@@ -104,6 +108,8 @@ impl Connection {
             home: region,
             clock: AwsClock::default(),
             guarded,
+            environment,
+            names,
         }
     }
 
@@ -129,9 +135,8 @@ impl Connection {
             .build();
         Self {
             config,
-            home: self.home.clone(),
             clock: AwsClock::default(),
-            guarded: self.guarded.clone(),
+            ..self.clone()
         }
     }
 
@@ -159,9 +164,23 @@ impl Connection {
         let config = self.config.to_builder().credentials_provider(provider);
         Self {
             config: config.build(),
-            home: self.home.clone(),
-            clock: self.clock.clone(),
-            guarded: self.guarded.clone(),
+            ..self.clone()
+        }
+    }
+
+    /// The same identity, whose clients have so many connections of their own to a host at the
+    /// most, whether they are idle, in use or being opened; subscriptions are not counted. A call
+    /// that finds none free waits, and its time-outs go on: whoever makes more calls than that holds
+    /// them back before.
+    #[must_use]
+    pub fn bounded(&self, connections: usize) -> Self {
+        let http =
+            |guarded| bounded_http_client(&self.environment, &self.names, connections, guarded);
+        let config = self.config.to_builder().http_client(http(false));
+        Self {
+            config: config.build(),
+            guarded: http(true),
+            ..self.clone()
         }
     }
 

@@ -3,11 +3,13 @@
 
 use std::{
     error::Error as StdError,
-    fmt, io,
+    fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
 use aws_smithy_runtime_api::client::dns::{DnsFuture, ResolveDns, ResolveDnsError};
+
+use crate::names::look_up;
 
 /// Metadata services that are at no link-local address; the last is Azure's, which hands out the
 /// secrets of a machine.
@@ -93,10 +95,7 @@ pub(crate) struct GuardedResolver;
 impl ResolveDns for GuardedResolver {
     fn resolve_dns<'a>(&'a self, name: &'a str) -> DnsFuture<'a> {
         DnsFuture::new(async move {
-            let addresses: io::Result<Vec<_>> = tokio::net::lookup_host((name, 0))
-                .await
-                .map(|found| found.map(|address| address.ip()).collect());
-            let addresses = addresses.map_err(ResolveDnsError::new)?;
+            let addresses = look_up(name).await.map_err(ResolveDnsError::new)?;
             check(name, &addresses).map_err(ResolveDnsError::new)?;
             Ok(addresses)
         })

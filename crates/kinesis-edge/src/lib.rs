@@ -8,6 +8,7 @@
 //! Values are plain: strings, bytes, integers, time stamps. Where more of DynamoDB is needed, its
 //! few value types are exported from here, so that users name this crate alone.
 
+mod bounded;
 mod call;
 mod clock;
 mod codes;
@@ -18,6 +19,7 @@ mod environment;
 mod failure;
 mod guard;
 mod listen;
+mod names;
 mod proxies;
 mod regions;
 mod remedy;

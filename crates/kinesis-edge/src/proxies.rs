@@ -8,6 +8,7 @@ use aws_smithy_http_client::{
     tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode},
 };
 use aws_smithy_runtime_api::client::{
+    dns::SharedDnsResolver,
     http::{
         HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient,
         SharedHttpConnector,
@@ -20,8 +21,10 @@ use http::Uri;
 
 use crate::{
     Environment,
+    bounded::{self, Apart},
     environment::is_socks,
     guard::{self, GuardedResolver},
+    names::Names,
 };
 
 /// The credentials' endpoints of an instance and of a pod: a proxy would answer for itself.
@@ -87,49 +90,104 @@ impl Proxies {
     }
 }
 
-/// A client for all calls: the SDK's own, but for the way and for what its errors say.
-pub(crate) fn http_client(environment: &Environment) -> SharedHttpClient {
-    client_of(environment, false)
+/// What a client may do.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    /// Others name the endpoint.
+    guarded: bool,
+    /// So many connections to a host.
+    connections: Option<usize>,
+}
+
+/// A client for all calls: the SDK's own, but for the way, for look-ups and for what its errors say.
+pub(crate) fn http_client(environment: &Environment, names: &Names) -> SharedHttpClient {
+    SharedHttpClient::new(ways(environment, names, Limits::of(false)))
 }
 
 /// The same for endpoints that others name, which must not be guarded addresses. Sources of
 /// credentials are at such addresses, and have the other.
-pub(crate) fn guarded_http_client(environment: &Environment) -> SharedHttpClient {
-    client_of(environment, true)
+pub(crate) fn guarded_http_client(environment: &Environment, names: &Names) -> SharedHttpClient {
+    SharedHttpClient::new(ways(environment, names, Limits::of(true)))
 }
 
-fn client_of(environment: &Environment, guarded: bool) -> SharedHttpClient {
+/// Either with at most so many connections to a host, whether they are idle, in use or being
+/// opened. Subscriptions last for minutes, and go by connections of their own.
+pub(crate) fn bounded_http_client(
+    environment: &Environment,
+    names: &Names,
+    connections: usize,
+    guarded: bool,
+) -> SharedHttpClient {
+    let unbounded = Limits::of(guarded);
+    let bounded = Limits {
+        connections: Some(connections),
+        ..unbounded
+    };
+    SharedHttpClient::new(Apart {
+        calls: ways(environment, names, bounded),
+        subscriptions: ways(environment, names, unbounded),
+    })
+}
+
+impl Limits {
+    fn of(guarded: bool) -> Self {
+        Self {
+            guarded,
+            connections: None,
+        }
+    }
+}
+
+fn ways(environment: &Environment, names: &Names, limits: Limits) -> Ways {
     let proxies = Proxies::new(environment);
     let trust = TrustStore::empty().with_pem_certificate(environment.trusted());
+    let tls = TlsContext::builder().with_trust_store(trust).build();
+    let tls = tls.unwrap_or_default();
+    let client = |proxy, limits| client(tls.clone(), proxy, names.clone(), limits);
     let exempt = proxies.exempt.clone();
     let by = |proxy: Option<&(&'static str, String)>, make: fn(&str) -> Option<ProxyConfig>| {
         let (variable, url) = proxy?;
         let config = make(url)?.no_proxy(&exempt);
         // The proxy's own name is ours, and it looks up the others.
-        Some((*variable, client(trust.clone(), config, false)))
+        let limits = Limits {
+            guarded: false,
+            ..limits
+        };
+        Some((*variable, client(config, limits)))
     };
-    SharedHttpClient::new(Ways {
+    Ways {
         http: by(proxies.http.as_ref(), |url| ProxyConfig::http(url).ok()),
         https: by(proxies.https.as_ref(), |url| ProxyConfig::https(url).ok()),
-        straight: client(trust.clone(), ProxyConfig::disabled(), guarded),
-        guarded,
+        straight: client(ProxyConfig::disabled(), limits),
+        guarded: limits.guarded,
         direct: proxies.direct,
-    })
+        names: names.clone(),
+    }
 }
 
-fn client(trust: TrustStore, proxy: ProxyConfig, guarded: bool) -> SharedHttpClient {
-    let tls = TlsContext::builder().with_trust_store(trust).build();
-    let tls = tls.unwrap_or_default();
+fn client(tls: TlsContext, proxy: ProxyConfig, names: Names, limits: Limits) -> SharedHttpClient {
+    let Limits {
+        guarded,
+        connections,
+    } = limits;
+    let provider = Provider::Rustls(CryptoMode::AwsLc);
+    if let Some(connections) = connections {
+        let resolver = match guarded {
+            true => SharedDnsResolver::new(GuardedResolver),
+            false => SharedDnsResolver::new(names),
+        };
+        return bounded::client(connections, (provider, tls), proxy, resolver);
+    }
     Builder::new().build_with_connector_fn(move |settings, components| {
         let mut connector = ConnectorBuilder::default()
-            .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
+            .tls_provider(provider.clone())
             .tls_context(tls.clone());
         connector.set_connector_settings(settings.cloned());
         connector.set_sleep_impl(components.and_then(|components| components.sleep_impl()));
         connector.set_proxy_config(Some(proxy.clone()));
         match guarded {
             true => connector.build_with_resolver(GuardedResolver),
-            false => connector.build(),
+            false => connector.build_with_resolver(names.clone()),
         }
     })
 }
@@ -142,6 +200,7 @@ struct Ways {
     straight: SharedHttpClient,
     guarded: bool,
     direct: Vec<String>,
+    names: Names,
 }
 
 impl HttpClient for Ways {
@@ -163,6 +222,7 @@ impl HttpClient for Ways {
             straight: connector(&self.straight),
             guarded: self.guarded,
             direct: self.direct.clone(),
+            names: self.names.clone(),
         })
     }
 }
@@ -174,6 +234,7 @@ struct Chosen {
     straight: SharedHttpConnector,
     guarded: bool,
     direct: Vec<String>,
+    names: Names,
 }
 
 impl HttpConnector for Chosen {
@@ -192,12 +253,19 @@ impl HttpConnector for Chosen {
             _ => self.http.as_ref(),
         };
         let by_proxy = by_proxy.filter(|_| !self.direct.contains(&host));
+        let names = self.names.clone();
+        let name = host.clone();
         let (host, connector) = match by_proxy {
             Some((variable, connector)) => (format!("{host} ({variable} is set)"), connector),
             None => (host, &self.straight),
         };
         let called = connector.call(request);
-        HttpConnectorFuture::new(async move { called.await.map_err(|error| named(error, host)) })
+        HttpConnectorFuture::new(async move {
+            called.await.map_err(|error| {
+                names.doubt(&name);
+                named(error, host)
+            })
+        })
     }
 }
 

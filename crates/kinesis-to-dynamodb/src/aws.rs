@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use kinesis_consumer::Config;
 use kinesis_edge::{
     ClientSettings, Connection, ConnectionSettings, DynamoDbClient, KinesisClient, Stream, Table,
 };
@@ -28,10 +29,9 @@ const ITEMS: ClientSettings = ClientSettings {
 /// The clients of one consumer.
 #[derive(Clone, Debug)]
 pub(crate) struct Clients {
-    /// The stream's.
-    pub(crate) kinesis: KinesisClient,
-    /// The lease table's, and for the checks at the start.
-    pub(crate) dynamodb: DynamoDbClient,
+    connection: Connection,
+    kinesis: KinesisClient,
+    dynamodb: DynamoDbClient,
     /// Where they ask.
     pub(crate) region: String,
 }
@@ -64,8 +64,16 @@ impl Clients {
         Ok(Self {
             kinesis: connection.kinesis(None),
             dynamodb: connection.dynamodb(None),
+            connection,
             region,
         })
+    }
+
+    /// The library's, with connections of their own.
+    pub(crate) fn of_worker(&self, config: &Config) -> (KinesisClient, DynamoDbClient) {
+        let kinesis = self.connection.bounded(config.kinesis_connections());
+        let dynamodb = self.connection.bounded(config.dynamodb_connections());
+        (kinesis.kinesis(None), dynamodb.dynamodb(None))
     }
 
     /// The stream of that name or ARN.

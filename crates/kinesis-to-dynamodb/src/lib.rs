@@ -115,14 +115,14 @@ where
         Arc::clone(metrics),
     ));
     let events = Arc::clone(metrics);
-    let region = clients.region;
     let mut config = settings.consumer();
     let processors = adapt(&mut config, Processors::new(sink));
-    let worker =
-        Worker::new(config, clients.kinesis, clients.dynamodb, processors).on_event(move |event| {
-            log::event(event, &events.library);
-            events.record(event);
-        });
+    let (kinesis, dynamodb) = clients.of_worker(&config);
+    let region = clients.region;
+    let worker = Worker::new(config, kinesis, dynamodb, processors).on_event(move |event| {
+        log::event(event, &events.library);
+        events.record(event);
+    });
     tracing::info!(
         stream = settings.reads(),
         table = settings.table_name,

@@ -11,7 +11,7 @@
 //! - [`Scripted`]: an AWS that answers each call as the test says.
 //! - [`environment`]: what every program does with odd variables.
 //! - [`ipv6`]: a host that has IPv6 alone.
-//! - [`wait`]: waiting for events. [`walk`]: a stream read whole. [`skip`]: what a machine lacks.
+//! - [`connections`]: those of a process. [`wait`]: waiting for events. [`walk`]: a stream read whole. [`skip`]: what a machine lacks.
 //!   [`policy`], [`queries`] and [`promtool`]: what is written for clusters, held against what
 //!   programs do.
 
@@ -32,6 +32,7 @@ mod proxy;
 pub mod queries;
 mod scripted;
 pub mod skip;
+mod sockets;
 pub mod wait;
 pub mod walk;
 
@@ -41,4 +42,5 @@ pub use forward_proxy::{ForwardProxy, Host};
 pub use process::{Process, Program, Signal, own_cpu_seconds};
 pub use proxy::{Proxy, TableAsked, Tally};
 pub use scripted::{Said, Scripted, shard_id, shards};
+pub use sockets::connections;
 pub use wait::{PATIENCE, eventually, until};

@@ -6,6 +6,7 @@ use std::{num::NonZero, time::Duration};
 use jiff::Timestamp;
 
 use crate::{
+    edge::turns::Connections,
     face::{error::Error, streams::Streams},
     model::sequence::Checkpoint,
 };
@@ -94,6 +95,12 @@ pub struct Config {
     /// of. Default: the cores that the process may use. Fewer where something else is scarce, such
     /// as 1 for a quota downstream that the shards share.
     pub parallelism: usize,
+    /// Connections to Kinesis and DynamoDB at a time, of all shards, but for those of enhanced
+    /// fan-out. Default 64: 36 to Kinesis and 28 to DynamoDB. As many calls are under way, and the
+    /// others wait for their turn: it bounds how often many shards can be asked over a long line,
+    /// to 32 reads in the time that one takes. Clients of your own make no more calls, and may open
+    /// more connections in a burst than they need.
+    pub max_connections: usize,
     /// How records come. Default: by polling. The settings of GetRecords below are for that alone.
     pub retrieval: Retrieval,
     /// Records of one GetRecords call. Default 10,000, the most there is.
@@ -170,6 +177,7 @@ impl Config {
             max_leases: usize::MAX,
             max_steals: 1,
             parallelism: std::thread::available_parallelism().map_or(1, NonZero::get),
+            max_connections: 64,
             retrieval: Retrieval::Polling,
             max_records: 10_000,
             idle_between_reads: Duration::from_secs(1),
@@ -275,6 +283,12 @@ impl Config {
         if let Some((name, _)) = positive.iter().find(|(_, value)| *value == 0) {
             return Err(Error::InvalidConfig(format!("{name} is 0: want 1 or more")));
         }
+        if self.max_connections < Connections::LEAST {
+            let (got, least) = (self.max_connections, Connections::LEAST);
+            return Err(Error::InvalidConfig(format!(
+                "max_connections is {got}: want {least} or more, such as 64"
+            )));
+        }
         if let Retrieval::FanOut(fan_out) = &self.retrieval {
             fan_out.validate()?;
             let consumer = fan_out.consumer.as_deref().unwrap_or_default();
@@ -293,6 +307,21 @@ impl Config {
             )));
         }
         Ok(())
+    }
+
+    /// Of [`max_connections`](Self::max_connections), those to Kinesis.
+    pub fn kinesis_connections(&self) -> usize {
+        self.connections().kinesis()
+    }
+
+    /// Of [`max_connections`](Self::max_connections), those to DynamoDB.
+    pub fn dynamodb_connections(&self) -> usize {
+        self.connections().dynamodb()
+    }
+
+    /// How they are shared out.
+    pub(crate) fn connections(&self) -> Connections {
+        Connections::of(self.max_connections)
     }
 
     /// The time between renewals of a held lease: 35 % of the failover time, so that two attempts

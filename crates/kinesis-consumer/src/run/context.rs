@@ -16,7 +16,7 @@ use crate::{
     model::{keys::LeaseKey, sequence::Checkpoint},
     run::{
         budget::Budget, fleet::Fleet, known::Known, leadership::Leadership, load::Load,
-        reports::Reports, streams::Streams,
+        reads::Reads, reports::Reports, streams::Streams,
     },
 };
 
@@ -32,6 +32,7 @@ pub(crate) struct Context {
     /// What KCL 3 has in the table, as last seen, and who rules.
     pub(crate) leadership: Leadership,
     pub(crate) budget: Arc<Budget>,
+    pub(crate) reads: Reads,
     /// Asks the coordinator to scan the table now.
     pub(crate) rescan: Notify,
     /// Asks the auditor to compare shards and leases now, of the streams that lack leases.
@@ -64,6 +65,7 @@ impl Context {
         Self {
             load: Load::new(config.parallelism),
             budget: Arc::new(Budget::new(config.memory_bytes)),
+            reads: Reads::new(config.connections().reads),
             leadership: Leadership::default(),
             fleet: Fleet::new(),
             known: Mutex::new(Known::new(config.failover_time * KEPT)),

@@ -69,7 +69,10 @@ pub(crate) async fn first_record(
     shard: &ShardId,
     from: StartFrom,
 ) -> Result<First, KinesisError> {
-    let mut iterator = match stream.kinesis.shard_iterator(shard, &from).await {
+    let turn = context.reads.turn(false).await;
+    let iterator = stream.kinesis.shard_iterator(shard, &from).await;
+    drop(turn);
+    let mut iterator = match iterator {
         Ok(iterator) => iterator,
         Err(KinesisError::NotFound(_)) => return Ok(First::Over),
         Err(KinesisError::InvalidSequenceNumber(_)) => return Ok(First::None),
@@ -77,7 +80,9 @@ pub(crate) async fn first_record(
     };
     loop {
         let look = context.budget.look().await;
+        let turn = context.reads.turn(false).await;
         let page = stream.kinesis.records(&iterator, 1).await?;
+        drop(turn);
         if let Some(record) = page.records.into_iter().next() {
             return Ok(First::Record(record.sequence_number));
         }

@@ -10,6 +10,7 @@ use crate::{
         account::{Account, sdk::SdkAccount},
         kinesis::{Kinesis, sdk::SdkKinesis},
         lease_table::{LeaseTable, dynamodb::DynamoDbTable},
+        turns::Turns,
     },
     face::{
         config::Config,
@@ -65,13 +66,20 @@ impl Worker {
             tracing::warn!(%wrong, "what is wrong in the environment counts as unset");
         }
         let aws = Connection::open(ConnectionSettings::default()).await;
-        Self::new(config, aws.kinesis(None), aws.dynamodb(None), factory)
+        let kinesis = aws.bounded(config.kinesis_connections());
+        let dynamodb = aws.bounded(config.dynamodb_connections());
+        let (kinesis, dynamodb) = (kinesis.kinesis(None), dynamodb.dynamodb(None));
+        Self::new(config, kinesis, dynamodb, factory)
     }
 
     /// A worker over clients of your own. Time-outs that they leave unset get the library's: 2 s to
     /// connect to Kinesis, 5 s for an answer of ListShards and 15 s with retries, 30 s for each
     /// read; 1 s to connect to DynamoDB, 2 s for an answer and 5 s with retries. Calls for one
     /// lease get these whatever the client has, and three attempts: renewals depend on them.
+    ///
+    /// No more calls than [`Config::max_connections`] are under way. So that there are no more
+    /// connections either, make the clients of `kinesis_edge`'s `Connection::bounded`, by
+    /// [`Config::kinesis_connections`] and [`Config::dynamodb_connections`].
     pub fn new<P: RecordProcessor + 'static>(
         config: Config,
         kinesis: KinesisClient,
@@ -79,14 +87,19 @@ impl Worker {
         factory: impl Fn(LeaseKey) -> P + Send + Sync + 'static,
     ) -> Self {
         let region = kinesis.config().region().map(ToString::to_string);
-        let table = DynamoDbTable::new(dynamodb, &config.lease_table, &config.application);
+        let connections = config.connections();
+        let lists = Turns::gate(connections.lists);
+        let table = DynamoDbTable::new(dynamodb, &config.lease_table, &config.application).behind(
+            Turns::gate(connections.leases),
+            Turns::gate(connections.tables),
+        );
         let (reads, table) = match &config.streams {
             None => {
-                let stream = SdkKinesis::new(kinesis, &config.stream);
+                let stream = SdkKinesis::new(kinesis, &config.stream).listing_behind(lists);
                 (Reads::One(Arc::new(stream)), table)
             }
             Some(streams) => {
-                let account = Arc::new(SdkAccount::new(kinesis));
+                let account = Arc::new(SdkAccount::new(kinesis).listing_behind(lists));
                 let reads = Reads::Several(account, streams.clone());
                 (reads, table.of_several_streams())
             }

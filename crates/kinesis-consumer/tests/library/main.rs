@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod aggregate;
+mod connections;
 mod face;
 mod fan_out_sdk;
 mod fleet;

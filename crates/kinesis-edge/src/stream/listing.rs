@@ -1,9 +1,11 @@
 //! The streams of an account in the client's region, and when each was made.
 
+use std::sync::Arc;
+
 use aws_sdk_kinesis::{primitives::DateTime, types::StreamStatus};
 
 use super::Stream;
-use crate::{Failure, KinesisClient, Service, call::Calls};
+use crate::{Failure, Gate, KinesisClient, Service, call::Calls};
 
 /// More pages (of 1,000) than any account has streams.
 const MOST_PAGES: usize = 1_000;
@@ -43,6 +45,13 @@ impl Listing {
             gate: None,
         };
         Self { client, calls }
+    }
+
+    /// The same with a gate before each call.
+    #[must_use]
+    pub fn behind(mut self, gate: Arc<dyn Gate>) -> Self {
+        self.calls.gate = Some(gate);
+        self
     }
 
     /// All of them.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use kinesis_edge::{KinesisClient, Listing, StreamSummary};
+use kinesis_edge::{Gate, KinesisClient, Listing, StreamSummary};
 
 use crate::{
     edge::{
@@ -30,6 +30,15 @@ impl SdkAccount {
         Self {
             listing: Listing::new(LISTS.complete_kinesis(&client)),
             kinesis: SdkKinesis::new(client, ""),
+        }
+    }
+
+    /// The same with a gate before each list of streams and shards.
+    #[must_use]
+    pub(crate) fn listing_behind(self, gate: Arc<dyn Gate>) -> Self {
+        Self {
+            listing: self.listing.behind(Arc::clone(&gate)),
+            kinesis: self.kinesis.listing_behind(gate),
         }
     }
 }

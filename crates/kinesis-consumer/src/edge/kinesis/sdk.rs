@@ -15,7 +15,7 @@ use std::{
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use kinesis_edge::{
-    AwsClock, ClientSettings, Consumer, Failure, Kind, KinesisClient, Room, Stream,
+    AwsClock, ClientSettings, Consumer, Failure, Gate, Kind, KinesisClient, Room, Stream,
 };
 use tokio::sync::OnceCell;
 use tracing::warn;
@@ -91,6 +91,13 @@ impl SdkKinesis {
             clock,
             warned: Arc::default(),
         }
+    }
+
+    /// The same with a gate before each list of shards.
+    #[must_use]
+    pub(crate) fn listing_behind(mut self, gate: Arc<dyn Gate>) -> Self {
+        self.lists = self.lists.behind(gate);
+        self
     }
 
     /// Another stream of that name or ARN, by the same clients.

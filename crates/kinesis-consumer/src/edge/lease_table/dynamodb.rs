@@ -1,12 +1,12 @@
 //! The lease table in DynamoDB: KCL's conditional writes as expressions, one attribute at a time,
 //! so that attributes of a newer KCL survive. Never PutItem over a lease.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use kinesis_edge::{
-    AttributeValue, ClientSettings, DynamoDbClient, Failure, Kind, Table, Write, Written,
+    AttributeValue, ClientSettings, DynamoDbClient, Failure, Gate, Kind, Table, Write, Written,
 };
 use tokio::time::Instant;
 
@@ -93,6 +93,15 @@ impl DynamoDbTable {
     #[must_use]
     pub fn of_several_streams(mut self) -> Self {
         self.kind = Application::OfSeveralStreams;
+        self
+    }
+
+    /// The same with a gate before each call for one lease, and another before all other calls.
+    #[must_use]
+    pub(crate) fn behind(mut self, leases: Arc<dyn Gate>, tables: Arc<dyn Gate>) -> Self {
+        self.leases = self.leases.behind(leases);
+        self.table = self.table.behind(Arc::clone(&tables));
+        self.side_tables = self.side_tables.behind(tables);
         self
     }
 

@@ -240,6 +240,7 @@ impl Cursor {
             let answer = match iterator.take() {
                 Some(at) => Ok(at),
                 None => {
+                    let _turn = self.context.reads.turn(false).await;
                     kinesis
                         .shard_iterator(&self.key.shard, from_the_oldest)
                         .await
@@ -248,6 +249,7 @@ impl Cursor {
             let answer = match answer {
                 Ok(at) => {
                     let _look = self.context.budget.look().await;
+                    let _turn = self.context.reads.turn(false).await;
                     kinesis.records(&at, 1).await
                 }
                 Err(error) => Err(error),

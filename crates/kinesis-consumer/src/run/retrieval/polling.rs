@@ -1,7 +1,7 @@
 //! Polling: GetRecords calls of one shard, paced by AWS's quota while behind and by the idle time
 //! at the tip. An iterator that expired is replaced by one after the last fetched record.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -38,6 +38,8 @@ pub(super) struct Polling {
     tip: Duration,
     /// The bytes of the next answer, as far as the last ones tell.
     expected: usize,
+    /// The last page did not reach the tip.
+    behind: bool,
 }
 
 /// So many broken pages in a row may be too large for something on the way.
@@ -58,6 +60,7 @@ impl Polling {
             quota: Quota::new(config.read_bytes_per_second),
             tip: config.idle_between_reads,
             expected: LARGEST_ANSWER,
+            behind: true,
             cursor,
         }
     }
@@ -82,10 +85,14 @@ impl Polling {
             }
             self.cursor.out.until_within_share().await?;
             let room = self.cursor.out.share.page(self.expected).await;
+            let context = Arc::clone(&self.cursor.context);
+            let turn = context.reads.turn(self.behind).await;
             let at = self.renewed(at).await;
             let began = Instant::now();
             let asked = self.cursor.stream.kinesis.now();
-            match self.page(&at.at, &room).await {
+            let page = self.page(&at.at, &room).await;
+            drop(turn);
+            match page {
                 Ok(mut page) => {
                     self.cursor.stream.call_succeeded("GetShardIterator");
                     self.cursor.stream.call_succeeded("GetRecords");
@@ -94,6 +101,7 @@ impl Polling {
                     let children = std::mem::take(&mut page.children);
                     iterator = page.next_iterator.take().map(ShardIterator::new);
                     next_call = self.next_call(&page, began);
+                    self.behind = page.millis_behind_latest > 0;
                     let arrival = Arrival::new(page.records, page.millis_behind_latest, asked);
                     self.measure(&arrival, began.elapsed());
                     self.cursor.deliver(arrival, room).await?;
@@ -162,8 +170,8 @@ impl Polling {
         iterator.map(ShardIterator::new)
     }
 
-    /// The iterator, or a new one where room for the page was so long in coming that it is too old:
-    /// the next wait may be as long.
+    /// The iterator, or a new one where room for the page, or its turn, was so long in coming that
+    /// it is too old: the next wait may be as long.
     async fn renewed(&self, iterator: ShardIterator) -> ShardIterator {
         if iterator.since.elapsed() < ITERATOR_LIFE {
             return iterator;
@@ -174,7 +182,10 @@ impl Polling {
     /// An iterator where reading goes on. `None`: the shard is gone.
     async fn iterator(&mut self) -> Result<Option<ShardIterator>, Stop> {
         loop {
-            match self.new_iterator().await {
+            let turn = self.cursor.context.reads.turn(false).await;
+            let iterator = self.new_iterator().await;
+            drop(turn);
+            match iterator {
                 Ok(iterator) => return Ok(Some(iterator)),
                 Err(error) => {
                     if let Recovery::ShardGone =

@@ -66,7 +66,10 @@ impl ShardConsumer {
         );
         let mut failures = table_failures();
         loop {
-            match self.stream.kinesis.shard_iterator(shard, &from).await {
+            let turn = self.context.reads.turn(false).await;
+            let iterator = self.stream.kinesis.shard_iterator(shard, &from).await;
+            drop(turn);
+            match iterator {
                 Err(error) if error.is_of_argument() => return Ok(true),
                 Err(
                     error @ (KinesisError::Throttled(_)

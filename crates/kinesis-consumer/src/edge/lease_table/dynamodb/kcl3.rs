@@ -2,12 +2,12 @@
 //! application's own before, or until it is moved (`coordinator/migration/*`).
 
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use jiff::Timestamp;
-use kinesis_edge::{AttributeValue, DynamoDbClient, Failure, Kind, Table, Write, Written};
+use kinesis_edge::{AttributeValue, DynamoDbClient, Failure, Gate, Kind, Table, Write, Written};
 use tokio::time::Instant;
 
 use super::{
@@ -62,6 +62,14 @@ impl SideTables {
             state: Table::new(client.clone(), format!("{application}-CoordinatorState")),
             workers: Table::new(client, format!("{application}-WorkerMetricStats")),
             known: Mutex::default(),
+        }
+    }
+
+    pub(super) fn behind(self, gate: Arc<dyn Gate>) -> Self {
+        Self {
+            state: self.state.behind(Arc::clone(&gate)),
+            workers: self.workers.behind(gate),
+            ..self
         }
     }
 
