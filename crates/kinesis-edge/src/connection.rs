@@ -169,9 +169,10 @@ impl Connection {
     }
 
     /// The same identity, whose clients have so many connections of their own to a host at the
-    /// most, whether they are idle, in use or being opened; subscriptions are not counted. A call
-    /// that finds none free waits, and its time-outs go on: whoever makes more calls than that holds
-    /// them back before.
+    /// most, whether they are idle, in use or being opened; subscriptions are not counted.
+    ///
+    /// A call that finds none free waits, and its time-outs go on: whoever makes more calls than
+    /// that holds them back before.
     #[must_use]
     pub fn bounded(&self, connections: usize) -> Self {
         let http =

@@ -99,7 +99,7 @@ struct Limits {
     connections: Option<usize>,
 }
 
-/// A client for all calls: the SDK's own, but for the way, for look-ups and for what its errors say.
+/// A client for all calls: the SDK's own, but for the way, look-ups and what its errors say.
 pub(crate) fn http_client(environment: &Environment, names: &Names) -> SharedHttpClient {
     SharedHttpClient::new(ways(environment, names, Limits::of(false)))
 }

@@ -11,8 +11,9 @@
 //! - [`Scripted`]: an AWS that answers each call as the test says.
 //! - [`environment`]: what every program does with odd variables.
 //! - [`ipv6`]: a host that has IPv6 alone.
-//! - [`connections`]: those of a process. [`wait`]: waiting for events. [`walk`]: a stream read whole. [`skip`]: what a machine lacks.
-//!   [`policy`], [`queries`] and [`promtool`]: what is written for clusters, held against what
+//! - [`connections`]: those of a process. [`wait`]: waiting for events. [`walk`]: a stream read
+//!   whole. [`skip`]: what a machine lacks.
+//! - [`policy`], [`queries`] and [`promtool`]: what is written for clusters, held against what
 //!   programs do.
 
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]

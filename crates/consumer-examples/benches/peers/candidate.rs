@@ -6,6 +6,11 @@
 use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -13,7 +18,8 @@ use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
     process::{Child, Command as AsyncCommand},
     sync::mpsc,
-    time::Instant,
+    task::JoinHandle,
+    time::{Instant, sleep},
 };
 
 /// A kind of worker.
@@ -204,12 +210,18 @@ impl Worker {
         Ok(ticks / 100.0)
     }
 
-    /// Open sockets.
-    pub(crate) fn connections(&self) -> Result<usize> {
-        let open = std::fs::read_dir(format!("/proc/{}/fd", self.pid()?))?;
-        let targets = open.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
-        let sockets = targets.filter(|target| target.to_string_lossy().starts_with("socket:"));
-        Ok(sockets.count())
+    /// Its TCP connections, looked at again and again from now on: the most that there were.
+    pub(crate) fn count_connections(&self) -> Result<(Arc<AtomicUsize>, JoinHandle<()>)> {
+        let (pid, most) = (self.pid()?, Arc::new(AtomicUsize::new(0)));
+        let counted = Arc::clone(&most);
+        let counting = tokio::spawn(async move {
+            loop {
+                let open = test_support::connections(Some(pid));
+                counted.fetch_max(open.map_or(0, |open| open.len()), Ordering::Relaxed);
+                sleep(Duration::from_millis(20)).await;
+            }
+        });
+        Ok((most, counting))
     }
 
     /// Resident memory in MB: (now, peak).

@@ -16,6 +16,7 @@ use kinesis_edge::{
 use test_support::{DynamoDb, Proxy, Scripted, aws};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+mod connections;
 mod subscriptions;
 
 async fn connection() -> Connection {
