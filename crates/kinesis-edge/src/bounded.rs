@@ -121,7 +121,7 @@ impl HttpConnector for SettledConnector {
 #[derive(Debug)]
 pub(crate) struct Apart<C> {
     pub(crate) calls: C,
-    pub(crate) subscriptions: C,
+    pub(crate) subscriptions: SharedHttpClient,
 }
 
 #[derive(Debug)]

@@ -175,12 +175,19 @@ impl Connection {
     /// that holds them back before.
     #[must_use]
     pub fn bounded(&self, connections: usize) -> Self {
-        let http =
-            |guarded| bounded_http_client(&self.environment, &self.names, connections, guarded);
-        let config = self.config.to_builder().http_client(http(false));
+        let bounded = |guarded, unbounded| {
+            let Self {
+                environment, names, ..
+            } = self;
+            bounded_http_client(environment, names, connections, guarded, unbounded)
+        };
+        let mut config = self.config.to_builder();
+        if let Some(http) = self.config.http_client() {
+            config = config.http_client(bounded(false, http));
+        }
         Self {
             config: config.build(),
-            guarded: http(true),
+            guarded: bounded(true, self.guarded.clone()),
             ..self.clone()
         }
     }

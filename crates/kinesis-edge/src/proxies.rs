@@ -111,21 +111,21 @@ pub(crate) fn guarded_http_client(environment: &Environment, names: &Names) -> S
 }
 
 /// Either with at most so many connections to a host, whether they are idle, in use or being
-/// opened. Subscriptions last for minutes, and go by connections of their own.
+/// opened. Subscriptions last for minutes, and go by `unbounded`.
 pub(crate) fn bounded_http_client(
     environment: &Environment,
     names: &Names,
     connections: usize,
     guarded: bool,
+    unbounded: SharedHttpClient,
 ) -> SharedHttpClient {
-    let unbounded = Limits::of(guarded);
     let bounded = Limits {
         connections: Some(connections),
-        ..unbounded
+        ..Limits::of(guarded)
     };
     SharedHttpClient::new(Apart {
         calls: ways(environment, names, bounded),
-        subscriptions: ways(environment, names, unbounded),
+        subscriptions: unbounded,
     })
 }
 
