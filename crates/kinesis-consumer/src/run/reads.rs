@@ -2,7 +2,8 @@
 //!
 //! Who takes a turn has room for the answer already, and waits for nothing while it reads: so turns
 //! always come. Of them, shards that are behind have most, and those at the tip what is left: their
-//! answers are small, and do not wait until all large ones have come.
+//! answers are small, and do not wait until all large ones have come. A shard whose last read
+//! failed counts as one that is behind: who hangs leaves turns to the others.
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 

@@ -38,7 +38,7 @@ pub(super) struct Polling {
     tip: Duration,
     /// The bytes of the next answer, as far as the last ones tell.
     expected: usize,
-    /// The last page did not reach the tip.
+    /// The last page did not reach the tip, or did not come: the next one may be long in coming.
     behind: bool,
 }
 
@@ -92,6 +92,7 @@ impl Polling {
             let asked = self.cursor.stream.kinesis.now();
             let page = self.page(&at.at, &room).await;
             drop(turn);
+            self.behind = !matches!(&page, Ok(page) if page.millis_behind_latest == 0);
             match page {
                 Ok(mut page) => {
                     self.cursor.stream.call_succeeded("GetShardIterator");
@@ -101,7 +102,6 @@ impl Polling {
                     let children = std::mem::take(&mut page.children);
                     iterator = page.next_iterator.take().map(ShardIterator::new);
                     next_call = self.next_call(&page, began);
-                    self.behind = page.millis_behind_latest > 0;
                     let arrival = Arrival::new(page.records, page.millis_behind_latest, asked);
                     self.measure(&arrival, began.elapsed());
                     self.cursor.deliver(arrival, room).await?;
@@ -182,9 +182,10 @@ impl Polling {
     /// An iterator where reading goes on. `None`: the shard is gone.
     async fn iterator(&mut self) -> Result<Option<ShardIterator>, Stop> {
         loop {
-            let turn = self.cursor.context.reads.turn(false).await;
+            let turn = self.cursor.context.reads.turn(self.behind).await;
             let iterator = self.new_iterator().await;
             drop(turn);
+            self.behind |= iterator.is_err();
             match iterator {
                 Ok(iterator) => return Ok(Some(iterator)),
                 Err(error) => {
