@@ -116,13 +116,15 @@ dnsConfig:
 
 {{/* The .properties file: `multilang.properties` over what other values say. */}}
 {{- define "consumer.properties" -}}
-{{- $epoch := toDate "2006-01-02" "1970-01-01" }}
-{{- $failover := mustDateModify (nospace .Values.failoverTime) $epoch }}
 {{- $keys := dict
   "executableName" .Values.multilang.executable
   "applicationName" .Values.applicationName
-  "AwsCredentialsProvider" "DefaultCredentialsProvider"
-  "failoverTimeMillis" (sub $failover.UnixMilli $epoch.UnixMilli) }}
+  "AwsCredentialsProvider" "DefaultCredentialsProvider" }}
+{{- with .Values.failoverTime }}
+{{- $epoch := toDate "2006-01-02" "1970-01-01" }}
+{{- $failover := mustDateModify (nospace .) $epoch }}
+{{- $_ := set $keys "failoverTimeMillis" (sub $failover.UnixMilli $epoch.UnixMilli) }}
+{{- end }}
 {{- $_ := set $keys (ternary "streamArn" "streamName" (hasPrefix "arn:" .Values.streamName)) .Values.streamName }}
 {{- with .Values.awsRegion }}
 {{- $_ := set $keys "regionName" . }}

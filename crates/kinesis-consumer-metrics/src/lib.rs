@@ -3,6 +3,8 @@
 //! Where KCL has a metric of the same meaning, its name is KCL's in Prometheus form
 //! (MillisBehindLatest → `millis_behind_latest`).
 
+use std::sync::atomic::AtomicU64;
+
 use kinesis_consumer::{Event, LeaseKey};
 use prometheus_client::{
     encoding::text::encode,
@@ -28,6 +30,7 @@ mod state;
 pub type Labels = [(&'static str, String); 1];
 /// A counter for each value of a label.
 pub type Counters = Family<Labels, Counter>;
+type Units = Family<Labels, Counter<f64, AtomicU64>>;
 type Gauges = Family<Labels, Gauge>;
 type Outcomes = Family<[(&'static str, String); 2], Counter>;
 
@@ -60,6 +63,8 @@ pub struct Metrics {
     checkpoints_expired: Counter,
     retries: Counters,
     throttles: Counters,
+    read_units: Units,
+    write_units: Units,
     subscriptions: Counters,
     polls_instead: Gauge,
     led: Gauge,
@@ -129,6 +134,16 @@ impl Metrics {
             ),
             retries: told(r, "retries", "Calls that failed and were tried again"),
             throttles: told(r, "throttles", "Calls that AWS throttled"),
+            read_units: told(
+                r,
+                "lease_table_read_units",
+                "Read request units that calls of the lease table consumed",
+            ),
+            write_units: told(
+                r,
+                "lease_table_write_units",
+                "Write request units that calls of the lease table consumed",
+            ),
             subscriptions: told(
                 r,
                 "subscriptions",
@@ -260,6 +275,21 @@ impl Metrics {
             } => {
                 self.state
                     .of(shard, |held| held.tell(*millis_behind_latest));
+            }
+            Event::TableUsed {
+                operation,
+                read_units,
+                write_units,
+                ..
+            } => {
+                let used = [
+                    (&self.read_units, *read_units),
+                    (&self.write_units, *write_units),
+                ];
+                for (counters, units) in used.into_iter().filter(|(_, units)| *units > 0.0) {
+                    let counter = counters.get_or_create(&operation_label(operation));
+                    counter.inc_by(units);
+                }
             }
             Event::ProcessorFailed { .. } => drop(self.processor_failures.inc()),
             Event::Throttled { operation, .. } => self.retried(operation, true),

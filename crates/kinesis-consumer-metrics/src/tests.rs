@@ -75,6 +75,33 @@ fn a_shard_given_up_leaves_no_lag_behind_and_counts_once() {
 }
 
 #[test]
+fn units_of_the_lease_table_are_counted_by_operation() {
+    let metrics = metrics();
+    for (operation, read_units, write_units) in [
+        ("Scan", 0.5, 0.0),
+        ("UpdateItem", 0.0, 1.0),
+        ("Scan", 2.0, 0.0),
+    ] {
+        metrics.record(&Event::TableUsed {
+            operation,
+            read_units,
+            write_units,
+        });
+    }
+    let text = metrics.text();
+    let of = |line: &str| {
+        text.lines()
+            .any(|it| it.starts_with("kinesis_consumer_") && it.contains(line))
+    };
+    assert!(of("operation=\"Scan\"} 2.5"), "{text}");
+    assert!(of("operation=\"UpdateItem\"} 1.0"), "{text}");
+    assert!(
+        !of("lease_table_write_units_total{stream=\"s\",application=\"a\",operation=\"Scan\"}"),
+        "{text}"
+    );
+}
+
+#[test]
 fn every_record_is_in_hand_until_it_is_settled() {
     let metrics = metrics();
     let in_hand = || line(&metrics, "records_in_hand").unwrap();

@@ -4,5 +4,6 @@ pub(crate) mod checkpointer;
 pub(crate) mod config;
 pub(crate) mod error;
 pub(crate) mod event;
+pub(crate) mod pace;
 pub(crate) mod processor;
 pub(crate) mod streams;

@@ -32,6 +32,7 @@ pub use face::{
     config::{Config, FanOut, InitialPosition, Retrieval},
     error::Error,
     event::Event,
+    pace::{Pace, Times},
     processor::{EachBatch, Lasting, ProcessorError, RecordProcessor, Unusable, each_batch},
     streams::Streams,
 };

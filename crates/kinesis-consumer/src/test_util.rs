@@ -71,7 +71,7 @@ pub use crate::{
             sdk::SdkKinesis,
         },
         lease_table::{
-            Kcl3State, LeaderLock, LeaseTable, Scan,
+            Kcl3State, LeaderLock, LeaseTable, Scan, UsageSink,
             dynamodb::DynamoDbTable,
             memory::{Fault, MemoryTable, Outcome, TableCall},
         },

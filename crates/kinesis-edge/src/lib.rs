@@ -50,5 +50,5 @@ pub use self::{
         ChildShard, Consumer, ConsumerStatus, Listing, Page, Record, Shard, ShardFilter, StartFrom,
         Stream, StreamSummary, Subscription, SubscriptionEvent,
     },
-    table::{Description, Item, Key, Table, Write, Written, remedy_of_status},
+    table::{Description, Item, Key, Meter, Table, Units, Write, Written, remedy_of_status},
 };

@@ -1,11 +1,11 @@
 //! One DynamoDB table: scans, reads and conditional writes, in DynamoDB's own expressions.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, fmt, sync::Arc};
 
 use aws_sdk_dynamodb::types::{
-    AttributeDefinition, BillingMode, KeySchemaElement, KeyType, KeysAndAttributes, ReturnValue,
-    ReturnValuesOnConditionCheckFailure, ScalarAttributeType,
-    error::ConditionalCheckFailedException,
+    AttributeDefinition, BillingMode, ConsumedCapacity, KeySchemaElement, KeyType,
+    KeysAndAttributes, ReturnConsumedCapacity, ReturnValue, ReturnValuesOnConditionCheckFailure,
+    ScalarAttributeType, error::ConditionalCheckFailedException,
 };
 
 use crate::{AttributeValue, DynamoDbClient, Failure, Gate, Kind, Service, call::Calls};
@@ -19,6 +19,23 @@ pub struct Table {
     client: DynamoDbClient,
     name: String,
     calls: Calls,
+    meter: Option<Arc<dyn Meter>>,
+}
+
+/// Is told what calls consumed, in DynamoDB's units.
+pub trait Meter: fmt::Debug + Send + Sync {
+    /// Such a call consumed so much, as DynamoDB says. Of a write whose condition did not hold it
+    /// says nothing: that is one unit, which is right up to 1 KB.
+    fn consumed(&self, operation: &'static str, units: Units);
+}
+
+/// What a call consumed: read request units or write request units.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Units {
+    /// Half a unit for each 4 KB read eventually consistent, one for each read consistent.
+    Read(f64),
+    /// One for each KB written.
+    Written(f64),
 }
 
 /// What a write changes, and on what condition.
@@ -129,6 +146,7 @@ impl Table {
                 service: Service::DynamoDb,
                 gate: None,
             },
+            meter: None,
         }
     }
 
@@ -137,6 +155,58 @@ impl Table {
     pub fn behind(mut self, gate: Arc<dyn Gate>) -> Self {
         self.calls.gate = Some(gate);
         self
+    }
+
+    /// The same, and `meter` is told what each read and write consumed.
+    #[must_use]
+    pub fn metered(mut self, meter: Arc<dyn Meter>) -> Self {
+        self.meter = Some(meter);
+        self
+    }
+
+    /// What DynamoDB is to say of what a call consumed.
+    fn asked(&self) -> Option<ReturnConsumedCapacity> {
+        let total = |_| ReturnConsumedCapacity::Total;
+        self.meter.as_ref().map(total)
+    }
+
+    fn read<'a>(
+        &self,
+        operation: &'static str,
+        consumed: impl IntoIterator<Item = &'a ConsumedCapacity>,
+    ) {
+        if let Some(meter) = &self.meter {
+            let units = consumed.into_iter().filter_map(|of| of.capacity_units);
+            meter.consumed(operation, Units::Read(units.sum()));
+        }
+    }
+
+    /// `item`: what the answer says of the item.
+    fn written<T>(
+        &self,
+        operation: &'static str,
+        answer: Result<T, Failure>,
+        consumed: impl FnOnce(&T) -> Option<&ConsumedCapacity>,
+        item: impl FnOnce(T) -> Option<Item>,
+    ) -> Result<Written, Failure> {
+        let (units, written) = match answer {
+            Ok(answer) => {
+                let units = consumed(&answer).and_then(|of| of.capacity_units);
+                (units.unwrap_or_default(), Written::Done(item(answer)))
+            }
+            Err(failure) if failure.kind == Kind::Condition => {
+                let refused = failure.cause::<ConditionalCheckFailedException>();
+                (
+                    1.0,
+                    Written::Refused(refused.and_then(|it| it.item.clone())),
+                )
+            }
+            Err(failure) => return Err(failure),
+        };
+        if let Some(meter) = &self.meter {
+            meter.consumed(operation, Units::Written(units));
+        }
+        Ok(written)
     }
 
     /// Its name.
@@ -173,8 +243,10 @@ impl Table {
                 .table_name(&self.name)
                 .set_projection_expression(projection.clone())
                 .set_expression_attribute_names(names.clone())
-                .set_exclusive_start_key(start.take());
+                .set_exclusive_start_key(start.take())
+                .set_return_consumed_capacity(self.asked());
             let answer = self.calls.call(OPERATION, request.send()).await?;
+            self.read(OPERATION, &answer.consumed_capacity);
             let items = answer.items.as_deref();
             let no_items = || self.calls.senseless(OPERATION, "the answer has no Items");
             items.ok_or_else(no_items)?.iter().for_each(&mut row);
@@ -194,9 +266,16 @@ impl Table {
     /// # Errors
     /// AWS says no, or nothing.
     pub async fn get(&self, key: Item) -> Result<Option<Item>, Failure> {
-        let request = self.client.get_item().table_name(&self.name);
-        let request = request.set_key(Some(key)).consistent_read(true);
-        let answer = self.calls.call_by_id("GetItem", request.send()).await?;
+        const OPERATION: &str = "GetItem";
+        let request = self
+            .client
+            .get_item()
+            .table_name(&self.name)
+            .set_key(Some(key))
+            .consistent_read(true)
+            .set_return_consumed_capacity(self.asked());
+        let answer = self.calls.call_by_id(OPERATION, request.send()).await?;
+        self.read(OPERATION, &answer.consumed_capacity);
         Ok(answer.item)
     }
 
@@ -210,8 +289,13 @@ impl Table {
             .set_keys(Some(keys))
             .build()
             .expect("the keys are set");
-        let request = self.client.batch_get_item().request_items(&self.name, keys);
+        let request = self
+            .client
+            .batch_get_item()
+            .request_items(&self.name, keys)
+            .set_return_consumed_capacity(self.asked());
         let answer = self.calls.call_by_id(OPERATION, request.send()).await?;
+        self.read(OPERATION, answer.consumed_capacity());
         if answer.unprocessed_keys.is_some_and(|keys| !keys.is_empty()) {
             let call = (Service::DynamoDb, OPERATION);
             let message = "not all was read";
@@ -234,6 +318,7 @@ impl Table {
     /// AWS says no for another reason than the condition, or nothing; of [`Kind::Unavailable`] also
     /// when an answer of status 200 is not AWS's.
     pub async fn put(&self, item: Item, write: Write) -> Result<Written, Failure> {
+        const OPERATION: &str = "PutItem";
         let request = self
             .client
             .put_item()
@@ -241,9 +326,13 @@ impl Table {
             .set_item(Some(item))
             .set_condition_expression(write.condition)
             .set_expression_attribute_values(write.values)
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-        written(
-            self.calls.call_by_id("PutItem", request.send()).await,
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .set_return_consumed_capacity(self.asked());
+        let answer = self.calls.call_by_id(OPERATION, request.send()).await;
+        self.written(
+            OPERATION,
+            answer,
+            |answer| answer.consumed_capacity.as_ref(),
             |_| None,
         )
     }
@@ -253,6 +342,7 @@ impl Table {
     /// # Errors
     /// As [`put`](Self::put).
     pub async fn update(&self, key: Item, write: Write) -> Result<Written, Failure> {
+        const OPERATION: &str = "UpdateItem";
         let request = self
             .client
             .update_item()
@@ -262,9 +352,15 @@ impl Table {
             .set_condition_expression(write.condition)
             .set_expression_attribute_values(write.values)
             .return_values(ReturnValue::AllNew)
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-        let answer = self.calls.call_by_id("UpdateItem", request.send()).await;
-        written(answer, |answer| answer.attributes)
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .set_return_consumed_capacity(self.asked());
+        let answer = self.calls.call_by_id(OPERATION, request.send()).await;
+        self.written(
+            OPERATION,
+            answer,
+            |answer| answer.consumed_capacity.as_ref(),
+            |answer| answer.attributes,
+        )
     }
 
     /// Deletes an item.
@@ -272,6 +368,7 @@ impl Table {
     /// # Errors
     /// As [`put`](Self::put).
     pub async fn delete(&self, key: Item, write: Write) -> Result<Written, Failure> {
+        const OPERATION: &str = "DeleteItem";
         let request = self
             .client
             .delete_item()
@@ -279,9 +376,13 @@ impl Table {
             .set_key(Some(key))
             .set_condition_expression(write.condition)
             .set_expression_attribute_values(write.values)
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-        written(
-            self.calls.call_by_id("DeleteItem", request.send()).await,
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .set_return_consumed_capacity(self.asked());
+        let answer = self.calls.call_by_id(OPERATION, request.send()).await;
+        self.written(
+            OPERATION,
+            answer,
+            |answer| answer.consumed_capacity.as_ref(),
             |_| None,
         )
     }
@@ -340,20 +441,5 @@ impl Table {
             Err(failure) if failure.kind == Kind::InUse => Ok(false),
             Err(failure) => Err(failure),
         }
-    }
-}
-
-/// `item`: what the answer says of the item.
-fn written<T>(
-    answer: Result<T, Failure>,
-    item: impl FnOnce(T) -> Option<Item>,
-) -> Result<Written, Failure> {
-    match answer {
-        Ok(answer) => Ok(Written::Done(item(answer))),
-        Err(failure) if failure.kind == Kind::Condition => {
-            let refused = failure.cause::<ConditionalCheckFailedException>();
-            Ok(Written::Refused(refused.and_then(|it| it.item.clone())))
-        }
-        Err(failure) => Err(failure),
     }
 }

@@ -4,7 +4,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use clap::{ValueEnum, builder::NonEmptyStringValueParser};
-use kinesis_consumer::{Config, FanOut, InitialPosition};
+use kinesis_consumer::{Config, FanOut, InitialPosition, Pace};
 use tracing_subscriber::EnvFilter;
 
 use crate::Error;
@@ -49,10 +49,15 @@ pub struct Settings {
     #[arg(long, env, default_value = "TRIM_HORIZON", value_parser = initial_position)]
     pub initial_position: InitialPosition,
 
-    /// Whose lease is not renewed for so long loses it to others; the same for all consumers of an
-    /// application
-    #[arg(long, env, default_value = "10s", value_parser = humantime::parse_duration)]
-    pub failover_time: Duration,
+    /// What the consumer costs, against how soon it notices: thrifty, balanced or fast. Consumers
+    /// of one application may differ
+    #[arg(long, env, default_value_t)]
+    pub pace: Pace,
+
+    /// Whose lease is not renewed for so long loses it to others; set, the same for all consumers
+    /// of an application. Unset: 25s, 10s or 5s, by the pace
+    #[arg(long, env, value_parser = humantime::parse_duration)]
+    pub failover_time: Option<Duration>,
 
     /// How long what waiting does not mend is tried, such as a withdrawn permission; then the
     /// process ends with code 1
@@ -192,8 +197,10 @@ impl Settings {
                 "a name that no other consumer of the application has; this host has none",
             );
         }
-        if self.failover_time < Config::LEAST_FAILOVER {
-            let value = humantime::format_duration(self.failover_time).to_string();
+        if let Some(time) = self.failover_time
+            && time < Config::LEAST_FAILOVER
+        {
+            let value = humantime::format_duration(time).to_string();
             return wrong(
                 "FAILOVER_TIME",
                 &value,
@@ -234,6 +241,7 @@ impl Settings {
     pub(crate) fn consumer(&self) -> Config {
         let mut config = self.reading();
         config.initial_position = self.initial_position;
+        config.pace = self.pace;
         config.failover_time = self.failover_time;
         config.give_up_after = self.give_up_after;
         config.deliver_unfit_aggregates = self.unfit_aggregates == UnfitAggregates::Deliver;
@@ -294,7 +302,26 @@ mod tests {
         let config = settings.consumer();
         assert_eq!(config.lease_table, "a");
         assert_eq!(config.worker_id, "i");
-        assert_eq!(config.failover_time, Duration::from_secs(10));
+        assert_eq!(config.times().failover_time, Duration::from_secs(10));
+    }
+
+    #[test]
+    fn a_failover_time_that_is_set_wins_over_the_pace() {
+        let times = |more: &[&str]| parse(more).unwrap().consumer().times();
+        let thrifty = ["--pace", "thrifty"];
+        let set = ["--failover-time", "10s"];
+        assert_eq!(times(&thrifty), Pace::Thrifty.times());
+        for both in [[thrifty, set].concat(), [set, thrifty].concat()] {
+            let seconds = Duration::from_secs(10);
+            let times = times(&both);
+            assert_eq!(times.failover_time, seconds);
+            assert_eq!(times.scan_interval, Pace::Thrifty.times().scan_interval);
+        }
+        let refused = parse(&["--pace", "slow"]).unwrap_err().to_string();
+        assert!(
+            refused.contains("want thrifty, balanced or fast"),
+            "{refused}"
+        );
     }
 
     #[test]

@@ -52,11 +52,11 @@ pub async fn run() {
     let mut config = Config::new("orders", "billing", env(WORKER));
     config.initial_position = InitialPosition::TrimHorizon;
     config.max_leases = env(LEASES).parse().unwrap();
-    config.failover_time = Duration::from_secs(3);
-    config.scan_interval = Duration::from_millis(500);
-    config.peer_scan_interval = Duration::from_millis(500);
-    config.shard_sync_interval = Duration::from_secs(1);
-    config.idle_between_reads = Duration::from_millis(200);
+    config.failover_time = Some(Duration::from_secs(3));
+    config.scan_interval = Some(Duration::from_millis(500));
+    config.peer_scan_interval = Some(Duration::from_millis(500));
+    config.shard_sync_interval = Some(Duration::from_secs(1));
+    config.idle_between_reads = Some(Duration::from_millis(200));
     let dynamodb = aws::dynamodb(&env(DYNAMODB));
     let items = dynamodb.clone();
     let kinesis = aws::kinesis(&env(KINESIS));

@@ -206,11 +206,11 @@ impl Application {
     fn run_with(&self, mut config: Config, records: usize) -> Running {
         let may = Arc::new(Semaphore::new(records));
         config.initial_position = InitialPosition::TrimHorizon;
-        config.failover_time = std::time::Duration::from_secs(1);
-        config.scan_interval = std::time::Duration::from_millis(200);
-        config.peer_scan_interval = std::time::Duration::from_millis(200);
-        config.shard_sync_interval = std::time::Duration::from_millis(300);
-        config.idle_between_reads = std::time::Duration::from_millis(50);
+        config.failover_time = Some(std::time::Duration::from_secs(1));
+        config.scan_interval = Some(std::time::Duration::from_millis(200));
+        config.peer_scan_interval = Some(std::time::Duration::from_millis(200));
+        config.shard_sync_interval = Some(std::time::Duration::from_millis(300));
+        config.idle_between_reads = Some(std::time::Duration::from_millis(50));
         config.parent_poll_interval = std::time::Duration::from_millis(50);
         config.shutdown_deadline = std::time::Duration::from_millis(100);
         let given = Arc::clone(&may);

@@ -113,7 +113,7 @@ impl Reader<'_> {
         // A child has no place for rejects: who looks at what it gets decides.
         config.deliver_unfit_aggregates = true;
         config.retrieval = self.retrieval();
-        let idle = config.idle_between_reads;
+        let idle = config.times().idle_between_reads;
         let empty_lists_after = self
             .flag(
                 "callProcessRecordsEvenForEmptyRecordList",
@@ -184,6 +184,21 @@ impl Reader<'_> {
             ),
             (
                 self.millis(
+                    "shardSyncIntervalMillis",
+                    1,
+                    "how often shards and leases are compared",
+                ),
+                &mut config.shard_sync_interval,
+            ),
+        ];
+        for (time, setting) in times {
+            if time.is_some() {
+                *setting = time;
+            }
+        }
+        let times = [
+            (
+                self.millis(
                     "taskBackoffTimeMillis",
                     1,
                     "the first wait after a child failed",
@@ -197,14 +212,6 @@ impl Reader<'_> {
                     "how often a shard asks for its parents",
                 ),
                 &mut config.parent_poll_interval,
-            ),
-            (
-                self.millis(
-                    "shardSyncIntervalMillis",
-                    1,
-                    "how often shards and leases are compared",
-                ),
-                &mut config.shard_sync_interval,
             ),
         ];
         for (time, setting) in times {

@@ -67,19 +67,25 @@ fn every_key_that_matters_reaches_the_worker() {
     assert_eq!(config("maxRecords=100").max_records, 100);
     assert_eq!(config("pollingConfig.maxRecords=100").max_records, 100);
     assert_eq!(
-        config("idleTimeBetweenReadsInMillis=1500").idle_between_reads,
+        config("idleTimeBetweenReadsInMillis=1500")
+            .times()
+            .idle_between_reads,
         millis(1500)
     );
     assert_eq!(
-        config("idleTimeBetweenReadsInMillis=1500").tip_read_interval,
+        config("idleTimeBetweenReadsInMillis=1500")
+            .times()
+            .tip_read_interval,
         millis(1500)
     );
     assert_eq!(
-        config("pollingConfig.idleTimeBetweenReadsInMillis=50").idle_between_reads,
+        config("pollingConfig.idleTimeBetweenReadsInMillis=50")
+            .times()
+            .idle_between_reads,
         millis(200)
     );
     assert_eq!(
-        config("failoverTimeMillis=20000").failover_time,
+        config("failoverTimeMillis=20000").times().failover_time,
         millis(20_000)
     );
     assert_eq!(
@@ -91,7 +97,9 @@ fn every_key_that_matters_reaches_the_worker() {
         millis(100)
     );
     assert_eq!(
-        config("shardSyncIntervalMillis=100").shard_sync_interval,
+        config("shardSyncIntervalMillis=100")
+            .times()
+            .shard_sync_interval,
         millis(100)
     );
     assert_eq!(config("maxLeasesForWorker=3").max_leases, 3);

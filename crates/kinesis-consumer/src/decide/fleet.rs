@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 use crate::{
     decide::assignment::{Action, Observations},
+    face::pace::renew_interval,
     model::{keys::LeaseKey, lease::Lease},
 };
 
@@ -127,6 +128,17 @@ impl<'a> Sight<'a> {
         })
     }
 
+    /// Does a worker hold a lease that does not say for how long it may be silent, and so does not
+    /// heed what others say: Java's, or one of an earlier version?
+    pub(crate) fn has_heedless(self) -> bool {
+        self.unfinished().any(|lease| {
+            let is_others = self.holder(lease).is_some_and(|holder| holder != self.me);
+            // Whoever it was handed to says so when it takes it.
+            let is_on_its_way = lease.is_native() && !is_taken(lease);
+            is_others && !is_on_its_way && lease.said_failover().is_none()
+        })
+    }
+
     /// Is somebody else at work?
     pub(crate) fn others(self) -> usize {
         let holders = self.unfinished().filter_map(|lease| self.holder(lease));
@@ -145,11 +157,11 @@ impl<'a> Sight<'a> {
 
     /// Which leases to look at, and when: one of each worker that is watched, when it must have
     /// been written again.
-    pub(crate) fn watches(self, failover: Duration) -> Vec<(Instant, LeaseKey)> {
-        let (only, later) = match self.role() {
-            Role::Warden => (None, Duration::ZERO),
+    pub(crate) fn watches(self) -> Vec<(Instant, LeaseKey)> {
+        let (only, failovers_later) = match self.role() {
+            Role::Warden => (None, 0),
             Role::Deputy(rank) => {
-                let later = failover * u32::try_from(2 * (rank - 1)).unwrap_or(2);
+                let later = u32::try_from(2 * (rank - 1)).unwrap_or(2);
                 (self.order().first().copied(), later)
             }
             Role::Member | Role::Spare => return Vec::new(),
@@ -166,14 +178,19 @@ impl<'a> Sight<'a> {
         }
         let watched = watched.values();
         watched
-            .filter_map(|leases| self.watch(leases, failover))
-            .map(|(due, lease)| (due + later, lease.key.clone()))
+            .filter_map(|leases| self.watch(leases))
+            .map(|(due, lease)| {
+                let later = self.observations.failover(lease) * failovers_later;
+                (due + later, lease.key.clone())
+            })
             .collect()
     }
 
     /// The one of a worker's leases to look at: of those that were written last, within the time in
     /// which a worker that lives renews each, the one that has stood longest in our sight.
-    fn watch(self, leases: &[&'a Lease], failover: Duration) -> Option<(Instant, &'a Lease)> {
+    fn watch(self, leases: &[&'a Lease]) -> Option<(Instant, &'a Lease)> {
+        let failover = leases.iter().map(|lease| self.observations.failover(lease));
+        let failover = failover.max()?;
         let latest = leases.iter().filter_map(|lease| lease.native_clock).max();
         let round = u64::try_from((failover * 2 / 5).as_millis()).unwrap_or(u64::MAX);
         let is_late = |lease: &&&Lease| {
@@ -290,18 +307,19 @@ impl<'a> Sight<'a> {
     }
 
     /// The leases of a worker that get its news: two that it renews as far apart as can be.
-    pub(crate) fn boards(self, worker: &str, renewal: Duration) -> Vec<&'a Lease> {
+    pub(crate) fn boards(self, worker: &str) -> Vec<&'a Lease> {
         let theirs = self.unfinished().filter(|lease| is_taken(lease));
         let theirs: Vec<_> = theirs
             .filter(|lease| self.holder(lease) == Some(worker))
             .collect();
+        let Some(first) = theirs.first() else {
+            return theirs;
+        };
+        let renewal = renew_interval(self.observations.failover(first));
         let period = u64::try_from(renewal.as_millis())
             .unwrap_or(u64::MAX)
             .max(2);
         let phase = |lease: &Lease| lease.native_clock.unwrap_or_default() % period;
-        let Some(first) = theirs.first() else {
-            return theirs;
-        };
         let from_opposite = |lease: &&&Lease| {
             let apart = phase(lease).abs_diff(phase(first));
             apart.abs_diff(period / 2)

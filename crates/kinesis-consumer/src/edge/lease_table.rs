@@ -134,6 +134,9 @@ pub struct LeaderLock {
     pub lease_millis: u64,
 }
 
+/// Takes what a call consumed: the operation of DynamoDB, read units, write units.
+pub type UsageSink = Box<dyn Fn(&'static str, f64, f64) + Send + Sync>;
+
 /// A new handle's `nativeProcess`.
 fn new_process() -> String {
     format!("{:016x}", fastrand::u64(..))
@@ -143,6 +146,11 @@ fn new_process() -> String {
 /// its own (`nativeProcess`).
 #[async_trait]
 pub trait LeaseTable: fmt::Debug + Send + Sync {
+    /// From now on `sink` is told what calls consume, where the table knows it.
+    fn tell_usage(&self, sink: UsageSink) {
+        drop(sink);
+    }
+
     /// Creates the table when absent (PAY_PER_REQUEST) and waits until it can be used, for half a
     /// minute. `Ok(true)`: it was created.
     async fn ensure_exists(&self) -> Result<bool, TableError>;
@@ -161,15 +169,15 @@ pub trait LeaseTable: fmt::Debug + Send + Sync {
 
     /// On condition of `lease.counter`, and that no KCL 3 leader began to move it: makes `worker`
     /// the owner, clears `handoverTo`, `handoverHas`, `news` and `busy`, writes `nativeStream`
-    /// where `lease` has one, `throughputKBps` as in `lease`, counters + 1, `nativeProcess` and
-    /// `nativeClock` those of this table handle, removes a left-over `checkpointOwner`, counts the
-    /// owner switch. Returns the lease as stored.
+    /// where `lease` has one, `failover` and `throughputKBps` as in `lease`, counters + 1,
+    /// `nativeProcess` and `nativeClock` those of this table handle, removes a left-over
+    /// `checkpointOwner`, counts the owner switch. Returns the lease as stored.
     async fn take(&self, lease: &Lease, worker: &str) -> Result<Lease, TableError>;
 
-    /// On condition of `lease.counter` and of `checkpointOwner` as in `lease`: counter + 1, `busy`
-    /// and `throughputKBps` as in `lease`, `nativeClock` that of this table handle; takes away the
-    /// `news` that `lease` has. Returns the lease as stored, so the holder sees `handoverTo` and
-    /// more `news`; a conflict shows it that a KCL 3 leader moves the lease.
+    /// On condition of `lease.counter` and of `checkpointOwner` as in `lease`: counter + 1, `busy`,
+    /// `failover` and `throughputKBps` as in `lease`, `nativeClock` that of this table handle;
+    /// takes away the `news` that `lease` has. Returns the lease as stored, so the holder sees
+    /// `handoverTo` and more `news`; a conflict shows it that a KCL 3 leader moves the lease.
     async fn renew(&self, lease: &Lease) -> Result<Lease, TableError>;
 
     /// On condition of `lease.counter`: writes the checkpoint, switches 0, drops pending

@@ -7,7 +7,11 @@ use jiff::Timestamp;
 
 use crate::{
     edge::turns::Connections,
-    face::{error::Error, streams::Streams},
+    face::{
+        error::Error,
+        pace::{Pace, Times, UNSAID_FAILOVER},
+        streams::Streams,
+    },
     model::sequence::Checkpoint,
 };
 
@@ -76,16 +80,25 @@ pub struct Config {
     pub lease_table: String,
     /// Where to start. Default: LATEST, as KCL.
     pub initial_position: InitialPosition,
-    /// A lease not renewed for so long may be taken by others. All workers of an application must
-    /// agree. Default 10 s.
-    pub failover_time: Duration,
-    /// The time between scans of the table while leases are coming to this worker. Default 2 s.
-    pub peer_scan_interval: Duration,
+    /// What the worker costs, against how soon it notices: the default of each time below that is
+    /// an `Option`, of which one that is set wins. Workers of one application may differ. Default:
+    /// balanced.
+    pub pace: Pace,
+    /// A lease of this worker's that is not renewed for so long may be taken by others, which see
+    /// in the lease how long that is. Set, it is also the time of those that do not say theirs:
+    /// KCL's workers, whose `failoverTimeMillis` must be the same, and of earlier versions. Default
+    /// by the pace 25 s, 10 s or 5 s, and 10 s of others.
+    pub failover_time: Option<Duration>,
+    /// The time between scans of the table while leases are coming to this worker. Default by the
+    /// pace 4 s, 2 s or 1 s.
+    pub peer_scan_interval: Option<Duration>,
     /// The time between scans of the table by the one worker that looks after all; the others scan
-    /// each 12 failover times, or more seldom where they are many. Default 40 s.
-    pub scan_interval: Duration,
-    /// The time between comparisons of shards and leases. Default 2 min.
-    pub shard_sync_interval: Duration,
+    /// each 2 min, or each 12 times `failover_time` where that is set, or more seldom where they
+    /// are many. Default by the pace 80 s, 40 s or 20 s.
+    pub scan_interval: Option<Duration>,
+    /// The time between comparisons of shards and leases. Default by the pace 5 min, 2 min or
+    /// 1 min.
+    pub shard_sync_interval: Option<Duration>,
     /// Hold at most so many leases. Default: no limit. While a KCL 3 leader assigns them, its own
     /// limit counts.
     pub max_leases: usize,
@@ -106,12 +119,13 @@ pub struct Config {
     /// Records of one GetRecords call. Default 10,000, the most there is.
     pub max_records: u32,
     /// The time between GetRecords calls of one shard at the tip when no records have come for a
-    /// while. Default 1 s.
-    pub idle_between_reads: Duration,
+    /// while. Default by the pace 2 s, 1 s or 500 ms.
+    pub idle_between_reads: Option<Duration>,
     /// The time between GetRecords calls of one shard at the tip while records come; it grows to
-    /// `idle_between_reads`, which also bounds it, within some 20 s of silence. Default 400 ms:
-    /// half of the quota, so that another application can have the other half.
-    pub tip_read_interval: Duration,
+    /// `idle_between_reads`, which also bounds it, within some 20 s of silence. Default by the pace
+    /// 1 s, 400 ms or 250 ms: 400 ms is half of the quota, so that another application can have the
+    /// other half.
+    pub tip_read_interval: Option<Duration>,
     /// The shortest time between GetRecords calls of one shard while behind. Default 200 ms: the
     /// quota is 5 calls a second.
     pub min_read_interval: Duration,
@@ -132,10 +146,10 @@ pub struct Config {
     pub deliver_unfit_aggregates: bool,
     /// The time between a child's questions whether its parents are finished. Default 1 s.
     pub parent_poll_interval: Duration,
-    /// The longest time that an acknowledgement waits to be written. Default 5 s. Renewals carry
-    /// what is acknowledged, and come each 35 % of `failover_time`: with the defaults, a busy shard
-    /// is written as often as an idle one.
-    pub checkpoint_interval: Duration,
+    /// The longest time that an acknowledgement waits to be written. Default by the pace 10 s, 5 s
+    /// or 2 s. Renewals carry what is acknowledged, and come each 35 % of `failover_time`: with the
+    /// defaults, a busy shard is written as often as an idle one.
+    pub checkpoint_interval: Option<Duration>,
     /// An acknowledgement is written at once when so many records were processed since the last
     /// checkpoint. Default 10,000.
     pub checkpoint_records: u64,
@@ -170,25 +184,26 @@ impl Config {
             application,
             worker_id: worker_id.into(),
             initial_position: InitialPosition::Latest,
-            failover_time: Duration::from_secs(10),
-            peer_scan_interval: Duration::from_secs(2),
-            scan_interval: Duration::from_secs(40),
-            shard_sync_interval: Duration::from_secs(120),
+            pace: Pace::default(),
+            failover_time: None,
+            peer_scan_interval: None,
+            scan_interval: None,
+            shard_sync_interval: None,
             max_leases: usize::MAX,
             max_steals: 1,
             parallelism: std::thread::available_parallelism().map_or(1, NonZero::get),
             max_connections: 64,
             retrieval: Retrieval::Polling,
             max_records: 10_000,
-            idle_between_reads: Duration::from_secs(1),
-            tip_read_interval: Duration::from_millis(400),
+            idle_between_reads: None,
+            tip_read_interval: None,
             min_read_interval: Duration::from_millis(200),
             read_bytes_per_second: 2 << 20,
             memory_bytes: 96 << 20,
             prefetch_bytes: 4 << 20,
             deliver_unfit_aggregates: false,
             parent_poll_interval: Duration::from_secs(1),
-            checkpoint_interval: Duration::from_secs(5),
+            checkpoint_interval: None,
             checkpoint_records: 10_000,
             processor_backoff: Duration::from_millis(500),
             shutdown_deadline: Duration::from_secs(20),
@@ -209,6 +224,34 @@ impl Config {
         }
     }
 
+    /// The times that are in force: those that are set, and the pace's.
+    pub fn times(&self) -> Times {
+        let of_pace = self.pace.times();
+        Times {
+            failover_time: self.failover_time.unwrap_or(of_pace.failover_time),
+            peer_scan_interval: self
+                .peer_scan_interval
+                .unwrap_or(of_pace.peer_scan_interval),
+            scan_interval: self.scan_interval.unwrap_or(of_pace.scan_interval),
+            shard_sync_interval: self
+                .shard_sync_interval
+                .unwrap_or(of_pace.shard_sync_interval),
+            idle_between_reads: self
+                .idle_between_reads
+                .unwrap_or(of_pace.idle_between_reads),
+            tip_read_interval: self.tip_read_interval.unwrap_or(of_pace.tip_read_interval),
+            checkpoint_interval: self
+                .checkpoint_interval
+                .unwrap_or(of_pace.checkpoint_interval),
+        }
+    }
+
+    /// The failover time of workers that do not say theirs, and by which they judge this one's
+    /// leases.
+    pub(crate) fn unsaid_failover(&self) -> Duration {
+        self.failover_time.unwrap_or(UNSAID_FAILOVER)
+    }
+
     /// What the application reads, for people.
     pub(crate) fn reads(&self) -> &'static str {
         match self.streams {
@@ -227,7 +270,7 @@ impl Config {
                 );
                 return Err(Error::InvalidConfig(text));
             }
-            streams.validate(self.failover_time)?;
+            streams.validate(self.times().failover_time)?;
         }
         let named = [
             ("stream", &self.stream),
@@ -243,13 +286,30 @@ impl Config {
                 "{name} is empty: want a name"
             )));
         }
+        let in_force = self.times();
         let times = [
-            ("failover_time", self.failover_time, Self::LEAST_FAILOVER),
-            ("peer_scan_interval", self.peer_scan_interval, LEAST_PAUSE),
-            ("scan_interval", self.scan_interval, LEAST_PAUSE),
-            ("shard_sync_interval", self.shard_sync_interval, LEAST_PAUSE),
-            ("idle_between_reads", self.idle_between_reads, LEAST_PAUSE),
-            ("tip_read_interval", self.tip_read_interval, LEAST_PAUSE),
+            (
+                "failover_time",
+                in_force.failover_time,
+                Self::LEAST_FAILOVER,
+            ),
+            (
+                "peer_scan_interval",
+                in_force.peer_scan_interval,
+                LEAST_PAUSE,
+            ),
+            ("scan_interval", in_force.scan_interval, LEAST_PAUSE),
+            (
+                "shard_sync_interval",
+                in_force.shard_sync_interval,
+                LEAST_PAUSE,
+            ),
+            (
+                "idle_between_reads",
+                in_force.idle_between_reads,
+                LEAST_PAUSE,
+            ),
+            ("tip_read_interval", in_force.tip_read_interval, LEAST_PAUSE),
             (
                 "parent_poll_interval",
                 self.parent_poll_interval,
@@ -261,7 +321,7 @@ impl Config {
             ("give_up_after", self.give_up_after, Duration::ZERO),
             (
                 "checkpoint_interval",
-                self.checkpoint_interval,
+                in_force.checkpoint_interval,
                 Duration::ZERO,
             ),
             ("clock_skew", self.clock_skew, Duration::ZERO),
@@ -322,12 +382,6 @@ impl Config {
     /// How they are shared out.
     pub(crate) fn connections(&self) -> Connections {
         Connections::of(self.max_connections)
-    }
-
-    /// The time between renewals of a held lease: 35 % of the failover time, so that two attempts
-    /// may fail. KCL takes a third; the rest pays for the scans and for the look-out for KCL 3.
-    pub(crate) fn renew_interval(&self) -> Duration {
-        self.failover_time.mul_f64(0.35)
     }
 }
 

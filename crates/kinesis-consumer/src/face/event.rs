@@ -176,6 +176,17 @@ pub enum Event {
         /// The last record that is processed.
         checkpoint: Checkpoint,
     },
+    /// A call of the lease table, or of another table of KCL 3's, was answered.
+    #[cfg_attr(not(feature = "test-util"), non_exhaustive)]
+    TableUsed {
+        /// The operation of DynamoDB, such as `UpdateItem`.
+        operation: &'static str,
+        /// Read request units, as DynamoDB says them.
+        read_units: f64,
+        /// Write request units. Of a write whose condition did not hold DynamoDB says nothing: that
+        /// is one.
+        write_units: f64,
+    },
     /// The processor left a record out for good
     /// ([`Checkpointer::reject`](crate::Checkpointer::reject)).
     #[cfg_attr(not(feature = "test-util"), non_exhaustive)]

@@ -1,6 +1,6 @@
 //! A lease: one item of KCL's lease table. A value; `lease_table` reads and writes it.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use jiff::Timestamp;
 
@@ -9,6 +9,9 @@ use crate::model::{
     sequence::Checkpoint,
     shard::HashRange,
 };
+
+/// The longest that a worker's settings allow.
+const LONGEST_FAILOVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Who works on a shard, and how far: one item of the table, as KCL 2.x to 3.5 have it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -43,6 +46,10 @@ pub struct Lease {
     /// `nativeClock`, ours: how many milliseconds old that process was when it began the last
     /// write. Two leases of one process so tell how far apart their last writes were.
     pub native_clock: Option<u64>,
+    /// `failover`, ours: for how many milliseconds the holder may be silent before others may take
+    /// the lease, as its last write says. `None`: a worker of an earlier version, which judges
+    /// others by its own time alone, as Java's do.
+    pub failover_millis: Option<u64>,
     /// `handoverTo`, ours: the worker of this library that asks the holder for it.
     pub handover_to: Option<String>,
     /// `handoverHas`, ours: how many unfinished leases the asker holds, or asks for before
@@ -83,6 +90,7 @@ impl Lease {
             native_counter: None,
             native_process: None,
             native_clock: None,
+            failover_millis: None,
             handover_to: None,
             handover_has: None,
             news: BTreeSet::new(),
@@ -118,6 +126,16 @@ impl Lease {
     /// Whether this library's last write to it is the last of all: `holder` is one of its workers.
     pub(crate) fn is_ours(&self) -> bool {
         self.native_counter == Some(self.counter) && self.holder().is_some()
+    }
+
+    /// For how long the holder may be silent, where it says so. A time that no clock can count says
+    /// nothing.
+    pub(crate) fn said_failover(&self) -> Option<Duration> {
+        let said = self.failover_millis.filter(|_| self.is_ours())?;
+        let said = Duration::from_millis(said);
+        (Duration::from_millis(1)..=LONGEST_FAILOVER)
+            .contains(&said)
+            .then_some(said)
     }
 
     /// To whom a KCL 3 leader moves the lease that `holder` holds.

@@ -231,7 +231,7 @@ impl Audit {
             let key = lease.key.to_string();
             !seen.scan.broken.iter().any(|(broken, _)| *broken == key)
         });
-        if began.elapsed() > context.config.failover_time {
+        if began.elapsed() > context.config.unsaid_failover() {
             return Err(race(&"what was seen is too old to act on"));
         }
         let mut skipped = shard_sync::below_ended_by_nobody(&leases, &wanted);
@@ -406,13 +406,14 @@ impl Audit {
     fn interval(&self) -> Duration {
         self.context
             .config
+            .times()
             .shard_sync_interval
             .mul_f64(0.9 + 0.2 * fastrand::f64())
     }
 }
 
 fn failures(context: &Context) -> ExponentialBackoff {
-    let longest = context.config.shard_sync_interval.max(QUICK_AUDIT);
+    let longest = context.config.times().shard_sync_interval.max(QUICK_AUDIT);
     backoff(QUICK_AUDIT, longest)
 }
 

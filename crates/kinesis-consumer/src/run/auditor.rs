@@ -103,7 +103,7 @@ impl Auditor {
             return Ok(());
         }
         self.is_needed = false;
-        let soon = now + self.context.config.shard_sync_interval / 5;
+        let soon = now + self.context.config.times().shard_sync_interval / 5;
         let context = Arc::clone(&self.context);
         let audits = std::mem::take(&mut self.audits).into_iter();
         let (due, later): (Vec<_>, _) = audits.partition(|audit| audit.next <= soon);

@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use crate::{
     decide::fleet::member_interval,
     edge::lease_table::{LeaseTable, TableError},
-    face::{config::Config, error::Error, event::Event, processor::Factory},
+    face::{config::Config, error::Error, event::Event, pace::renew_interval, processor::Factory},
     model::{keys::LeaseKey, sequence::Checkpoint},
     run::{
         budget::Budget, fleet::Fleet, known::Known, leadership::Leadership, load::Load,
@@ -68,7 +68,7 @@ impl Context {
             reads: Reads::new(config.connections().reads),
             leadership: Leadership::default(),
             fleet: Fleet::new(),
-            known: Mutex::new(Known::new(config.failover_time * KEPT)),
+            known: Mutex::new(Known::new(config.unsaid_failover() * KEPT)),
             config,
             streams,
             table,
@@ -79,10 +79,30 @@ impl Context {
         }
     }
 
+    /// For how long this worker may be silent, as its leases say: as long as others expect who do
+    /// not heed that.
+    pub(crate) fn failover(&self) -> Duration {
+        let own = self.config.times().failover_time;
+        match self.fleet.is_heeded() {
+            true => own,
+            false => own.min(self.config.unsaid_failover()),
+        }
+    }
+
+    /// The same as a lease has it.
+    pub(crate) fn failover_millis(&self) -> u64 {
+        u64::try_from(self.failover().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// The time between renewals of a held lease.
+    pub(crate) fn renew_interval(&self) -> Duration {
+        renew_interval(self.failover())
+    }
+
     /// For how long finished leases that nobody needs are kept: longer than it takes every worker
     /// to scan the table.
     pub(crate) fn kept(&self) -> Duration {
-        let failover = self.config.failover_time;
+        let failover = self.config.unsaid_failover();
         member_interval(failover, self.fleet.workers()).max(failover * KEPT)
     }
 

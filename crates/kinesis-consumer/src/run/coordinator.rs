@@ -103,7 +103,7 @@ struct Held {
 impl Coordinator {
     pub(crate) fn new(context: Arc<Context>) -> Self {
         Self {
-            observations: Observations::new(context.config.failover_time),
+            observations: Observations::new(context.config.unsaid_failover()),
             held: BTreeMap::new(),
             consumers: JoinSet::new(),
             moves: Moves::default(),
@@ -119,7 +119,7 @@ impl Coordinator {
             offered: BTreeSet::new(),
             suggested: BTreeSet::new(),
             restless: false,
-            free_wait: context.config.peer_scan_interval,
+            free_wait: context.config.times().peer_scan_interval,
             deputies: Vec::new(),
             telling: Vec::new(),
             context,
@@ -207,7 +207,7 @@ impl Coordinator {
             Ok(scan) => scan,
             Err(error) => {
                 self.context.table_failed(None, "scan", &error);
-                self.next_scan = now + self.context.config.peer_scan_interval;
+                self.next_scan = now + self.context.config.times().peer_scan_interval;
                 return Ok(());
             }
         };
@@ -276,7 +276,7 @@ impl Coordinator {
     /// Leases that are ours soon are looked at until they are.
     fn await_coming(&mut self, now: Instant) {
         let me = Some(self.context.config.worker_id.as_str());
-        let soon = now + self.context.config.peer_scan_interval / 4;
+        let soon = now + self.context.config.times().peer_scan_interval / 4;
         // Of some it is not known what became of them.
         self.coming.retain(|key| self.curious.contains_key(key));
         for lease in &self.leases {

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeSet,
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
@@ -23,6 +23,8 @@ pub(crate) struct Fleet {
     /// Does this worker audit for all?
     audits: watch::Sender<bool>,
     workers: AtomicUsize,
+    /// All others heed for how long a lease says that its holder may be silent.
+    heeded: AtomicBool,
     mail: Mutex<Mail>,
     arrived: Notify,
 }
@@ -46,6 +48,7 @@ impl Fleet {
         Self {
             audits: watch::Sender::new(false),
             workers: AtomicUsize::new(1),
+            heeded: AtomicBool::new(true),
             mail: Mutex::default(),
             arrived: Notify::new(),
         }
@@ -60,6 +63,15 @@ impl Fleet {
 
     pub(crate) fn workers(&self) -> usize {
         self.workers.load(Ordering::Relaxed)
+    }
+
+    /// Do all who hold leases heed for how long a lease says that its holder may be silent?
+    pub(crate) fn set_heeded(&self, heeded: bool) {
+        self.heeded.store(heeded, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_heeded(&self) -> bool {
+        self.heeded.load(Ordering::Relaxed)
     }
 
     pub(crate) fn audits(&self) -> watch::Receiver<bool> {

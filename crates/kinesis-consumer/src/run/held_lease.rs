@@ -33,6 +33,7 @@ use crate::{
     face::{
         checkpointer::{CheckpointError, LeaseHandle},
         event::Event,
+        pace::renew_interval,
     },
     model::{keys::LeaseKey, lease::Lease, sequence::Checkpoint},
     run::context::{Context, backoff, pause},
@@ -44,7 +45,7 @@ mod throughput;
 mod whose;
 
 pub(crate) use giving::Given;
-use stored::Stored;
+use stored::{Stored, Written};
 use throughput::Throughput;
 
 #[derive(Debug)]
@@ -52,7 +53,7 @@ pub(crate) struct HeldLease {
     context: Arc<Context>,
     key: LeaseKey,
     stored: AsyncMutex<Stored>,
-    written: Mutex<Instant>,
+    written: Mutex<Written>,
     /// When it is renewed first, so that the renewals of a worker's leases are spread.
     first_renewal: Instant,
     pending: Mutex<Pending>,
@@ -81,11 +82,16 @@ impl HeldLease {
         written: Instant,
         first_renewal: Duration,
     ) -> Self {
+        let failover = stored.said_failover();
+        let failover = failover.unwrap_or_else(|| context.failover());
         Self {
             context,
             key: stored.key.clone(),
             stored: AsyncMutex::new(Stored::new(stored)),
-            written: Mutex::new(written),
+            written: Mutex::new(Written {
+                began: written,
+                failover,
+            }),
             first_renewal: written + first_renewal,
             pending: Mutex::default(),
             throughput: Mutex::default(),
@@ -122,16 +128,24 @@ impl HeldLease {
         self.over.cancel();
     }
 
-    fn written(&self) -> Instant {
-        *self.written.lock().unwrap_or_else(PoisonError::into_inner)
+    /// When the last write began that is known to have happened, and for how long the lease is
+    /// ours by it: as it says, or less where others do not heed that.
+    fn written(&self) -> Written {
+        let written = *self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        Written {
+            failover: written.failover.min(self.context.failover()),
+            ..written
+        }
     }
 
-    fn set_written(&self, began: Instant) {
-        *self.written.lock().unwrap_or_else(PoisonError::into_inner) = began;
+    fn set_written(&self, began: Instant, failover: Option<Duration>) {
+        let failover = failover.unwrap_or_else(|| self.context.failover());
+        *self.written.lock().unwrap_or_else(PoisonError::into_inner) = Written { began, failover };
     }
 
     fn is_sure(&self) -> bool {
-        !self.is_over() && self.written().elapsed() < self.context.config.failover_time
+        let written = self.written();
+        !self.is_over() && written.began.elapsed() < written.failover
     }
 
     fn lose(&self) {
@@ -177,14 +191,14 @@ impl HeldLease {
     pub(crate) fn due(&self) -> Instant {
         let config = &self.context.config;
         let written = self.written();
-        let renewal = match written < self.first_renewal {
+        let renewal = match written.began < self.first_renewal {
             true => self.first_renewal,
-            false => written + config.renew_interval(),
+            false => written.began + renew_interval(written.failover),
         };
         let pending = self.pending();
         match (&pending.to, pending.since) {
             (Some(_), Some(since)) if pending.records >= config.checkpoint_records => since,
-            (Some(_), Some(since)) => renewal.min(since + config.checkpoint_interval),
+            (Some(_), Some(since)) => renewal.min(since + config.times().checkpoint_interval),
             _ => renewal,
         }
     }
@@ -251,9 +265,8 @@ impl HeldLease {
             let began = Instant::now();
             let attempted = *stored.attempted.get_or_insert(began);
             stored.lease.busy_permille = self.context.load.permille();
-            let throughput = self
-                .throughput()
-                .after(self.context.config.renew_interval());
+            stored.lease.failover_millis = Some(self.context.failover_millis());
+            let throughput = self.throughput().after(self.context.renew_interval());
             let is_led = self.context.leadership.is_led();
             stored.lease.throughput = is_led.then_some(throughput);
             let stands = || stored.lease.checkpoint.clone();
@@ -277,7 +290,7 @@ impl HeldLease {
                     // That is done, and the counter moved.
                     stored.lease.counter += 1;
                     stored.attempted = None;
-                    self.set_written(began);
+                    self.set_written(began, None);
                     let wrote_checkpoint = to.is_some();
                     stored.found.get_or_insert_with(|| error.to_string());
                     if wrote_checkpoint {
@@ -395,19 +408,17 @@ impl HeldLease {
                 checkpoint: lease.checkpoint.clone(),
             });
         }
+        let failover = lease.said_failover();
         *stored = Stored {
             found,
             unpinned,
             ..Stored::new(lease)
         };
-        self.set_written(began);
+        self.set_written(began, failover);
     }
 
     fn backoff(&self) -> backon::ExponentialBackoff {
-        backoff(
-            Duration::from_millis(100),
-            self.context.config.failover_time / 5,
-        )
+        backoff(Duration::from_millis(100), self.context.failover() / 5)
     }
 }
 

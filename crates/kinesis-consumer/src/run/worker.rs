@@ -176,8 +176,16 @@ impl Worker {
         } = self;
         config.validate()?;
         // The rarest call is the audit's; failed ones are repeated with jitter.
-        let apart = (3 * config.shard_sync_interval).max(Duration::from_secs(120));
+        let apart = (3 * config.times().shard_sync_interval).max(Duration::from_secs(120));
         let standing = Standing::new(config.give_up_after, apart);
+        let sink = Arc::clone(&events);
+        table.tell_usage(Box::new(move |operation, read_units, write_units| {
+            sink(&Event::TableUsed {
+                operation,
+                read_units,
+                write_units,
+            });
+        }));
         let reports = Reports::new(events, standing, config.give_up_after);
         let (streams, account) = match reads {
             Reads::One(kinesis) => {

@@ -11,7 +11,8 @@ use std::{
 };
 
 use kinesis_consumer::{
-    Batch, Checkpoint, Checkpointer, Config, Event, InitialPosition, Position, Worker, each_batch,
+    Batch, Checkpoint, Checkpointer, Config, Event, InitialPosition, Pace, Position, Times, Worker,
+    each_batch,
     test_util::{MemoryKinesis, MemoryTable},
 };
 use rstest::rstest;
@@ -123,17 +124,81 @@ async fn a_lost_lease_and_a_rejected_record_are_logged_too() {
     assert!(has("lease lost"), "{warnings:#?}");
 }
 
+/// Whichever is set first, and also where it is what another pace has.
+#[test]
+fn a_time_that_is_set_wins_over_the_pace() {
+    let set = Pace::Balanced.times();
+    let set_all = |config: &mut Config| {
+        config.failover_time = Some(set.failover_time);
+        config.peer_scan_interval = Some(set.peer_scan_interval);
+        config.scan_interval = Some(set.scan_interval);
+        config.shard_sync_interval = Some(set.shard_sync_interval);
+        config.idle_between_reads = Some(set.idle_between_reads);
+        config.tip_read_interval = Some(set.tip_read_interval);
+        config.checkpoint_interval = Some(set.checkpoint_interval);
+    };
+    assert_eq!(config("a").times(), set, "the default");
+    for pace in Pace::ALL {
+        let mut before = config("a");
+        set_all(&mut before);
+        before.pace = pace;
+        let mut after = config("a");
+        after.pace = pace;
+        assert_eq!(after.times(), pace.times());
+        set_all(&mut after);
+        assert_eq!((before.times(), after.times()), (set, set));
+        assert_eq!(pace.to_string().parse(), Ok(pace));
+    }
+}
+
+#[test]
+fn the_readme_has_the_times_of_each_pace() {
+    let text = |time: Duration| match time.as_millis() {
+        millis if millis < 1000 => format!("{millis} ms"),
+        millis if millis % 60_000 == 0 => format!("{} min", millis / 60_000),
+        millis => format!("{} s", millis as f64 / 1000.0),
+    };
+    let row = |name: &str, of: &dyn Fn(Times) -> String| {
+        let cells = Pace::ALL.map(|pace| of(pace.times()));
+        let row = format!("{name} | {} |\n", cells.join(" | "));
+        let readme = include_str!("../../README.md");
+        assert!(
+            readme.contains(&row),
+            "the README's table of paces lacks {row}"
+        );
+    };
+    row("died go on after", &|times| text(times.failover_time));
+    row("acknowledged, each", &|times| {
+        text(times.failover_time.mul_f64(0.35))
+    });
+    row("`checkpoint_interval`", &|times| {
+        text(times.checkpoint_interval)
+    });
+    row("`peer_scan_interval`", &|times| {
+        text(times.peer_scan_interval)
+    });
+    row("`scan_interval`", &|times| text(times.scan_interval));
+    row("`shard_sync_interval`", &|times| {
+        text(times.shard_sync_interval)
+    });
+    row("`tip_read_interval`, `idle_between_reads`", &|times| {
+        [times.tip_read_interval, times.idle_between_reads]
+            .map(text)
+            .join(", ")
+    });
+}
+
 type Change = fn(&mut Config);
 
 #[rstest]
 #[case(|config: &mut Config| config.shutdown_deadline = Duration::MAX, "shutdown_deadline is 18446744073709551615")]
 #[case(|config: &mut Config| config.clock_skew = Duration::MAX, "clock_skew is 18446744073709551615")]
-#[case(|config: &mut Config| config.failover_time = Duration::MAX, "failover_time is 18446744073709551615")]
-#[case(|config: &mut Config| config.failover_time = Duration::from_nanos(1), "failover_time is 1ns: want 500ms to")]
+#[case(|config: &mut Config| config.failover_time = Some(Duration::MAX), "failover_time is 18446744073709551615")]
+#[case(|config: &mut Config| config.failover_time = Some(Duration::from_nanos(1)), "failover_time is 1ns: want 500ms to")]
 #[case(|config: &mut Config| config.processor_backoff = Duration::ZERO, "processor_backoff is 0ns: want 1ms to")]
-#[case(|config: &mut Config| config.peer_scan_interval = Duration::ZERO, "peer_scan_interval is 0ns: want 1ms to")]
-#[case(|config: &mut Config| config.idle_between_reads = Duration::ZERO, "idle_between_reads is 0ns: want 1ms to")]
-#[case(|config: &mut Config| config.checkpoint_interval = Duration::MAX, "checkpoint_interval is 18446744073709551615")]
+#[case(|config: &mut Config| config.peer_scan_interval = Some(Duration::ZERO), "peer_scan_interval is 0ns: want 1ms to")]
+#[case(|config: &mut Config| config.idle_between_reads = Some(Duration::ZERO), "idle_between_reads is 0ns: want 1ms to")]
+#[case(|config: &mut Config| config.checkpoint_interval = Some(Duration::MAX), "checkpoint_interval is 18446744073709551615")]
 #[case(|config: &mut Config| config.memory_bytes = 0, "memory_bytes is 0: want 1 or more")]
 #[case(|config: &mut Config| config.max_leases = 0, "max_leases is 0: want 1 or more")]
 #[case(|config: &mut Config| config.parallelism = 0, "parallelism is 0: want 1 or more")]

@@ -16,7 +16,7 @@ use std::{
 };
 
 use kinesis_consumer::{
-    Config, Error, Worker, each_batch,
+    Config, Error, Pace, Worker, each_batch,
     lease::Lease,
     test_util::{Fault, MemoryKinesis, MemoryTable, TableCall},
 };
@@ -46,7 +46,7 @@ fn number(number: u64) -> usize {
 }
 
 /// The row as KCL 2.x has it: names and values.
-fn java_bytes(lease: &Lease) -> usize {
+pub(crate) fn java_bytes(lease: &Lease) -> usize {
     let text = |name: &str, bytes: usize| name.len() + bytes;
     let owner = lease.owner.as_ref();
     let parents: usize = lease.parents.iter().map(|id| id.as_str().len() + 1).sum();
@@ -77,25 +77,26 @@ fn bytes(lease: &Lease) -> usize {
             "nativeStream",
             lease.stream_identity.as_ref().map(String::len),
         )
+        + text("failover", lease.failover_millis.map(|_| 3))
         + text("handoverTo", lease.handover_to.as_ref().map(String::len))
         + text("handoverHas", lease.handover_has.map(number))
         + text("news", (news > 0).then_some(3 + news))
         + text("busy", lease.busy_permille.map(|_| 3))
 }
 
-fn half_units(bytes: usize) -> f64 {
+pub(crate) fn half_units(bytes: usize) -> f64 {
     bytes.div_ceil(4096).max(1) as f64 / 2.0
 }
 
 /// What KCL 2.x reads and writes of such a table a minute.
-fn kcl_2(workers: usize, leases: &[Lease]) -> (f64, f64) {
+pub(crate) fn kcl_2(workers: usize, leases: &[Lease]) -> (f64, f64) {
     let scan = half_units(leases.iter().map(java_bytes).sum());
     let scans = workers as f64 * 60.0 / 20.05;
     (scans * scan, leases.len() as f64 * 60.0 / 3.308)
 }
 
 /// Units read and written, by operation.
-type Units = BTreeMap<&'static str, (f64, f64)>;
+pub(crate) type Units = BTreeMap<&'static str, (f64, f64)>;
 
 fn count(units: &mut Units, call: &TableCall<'_>, table: &MemoryTable) {
     let (read, written) = units.entry(call.operation).or_default();
@@ -110,29 +111,32 @@ fn count(units: &mut Units, call: &TableCall<'_>, table: &MemoryTable) {
     }
 }
 
-fn total(units: &Units) -> (f64, f64) {
+pub(crate) fn total(units: &Units) -> (f64, f64) {
     let add = |sum: (f64, f64), of: &(f64, f64)| (sum.0 + of.0, sum.1 + of.1);
     units.values().fold((0.0, 0.0), add)
 }
 
 // === the fleet ===
 
-struct Running {
+pub(crate) struct Running {
     name: String,
     stop: oneshot::Sender<()>,
     run: JoinHandle<Result<(), Error>>,
 }
 
-struct Fleet {
-    kinesis: MemoryKinesis,
-    table: MemoryTable,
-    units: Arc<Mutex<Units>>,
+pub(crate) struct Fleet {
+    pub(crate) kinesis: MemoryKinesis,
+    pub(crate) table: MemoryTable,
+    pub(crate) units: Arc<Mutex<Units>>,
     running: Vec<Running>,
     born: usize,
+    pace: Pace,
+    /// The time between reads of a shard while records come.
+    reads: Duration,
 }
 
 impl Fleet {
-    fn new(shards: usize) -> Self {
+    pub(crate) fn new(shards: usize, pace: Pace, reads: Duration) -> Self {
         let kinesis = MemoryKinesis::new(shards / 2);
         for shard in kinesis.shards() {
             kinesis.split(&shard.id);
@@ -143,10 +147,12 @@ impl Fleet {
             units: Arc::default(),
             running: Vec::new(),
             born: 0,
+            pace,
+            reads,
         }
     }
 
-    fn start(&mut self) {
+    pub(crate) fn start(&mut self) {
         self.born += 1;
         let name = format!(
             "orders-consumer-7c9f8d6b5-{:05x}",
@@ -154,8 +160,9 @@ impl Fleet {
         );
         let mut config = Config::new("orders", "orders-consumer", name.clone());
         config.initial_position = POSITION;
-        config.idle_between_reads = seconds(60);
-        config.tip_read_interval = seconds(60);
+        config.idle_between_reads = Some(seconds(60));
+        config.tip_read_interval = Some(self.reads);
+        config.pace = self.pace;
         let (units, table) = (Arc::clone(&self.units), self.table.clone());
         let view = self.table.with_faults(move |call| {
             count(&mut units.lock().unwrap(), call, &table);
@@ -166,10 +173,7 @@ impl Fleet {
                 ..Fault::default()
             }
         });
-        let processor = each_batch(|_, checkpointer| async move {
-            checkpointer.checkpoint().await?;
-            Ok(())
-        });
+        let processor = each_batch(|_, _| async { Ok(()) });
         let worker = Worker::over(config, self.kinesis.clone(), view, processor);
         let (stop, stopped) = oneshot::channel::<()>();
         let run = worker.on_event(|_| {}).run(async move {
@@ -197,13 +201,13 @@ impl Fleet {
         self.counts().values().sum::<usize>() == self.table.leases().len()
     }
 
-    fn is_even(&self) -> bool {
+    pub(crate) fn is_even(&self) -> bool {
         let counts = self.counts();
         let (least, most) = (counts.values().min(), counts.values().max());
         self.goes_on() && most.unwrap_or(&0) <= &(least.unwrap_or(&0) + 1)
     }
 
-    async fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) -> Duration {
+    pub(crate) async fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) -> Duration {
         let began = Instant::now();
         while !holds(self) {
             let took = began.elapsed();
@@ -263,7 +267,7 @@ struct Times {
 
 #[expect(clippy::print_stdout, reason = "docs/cost.md has what it prints")]
 async fn measure(workers: usize, shards: usize, joins_in: u64) {
-    let mut fleet = Fleet::new(shards);
+    let mut fleet = Fleet::new(shards, Pace::Balanced, seconds(60));
     let few = (workers / 5).max(1);
     fleet.start();
     sleep(seconds(2)).await;

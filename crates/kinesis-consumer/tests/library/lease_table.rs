@@ -7,3 +7,4 @@ mod fixtures;
 mod java;
 mod reading;
 mod surroundings;
+mod usage;

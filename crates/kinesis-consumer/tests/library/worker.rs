@@ -12,6 +12,7 @@ mod kcl3;
 mod leases;
 mod mending;
 mod owners;
+mod pace;
 mod positions;
 mod processing;
 mod reading;

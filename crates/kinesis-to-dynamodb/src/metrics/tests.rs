@@ -59,6 +59,11 @@ fn the_readme_has_every_metric() {
         shard: shard(),
         consumer: "arn".to_owned(),
     });
+    metrics.record(&Event::TableUsed {
+        operation: "UpdateItem",
+        read_units: 0.5,
+        write_units: 1.0,
+    });
     metrics.record(&Event::Failing {
         operation: "renew",
         error: "denied".to_owned(),

@@ -157,11 +157,11 @@ async fn reshard_until_a_finished_lease_goes(world: &World) {
     let mut config = Config::new(STREAM, APPLICATION, "pod-2");
     config.initial_position = InitialPosition::TrimHorizon;
     // Short, but so that a busy machine still renews in time.
-    config.failover_time = Duration::from_secs(1);
-    config.scan_interval = Duration::from_millis(200);
-    config.shard_sync_interval = Duration::from_millis(200);
+    config.failover_time = Some(Duration::from_secs(1));
+    config.scan_interval = Some(Duration::from_millis(200));
+    config.shard_sync_interval = Some(Duration::from_millis(200));
     config.parent_poll_interval = Duration::from_millis(50);
-    config.idle_between_reads = Duration::from_millis(50);
+    config.idle_between_reads = Some(Duration::from_millis(50));
     let worker = Worker::new(
         config,
         aws_sdk_kinesis::Client::new(&aws(&world.embedded.endpoint())),

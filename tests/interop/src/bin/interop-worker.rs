@@ -112,10 +112,12 @@ async fn main() -> anyhow::Result<()> {
         Err(_) => Config::new(std::env::var("STREAM_NAME")?, application, worker),
     };
     config.initial_position = InitialPosition::TrimHorizon;
-    config.failover_time = Duration::from_millis(std::env::var("FAILOVER_MILLIS")?.parse()?);
-    config.scan_interval = Duration::from_secs(1);
-    config.peer_scan_interval = Duration::from_secs(1);
-    config.shard_sync_interval = Duration::from_secs(1);
+    config.failover_time = Some(Duration::from_millis(
+        std::env::var("FAILOVER_MILLIS")?.parse()?,
+    ));
+    config.scan_interval = Some(Duration::from_secs(1));
+    config.peer_scan_interval = Some(Duration::from_secs(1));
+    config.shard_sync_interval = Some(Duration::from_secs(1));
     config.parent_poll_interval = Duration::from_millis(500);
     config.shutdown_deadline = Duration::from_secs(5);
     if std::env::var_os("FAN_OUT").is_some() {

@@ -18,6 +18,7 @@ use crate::model::lease::Lease;
 /// What is known of the clocks of workers, by worker id.
 #[derive(Clone, Debug)]
 pub(super) struct Clocks {
+    /// Of holders that do not say theirs.
     failover: Duration,
     /// What `began` counts from.
     base: Option<Instant>,
@@ -57,6 +58,7 @@ impl Clocks {
         let Some((owner, process, clock)) = said(lease) else {
             return;
         };
+        let failover = self.failover(lease);
         let at_the_latest = millis(now, base) - clock;
         let known = self.clocks.get(owner);
         let mut known = match known.filter(|known| known.process == process) {
@@ -72,19 +74,19 @@ impl Clocks {
         known.latest = known.latest.max(clock);
         if since == now {
             // It moved. It cannot have done so before it was seen where it was.
-            let slack = as_millis(self.failover / 4);
+            let slack = as_millis(failover / 4);
             if last.is_some_and(|last| known.began + clock + slack < millis(last, base)) {
                 known.began = at_the_latest;
             }
         } else {
             let stood = now.saturating_duration_since(since);
             let age = millis(now, base) - known.began - clock;
-            if stood >= self.least_stand() && age > as_millis(self.failover) {
+            if stood >= least_stand(failover) && age > as_millis(failover) {
                 known.stands_since = known.stands_since.max(Some(clock));
             }
         }
         // Its other leases are written at other times, but none so much later.
-        let is_alone = |since: &i64| known.latest > since + as_millis(self.failover / 2);
+        let is_alone = |since: &i64| known.latest > since + as_millis(failover / 2);
         if known.stands_since.as_ref().is_some_and(is_alone) {
             known.stands_since = None;
         }
@@ -110,7 +112,7 @@ impl Clocks {
     pub(super) fn over_at(&self, lease: &Lease, now: Instant) -> Option<Instant> {
         let (known, clock) = self.clock(lease)?;
         let age = millis(now, self.base?) - known.began - clock;
-        let left = as_millis(self.failover) + 1 - age;
+        let left = as_millis(self.failover(lease)) + 1 - age;
         known.stands_since?;
         Some(now + Duration::from_millis(u64::try_from(left).unwrap_or(0)))
     }
@@ -124,14 +126,13 @@ impl Clocks {
                 let age = millis(moment, base) - known.began - clock;
                 Duration::from_millis(u64::try_from(age).unwrap_or(0))
             });
+        let failover = self.failover(lease);
         age.unwrap_or_default()
-            .min(self.failover - self.least_stand())
+            .min(failover - least_stand(failover))
     }
 
-    /// For so long a lease is seen to stand still before its worker counts as gone: one that lives
-    /// renews each after 35 % of the failover time.
-    fn least_stand(&self) -> Duration {
-        self.failover.mul_f64(0.4)
+    fn failover(&self, lease: &Lease) -> Duration {
+        lease.said_failover().unwrap_or(self.failover)
     }
 
     fn clock(&self, lease: &Lease) -> Option<(&Clock, i64)> {
@@ -141,6 +142,12 @@ impl Clocks {
             .filter(|known| known.process == process)
             .map(|known| (known, clock))
     }
+}
+
+/// For so long a lease is seen to stand still before its worker counts as gone: one that lives
+/// renews each after 35 % of the failover time.
+fn least_stand(failover: Duration) -> Duration {
+    failover.mul_f64(0.4)
 }
 
 /// Who wrote the lease last, and how old its process was.
@@ -232,6 +239,39 @@ mod tests {
         seen.observe(&[lease("0", 4, 108_000)], at(16_000));
         let due = seen.due(&lease("0", 4, 108_000)).expect("seen");
         assert_eq!(due.1, at(26_001), "as if it was written as it was read");
+    }
+
+    #[test]
+    fn a_holder_may_be_silent_for_as_long_as_its_lease_says() {
+        let start = Instant::now();
+        let at = |millis| start + Duration::from_millis(millis);
+        let said = |failover_millis| Lease {
+            failover_millis,
+            ..lease("0", 1, 100_000)
+        };
+        let stolen = Lease {
+            owner: Some("java".to_owned()),
+            counter: 2,
+            ..said(Some(25_000))
+        };
+        for (lease, after) in [
+            (said(None), 10_000),
+            (said(Some(25_000)), 25_000),
+            (said(Some(5_000)), 5_000),
+            (said(Some(0)), 10_000),
+            (said(Some(u64::MAX)), 10_000),
+            (stolen, 10_000),
+        ] {
+            let mut seen = Observations::new(FAILOVER);
+            let leases = [lease.clone()];
+            seen.observe(&leases, start);
+            assert_eq!(seen.due(&lease), Some((start, at(after + 1))), "{lease:?}");
+            assert_eq!(seen.next_expiry("me", start), Some(at(after + 1)));
+            seen.observe(&leases, at(after));
+            assert!(!seen.is_available(&lease, at(after)), "{lease:?}");
+            seen.observe(&leases, at(after + 1));
+            assert!(seen.is_available(&lease, at(after + 1)), "{lease:?}");
+        }
     }
 
     #[test]

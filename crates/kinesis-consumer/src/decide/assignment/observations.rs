@@ -25,6 +25,7 @@ const TICK: Duration = Duration::from_millis(1);
 /// What an observer remembers of the scans it made.
 #[derive(Clone, Debug)]
 pub(crate) struct Observations {
+    /// Of holders that do not say theirs.
     failover: Duration,
     seen: HashMap<LeaseKey, Seen>,
     clocks: Clocks,
@@ -40,6 +41,8 @@ struct Seen {
     counter: u64,
     /// When the counter was first seen there.
     since: Instant,
+    /// For how long its holder may be silent.
+    failover: Duration,
     /// It was seen elsewhere before.
     moved: bool,
     /// When it was looked at last.
@@ -54,7 +57,7 @@ struct Seen {
 }
 
 impl Observations {
-    /// Nothing seen yet. All workers of an application must agree on `failover`.
+    /// Nothing seen yet. `failover`: of holders that do not say theirs.
     pub(crate) fn new(failover: Duration) -> Self {
         Self {
             failover,
@@ -64,6 +67,11 @@ impl Observations {
             silent: HashMap::new(),
             challenged: HashMap::new(),
         }
+    }
+
+    /// For how long the lease's holder may be silent.
+    pub(crate) fn failover(&self, lease: &Lease) -> Duration {
+        lease.said_failover().unwrap_or(self.failover)
     }
 
     /// Takes in a whole scan that was answered at `now`. Keys that are gone are forgotten.
@@ -100,6 +108,7 @@ impl Observations {
         let seen = Seen {
             counter: lease.counter,
             since,
+            failover: self.failover(lease),
             moved: unmoved.map_or(before.is_some(), |seen| seen.moved),
             last: now,
             holder: lease.holder().map(str::to_owned),
@@ -127,7 +136,7 @@ impl Observations {
     /// May anybody take it? Unowned, or its counter stood still for longer than the failover time,
     /// or its worker is gone and wrote it last so long ago.
     pub(crate) fn is_available(&self, lease: &Lease, now: Instant) -> bool {
-        let stood = |seen: &Seen| seen.last > seen.since + self.failover;
+        let stood = |seen: &Seen| seen.last > seen.since + seen.failover;
         lease.holder().is_none()
             || self.unmoved(lease).is_some_and(stood)
             || self.clocks.is_over(lease, now)
@@ -138,12 +147,12 @@ impl Observations {
     pub(crate) fn due(&self, lease: &Lease) -> Option<(Instant, Instant)> {
         let seen = self.unmoved(lease)?;
         let known = self.clocks.known_at(lease, seen.since);
-        let due = seen.since + self.failover.saturating_sub(known) + TICK;
+        let due = seen.since + seen.failover.saturating_sub(known) + TICK;
         // Looked at then, and no verdict: its worker lives, or may.
         let due = if due > seen.last {
             due
         } else {
-            seen.last + self.failover / 4
+            seen.last + seen.failover / 4
         };
         Some((seen.since, due))
     }
@@ -260,7 +269,7 @@ impl Observations {
 
     fn free_at(&self, seen: &Seen) -> Instant {
         if seen.holder.is_some() {
-            seen.since + self.failover
+            seen.since + seen.failover
         } else {
             seen.since
         }

@@ -36,9 +36,16 @@ fn leases(table: &str) -> Vec<Lease> {
 
 /// What `me` sees of the table, read at once.
 fn seen<T>(table: &str, judge: impl FnOnce(Sight<'_>) -> T) -> T {
-    let leases = leases(table);
+    seen_by(FAILOVER, table, judge)
+}
+
+fn seen_by<T>(failover: Duration, table: &str, judge: impl FnOnce(Sight<'_>) -> T) -> T {
+    seen_of(failover, leases(table), judge)
+}
+
+fn seen_of<T>(failover: Duration, leases: Vec<Lease>, judge: impl FnOnce(Sight<'_>) -> T) -> T {
     let now = Instant::now();
-    let mut observations = Observations::new(FAILOVER);
+    let mut observations = Observations::new(failover);
     observations.observe(&leases, now);
     let ours = leases.iter().filter(|lease| lease.holder() == Some("me"));
     let held = ours.map(|lease| lease.key.clone()).collect();
@@ -71,6 +78,34 @@ fn the_order_of_leases_says_who_is_what(#[case] table: &str, #[case] role: Role)
     assert_eq!(seen(table, |sight| sight.role()), role);
 }
 
+/// `b` says it in its leases, `a` is of an earlier version.
+#[rstest]
+#[case::nobody_else("me - me", false)]
+#[case::who_says_for_how_long("me b b", false)]
+#[case::an_earlier_version("me b a", true)]
+#[case::java("me J b", true)]
+#[case::finished_ones_do_not_count("me a! J!", false)]
+fn who_does_not_say_for_how_long_it_may_be_silent_does_not_heed_others(
+    #[case] table: &str,
+    #[case] want: bool,
+) {
+    let mut leases = leases(table);
+    for lease in &mut leases {
+        let says = lease.owner.as_deref() == Some("b");
+        lease.failover_millis = says.then_some(25_000);
+    }
+    // On its way to whoever asked for it.
+    leases.push(Lease {
+        owner: Some("c".to_owned()),
+        native_counter: Some(0),
+        ..Lease::new("s9", Checkpoint::TrimHorizon)
+    });
+    assert_eq!(
+        seen_of(FAILOVER, leases, |sight| sight.has_heedless()),
+        want
+    );
+}
+
 /// Of each watched worker one lease is looked at, the one that was written last.
 #[rstest]
 #[case::the_warden_watches_all("me a a b a J", &[("s3", 0), ("s4", 0)])]
@@ -79,7 +114,7 @@ fn the_order_of_leases_says_who_is_what(#[case] table: &str, #[case] role: Role)
 #[case::nobody_else_does("a b c me", &[])]
 fn who_is_watched(#[case] table: &str, #[case] want: &[(&str, u64)]) {
     let mut watched = seen(table, |sight| {
-        let watches = sight.watches(FAILOVER).into_iter();
+        let watches = sight.watches().into_iter();
         let after = |due: Instant| (due - sight.now).as_secs().saturating_sub(10);
         let watches = watches.map(|(due, key)| (key.shard.to_string(), after(due)));
         watches.collect::<Vec<_>>()
@@ -136,8 +171,8 @@ fn a_deputy_looks_at_what_is_before_it() {
 #[test]
 fn news_go_to_two_leases_that_are_renewed_at_other_times() {
     let boards = |table: &str, worker: &str| {
-        seen(table, |sight| {
-            let boards = sight.boards(worker, Duration::from_secs(7)).into_iter();
+        seen_by(Duration::from_secs(20), table, |sight| {
+            let boards = sight.boards(worker).into_iter();
             let boards = boards.map(|lease| lease.key.shard.to_string());
             boards.collect::<Vec<_>>()
         })

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use crate::{
     edge::{
         failure::CallError,
-        lease_table::{Kcl3State, LeaseTable, Scan, TableError, new_process},
+        lease_table::{Kcl3State, LeaseTable, Scan, TableError, UsageSink, new_process},
     },
     model::{
         keys::{LeaseKey, ShardId},
@@ -27,10 +27,12 @@ mod application;
 mod creation;
 pub(crate) mod item;
 mod kcl3;
+mod usage;
 
 use application::Application;
 use item::{Item, keys, new_item, number, string, strings};
 use kcl3::SideTables;
+use usage::Usage;
 
 /// What scans, and questions about tables, get where the client handed in has no setting of its
 /// own.
@@ -65,6 +67,7 @@ pub struct DynamoDbTable {
     began: Instant,
     side_tables: SideTables,
     kind: Application,
+    usage: Arc<Usage>,
 }
 
 impl DynamoDbTable {
@@ -79,13 +82,15 @@ impl DynamoDbTable {
         let client = CALLS.complete_dynamodb(&client);
         let application = application.into();
         let table = table.into();
+        let usage = Arc::<Usage>::default();
         Self {
-            leases: Table::new(renewals, table.as_str()),
-            table: Table::new(client.clone(), table),
+            leases: Table::new(renewals, table.as_str()).metered(usage.meter()),
+            table: Table::new(client.clone(), table).metered(usage.meter()),
             process: new_process(),
             began: Instant::now(),
-            side_tables: SideTables::new(client, &application),
+            side_tables: SideTables::new(client, &application, &usage),
             kind: Application::OfOneStream,
+            usage,
         }
     }
 
@@ -147,6 +152,11 @@ impl DynamoDbTable {
             Some(_) => set.push_str(", nativeProcess = :process, nativeClock = :clock"),
             None => remove.push_str(", nativeProcess, nativeClock"),
         }
+        let failover = lease.failover_millis.filter(|_| process.is_some());
+        match failover {
+            Some(_) => set.push_str(", failover = :failover"),
+            None => remove.push_str(", failover"),
+        }
         match throughput {
             Some(_) => set.push_str(", throughputKBps = :throughput"),
             None => remove.push_str(", throughputKBps"),
@@ -161,6 +171,9 @@ impl DynamoDbTable {
         let mut write = beat(lease).value(":worker", string(worker));
         if let Some(throughput) = throughput {
             write = write.value(":throughput", throughput);
+        }
+        if let Some(failover) = failover {
+            write = write.value(":failover", number(failover));
         }
         if let Some(process) = process {
             let clock = self.began.elapsed().as_millis();
@@ -198,7 +211,7 @@ impl DynamoDbTable {
 }
 
 /// What is said of a holder, and of nobody after it.
-const OF_THE_HOLDER: &str = "handoverTo, handoverHas, news, busy, throughputKBps";
+const OF_THE_HOLDER: &str = "failover, handoverTo, handoverHas, news, busy, throughputKBps";
 
 /// Those that one BatchGetItem may ask for.
 const LOOKED_AT_ONCE: usize = 100;
@@ -248,6 +261,12 @@ fn renewal(lease: &Lease, set: &str, remove: &[&str]) -> Write {
     } else {
         remove.push("busy");
     }
+    if let Some(failover) = lease.failover_millis {
+        change.push_str(", failover = :failover");
+        write = write.value(":failover", number(failover));
+    } else {
+        remove.push("failover");
+    }
     if let Some(throughput) = lease.throughput {
         change.push_str(", throughputKBps = :throughput");
         write = write.value(":throughput", kib(throughput));
@@ -294,6 +313,10 @@ fn to_error(table: &Table, failure: &Failure) -> TableError {
 
 #[async_trait]
 impl LeaseTable for DynamoDbTable {
+    fn tell_usage(&self, sink: UsageSink) {
+        self.usage.tell(sink);
+    }
+
     async fn ensure_exists(&self) -> Result<bool, TableError> {
         creation::ensure_exists(&self.table).await
     }

@@ -14,7 +14,8 @@ impl Event {
     ///
     /// Failures, throttling, lost leases, rejected and lost records are warnings, a processor that
     /// fails again and again an error; leases and shards that come and go are `info`, batches and
-    /// checkpoints `debug`, empty pages `trace`.
+    /// checkpoints `debug`, empty pages and calls of the
+    /// lease table `trace`.
     pub fn log(&self) {
         match self {
             Self::Admitted => info!("consuming"),
@@ -68,6 +69,11 @@ impl Event {
                 millis_behind_latest,
             } => trace!(%shard, millis_behind_latest, "no records"),
             Self::Checkpointed { shard, checkpoint } => debug!(%shard, %checkpoint, "checkpoint"),
+            Self::TableUsed {
+                operation,
+                read_units,
+                write_units,
+            } => trace!(operation, read_units, write_units, "lease table used"),
             Self::Rejected {
                 shard,
                 position,

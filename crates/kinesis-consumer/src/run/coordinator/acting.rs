@@ -83,7 +83,7 @@ impl Coordinator {
             offered: &std::mem::take(&mut self.offered),
             suggested: &std::mem::take(&mut self.suggested),
             // What others hold changes.
-            is_fresh: now <= self.scanned + 2 * config.peer_scan_interval,
+            is_fresh: now <= self.scanned + 2 * config.times().peer_scan_interval,
         };
         sight.adjust(&mut actions, &told, limits.max_leases);
         // Requests that stand may be refused.
@@ -168,14 +168,14 @@ impl Coordinator {
                 let asker = lease.handover_to.as_deref().unwrap_or_default();
                 self.observations
                     .challenged(asker, &lease.key, Instant::now());
-                let soon = Instant::now() + self.context.config.peer_scan_interval;
+                let soon = Instant::now() + self.context.config.times().peer_scan_interval;
                 self.next_scan = self.next_scan.min(soon);
             }
             Ok(None) => {}
             Err(error) => {
                 // It may be ours all the same: then a scan shows it, or it is given up at the end.
                 let now = Instant::now();
-                let soon = now + self.context.config.peer_scan_interval;
+                let soon = now + self.context.config.times().peer_scan_interval;
                 if let TableError::Conflict(Some(current)) = &error {
                     // A race was lost.
                     self.observations.observe_some([&**current], now);

@@ -42,11 +42,11 @@ impl Coordinator {
             self.announce(&stored.key, now);
             if self.role == Role::Spare {
                 // Others who joined as well show by now.
-                let soon = now.max(self.scanned + self.context.config.peer_scan_interval);
+                let soon = now.max(self.scanned + self.context.config.times().peer_scan_interval);
                 self.next_scan = self.next_scan.min(soon);
             }
         }
-        let renewal = self.context.config.renew_interval();
+        let renewal = self.context.renew_interval();
         // Who is alone is told nothing by others; together, its checkpoints tell more of its pace.
         let first = match self.context.fleet.workers() {
             0 | 1 => renewal,
@@ -134,7 +134,7 @@ impl Coordinator {
         else {
             return false;
         };
-        let soon = now + self.context.config.peer_scan_interval;
+        let soon = now + self.context.config.times().peer_scan_interval;
         self.curious.insert(lease.key.clone(), Curiosity::new(soon));
         self.note(&Lease {
             owner: Some(to),

@@ -80,7 +80,7 @@ impl Coordinator {
             now: Instant::now(),
         };
         let freed: Vec<_> = freed.iter().cloned().collect();
-        let news = address(&self.context, sight, sight.share_out(&freed));
+        let news = address(sight, sight.share_out(&freed));
         tell(&self.context, news).await;
     }
 }

@@ -16,9 +16,10 @@ impl Coordinator {
         let leader = context.leadership.leader();
         let held = |key: &_| self.held.contains_key(key);
         let signs = signs(leases, &self.observations, leader.as_deref(), &held, now);
-        let (regime, is_new) = context
-            .leadership
-            .judge(&signs, context.config.failover_time, now);
+        let (regime, is_new) =
+            context
+                .leadership
+                .judge(&signs, context.config.unsaid_failover(), now);
         if is_new {
             announce(context, &regime);
         }

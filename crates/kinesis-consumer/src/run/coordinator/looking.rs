@@ -72,7 +72,7 @@ impl Coordinator {
         let mut keys: BTreeSet<_> = curious.map(|(key, _)| key.clone()).collect();
         // Those that are due soon come along: one call for several.
         if self.watched.iter().any(|(due, _)| *due <= now) {
-            let soon = now + self.context.config.failover_time / 20;
+            let soon = now + self.context.failover() / 20;
             let watched = self.watched.iter().filter(|(due, _)| *due <= soon);
             keys.extend(watched.map(|(_, key)| key.clone()));
         }
@@ -89,7 +89,7 @@ impl Coordinator {
             Ok(found) => found,
             Err(error) => {
                 self.context.table_failed(None, "look", &error);
-                self.no_look_before = now + self.context.config.peer_scan_interval;
+                self.no_look_before = now + self.context.config.times().peer_scan_interval;
                 return Ok(());
             }
         };
@@ -155,7 +155,7 @@ impl Coordinator {
             self.moves.push(&self.context, Kind::Refuse, lease.clone());
             return false;
         }
-        let pause = self.context.config.peer_scan_interval / 4;
+        let pause = self.context.config.times().peer_scan_interval / 4;
         let waited = now.saturating_duration_since(curiosity.since);
         let next = now + pause.max(waited / 8);
         if let Some(curiosity) = self.curious.get_mut(key) {
@@ -242,7 +242,7 @@ impl Coordinator {
             now,
         };
         let (role, workers) = (sight.role(), sight.workers());
-        self.watched = sight.watches(config.failover_time);
+        self.watched = sight.watches();
         let over = self.observations.next_over(&self.leases, now);
         self.next_act = match (self.next_act, over) {
             (Some(act), Some(over)) => Some(act.min(over)),
@@ -250,6 +250,8 @@ impl Coordinator {
         };
         let is_warden = role == Role::Warden;
         self.context.fleet.set(workers, is_warden);
+        let is_heeded = !sight.has_heedless() && self.regime == Regime::Taking;
+        self.context.fleet.set_heeded(is_heeded);
         self.context.known().trust_for(self.context.kept());
         let before = std::mem::replace(&mut self.role, role);
         if is_warden && before != Role::Warden {
@@ -263,7 +265,7 @@ impl Coordinator {
     pub(super) fn scan_interval(&mut self, leases: &[Lease], acted: bool, now: Instant) -> Instant {
         let held = self.held_keys();
         let config = &self.context.config;
-        let (failover, peer) = (config.failover_time, config.peer_scan_interval);
+        let (failover, peer) = (self.context.failover(), config.times().peer_scan_interval);
         let sight = Sight {
             leases,
             observations: &self.observations,
@@ -279,7 +281,7 @@ impl Coordinator {
             self.free_wait = peer;
         }
         if let Regime::Led { .. } = self.regime {
-            return now + config.renew_interval();
+            return now + self.context.renew_interval();
         }
         if leases.is_empty() || self.observations.awaits_answers(now) {
             return now + peer;
@@ -299,15 +301,15 @@ impl Coordinator {
             Role::Warden if has_free => {
                 let wait = self.free_wait;
                 self.free_wait = (2 * wait).min(4 * peer);
-                now + wait.min(config.scan_interval)
+                now + wait.min(config.times().scan_interval)
             }
-            Role::Warden => now + config.scan_interval,
+            Role::Warden => now + config.times().scan_interval,
             // It stands in for a worker that cannot tell it anything.
             Role::Spare if sight.others() == 1 => or_expiry(now + peer),
             Role::Spare => now + 2 * failover,
             Role::Deputy(_) | Role::Member if sight.has_java() => now + 2 * failover,
             Role::Deputy(_) | Role::Member => {
-                let interval = member_interval(failover, sight.workers());
+                let interval = member_interval(config.unsaid_failover(), sight.workers());
                 now + interval.mul_f64(0.8 + 0.15 * fastrand::f64())
             }
         }

@@ -138,7 +138,7 @@ async fn make(context: Arc<Context>, kind: Kind, lease: Lease) -> Moved {
     let began = Instant::now();
     let (table, me) = (&context.table, &context.config.worker_id);
     let answer = match kind {
-        Kind::Take | Kind::Steal => table.take(&lease, me).await.map(Some),
+        Kind::Take | Kind::Steal => take(&context, &lease).await.map(Some),
         Kind::Child => take_child(&context, &lease).await,
         Kind::Ask => {
             let has = lease.handover_has.unwrap_or_default();
@@ -164,8 +164,15 @@ async fn take_child(context: &Context, child: &Lease) -> Result<Option<Lease>, T
             return Ok(None);
         }
     }
-    let taken = context.table.take(child, &context.config.worker_id).await;
-    taken.map(Some)
+    take(context, child).await.map(Some)
+}
+
+async fn take(context: &Context, lease: &Lease) -> Result<Lease, TableError> {
+    let lease = Lease {
+        failover_millis: Some(context.failover_millis()),
+        ..lease.clone()
+    };
+    context.table.take(&lease, &context.config.worker_id).await
 }
 
 async fn undo(context: &Context, moved: Moved) {

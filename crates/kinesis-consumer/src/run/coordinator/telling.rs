@@ -39,7 +39,7 @@ impl Coordinator {
             true => sight.even_out(),
             false => sight.share_out(&free),
         };
-        let news = address(&self.context, sight, shares);
+        let news = address(sight, shares);
         self.send(news);
     }
 
@@ -59,10 +59,7 @@ impl Coordinator {
             Role::Deputy(_) | Role::Member | Role::Spare => Vec::new(),
         };
         if self.deputies != deputies {
-            let renewal = self.context.config.renew_interval();
-            let boards = deputies
-                .iter()
-                .flat_map(|deputy| sight.boards(deputy, renewal));
+            let boards = deputies.iter().flat_map(|deputy| sight.boards(deputy));
             let news = boards.map(|lease| (lease.clone(), [lease.key.clone()].into()));
             let news = news.collect();
             self.deputies = deputies.into_iter().map(str::to_owned).collect();
@@ -111,15 +108,10 @@ impl Coordinator {
 }
 
 /// To each worker by leases that it holds.
-pub(super) fn address(
-    context: &Context,
-    sight: Sight<'_>,
-    shares: BTreeMap<String, BTreeSet<LeaseKey>>,
-) -> News {
-    let renewal = context.config.renew_interval();
+pub(super) fn address(sight: Sight<'_>, shares: BTreeMap<String, BTreeSet<LeaseKey>>) -> News {
     let mut news = News::new();
     for (worker, keys) in shares {
-        let boards = sight.boards(&worker, renewal);
+        let boards = sight.boards(&worker);
         news.extend(
             boards
                 .into_iter()

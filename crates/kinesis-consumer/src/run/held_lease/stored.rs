@@ -1,6 +1,8 @@
 //! A held lease as its table has it, and as its holder has it: the two differ where somebody else
 //! wrote into the row.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use tokio::time::Instant;
 
@@ -19,6 +21,15 @@ pub(super) struct Stored {
     pub(super) found: Option<String>,
     /// `latestSince`, as it is to be written again.
     pub(super) unpinned: Option<Timestamp>,
+}
+
+/// The last write that is known to have happened.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Written {
+    /// When it began.
+    pub(super) began: Instant,
+    /// For how long the holder may be silent then, as it says.
+    pub(super) failover: Duration,
 }
 
 impl Stored {

@@ -36,7 +36,7 @@ impl Sweep {
         let Some(wait) = self.wait.filter(|_| self.next <= Instant::now()) else {
             return;
         };
-        self.next = Instant::now() + self.context.config.shard_sync_interval;
+        self.next = Instant::now() + self.context.config.times().shard_sync_interval;
         let scan = match self.context.table.scan().await {
             Ok(scan) => scan,
             Err(error) => return self.context.table_failed(None, "scan", &error),

@@ -217,7 +217,7 @@ impl Cursor {
             self.stream
                 .call_failed(Some(&self.key), "ListShards", &error);
             if !listed.closed {
-                sleep(self.context.config.idle_between_reads).await;
+                sleep(self.context.config.times().idle_between_reads).await;
                 return Ok(None);
             }
             pause(&mut self.waits.failed).await;

@@ -58,7 +58,7 @@ impl Polling {
             broken_pages: 0,
             limit: Limit::new(config.max_records),
             quota: Quota::new(config.read_bytes_per_second),
-            tip: config.idle_between_reads,
+            tip: config.times().idle_between_reads,
             expected: LARGEST_ANSWER,
             behind: true,
             cursor,
@@ -206,9 +206,9 @@ impl Polling {
         self.tip = if page.records.is_empty() {
             self.tip + self.tip / CALMER
         } else {
-            config.tip_read_interval
+            config.times().tip_read_interval
         }
-        .min(config.idle_between_reads);
+        .min(config.times().idle_between_reads);
         let sizes = page
             .records
             .iter()

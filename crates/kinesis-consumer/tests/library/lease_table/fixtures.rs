@@ -93,6 +93,7 @@ fn expected(item: &Item) -> Lease {
         native_counter: None,
         native_process: None,
         native_clock: None,
+        failover_millis: None,
         handover_to: None,
         handover_has: None,
         news: BTreeSet::new(),

@@ -45,11 +45,11 @@ pub(crate) async fn run() {
     let env = |name| std::env::var(name).unwrap();
     let mut config = Config::new(STREAM, APPLICATION, env(WORKER));
     config.initial_position = InitialPosition::TrimHorizon;
-    config.failover_time = Duration::from_secs(3);
-    config.scan_interval = Duration::from_secs(1);
-    config.peer_scan_interval = Duration::from_millis(300);
-    config.shard_sync_interval = Duration::from_secs(1);
-    config.idle_between_reads = Duration::from_millis(200);
+    config.failover_time = Some(Duration::from_secs(3));
+    config.scan_interval = Some(Duration::from_secs(1));
+    config.peer_scan_interval = Some(Duration::from_millis(300));
+    config.shard_sync_interval = Some(Duration::from_secs(1));
+    config.idle_between_reads = Some(Duration::from_millis(200));
     config.parent_poll_interval = Duration::from_millis(200);
     let factory = |lease: LeaseKey| Telling(lease.shard);
     let worker = Worker::new(

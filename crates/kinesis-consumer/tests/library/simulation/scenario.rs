@@ -8,7 +8,7 @@ use std::{
 };
 
 use kinesis_consumer::{
-    Config, Error, FanOut, InitialPosition, Retrieval, ShardId, test_util::MemoryTable,
+    Config, Error, FanOut, InitialPosition, Pace, Retrieval, ShardId, test_util::MemoryTable,
 };
 use tokio::time::{Instant, sleep, timeout};
 
@@ -199,12 +199,13 @@ impl Scenario {
     fn config(&mut self, stream: &str, worker: String) -> Config {
         let mut config = Config::new(stream, "application", worker);
         config.initial_position = self.position;
+        config.pace = Pace::ALL[self.rng.usize(..3)];
         if self.rng.u8(..100) < self.subscribing {
             let mut fan_out = FanOut::default();
             fan_out.or_polling = true;
             config.retrieval = Retrieval::FanOut(fan_out);
         }
-        config.shard_sync_interval = Duration::from_secs(15);
+        config.shard_sync_interval = Some(Duration::from_secs(15));
         config.prefetch_bytes = self.rng.usize(500..=8_000);
         config.shutdown_deadline = Duration::from_secs(self.rng.u64(1..=20));
         config

@@ -23,7 +23,7 @@ const FAILOVER: Duration = Duration::from_secs(10);
 
 /// A KCL 2.x worker without its record processors: it renews what it owns, finished leases too, and
 /// takes its share.
-fn kcl2(table: &MemoryTable, name: &'static str) -> JoinHandle<()> {
+pub(super) fn kcl2(table: &MemoryTable, name: &'static str) -> JoinHandle<()> {
     let table = table.clone();
     tokio::spawn(async move {
         let mut taker = Kcl2Taker::new(name, FAILOVER, 7);

@@ -178,6 +178,7 @@ fn lease(item: &Item) -> Result<Lease, String> {
         native_process: owned("nativeProcess"),
         // Hints, as the rest of what is for other workers, so odd ones spoil nothing.
         native_clock: unsigned(item, "nativeClock").ok().flatten(),
+        failover_millis: unsigned(item, "failover").ok().flatten(),
         handover_to: owned("handoverTo"),
         handover_has: unsigned(item, "handoverHas").ok().flatten(),
         news: news(item),

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::{
     item::{Item, number, string, text},
     to_error,
+    usage::Usage,
 };
 use crate::edge::lease_table::{Kcl3State, LeaderLock, Scan, TableError};
 
@@ -57,10 +58,14 @@ struct Found {
 }
 
 impl SideTables {
-    pub(super) fn new(client: DynamoDbClient, application: &str) -> Self {
+    pub(super) fn new(client: DynamoDbClient, application: &str, usage: &Arc<Usage>) -> Self {
+        let table = |name: &str| {
+            let table = Table::new(client.clone(), format!("{application}-{name}"));
+            table.metered(usage.meter())
+        };
         Self {
-            state: Table::new(client.clone(), format!("{application}-CoordinatorState")),
-            workers: Table::new(client, format!("{application}-WorkerMetricStats")),
+            state: table("CoordinatorState"),
+            workers: table("WorkerMetricStats"),
             known: Mutex::default(),
         }
     }

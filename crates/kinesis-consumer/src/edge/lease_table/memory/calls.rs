@@ -29,16 +29,18 @@ fn checked<'a>(
     }
 }
 
-fn own(stored: &mut Lease, worker: &str, process: Option<(&str, u64)>, throughput: Option<u64>) {
+/// `known`: as the new owner has it, where that is this process, which is so old.
+fn own(stored: &mut Lease, worker: &str, known: Option<(&Lease, &str, u64)>) {
     if stored.owner.as_deref().is_some_and(|owner| owner != worker) {
         stored.owner_switches += 1;
     }
     stored.owner = Some(worker.to_owned());
-    stored.native_process = process.map(|(process, _)| process.to_owned());
-    stored.native_clock = process.map(|(_, clock)| clock);
+    stored.native_process = known.map(|(_, process, _)| process.to_owned());
+    stored.native_clock = known.map(|(_, _, clock)| clock);
+    stored.failover_millis = known.and_then(|(known, ..)| known.failover_millis);
     stored.checkpoint_owner = None;
     forget_requests(stored);
-    beat(stored, None, throughput);
+    beat(stored, None, known.and_then(|(known, ..)| known.throughput));
 }
 
 fn forget_requests(stored: &mut Lease) {
@@ -50,6 +52,7 @@ fn forget_requests(stored: &mut Lease) {
 /// A holder's write, which it began when its process was so old.
 fn renew(stored: &mut Lease, known: &Lease, clock: u64) {
     stored.native_clock = Some(clock);
+    stored.failover_millis = known.failover_millis;
     stored.news.retain(|key| !known.news.contains(key));
     beat(stored, known.busy_permille, known.throughput);
 }
@@ -131,12 +134,7 @@ impl LeaseTable for MemoryTable {
                     && (is_left_over || stored.checkpoint_owner.is_none())
             };
             let stored = checked(shared, &lease.key, holds)?;
-            own(
-                stored,
-                worker,
-                Some((&self.process, clock)),
-                lease.throughput,
-            );
+            own(stored, worker, Some((lease, &self.process, clock)));
             if lease.stream_identity.is_some() {
                 stored.stream_identity.clone_from(&lease.stream_identity);
             }
@@ -187,6 +185,7 @@ impl LeaseTable for MemoryTable {
             stored.native_counter = None;
             stored.native_process = None;
             stored.native_clock = None;
+            stored.failover_millis = None;
             forget_requests(stored);
             stored.busy_permille = None;
             stored.counter += 1;
@@ -202,7 +201,7 @@ impl LeaseTable for MemoryTable {
                     && stored.checkpoint_owner.is_none()
                     && stored.handover_to.as_deref() == Some(to)
             };
-            own(checked(shared, &lease.key, holds)?, to, None, None);
+            own(checked(shared, &lease.key, holds)?, to, None);
             Ok(())
         })
         .await
