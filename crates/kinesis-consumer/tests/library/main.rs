@@ -5,6 +5,7 @@
 
 mod aggregate;
 mod connections;
+mod costs;
 mod face;
 mod fan_out_sdk;
 mod fleet;
