@@ -329,7 +329,7 @@ impl Watchers {
             if lock(&watcher.state).ask(&pace) {
                 watcher.demand.more.notify_one();
             }
-            // It panicked: one that came to its end is not in the table. What it learned still holds.
+            // It panicked: who comes to the end is not in the table. What it learned holds.
             if let Some(ended) = (&mut watcher.task).now_or_never() {
                 let state = Arc::clone(&watcher.state);
                 self.panicked(&watcher.tenant, source, &state, ended);
