@@ -46,7 +46,7 @@ fn port(proxy: &Proxy) -> u16 {
 
 /// Looks again and again how many connections there are to these ports, for the most.
 async fn count(ports: [u16; 2], most: Arc<AtomicUsize>) {
-    let mut looks = interval(Duration::from_millis(25));
+    let mut looks = interval(Duration::from_millis(200));
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         looks.tick().await;
