@@ -77,7 +77,7 @@ async fn a_process_with_500_shards_has_no_more_than_64(#[case] memory_bytes: usi
     config.initial_position = InitialPosition::TrimHorizon;
     config.memory_bytes = memory_bytes;
     // Debug builds are slow, and a lease that is lost has nothing to do with connections.
-    config.failover_time = Duration::from_secs(30);
+    config.failover_time = Some(Duration::from_secs(30));
     let aws = Connection::open(ConnectionSettings {
         region: Some(aws::REGION.to_owned()),
         credentials: Some(aws::credentials(aws::ACCESS_KEY)),
