@@ -4,4 +4,6 @@ pub(crate) mod aggregation;
 pub(crate) mod assignment;
 pub(crate) mod fleet;
 pub(crate) mod kcl3;
+#[cfg(test)]
+mod placement;
 pub(crate) mod shard_sync;

@@ -14,6 +14,10 @@ use self::faults::{Faults, Plan};
 
 /// Records that count as none: rounding.
 const NOTHING: f64 = 1e-6;
+/// What a shard takes of its pod is told over about so many seconds, as by the library.
+const MEMORY: f64 = 15.0;
+/// Before so much of that is seen, in about ten seconds, nothing is told.
+const LEAST_SEEN: f64 = 0.49;
 
 /// How leases move.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -23,6 +27,15 @@ pub enum Consumer {
     /// Takes over: 20 to 40 s, one lease per 20 s and pod unless its holder is gone, from the last
     /// checkpoint.
     Java,
+}
+
+/// By what leases are dealt.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Placement {
+    /// All pods have as many.
+    Number,
+    /// All pods are as busy: of our library alone.
+    Load,
 }
 
 /// A shard and its lease.
@@ -49,6 +62,14 @@ pub struct Shard {
     phase: u64,
     /// Its processor fails on a record: nothing is read between these times.
     pub stuck: Option<(u64, u64)>,
+    /// What it takes of its pod, 0 to 1, and what is read of it a second, over half a minute or so.
+    share: f64,
+    rate: f64,
+    /// What its holder has seen: how long, as a part of its memory, and the two, not yet divided by
+    /// it.
+    seen: (f64, f64, f64),
+    /// When its lease moved last.
+    moved: Option<u64>,
 }
 
 /// A pod, since when it runs.
@@ -85,6 +106,7 @@ pub struct Look {
 #[derive(Debug)]
 pub struct Cluster {
     consumer: Consumer,
+    placement: Placement,
     capacity: f64,
     checkpoint_every: u64,
     rng: Rng,
@@ -93,6 +115,8 @@ pub struct Cluster {
     pub shards: Vec<Shard>,
     pods: BTreeMap<u32, Pod>,
     next_pod: u32,
+    /// Leases that went from one pod to another while both ran.
+    pub moves: u64,
     faults: Faults,
 }
 
@@ -107,6 +131,7 @@ impl Cluster {
     ) -> Self {
         let mut cluster = Self {
             consumer,
+            placement: Placement::Number,
             capacity: 1000.0,
             checkpoint_every,
             rng: Rng::with_seed(seed),
@@ -114,6 +139,7 @@ impl Cluster {
             shards: Vec::new(),
             pods: BTreeMap::new(),
             next_pod: 0,
+            moves: 0,
             faults: Faults::default(),
         };
         for i in 0..shards {
@@ -130,6 +156,11 @@ impl Cluster {
             shard.paused_until = 0;
         }
         cluster
+    }
+
+    /// From now on leases are dealt so.
+    pub fn deal_by(&mut self, placement: Placement) {
+        self.placement = placement;
     }
 
     /// The most leases that a pod takes.
@@ -174,6 +205,10 @@ impl Cluster {
             checkpoint_second: 0,
             phase,
             stuck: None,
+            share: 0.0,
+            rate: 0.0,
+            seen: (0.0, 0.0, 0.0),
+            moved: None,
         });
     }
 
@@ -283,6 +318,9 @@ impl Cluster {
             let reads = !shard.finished && shard.paused_until <= now && !stuck;
             // What arrived in this second is read in the next.
             let unread = shard.arrived_by(now) - shard.read;
+            if reads && unread <= NOTHING {
+                shard.weigh(0.0, capacity);
+            }
             if let Some(owner) = shard.owner
                 && reads
                 && unread > NOTHING
@@ -304,6 +342,7 @@ impl Cluster {
             for (unread, shard) in wanting {
                 let part = unread.min(left / sharing as f64);
                 shard.read += part;
+                shard.weigh(part, capacity);
                 left -= part;
                 sharing -= 1;
             }
@@ -389,6 +428,17 @@ impl Shard {
     /// Whether records can still arrive.
     pub fn is_open(&self) -> bool {
         self.open
+    }
+
+    /// As its holder writes it into the lease: what the one before wrote, until it knows.
+    fn weigh(&mut self, read: f64, capacity: f64) {
+        let seen = &mut self.seen;
+        seen.0 += (1.0 - seen.0) / MEMORY;
+        seen.1 += (read / capacity - seen.1) / MEMORY;
+        seen.2 += (read - seen.2) / MEMORY;
+        if seen.0 >= LEAST_SEEN {
+            (self.share, self.rate) = (seen.1 / seen.0, seen.2 / seen.0);
+        }
     }
 
     /// Its checkpoint becomes what had arrived by that second.

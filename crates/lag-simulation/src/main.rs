@@ -10,16 +10,19 @@ use lag_simulation::{
     policy::Policy,
     report::Scores,
     run::{Setup, run},
-    tables::{CONSUMERS, SEEDS, befallen, by_chance, by_workload, conditions, named, policies},
+    tables::{
+        CONSUMERS, SEEDS, befallen, by_chance, by_workload, conditions, named, placements, policies,
+    },
     workload::{held_out, known},
 };
 
 /// What can be named.
-const PARTS: [&str; 7] = [
+const PARTS: [&str; 8] = [
     "pictures",
     "policies",
     "workloads",
     "held-out",
+    "placements",
     "conditions",
     "bad-days",
     "generated",
@@ -45,6 +48,7 @@ fn main() -> Result<()> {
             "policies" => scores.fill(policies),
             "workloads" => scores.fill(|scores| by_workload(scores, &known())),
             "held-out" => scores.fill(|scores| by_workload(scores, &held_out())),
+            "placements" => scores.fill(placements),
             "conditions" => scores.fill(conditions),
             "bad-days" => {
                 let table;

@@ -25,6 +25,8 @@ pub struct Score {
     pub above: f64,
     /// Changes of the replicas, an hour.
     pub changes: f64,
+    /// Leases that moved between pods that ran, an hour.
+    pub moves: f64,
 }
 
 impl Score {
@@ -35,6 +37,7 @@ impl Score {
             max: ran.max,
             above: ran.above,
             changes: ran.changes,
+            moves: ran.moves,
         }
     }
 
@@ -48,6 +51,7 @@ impl Score {
             max: scores.iter().map(|score| score.max).max().unwrap_or(0),
             above: mean(|score| score.above),
             changes: mean(|score| score.changes),
+            moves: mean(|score| score.moves),
         }
     }
 
@@ -59,6 +63,7 @@ impl Score {
             max,
             above,
             changes,
+            moves: _,
         } = self;
         format!("{pods:.2} | {p99:.0} | {max} | {above:.2} | {changes:.1}")
     }
@@ -81,6 +86,7 @@ struct Ran {
     max: u64,
     above: f64,
     changes: f64,
+    moves: f64,
 }
 
 /// Runs, each made once.
@@ -103,6 +109,7 @@ impl Scores {
                 max: outcome.max(),
                 above: outcome.above(2 * job.setup.threshold),
                 changes: outcome.changes,
+                moves: outcome.moves,
             }
         });
         self.done.extend(keys.into_iter().zip(done));

@@ -6,7 +6,7 @@ use keda_rules::{Autoscaling, Limits};
 use right_sizing::Settings;
 
 use crate::{
-    cluster::{Cluster, Consumer, faults::Plan},
+    cluster::{Cluster, Consumer, Placement, faults::Plan},
     policy::{Answer, Eyes, Policy, Scaler},
     workload::{Load, Reshard, Workload},
 };
@@ -16,6 +16,8 @@ use crate::{
 pub struct Setup {
     /// Who reads.
     pub consumer: Consumer,
+    /// By what leases are dealt.
+    pub placement: Placement,
     /// `lagThreshold`, in seconds.
     pub threshold: u64,
     /// `shardCount`.
@@ -44,6 +46,7 @@ impl Setup {
     pub fn new(consumer: Consumer) -> Self {
         Self {
             consumer,
+            placement: Placement::Number,
             threshold: 30,
             shard_count: 1,
             checkpoint: match consumer {
@@ -86,6 +89,8 @@ pub struct Outcome {
     pub ages: Vec<u64>,
     /// How often the replicas changed, an hour.
     pub changes: f64,
+    /// Leases that moved between pods that ran, an hour.
+    pub moves: f64,
     /// Each quarter of a minute.
     pub moments: Vec<Moment>,
     /// Seconds in which right-sizing spoke of an outage.
@@ -142,6 +147,7 @@ pub fn run(workload: &Workload, policy: Policy, setup: &Setup, seed: u64) -> Out
     if let Some(long) = setup.stuck {
         cluster.shards[1].stuck = Some((3600, 3600 + long));
     }
+    cluster.deal_by(setup.placement);
     cluster.break_by(setup.plan, seed);
     let scaler = |n: u64| Scaler::new(policy, settings, setup.eyes, seed + n * 1000);
     let mut scalers = vec![scaler(0)];
@@ -156,6 +162,7 @@ pub fn run(workload: &Workload, policy: Policy, setup: &Setup, seed: u64) -> Out
         pod_hours: 0.0,
         ages: Vec::new(),
         changes: 0.0,
+        moves: 0.0,
         moments: Vec::new(),
         alarms: 0,
         orphaned: 0,
@@ -261,6 +268,7 @@ pub fn run(workload: &Workload, policy: Policy, setup: &Setup, seed: u64) -> Out
             });
         }
     }
+    outcome.moves = cluster.moves as f64 / workload.hours as f64;
     outcome
 }
 

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 
 use crate::{
     bad_day::{Day, bad_days},
-    cluster::Consumer,
+    cluster::{Consumer, Placement},
     generator::generated,
     parallel,
     policy::{Eyes, Policy},
@@ -155,6 +155,32 @@ pub fn by_workload(scores: &mut Scores, workloads: &[Workload]) -> String {
     let [own, java] = CONSUMERS
         .map(|consumer| scores.over(workloads, Policy::Lag, &Setup::new(consumer), &SEEDS));
     let _ = writeln!(table, "| **mean** | | {} | {} |", own.cells(), java.cells());
+    table
+}
+
+/// Leases dealt by number and by load, workload by workload. Whoever deals by load says how busy it
+/// is.
+pub fn placements(scores: &mut Scores) -> String {
+    let head = "pods / oracle | p99 s | worst s | % > 2 T | changes/h | leases moved/h";
+    let mut table = format!(
+        "| | by number: {head} | by load: {head} |\n|---|{}\n",
+        "---|".repeat(12)
+    );
+    let number = Setup::new(Consumer::Own);
+    let load = Setup {
+        placement: Placement::Load,
+        ..number
+    };
+    let cells = |score: Score| format!("{} | {:.0}", score.cells(), score.moves);
+    let all: Vec<Workload> = known().into_iter().chain(held_out()).collect();
+    for workload in &all {
+        let [number, load] =
+            [number, load].map(|setup| cells(scores.of(workload, Policy::Busy, &setup, &SEEDS)));
+        let _ = writeln!(table, "| {} | {number} | {load} |", workload.name);
+    }
+    let [number, load] =
+        [number, load].map(|setup| cells(scores.over(&all, Policy::Busy, &setup, &SEEDS)));
+    let _ = writeln!(table, "| **mean** | {number} | {load} |");
     table
 }
 

@@ -2,7 +2,7 @@
 //! that chance does not reach and broken rules do. The whole of it is in docs/lag.md.
 
 use lag_simulation::{
-    cluster::Consumer,
+    cluster::{Consumer, Placement},
     policy::{Eyes, Policy},
     report::{Score, Scores},
     run::{Moment, Setup, run},
@@ -48,6 +48,7 @@ fn a_few_more_pods_than_an_oracle_and_records_stay_young() {
             max: 130,
             above: 0.4,
             changes: 3.0,
+            ..Score::default()
         },
     );
 }
@@ -63,6 +64,7 @@ fn also_when_leases_move_as_slowly_as_javas() {
             max: 200,
             above: 3.0,
             changes: 3.2,
+            ..Score::default()
         },
     );
 }
@@ -78,8 +80,36 @@ fn also_when_pods_say_how_busy_they_are_and_then_nothing_is_tried() {
             max: 130,
             above: 0.4,
             changes: 3.2,
+            ..Score::default()
         },
     );
+}
+
+#[test]
+fn leases_dealt_by_load_need_fewer_pods_for_hot_shards_and_noise() {
+    let own = Setup::new(Consumer::Own);
+    let by_load = Setup {
+        placement: Placement::Load,
+        ..own
+    };
+    for (name, part) in [("hot", 0.7), ("moving hot", 0.7), ("noisy", 0.95)] {
+        let [number, load] = [own, by_load].map(|setup| score(&[name], Policy::Busy, &setup));
+        assert!(
+            load.pods < part * number.pods,
+            "{name}: {load:?}, {number:?}"
+        );
+        let is_late = load.p99 > number.p99.max(30.0) || load.above > number.above;
+        assert!(!is_late, "{name}: {load:?}, {number:?}");
+    }
+    // Where shards are alike it is as good as the number.
+    for name in ["steady60", "step", "diurnal", "merge"] {
+        let [number, load] = [own, by_load].map(|setup| score(&[name], Policy::Busy, &setup));
+        assert!(
+            load.pods < number.pods + 0.05,
+            "{name}: {load:?}, {number:?}"
+        );
+        assert!(load.p99 < number.p99 + 5.0, "{name}: {load:?}, {number:?}");
+    }
 }
 
 #[test]
@@ -127,6 +157,7 @@ fn a_steady_load_is_tried_with_fewer_and_left_in_peace() {
             max: 60,
             above: 0.0,
             changes: 1.5,
+            ..Score::default()
         },
     );
 }
@@ -167,6 +198,7 @@ fn what_a_scaler_may_meet_costs_little() {
             max: 4 * setup.threshold,
             above: 0.5,
             changes: 3.5,
+            ..Score::default()
         };
         within(score, most);
     }

@@ -197,6 +197,17 @@ pub enum Reason {
         /// Shards per pod that are wished.
         per_pod: u32,
     },
+    /// The same where shards are not dealt by number.
+    TooBusyTogether {
+        /// Shards of that pod.
+        holds: u32,
+        /// How busy it is, in thousandths.
+        busy_milli: u64,
+        /// How busy all are together, in thousandths of a pod.
+        together_milli: u64,
+        /// The pods wished.
+        pods: u32,
+    },
     /// Pods are wished, and none holds a lease.
     NoneRun {
         /// The pods wished.

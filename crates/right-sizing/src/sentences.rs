@@ -213,6 +213,18 @@ impl Display for Reason {
                 busy_milli / 10,
                 count(*per_pod, "shard")
             ),
+            Self::TooBusyTogether {
+                holds,
+                busy_milli,
+                together_milli,
+                pods,
+            } => write!(
+                f,
+                "a pod with {holds} shards is {} % busy, all together as {} pods; so {}",
+                busy_milli / 10,
+                decimal(*together_milli),
+                count(*pods, "pod")
+            ),
             Self::NoneRun { pods } => write!(f, "{} wished, none runs", count(*pods, "pod")),
             Self::FewerRun { running } => write!(
                 f,

@@ -1,11 +1,17 @@
-//! How leases move between pods: by count, as Java KCL and our library deal them.
+//! How leases move between pods: by count, as Java KCL and our library deal them, or by load, as
+//! our library does where it is told to.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Cluster, Consumer};
+use super::{Cluster, Consumer, Placement};
+use crate::placement::{Loads, Weighed};
 
 /// A Java-like worker steals a lease at most this often, in seconds.
 const STEAL_EVERY: u64 = 20;
+/// The one worker that looks after all looks at the loads this often, in seconds.
+const LOOK_EVERY: u64 = 40;
+/// A lease that moved stays for so long, in seconds.
+const REST: u64 = 300;
 
 impl Cluster {
     /// Leases go by count: from pods that are gone or have two more than another.
@@ -30,6 +36,10 @@ impl Cluster {
             }
         }
         if counts.is_empty() {
+            return;
+        }
+        if self.placement == Placement::Load {
+            self.balance_loads(&readable, &ready);
             return;
         }
         let limit = self.faults.plan.lease_limit.unwrap_or(u32::MAX);
@@ -73,6 +83,49 @@ impl Cluster {
         }
     }
 
+    /// Leases go by load: as the library's `decide/placement` says.
+    fn balance_loads(&mut self, readable: &[usize], ready: &BTreeSet<u32>) {
+        let limit = self.faults.plan.lease_limit.unwrap_or(u32::MAX) as usize;
+        let mut loads = Loads::of(ready.iter().copied());
+        let mut free = Vec::new();
+        for index in readable {
+            let shard = &self.shards[*index];
+            let weighed = Weighed {
+                key: *index,
+                share: (shard.share * 1000.0).round() as u64,
+                bytes: shard.rate.round() as u64,
+                may_move: shard.moved.is_none_or(|moved| moved + REST <= self.now),
+            };
+            match shard.owner {
+                Some(owner) if ready.contains(&owner) => loads.put(owner, weighed),
+                Some(_) => {}
+                None => free.push(weighed),
+            }
+        }
+        free.sort_by_key(|lease| std::cmp::Reverse(lease.share));
+        let mut moves = Vec::new();
+        for lease in free {
+            if let Some(pod) = loads.least(limit) {
+                loads.put(pod, lease);
+                moves.push((lease.key, pod));
+            }
+        }
+        while let Some(next) = loads.next_by_number(limit) {
+            loads.make(next);
+            moves.push((next.key, next.to));
+        }
+        if moves.is_empty() && self.now.is_multiple_of(LOOK_EVERY) {
+            while let Some(next) = loads.next_move(limit) {
+                loads.make(next);
+                moves.push((next.key, next.to));
+            }
+        }
+        for (index, pod) in moves {
+            self.shards[index].moved = Some(self.now);
+            self.hand_over(index, pod);
+        }
+    }
+
     fn hand_over(&mut self, index: usize, to: u32) {
         let pause = match self.consumer {
             Consumer::Own => 3,
@@ -86,7 +139,9 @@ impl Cluster {
                 shard.read_second = shard.checkpoint_second;
             }
         }
+        self.moves += u64::from(shard.owner.is_some());
         shard.owner = Some(to);
+        shard.seen = (0.0, 0.0, 0.0);
         shard.paused_until = self.now + pause;
     }
 }

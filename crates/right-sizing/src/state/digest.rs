@@ -64,6 +64,8 @@ pub(super) struct Digest {
     /// The busiest pod with more than one shard: its shards, and how busy it is, in thousandths,
     /// lately and over minutes.
     pub(super) busiest: Option<(u32, u64, u64)>,
+    /// How busy all pods are together, where leases are not dealt by number.
+    pub(super) busy_by_load: Option<(u64, u64)>,
     /// Whether there is anything to do.
     pub(super) unread: bool,
 }
@@ -240,6 +242,7 @@ impl State {
                 .filter_map(|pod| Some((held(pod), pod.busy_milli(at)?)))
                 .max_by_key(|(_, busy)| *busy)
                 .map(|(shards, (lately, long))| (shards, lately, long)),
+            busy_by_load: self.busy_by_load(at),
             unread: self
                 .shards
                 .values()
