@@ -4,6 +4,4 @@ pub(crate) mod aggregation;
 pub(crate) mod assignment;
 pub(crate) mod fleet;
 pub(crate) mod kcl3;
-#[cfg(test)]
-mod placement;
 pub(crate) mod shard_sync;

@@ -83,7 +83,7 @@ impl Cluster {
         }
     }
 
-    /// Leases go by load: as the library's `decide/placement` says.
+    /// Leases go by load: as `placement` says.
     fn balance_loads(&mut self, readable: &[usize], ready: &BTreeSet<u32>) {
         let limit = self.faults.plan.lease_limit.unwrap_or(u32::MAX) as usize;
         let mut loads = Loads::of(ready.iter().copied());

@@ -1,5 +1,5 @@
 //! Which lease should move so that the workers of an application are as busy as each other: a pure
-//! rule, which `crates/lag-simulation` runs as well.
+//! rule, which no worker follows yet.
 //!
 //! A lease weighs what its records take of its holder's time, in thousandths; a worker's load is
 //! the sum over its leases. Of the time and not of the bytes, as it is the time that runs out:
