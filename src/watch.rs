@@ -332,7 +332,7 @@ impl Watchers {
             // It panicked: who comes to the end is not in the table. What it learned holds.
             if let Some(ended) = (&mut watcher.task).now_or_never() {
                 let state = Arc::clone(&watcher.state);
-                self.panicked(&watcher.tenant, source, &state, ended);
+                Self::panicked(source, &state, ended);
                 *watcher = self.start(&watcher.tenant, source, &watcher.demand, state, true);
             }
             return Ok((watcher.changes.clone(), Arc::clone(&watcher.demand)));
@@ -350,8 +350,6 @@ impl Watchers {
 
     /// Says why there is no answer, as it says that AWS gave none.
     fn panicked<W: Watched>(
-        &self,
-        tenant: &Tenant,
         source: &W,
         state: &Mutex<State<W::Snapshot>>,
         ended: Result<(), JoinError>,
@@ -370,9 +368,7 @@ impl Watchers {
                 .to_owned(),
             statement: None,
         };
-        if let Some(left_out) = self.told.now((tenant.clone(), error.kind)) {
-            warn!(%stream, region, left_out, "{error}");
-        }
+        warn!(%stream, region, "{error}");
         let mut state = lock(state);
         state.failure = Some(Failure::after(state.failure.take(), error));
     }

@@ -240,6 +240,20 @@ impl Stream {
         Some(number)
     }
 
+    /// The second that the youngest shard counts as created in.
+    pub(crate) fn latest_second(&self) -> u64 {
+        let seconds = self.shards.values().map(|it| it.created_second);
+        seconds.max().unwrap_or(0)
+    }
+
+    /// Before anything is written: its shards count as created in that second at the earliest, as
+    /// those of a stream that is made anew, which takes AWS longer than a second.
+    pub(crate) fn begin_at(&mut self, second: u64) {
+        for shard in self.shards.values_mut() {
+            shard.created_second = shard.created_second.max(second);
+        }
+    }
+
     /// So that a child's sequence numbers are greater than its parents'.
     fn second_after(&self, parents: &[u32], now: u64) -> u64 {
         let latest = parents

@@ -29,6 +29,8 @@ pub(crate) struct World {
     /// Cancelled when the server stops.
     pub(crate) closing: CancellationToken,
     streams: Mutex<BTreeMap<Key, Arc<Mutex<Stream>>>>,
+    /// In which second the youngest shard of each deleted stream counts as created.
+    deleted: Mutex<BTreeMap<Key, u64>>,
 }
 
 /// Who calls, and where to.
@@ -67,6 +69,7 @@ impl World {
             seal: Seal::new(),
             closing: CancellationToken::new(),
             streams: Mutex::default(),
+            deleted: Mutex::default(),
         }
     }
 
@@ -159,7 +162,7 @@ impl World {
     /// and region.
     pub(crate) fn add(
         &self,
-        stream: Stream,
+        mut stream: Stream,
         now: u64,
         check: impl FnOnce(usize) -> Result<(), AwsError>,
     ) -> Result<(), AwsError> {
@@ -173,8 +176,16 @@ impl World {
             )));
         }
         check(open_shards(&streams, &key, now))?;
+        if let Some(second) = lock(&self.deleted).get(&key) {
+            stream.begin_at(second + 1);
+        }
         streams.insert(key, Arc::new(Mutex::new(stream)));
         Ok(())
+    }
+
+    /// A stream of that name is being deleted, whose youngest shard was created in that second.
+    pub(crate) fn deleted(&self, key: Key, second: u64) {
+        lock(&self.deleted).insert(key, second);
     }
 
     /// Open shards in the account and region of `key`.

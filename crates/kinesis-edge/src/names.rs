@@ -9,12 +9,19 @@ use std::{
 };
 
 use aws_smithy_runtime_api::client::dns::{DnsFuture, ResolveDns, ResolveDnsError};
-use tokio::{sync::Mutex as AsyncMutex, time::Instant};
+use tokio::{
+    sync::Mutex as AsyncMutex,
+    time::{Instant, timeout},
+};
 
 /// For how long an answer is used. AWS's own names have answers for about as long.
 const GOOD_FOR: Duration = Duration::from_secs(60);
 /// The shortest time between look-ups of a host that was not reached, or whose look-up failed.
 const AT_LEAST: Duration = Duration::from_secs(5);
+
+/// For so long a look-up may keep those waiting who could go where the host was: connections are
+/// given up after a second.
+const PATIENCE: Duration = Duration::from_millis(300);
 
 /// A resolver that remembers. Clones remember the same.
 #[derive(Clone, Debug)]
@@ -57,14 +64,18 @@ impl<R> Names<R> {
         Arc::clone(hosts.entry(name.to_owned()).or_default())
     }
 
-    /// The host was not reached: where it is now is asked anew.
-    pub(crate) fn doubt(&self, name: &str) {
+    /// The host was not reached: where it is now is asked anew. `None`: one of all, as behind a
+    /// proxy.
+    pub(crate) fn doubt(&self, name: Option<&str>) {
         let hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
-        // Who holds it is asking just now.
-        if let Some(host) = hosts.get(name)
-            && let Ok(mut host) = host.try_lock()
-        {
-            host.doubted = true;
+        let doubted = hosts
+            .iter()
+            .filter(|(it, _)| name.is_none_or(|name| *it == name));
+        for (_, host) in doubted {
+            // Who holds it is asking just now.
+            if let Ok(mut host) = host.try_lock() {
+                host.doubted = true;
+            }
         }
     }
 }
@@ -76,12 +87,15 @@ impl<R: ResolveDns> ResolveDns for Names<R> {
             // Whoever comes meanwhile waits for the same answer.
             let mut host = host.lock().await;
             if host.is_due() {
-                let answer = self.resolver.resolve_dns(name).await;
-                match answer {
-                    Ok(addresses) => host.is_at(addresses),
-                    // What was true a minute ago is better than nothing.
-                    Err(_) if !host.addresses.is_empty() => host.was_not_found(),
-                    Err(error) => return Err(error),
+                let answer = self.resolver.resolve_dns(name);
+                // What was true a minute ago is better than nothing.
+                if host.addresses.is_empty() {
+                    host.is_at(answer.await?);
+                } else {
+                    match timeout(PATIENCE, answer).await {
+                        Ok(Ok(addresses)) => host.is_at(addresses),
+                        Ok(Err(_)) | Err(_) => host.was_not_found(),
+                    }
                 }
             }
             Ok(host.addresses())
@@ -150,6 +164,7 @@ mod tests {
     struct Counting {
         asked: Arc<AtomicUsize>,
         broken: Arc<AtomicBool>,
+        hangs: Arc<AtomicBool>,
     }
 
     impl Counting {
@@ -163,6 +178,9 @@ mod tests {
             DnsFuture::new(async move {
                 sleep(Duration::from_millis(20)).await;
                 self.asked.fetch_add(1, Ordering::Relaxed);
+                if self.hangs.load(Ordering::Relaxed) {
+                    std::future::pending::<()>().await;
+                }
                 if self.broken.load(Ordering::Relaxed) {
                     return Err(ResolveDnsError::new("no resolver"));
                 }
@@ -214,13 +232,27 @@ mod tests {
         let names = Names::by(resolver.clone());
         first(&names).await;
         for _ in 0..60 {
-            names.doubt(KINESIS);
+            names.doubt(Some(KINESIS));
             first(&names).await;
             sleep(Duration::from_secs(1)).await;
         }
         let asked = resolver.asked();
         assert!((10..=13).contains(&asked), "{asked}");
-        names.doubt("never asked for");
+        names.doubt(Some("never asked for"));
+        names.doubt(None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_last_answer_stands_in_where_a_look_up_hangs() {
+        let resolver = Counting::default();
+        let names = Names::by(resolver.clone());
+        first(&names).await;
+        resolver.hangs.store(true, Ordering::Relaxed);
+        sleep(GOOD_FOR).await;
+        let began = Instant::now();
+        join_all((0..64).map(|_| first(&names))).await;
+        assert!(began.elapsed() < Duration::from_millis(500));
+        assert_eq!(resolver.asked(), 2);
     }
 
     #[tokio::test(start_paused = true)]

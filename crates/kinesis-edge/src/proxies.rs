@@ -254,7 +254,8 @@ impl HttpConnector for Chosen {
         };
         let by_proxy = by_proxy.filter(|_| !self.direct.contains(&host));
         let names = self.names.clone();
-        let name = host.clone();
+        // The proxy's own name is the one that was looked up.
+        let name = by_proxy.is_none().then(|| host.clone());
         let (host, connector) = match by_proxy {
             Some((variable, connector)) => (format!("{host} ({variable} is set)"), connector),
             None => (host, &self.straight),
@@ -262,7 +263,7 @@ impl HttpConnector for Chosen {
         let called = connector.call(request);
         HttpConnectorFuture::new(async move {
             called.await.map_err(|error| {
-                names.doubt(&name);
+                names.doubt(name.as_deref());
                 named(error, host)
             })
         })

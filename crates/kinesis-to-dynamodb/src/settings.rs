@@ -204,7 +204,7 @@ impl Settings {
             return wrong(
                 "FAILOVER_TIME",
                 &value,
-                "at least 500ms, and 10s unless you know better",
+                "at least 500ms, and unset unless you know better",
             );
         }
         if self.on_reject == OnReject::Halt

@@ -151,7 +151,11 @@ pub(crate) fn delete_stream(
 ) -> Result<(), AwsError> {
     let now = world.clock.now();
     let stream = world.stream(caller, input.target(), now)?;
-    settled(&stream, now).delete(&world.config(), now);
+    let mut stream = settled(&stream, now);
+    stream.delete(&world.config(), now);
+    let (key, second) = (stream.key.clone(), stream.latest_second());
+    drop(stream);
+    world.deleted(key, second);
     Ok(())
 }
 

@@ -388,3 +388,22 @@ async fn the_control_plane_has_rates() {
     assert_eq!(open_shards(&elsewhere, "s").await, 1);
     assert_eq!(open_shards(&client, "s").await, 1);
 }
+
+#[tokio::test]
+async fn a_stream_that_is_made_anew_at_once_begins_after_all_that_the_older_had() {
+    let (_server, client) = server().await;
+    let begins = async || {
+        let shards = client.list_shards().stream_name("s").send().await.unwrap();
+        let range = shards.shards()[0].sequence_number_range().unwrap().clone();
+        range.starting_sequence_number
+    };
+    create(&client, "s", 1).await;
+    let last = put(&client, "a").await;
+    for _ in 0..3 {
+        let delete = client.delete_stream().stream_name("s");
+        delete.send().await.unwrap();
+        create(&client, "s", 1).await;
+        let begun = begins().await;
+        assert!(begun > last, "{begun} {last}");
+    }
+}

@@ -27,9 +27,12 @@ impl Connections {
     /// The fewest that there can be: one for each kind of call.
     pub(crate) const LEAST: usize = 4;
 
+    /// More are never under way.
+    const MOST: usize = 1 << 16;
+
     /// Of so many in all.
     pub(crate) fn of(most: usize) -> Self {
-        let most = most.max(Self::LEAST);
+        let most = most.clamp(Self::LEAST, Self::MOST);
         let rare = (most / 16).max(1);
         let leases = (most * 3 / 8).max(1);
         Self {
@@ -83,6 +86,7 @@ mod tests {
             tables: 4,
         };
         assert_eq!(Connections::of(64), usual);
+        assert!(Connections::of(usize::MAX).reads > 1_000);
         for most in Connections::LEAST..1_000 {
             let shared = Connections::of(most);
             assert_eq!(shared.kinesis() + shared.dynamodb(), most);

@@ -2,9 +2,9 @@
 //! over. Each held lease has a renewal task and a shard consumer task. Neither waits for the other,
 //! and the coordinator waits for none of them.
 //!
-//! One worker, the warden, scans the table each 40 s for all (`decide::fleet`); the others seldom,
-//! while they get leases, and when something shows that the table is not as they think. In between
-//! single leases are looked at.
+//! One worker, the warden, scans the table for all (`decide::fleet`); the others seldom, while they
+//! get leases, and when something shows that the table is not as they think. In between single
+//! leases are looked at.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

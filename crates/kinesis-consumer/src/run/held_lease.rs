@@ -143,9 +143,12 @@ impl HeldLease {
         *self.written.lock().unwrap_or_else(PoisonError::into_inner) = Written { began, failover };
     }
 
+    /// Is it ours whoever judges? Somebody may be there, not seen yet, who does not heed what the
+    /// lease says.
     fn is_sure(&self) -> bool {
         let written = self.written();
-        !self.is_over() && written.began.elapsed() < written.failover
+        let failover = written.failover.min(self.context.config.unsaid_failover());
+        !self.is_over() && written.began.elapsed() < failover
     }
 
     fn lose(&self) {

@@ -9,7 +9,7 @@ use crate::{
         lease::Lease,
         sequence::{Checkpoint, SequenceNumber},
     },
-    run::{context::Context, stream::Stream},
+    run::{context::Context, reads::Outlook, stream::Stream},
 };
 
 /// What reading at a lease's checkpoint shows.
@@ -69,7 +69,7 @@ pub(crate) async fn first_record(
     shard: &ShardId,
     from: StartFrom,
 ) -> Result<First, KinesisError> {
-    let turn = context.reads.turn(false).await;
+    let turn = context.reads.turn(Outlook::Tip).await;
     let iterator = stream.kinesis.shard_iterator(shard, &from).await;
     drop(turn);
     let mut iterator = match iterator {
@@ -80,7 +80,7 @@ pub(crate) async fn first_record(
     };
     loop {
         let look = context.budget.look().await;
-        let turn = context.reads.turn(false).await;
+        let turn = context.reads.turn(Outlook::Tip).await;
         let page = stream.kinesis.records(&iterator, 1).await?;
         drop(turn);
         if let Some(record) = page.records.into_iter().next() {

@@ -31,7 +31,12 @@ impl State {
         let (replicas, reason) = match digest.busy_by_load {
             Some((together_milli, _)) => {
                 // Where that many would do, the shards cannot be dealt so well.
-                let pods = pods_for(together_milli).max(wish + 1).min(digest.cap);
+                let more = if digest.running < wish {
+                    wish
+                } else {
+                    wish + 1
+                };
+                let pods = pods_for(together_milli).max(more).min(digest.cap);
                 let reason = Reason::TooBusyTogether {
                     holds,
                     busy_milli,

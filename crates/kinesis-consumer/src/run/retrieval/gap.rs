@@ -23,6 +23,7 @@ use crate::{
         context::pause,
         ownership::SURELY_KEPT,
         proof::{First, first_record},
+        reads::Outlook,
     },
 };
 
@@ -240,7 +241,7 @@ impl Cursor {
             let answer = match iterator.take() {
                 Some(at) => Ok(at),
                 None => {
-                    let _turn = self.context.reads.turn(false).await;
+                    let _turn = self.context.reads.turn(Outlook::Tip).await;
                     kinesis
                         .shard_iterator(&self.key.shard, from_the_oldest)
                         .await
@@ -249,7 +250,7 @@ impl Cursor {
             let answer = match answer {
                 Ok(at) => {
                     let _look = self.context.budget.look().await;
-                    let _turn = self.context.reads.turn(false).await;
+                    let _turn = self.context.reads.turn(Outlook::Tip).await;
                     kinesis.records(&at, 1).await
                 }
                 Err(error) => Err(error),

@@ -10,6 +10,7 @@ use crate::{
     model::shard::ChildShard,
     run::{
         budget::{LARGEST_ANSWER, PageRoom},
+        reads::Outlook,
         retrieval::{
             LEAST_EXPECTED,
             cursor::{Cursor, Recovery, Stop},
@@ -38,8 +39,8 @@ pub(super) struct Polling {
     tip: Duration,
     /// The bytes of the next answer, as far as the last ones tell.
     expected: usize,
-    /// The last page did not reach the tip, or did not come: the next one may be long in coming.
-    behind: bool,
+    /// Of the next page, by the last.
+    outlook: Outlook,
 }
 
 /// So many broken pages in a row may be too large for something on the way.
@@ -60,7 +61,7 @@ impl Polling {
             quota: Quota::new(config.read_bytes_per_second),
             tip: config.times().idle_between_reads,
             expected: LARGEST_ANSWER,
-            behind: true,
+            outlook: Outlook::Behind,
             cursor,
         }
     }
@@ -86,13 +87,17 @@ impl Polling {
             self.cursor.out.until_within_share().await?;
             let room = self.cursor.out.share.page(self.expected).await;
             let context = Arc::clone(&self.cursor.context);
-            let turn = context.reads.turn(self.behind).await;
+            let turn = context.reads.turn(self.outlook).await;
             let at = self.renewed(at).await;
             let began = Instant::now();
             let asked = self.cursor.stream.kinesis.now();
             let page = self.page(&at.at, &room).await;
             drop(turn);
-            self.behind = !matches!(&page, Ok(page) if page.millis_behind_latest == 0);
+            self.outlook = match &page {
+                Ok(page) if page.millis_behind_latest == 0 => Outlook::Tip,
+                Ok(_) => Outlook::Behind,
+                Err(_) => Outlook::Failing,
+            };
             match page {
                 Ok(mut page) => {
                     self.cursor.stream.call_succeeded("GetShardIterator");
@@ -182,10 +187,12 @@ impl Polling {
     /// An iterator where reading goes on. `None`: the shard is gone.
     async fn iterator(&mut self) -> Result<Option<ShardIterator>, Stop> {
         loop {
-            let turn = self.cursor.context.reads.turn(self.behind).await;
+            let turn = self.cursor.context.reads.turn(self.outlook).await;
             let iterator = self.new_iterator().await;
             drop(turn);
-            self.behind |= iterator.is_err();
+            if iterator.is_err() {
+                self.outlook = Outlook::Failing;
+            }
             match iterator {
                 Ok(iterator) => return Ok(Some(iterator)),
                 Err(error) => {

@@ -10,6 +10,7 @@ use crate::{
     },
     face::{checkpointer::LeaseHandle, event::Event},
     model::{lease::Lease, sequence::Checkpoint},
+    run::reads::Outlook,
 };
 
 impl ShardConsumer {
@@ -66,7 +67,7 @@ impl ShardConsumer {
         );
         let mut failures = table_failures();
         loop {
-            let turn = self.context.reads.turn(false).await;
+            let turn = self.context.reads.turn(Outlook::Tip).await;
             let iterator = self.stream.kinesis.shard_iterator(shard, &from).await;
             drop(turn);
             match iterator {
