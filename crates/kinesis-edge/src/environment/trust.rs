@@ -1,6 +1,6 @@
 //! Whose certificates are trusted.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, sync::LazyLock};
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use rustls::{
@@ -36,7 +36,7 @@ pub(super) fn bundle(environment: &Environment) -> Vec<u8> {
     // TLS would look for a file without a name.
     let is_blank = |name| environment.is_blank(name) || environment.is_wrong(name);
     if !is_blank("SSL_CERT_FILE") && !is_blank("SSL_CERT_DIR") {
-        return of_the_system();
+        return SYSTEM.clone();
     }
     if let Some(path) = environment.get("SSL_CERT_FILE")
         && let Ok(pem) = read(path)
@@ -47,7 +47,8 @@ pub(super) fn bundle(environment: &Environment) -> Vec<u8> {
     usual.and_then(|path| read(path).ok()).unwrap_or_default()
 }
 
-fn of_the_system() -> Vec<u8> {
+/// The system's authorities, as the process finds them at its start (PEM).
+static SYSTEM: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let mut pem = String::new();
     for certificate in rustls_native_certs::load_native_certs().certs {
         if RootCertStore::empty().add(certificate.clone()).is_ok() {
@@ -56,7 +57,7 @@ fn of_the_system() -> Vec<u8> {
         }
     }
     pem.into_bytes()
-}
+});
 
 /// The certificates of a file that can be an authority's. Bundles of companies and distributions
 /// have others, too, which TLS would stumble over.
