@@ -191,7 +191,7 @@ async fn a_list_whose_page_expired_is_begun_anew() {
         page(operation, asked)
     })
     .await;
-    let stack = Stack::with(|config, _| never_again(&mut config.aws)).await;
+    let stack = Stack::with(never_again).await;
     let object = stack.scripted(&aws, "orders", &[("scaleOn", "readableShards")]);
     let mut client = stack.client().await;
     assert_eq!(value(&mut client, &object).await.unwrap(), READABLE);
@@ -201,7 +201,7 @@ async fn a_list_whose_page_expired_is_begun_anew() {
 #[tokio::test]
 async fn a_look_costs_one_scan_whoever_asks() {
     let paged = Paged::start().await;
-    let stack = Stack::with(|config, _| never_again(&mut config.aws)).await;
+    let stack = Stack::with(never_again).await;
     let client = stack.client().await;
     let object = |number: usize| {
         let threshold = format!("{}s", 30 + number % 7);
@@ -238,7 +238,8 @@ async fn a_look_costs_one_scan_whoever_asks() {
     });
     eventually("all answers", join_all(asked)).await;
     for operation in ["Scan", "ListShards"] {
-        assert_eq!(paged.aws.calls(operation).len(), 2, "the pages of one look");
+        let calls = paged.aws.calls(operation);
+        assert_eq!(calls.len(), 2, "the pages of one look: {calls:?}");
     }
 }
 
@@ -288,7 +289,7 @@ async fn a_table_of_several_streams_is_scanned_once_for_all_of_them() {
         _ => page(operation, asked),
     })
     .await;
-    let stack = Stack::with(|config, _| never_again(&mut config.aws)).await;
+    let stack = Stack::with(never_again).await;
     let client = stack.client().await;
     let asked = (0..60).map(|number| {
         let stream = ["orders", "payments", "refunds"][number % 3];
@@ -398,7 +399,7 @@ async fn ten_thousand_shards_are_counted() {
         other => panic!("{other}"),
     })
     .await;
-    let stack = Stack::with(|config, _| never_again(&mut config.aws)).await;
+    let stack = Stack::with(never_again).await;
     let object = stack.scripted(&aws, "orders", &[("scaleOn", "readableShards")]);
     let count = first_value(&mut stack.client().await, &object).await;
     assert_eq!(count, 10_000.0);

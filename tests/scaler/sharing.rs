@@ -13,7 +13,7 @@ const DESCRIBE: &str = "DescribeStreamSummary";
 
 #[tokio::test]
 async fn hundreds_of_askers_and_push_streams_cost_one_call_a_stream() {
-    let stack = Stack::with(|config, _| never_again(&mut config.aws)).await;
+    let stack = Stack::with(never_again).await;
     let names = ["a", "b", "c"];
     for name in names {
         stack.create_stream(name, 2).await;
@@ -58,8 +58,8 @@ async fn hundreds_of_askers_and_push_streams_cost_one_call_a_stream() {
 
 #[tokio::test]
 async fn a_spent_budget_is_made_up_for_by_list_shards() {
-    let stack = Stack::with(|config, _| {
-        never_again(&mut config.aws);
+    let stack = Stack::with(|config, tuning| {
+        never_again(config, tuning);
         config.aws.calls_per_second = 1;
     })
     .await;
@@ -234,7 +234,7 @@ async fn a_list_without_shards_is_no_zero() {
 
 #[tokio::test]
 async fn throttling_is_not_retried_on_the_spot() {
-    let stack = Stack::with(|config, _| never_again(&mut config.aws)).await;
+    let stack = Stack::with(never_again).await;
     stack.create_stream("orders", 4).await;
     stack
         .kinesis
@@ -253,8 +253,8 @@ async fn throttling_is_not_retried_on_the_spot() {
 #[tokio::test]
 async fn a_thousand_cold_streams_are_asked_about_in_their_order() {
     const STREAMS: usize = 1_000;
-    let stack = Stack::with(|config, _| {
-        never_again(&mut config.aws);
+    let stack = Stack::with(|config, tuning| {
+        never_again(config, tuning);
         config.aws.calls_per_second = 400;
     })
     .await;

@@ -10,12 +10,13 @@ use std::{collections::HashMap, net::SocketAddr, time::Duration};
 
 use embedded_kinesis::EmbeddedKinesis;
 use keda_kinesis_scaler::{
-    config::{AwsConfig, Config},
+    config::Config,
     proto::{
         GetMetricsRequest, GetMetricsResponse, ScaledObjectRef,
         external_scaler_client::ExternalScalerClient,
     },
     server::{self, Tuning},
+    watch::Pace,
 };
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -54,10 +55,15 @@ pub fn config() -> Config {
     Config::parse(yaml, "test").unwrap()
 }
 
-/// For tests that count calls: a first answer, no refresh, and no call that is given up and made
-/// again because the machine is busy.
-pub fn never_again(aws: &mut AwsConfig) {
-    (aws.refresh, aws.timeout) = (Duration::from_secs(3600), PATIENCE);
+/// For tests that count calls: a first answer, no second look, no refresh, and nothing that is given
+/// up and asked for again because the machine is busy.
+pub fn never_again(config: &mut Config, tuning: &mut Tuning) {
+    (config.aws.refresh, config.aws.timeout) = (Duration::from_secs(3600), PATIENCE);
+    tuning.pace = Some(Pace {
+        second_look: config.aws.refresh,
+        first_answer: PATIENCE,
+        ..Pace::from(&config.aws)
+    });
 }
 
 impl Stack {
