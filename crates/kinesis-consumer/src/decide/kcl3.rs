@@ -50,8 +50,9 @@ impl Regime {
 pub(crate) struct Signs {
     /// When one of the leader's leases moved last. `None`: it holds none.
     pub(crate) leader_moved: Option<Instant>,
-    /// When any lease moved last that somebody holds.
-    pub(crate) any_moved: Option<Instant>,
+    /// Until when a lease may stand still that somebody holds, of all the last one: whose holder
+    /// may be silent for longer is no dead one sooner.
+    pub(crate) any_may_stand: Option<Instant>,
     /// Whether a KCL worker holds a lease whose time is not over.
     pub(crate) kcl_lives: bool,
     /// Whether a worker of this library renews a lease as one that found no leader.
@@ -136,7 +137,10 @@ fn is_dead(seen: &Seen, signs: &Signs, failover: Duration, now: Instant) -> bool
         || (signs.peer_takes && !seen.moved)
         || match signs.leader_moved {
             Some(moved) => quiet(moved),
-            None => signs.any_moved.is_some_and(quiet) || still >= LOCK_SILENCE,
+            None => {
+                let is_over = |may_stand: Instant| now > may_stand.max(seen.since + failover);
+                signs.any_may_stand.is_some_and(is_over) || still >= LOCK_SILENCE
+            }
         }
 }
 
@@ -153,7 +157,8 @@ pub(crate) fn signs(
         let (Some(holder), Some(since)) = (lease.holder(), observations.moved(lease)) else {
             continue;
         };
-        signs.any_moved = signs.any_moved.max(Some(since));
+        let may_stand = since + observations.failover(lease);
+        signs.any_may_stand = signs.any_may_stand.max(Some(may_stand));
         // Under its name, after a restart, it may be us.
         if Some(holder) == leader && !held(&lease.key) {
             signs.leader_moved = signs.leader_moved.max(Some(since));
@@ -254,7 +259,7 @@ mod tests {
     ) {
         let signs = |start| Signs {
             leader_moved: seconds(start, renewed),
-            any_moved: seconds(start, after),
+            any_may_stand: seconds(start, after + FAILOVER.as_secs()),
             kcl_lives: true,
             ..Signs::default()
         };
@@ -264,7 +269,7 @@ mod tests {
     #[test]
     fn where_no_lease_moves_nobody_lives() {
         let signs = |start| Signs {
-            any_moved: seconds(start, 0),
+            any_may_stand: seconds(start, FAILOVER.as_secs()),
             ..Signs::default()
         };
         assert_eq!(judged(false, 10, signs), led());
@@ -328,6 +333,36 @@ mod tests {
             ..Signs::default()
         };
         assert_eq!(watch.regime(&state, &signs, FAILOVER, now), want);
+    }
+
+    /// As a thrifty worker's.
+    #[test]
+    fn a_lease_whose_holder_may_be_silent_for_longer_is_no_sign_of_death() {
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let lease = Lease {
+            failover_millis: Some(25_000),
+            native_counter: Some(0),
+            ..lease("0", Some("thrifty"), None)
+        };
+        let mut observations = Observations::new(FAILOVER);
+        observations.observe(&[lease.clone()], start);
+        let mut watch = LeaderWatch::default();
+        let state = state("CLIENT_VERSION_3X", Some("a"));
+        watch.observe(&state, start);
+        let mut judged = |now| {
+            observations.observe(&[lease.clone()], now);
+            let signs = signs(
+                &[lease.clone()],
+                &observations,
+                Some("java"),
+                &|_| false,
+                now,
+            );
+            watch.regime(&state, &signs, FAILOVER, now)
+        };
+        assert_eq!(judged(after(25)), led());
+        assert_eq!(judged(after(26)), Regime::Taking);
     }
 
     fn lease(shard: &str, owner: Option<&str>, checkpoint_owner: Option<&str>) -> Lease {

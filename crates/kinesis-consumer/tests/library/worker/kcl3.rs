@@ -73,7 +73,7 @@ fn javas(index: usize) -> Lease {
 }
 
 /// A worker of KCL 3 that leads, until dropped: it renews its leases and moves its lock.
-struct Java(JoinHandle<()>);
+pub(super) struct Java(JoinHandle<()>);
 
 impl Drop for Java {
     fn drop(&mut self) {
@@ -81,7 +81,7 @@ impl Drop for Java {
     }
 }
 
-fn java(table: &MemoryTable) -> Java {
+pub(super) fn java(table: &MemoryTable) -> Java {
     let table = table.clone();
     table.set_kcl3_state(lock(0));
     Java(tokio::spawn(async move {

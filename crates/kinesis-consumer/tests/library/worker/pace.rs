@@ -1,6 +1,10 @@
 //! Workers of different paces, with each other and beside KCL 2.x.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use kinesis_consumer::{
     Config, Event, Pace,
@@ -11,6 +15,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     kcl2::kcl2,
+    kcl3::java,
     world::{Running, Told, What, World, checkpointing, config, shard},
 };
 
@@ -203,4 +208,35 @@ async fn a_failover_time_that_is_set_is_what_leases_say() {
     assert_eq!(lease.failover_millis, Some(20_000));
     let longest = longest_stand(world.table(), "a", seconds(60)).await;
     assert!((seconds(6)..seconds(8)).contains(&longest), "{longest:?}");
+}
+
+/// A lease says for how long its holder may be silent: until then it is no sign of a dead leader.
+#[tokio::test(start_paused = true)]
+async fn a_leader_without_leases_lives_while_a_thrifty_worker_may_be_silent() {
+    let world = World::new(1);
+    let mut thrifty = config("thrifty");
+    thrifty.pace = Pace::Thrifty;
+    let calls = AtomicU64::new(0);
+    let table = world.table().with_faults(move |call| match call.operation {
+        // Each second one is late, by as much as a call may take.
+        "renew" if calls.fetch_add(1, Ordering::Relaxed) % 2 == 0 => Fault {
+            before: seconds(5),
+            ..Fault::default()
+        },
+        _ => Fault::default(),
+    });
+    let _holder = world.start_on(thrifty, table, checkpointing());
+    sleep(seconds(5)).await;
+    // It has no lease, and hears of the leader almost a minute before the other one does.
+    let _spare = world.start(config("a"), checkpointing());
+    sleep(seconds(57)).await;
+    let _java = java(world.table());
+    sleep(seconds(300)).await;
+    assert_eq!(held(world.table()), BTreeMap::from([("thrifty".into(), 1)]));
+    let count = |what: fn(&Event) -> bool| {
+        let is_it = |told: &&Told| matches!(&told.what, What::Event(event) if what(event));
+        world.told().iter().filter(is_it).count()
+    };
+    assert_eq!(count(|event| matches!(event, Event::Unled)), 0);
+    assert_eq!(count(|event| matches!(event, Event::Led { .. })), 2);
 }
