@@ -1,6 +1,9 @@
 //! A worker that stops: when, and what it leaves behind.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use kinesis_consumer::{Event, lease::Lease, test_util::Fault};
 use rstest::rstest;
@@ -172,4 +175,46 @@ async fn a_granted_hand_over_is_judged_again_after_a_long_batch(#[case] in_order
     assert_eq!(world.delivered(0), [0, 1]);
     assert!(world.table().lease(shard(3)).is_some());
     first.stop().await.unwrap();
+}
+
+/// Calls take turns: all leases are free when the worker has ended, also where batches in work have
+/// to be dropped.
+#[rstest]
+#[case::idle(false, 0)]
+#[case::hanging(true, 20)]
+#[tokio::test(start_paused = true)]
+async fn hundreds_of_leases_go_within_the_last_second(#[case] hangs: bool, #[case] deadline: u64) {
+    const TURNS: usize = 24;
+    let call = Duration::from_millis(10);
+    let world = World::new(500);
+    (0..500).for_each(|index| world.put(index, 3));
+    let turns = Mutex::new([Instant::now(); TURNS]);
+    let table = world.table().with_faults(move |asked| {
+        let mut turns = turns.lock().unwrap();
+        let (now, next) = (Instant::now(), turns.iter_mut().min().unwrap());
+        if asked.key.is_none() {
+            return Fault::default();
+        }
+        *next = now.max(*next) + call;
+        Fault {
+            before: *next - now,
+            ..Fault::default()
+        }
+    });
+    let answer: Answer = Arc::new(move |_, _, checkpointer| {
+        Box::pin(async move {
+            if hangs {
+                std::future::pending::<()>().await;
+            }
+            Ok(checkpointer.checkpoint().await?)
+        })
+    });
+    let worker = world.start_on(config("a"), table, answer);
+    sleep(seconds(30)).await;
+    assert_eq!(of(&world.table().leases(), "a").len(), 500);
+    let asked = Instant::now();
+    worker.stop().await.unwrap();
+    let took = asked.elapsed();
+    assert!(took < seconds(deadline + 1), "{took:?}");
+    assert!(of(&world.table().leases(), "a").is_empty());
 }
