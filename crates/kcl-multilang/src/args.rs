@@ -10,6 +10,7 @@ use std::{
 };
 
 use clap::{Parser as _, Subcommand, ValueEnum as _};
+use kinesis_consumer::Config;
 
 use crate::log::Format;
 
@@ -42,6 +43,11 @@ pub struct Args {
     /// Where /metrics, /livez, /readyz and /state are served, such as [::]:9090. Unset: nowhere
     #[arg(long, env = "KCL_MULTILANG_ADMIN", value_parser = admin)]
     admin: Option<Admin>,
+
+    /// Connections to Kinesis and to the lease table at a time, whose calls wait for their turn;
+    /// fan-out has connections of its own [default: 64]
+    #[arg(long, env = "KCL_MULTILANG_MAX_CONNECTIONS", value_parser = connections)]
+    max_connections: Option<MaxConnections>,
 
     /// How log lines look: text or json
     #[arg(long, env = "KCL_MULTILANG_LOG_FORMAT", default_value = "text", value_parser = format)]
@@ -94,6 +100,8 @@ pub struct Run {
     pub log_configuration: Option<PathBuf>,
     /// The admin port.
     pub admin: Option<SocketAddr>,
+    /// Connections to AWS at a time, where that is set.
+    pub max_connections: Option<usize>,
     /// How log lines look.
     pub log_format: Format,
     /// What is logged.
@@ -148,6 +156,7 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Invocation, clap::Error> {
         file: found(file, &folders),
         log_configuration: args.log_configuration,
         admin: args.admin.and_then(|Admin(address)| address),
+        max_connections: args.max_connections.and_then(|MaxConnections(most)| most),
         log_format: args.log_format,
         log_level: args.log_level,
         in_place_of_java: java.is_some(),
@@ -204,6 +213,23 @@ fn admin(text: &str) -> Result<Admin, String> {
             .parse()
             .map(|address| Admin(Some(address)))
             .map_err(|_| "want an address and a port, such as [::]:9090".to_owned()),
+    }
+}
+
+/// How many connections there may be.
+#[derive(Clone, Copy, Debug)]
+struct MaxConnections(Option<usize>);
+
+fn connections(text: &str) -> Result<MaxConnections, String> {
+    let least = Config::LEAST_CONNECTIONS;
+    match text.trim() {
+        "" => Ok(MaxConnections(None)),
+        number => match number.parse() {
+            Ok(number) if number >= least => Ok(MaxConnections(Some(number))),
+            _ => Err(format!(
+                "want a whole number of {least} or more, such as 64"
+            )),
+        },
     }
 }
 
@@ -269,6 +295,11 @@ mod tests {
     #[case("check", "<FILE>")]
     #[case("--admin 9090 x.properties", "such as [::]:9090")]
     #[case("--log-format xml x.properties", "text or json")]
+    #[case("--max-connections 3 x.properties", "4 or more, such as 64")]
+    #[case(
+        "--max-connections few x.properties",
+        "'--max-connections <MAX_CONNECTIONS>'"
+    )]
     fn what_is_wrong_is_said(#[case] line: &str, #[case] want: &str) {
         let error = of(line).unwrap_err().to_string();
         assert!(error.contains(want), "{error}");
@@ -279,6 +310,7 @@ mod tests {
         let words = [
             "kcl-multilang",
             "--admin=",
+            "--max-connections=",
             "--log-format=",
             "--log-level=",
             "a",
@@ -287,6 +319,7 @@ mod tests {
             panic!("not run")
         };
         assert_eq!((run.admin, run.log_format), (None, Format::Text));
+        assert_eq!(run.max_connections, None);
         assert_eq!(run.log_level, "info");
     }
 

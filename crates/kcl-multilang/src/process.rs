@@ -227,7 +227,12 @@ async fn consume(run: Run, stop: CancellationToken) -> anyhow::Result<()> {
     if !proxies.is_empty() {
         info!(?proxies, "AWS is asked by way of a proxy");
     }
-    let Setup { config, aws, .. } = setup;
+    let Setup {
+        mut config, aws, ..
+    } = setup;
+    if let Some(most) = run.max_connections {
+        config.max_connections = most;
+    }
     let metrics = Arc::new(Metrics::new(
         &config.stream,
         &config.application,

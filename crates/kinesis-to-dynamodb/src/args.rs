@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
+use clap::{Arg, CommandFactory as _, FromArgMatches as _, builder::Resettable, error::ErrorKind};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -11,7 +11,7 @@ use crate::{Settings, log};
 /// Runs the consumer until SIGTERM or SIGINT. Code 0: ended in order; 1: an error, told on standard
 /// error; 2: a setting that is wrong by itself.
 pub fn run() -> ExitCode {
-    let settings = Settings::try_parse().unwrap_or_else(|error| named(error).exit());
+    let settings = read().unwrap_or_else(|error| named(error).exit());
     if let Err(error) = settings.check_reads() {
         // As of any other setting that is missing, or one too many.
         let kind = ErrorKind::ArgumentConflict;
@@ -34,6 +34,23 @@ pub fn run() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => failed(&error),
+    }
+}
+
+fn read() -> Result<Settings, clap::Error> {
+    let mut command = Settings::command().mut_args(without_empty);
+    let mut matches = command.try_get_matches_from_mut(std::env::args_os())?;
+    Settings::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
+}
+
+/// An empty variable is an unset one, as manifests have it.
+fn without_empty(arg: Arg) -> Arg {
+    let value = arg.get_env().and_then(std::env::var_os);
+    let is_empty =
+        |value: std::ffi::OsString| value.to_str().is_some_and(|it| it.trim().is_empty());
+    match value.is_some_and(is_empty) {
+        true => arg.env(Resettable::Reset),
+        false => arg,
     }
 }
 

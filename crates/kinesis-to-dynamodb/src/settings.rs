@@ -5,11 +5,11 @@ use std::{net::SocketAddr, time::Duration};
 
 use clap::{ValueEnum, builder::NonEmptyStringValueParser};
 use kinesis_consumer::{Config, FanOut, InitialPosition, Pace};
-use tracing_subscriber::EnvFilter;
 
 use crate::Error;
 
 mod reads;
+mod values;
 
 /// What to consume, where to put it, and how. Each flag has an environment variable; flags win.
 #[derive(Clone, Debug, clap::Parser)]
@@ -46,7 +46,7 @@ pub struct Settings {
     pub instance_name: Option<String>,
 
     /// Where a new application starts: TRIM_HORIZON, LATEST or an RFC 3339 time
-    #[arg(long, env, default_value = "TRIM_HORIZON", value_parser = initial_position)]
+    #[arg(long, env, default_value = "TRIM_HORIZON", value_parser = values::initial_position)]
     pub initial_position: InitialPosition,
 
     /// What the consumer costs, against how soon it notices: thrifty, balanced or fast. Consumers
@@ -58,6 +58,11 @@ pub struct Settings {
     /// of an application. Unset: 25s, 10s or 5s, by the pace
     #[arg(long, env, value_parser = humantime::parse_duration)]
     pub failover_time: Option<Duration>,
+
+    /// Connections to Kinesis and to the lease table at a time, whose calls wait for their turn.
+    /// Items and fan-out have connections of their own
+    #[arg(long, env, default_value_t = 64, value_parser = values::connections)]
+    pub max_connections: usize,
 
     /// How long what waiting does not mend is tried, such as a withdrawn permission; then the
     /// process ends with code 1
@@ -104,7 +109,7 @@ pub struct Settings {
 
     /// What is logged: error, warn, info, debug or trace, also by module
     /// (`info,kinesis_consumer=debug`)
-    #[arg(long, env, default_value = "info", value_parser = log_level)]
+    #[arg(long, env, default_value = "info", value_parser = values::log_level)]
     pub log_level: String,
 }
 
@@ -243,6 +248,7 @@ impl Settings {
         config.initial_position = self.initial_position;
         config.pace = self.pace;
         config.failover_time = self.failover_time;
+        config.max_connections = self.max_connections;
         config.give_up_after = self.give_up_after;
         config.deliver_unfit_aggregates = self.unfit_aggregates == UnfitAggregates::Deliver;
         if self.retrieval == Retrieval::Fanout {
@@ -252,25 +258,6 @@ impl Settings {
             config.retrieval = kinesis_consumer::Retrieval::FanOut(fan_out);
         }
         config
-    }
-}
-
-fn log_level(text: &str) -> Result<String, String> {
-    match EnvFilter::try_new(text) {
-        Ok(_) => Ok(text.to_owned()),
-        Err(error) => Err(format!(
-            "want error, warn, info, debug, trace, or module=level, with commas between them: {error}"
-        )),
-    }
-}
-
-fn initial_position(text: &str) -> Result<InitialPosition, String> {
-    match text {
-        "TRIM_HORIZON" => Ok(InitialPosition::TrimHorizon),
-        "LATEST" => Ok(InitialPosition::Latest),
-        time => time.parse().map(InitialPosition::AtTimestamp).map_err(|_| {
-            "want TRIM_HORIZON, LATEST or a time such as 2026-11-23T12:00:00Z".to_owned()
-        }),
     }
 }
 
@@ -322,6 +309,27 @@ mod tests {
             refused.contains("want thrifty, balanced or fast"),
             "{refused}"
         );
+    }
+
+    #[test]
+    fn connections_are_bounded() {
+        let of = |more: &[&str]| parse(more).map(|it| it.consumer().max_connections);
+        assert_eq!(of(&[]).unwrap(), Config::new("s", "a", "w").max_connections);
+        for (value, want) in [("4", 4), ("1000", 1_000)] {
+            assert_eq!(of(&["--max-connections", value]).unwrap(), want);
+        }
+        for wrong in ["3", "0", "-1", "many", "64.0"] {
+            let value = format!("--max-connections={wrong}");
+            let refused = of(&[&value]).unwrap_err();
+            assert_eq!(refused.exit_code(), 2);
+            let text = refused.to_string();
+            let want = format!("'{wrong}' for '--max-connections <MAX_CONNECTIONS>'");
+            assert!(text.contains(&want), "{text}");
+            assert!(
+                text.contains("whole number of 4 or more, such as 64"),
+                "{text}"
+            );
+        }
     }
 
     #[test]

@@ -170,6 +170,9 @@ impl Config {
     /// The shortest `failover_time`: less leaves a renewal no time for a second attempt.
     pub const LEAST_FAILOVER: Duration = Duration::from_millis(500);
 
+    /// The least `max_connections`: one for each kind of call.
+    pub const LEAST_CONNECTIONS: usize = Connections::LEAST;
+
     /// The defaults, for a stream (name or ARN), an application and a worker.
     pub fn new(
         stream: impl Into<String>,
@@ -343,8 +346,8 @@ impl Config {
         if let Some((name, _)) = positive.iter().find(|(_, value)| *value == 0) {
             return Err(Error::InvalidConfig(format!("{name} is 0: want 1 or more")));
         }
-        if self.max_connections < Connections::LEAST {
-            let (got, least) = (self.max_connections, Connections::LEAST);
+        if self.max_connections < Self::LEAST_CONNECTIONS {
+            let (got, least) = (self.max_connections, Self::LEAST_CONNECTIONS);
             return Err(Error::InvalidConfig(format!(
                 "max_connections is {got}: want {least} or more, such as 64"
             )));

@@ -113,3 +113,48 @@ fn a_log_that_cannot_be_written_changes_no_exit_code() {
     let status = consumer.stderr(full.unwrap()).status().unwrap();
     assert_eq!(status.code(), Some(1));
 }
+
+/// Manifests have a variable whose value is left out. One that is needed is missed all the same.
+#[test]
+fn an_empty_variable_is_an_unset_one() {
+    let nowhere = [
+        ("AWS_REGION", "us-east-1"),
+        ("AWS_ENDPOINT_URL", "http://127.0.0.1:1"),
+        ("AWS_ACCESS_KEY_ID", "test"),
+        ("AWS_SECRET_ACCESS_KEY", "test"),
+        ("AWS_MAX_ATTEMPTS", "1"),
+    ];
+    let needed = ["STREAM_NAME", "TABLE_NAME", "APPLICATION_NAME"];
+    let run = |name: &str, value: Option<&str>| {
+        let mut consumer = std::process::Command::new(env!("CARGO_BIN_EXE_kinesis-to-dynamodb"));
+        let all = consumer
+            .env_clear()
+            .envs(nowhere)
+            .env("ADMIN", "127.0.0.1:0");
+        let all = all.envs(needed.map(|needed| (needed, needed)));
+        let output = match value {
+            Some(value) => all.env(name, value),
+            None => all.env_remove(name),
+        };
+        let output = output.output().unwrap();
+        let log = String::from_utf8(output.stderr).unwrap();
+        (output.status.code(), log)
+    };
+    let command = <kinesis_to_dynamodb::Settings as clap::CommandFactory>::command();
+    let mut names = 0;
+    for setting in command.get_arguments().filter_map(clap::Arg::get_env) {
+        let name = setting.to_str().unwrap();
+        let want = run(name, None).0;
+        assert_eq!(
+            want,
+            Some(if needed.contains(&name) { 2 } else { 1 }),
+            "{name}"
+        );
+        for empty in ["", " "] {
+            let (code, log) = run(name, Some(empty));
+            assert_eq!(code, want, "{name}={empty:?}: {log}");
+        }
+        names += 1;
+    }
+    assert!(names >= 19, "{names}");
+}

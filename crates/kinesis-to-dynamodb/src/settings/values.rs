@@ -1,0 +1,29 @@
+//! What the values of settings may be.
+
+use kinesis_consumer::{Config, InitialPosition};
+use tracing_subscriber::EnvFilter;
+
+pub(super) fn log_level(text: &str) -> Result<String, String> {
+    match EnvFilter::try_new(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(format!(
+            "want error, warn, info, debug, trace, or module=level, with commas between them: {error}"
+        )),
+    }
+}
+
+pub(super) fn connections(text: &str) -> Result<usize, String> {
+    let least = Config::LEAST_CONNECTIONS;
+    let number = text.parse().ok().filter(|number| *number >= least);
+    number.ok_or_else(|| format!("want a whole number of {least} or more, such as 64"))
+}
+
+pub(super) fn initial_position(text: &str) -> Result<InitialPosition, String> {
+    match text {
+        "TRIM_HORIZON" => Ok(InitialPosition::TrimHorizon),
+        "LATEST" => Ok(InitialPosition::Latest),
+        time => time.parse().map(InitialPosition::AtTimestamp).map_err(|_| {
+            "want TRIM_HORIZON, LATEST or a time such as 2026-11-23T12:00:00Z".to_owned()
+        }),
+    }
+}
