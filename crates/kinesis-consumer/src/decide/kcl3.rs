@@ -340,25 +340,19 @@ mod tests {
     fn a_lease_whose_holder_may_be_silent_for_longer_is_no_sign_of_death() {
         let start = Instant::now();
         let after = |seconds| start + Duration::from_secs(seconds);
-        let lease = Lease {
+        let leases = [Lease {
             failover_millis: Some(25_000),
             native_counter: Some(0),
             ..lease("0", Some("thrifty"), None)
-        };
+        }];
         let mut observations = Observations::new(FAILOVER);
-        observations.observe(&[lease.clone()], start);
+        observations.observe(&leases, start);
         let mut watch = LeaderWatch::default();
         let state = state("CLIENT_VERSION_3X", Some("a"));
         watch.observe(&state, start);
         let mut judged = |now| {
-            observations.observe(&[lease.clone()], now);
-            let signs = signs(
-                &[lease.clone()],
-                &observations,
-                Some("java"),
-                &|_| false,
-                now,
-            );
+            observations.observe(&leases, now);
+            let signs = signs(&leases, &observations, Some("java"), &|_| false, now);
             watch.regime(&state, &signs, FAILOVER, now)
         };
         assert_eq!(judged(after(25)), led());

@@ -219,7 +219,7 @@ async fn a_leader_without_leases_lives_while_a_thrifty_worker_may_be_silent() {
     let calls = AtomicU64::new(0);
     let table = world.table().with_faults(move |call| match call.operation {
         // Each second one is late, by as much as a call may take.
-        "renew" if calls.fetch_add(1, Ordering::Relaxed) % 2 == 0 => Fault {
+        "renew" if calls.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) => Fault {
             before: seconds(5),
             ..Fault::default()
         },
