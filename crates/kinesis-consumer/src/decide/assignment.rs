@@ -93,9 +93,11 @@ pub(crate) fn grants(
     leaving: &BTreeMap<LeaseKey, String>,
     now: Instant,
 ) -> Vec<(LeaseKey, String)> {
-    let workers = Workers::of(leases, observations, now);
     let mut asked = deserved(leases, observations, me, held, leaving, now);
-    asked.retain(|(_, to)| workers.live(to, observations));
+    if !asked.is_empty() {
+        let workers = Workers::of(leases, observations, now);
+        asked.retain(|(_, to)| workers.live(to, observations));
+    }
     asked
         .into_iter()
         .map(|(lease, to)| (lease.key.clone(), to.to_owned()))
@@ -112,9 +114,12 @@ pub(crate) fn challenges<'a>(
     leaving: &BTreeMap<LeaseKey, String>,
     now: Instant,
 ) -> Vec<&'a Lease> {
-    let workers = Workers::of(leases, observations, now);
     let mut asked = deserved(leases, observations, me, held, leaving, now);
-    asked.retain(|(_, to)| !workers.live(to, observations) && !observations.may_answer(to, now));
+    if !asked.is_empty() {
+        let workers = Workers::of(leases, observations, now);
+        let is_silent = |to| !workers.live(to, observations) && !observations.may_answer(to, now);
+        asked.retain(|(_, to)| is_silent(to));
+    }
     asked.into_iter().map(|(lease, _)| lease).collect()
 }
 
@@ -128,6 +133,10 @@ fn deserved<'a>(
     leaving: &BTreeMap<LeaseKey, String>,
     now: Instant,
 ) -> Vec<(&'a Lease, &'a str)> {
+    let is_asked = |lease: &Lease| lease.handover_to.is_some() && held.contains(&lease.key);
+    if !leases.iter().any(is_asked) {
+        return Vec::new();
+    }
     let view = View {
         observations,
         me,
@@ -187,6 +196,9 @@ pub(crate) fn void(
     leaving: &BTreeMap<LeaseKey, String>,
     now: Instant,
 ) -> Vec<LeaseKey> {
+    if leaving.is_empty() {
+        return Vec::new();
+    }
     let workers = Workers::of(leases, observations, now);
     let is_void = |lease: &&Lease| {
         leaving.get(&lease.key).is_some_and(|to| {
@@ -208,15 +220,16 @@ pub(crate) fn dead_requests<'a>(
     held: &BTreeSet<LeaseKey>,
     now: Instant,
 ) -> Vec<&'a Lease> {
-    let workers = Workers::of(leases, observations, now);
-    let is_dead = |lease: &&Lease| {
-        let asker = lease.handover_to.as_deref();
-        let is_over = |asker| {
+    let asked = leases.iter().filter(|lease| held.contains(&lease.key));
+    let asked = asked.filter_map(|lease| lease.handover_to.as_deref().map(|asker| (lease, asker)));
+    let mut asked: Vec<_> = asked.collect();
+    if !asked.is_empty() {
+        let workers = Workers::of(leases, observations, now);
+        asked.retain(|(lease, asker)| {
             workers.is_gone(asker, lease, observations) || observations.ask_is_void(lease, now)
-        };
-        held.contains(&lease.key) && asker.is_some_and(is_over)
-    };
-    leases.iter().filter(is_dead).collect()
+        });
+    }
+    asked.into_iter().map(|(lease, _)| lease).collect()
 }
 
 /// Workers of this library that renew a lease which they took themselves.

@@ -23,6 +23,7 @@ use crate::{
     model::{keys::LeaseKey, lease::Lease},
 };
 
+mod asking;
 #[cfg(test)]
 mod tests;
 
@@ -61,35 +62,64 @@ pub(crate) struct Told<'a> {
 }
 
 /// What one worker knows of the others at one moment.
-#[derive(Clone, Copy)]
 pub(crate) struct Sight<'a> {
-    pub(crate) leases: &'a [Lease],
-    pub(crate) observations: &'a Observations,
-    pub(crate) me: &'a str,
-    pub(crate) held: &'a BTreeSet<LeaseKey>,
-    pub(crate) now: Instant,
+    observations: &'a Observations,
+    me: &'a str,
+    held: &'a BTreeSet<LeaseKey>,
+    now: Instant,
+    /// The unfinished leases. Who holds each is asked often.
+    unfinished: Vec<Seen<'a>>,
+}
+
+#[derive(Clone, Copy)]
+struct Seen<'a> {
+    lease: &'a Lease,
+    /// `None`: nobody, or it is in our name although we do not hold it.
+    holder: Option<&'a str>,
+    /// Anybody may take it, as far as is known.
+    is_free: bool,
 }
 
 impl<'a> Sight<'a> {
-    fn unfinished(self) -> impl Iterator<Item = &'a Lease> {
-        self.leases.iter().filter(|lease| !lease.is_finished())
+    /// `leases`: as they are known, in any order. `held`: those that are ours.
+    pub(crate) fn new(
+        leases: &'a [Lease],
+        observations: &'a Observations,
+        me: &'a str,
+        held: &'a BTreeSet<LeaseKey>,
+        now: Instant,
+    ) -> Self {
+        let unfinished = leases.iter().filter(|lease| !lease.is_finished());
+        let seen = |lease: &'a Lease| {
+            let is_ours = held.contains(&lease.key);
+            let is_free = !is_ours && observations.is_available(lease, now);
+            let others = lease.holder().filter(|holder| !is_free && *holder != me);
+            Seen {
+                lease,
+                holder: if is_ours { Some(me) } else { others },
+                is_free,
+            }
+        };
+        Self {
+            observations,
+            me,
+            held,
+            now,
+            unfinished: unfinished.map(seen).collect(),
+        }
     }
 
-    /// Who holds the lease. `None`: nobody, or it is in our name although we do not hold it.
-    pub(crate) fn holder(self, lease: &'a Lease) -> Option<&'a str> {
-        if self.held.contains(&lease.key) {
-            return Some(self.me);
-        }
-        let is_free = |_: &&str| self.observations.is_available(lease, self.now);
-        let holder = lease.holder().filter(|holder| *holder != self.me);
-        holder.filter(|holder| !is_free(holder))
+    fn others_leases(&self) -> impl Iterator<Item = (&'a Lease, &'a str)> + use<'_, 'a> {
+        let held = self.unfinished.iter();
+        let held = held.filter_map(|seen| seen.holder.map(|holder| (seen.lease, holder)));
+        held.filter(|(_, holder)| *holder != self.me)
     }
 
     /// The holders that keep this order, in the order of their first leases.
-    fn order(self) -> Vec<&'a str> {
+    fn order(&self) -> Vec<&'a str> {
         let mut first: BTreeMap<&str, &LeaseKey> = BTreeMap::new();
-        for lease in self.unfinished() {
-            let holder = self.holder(lease).filter(|holder| {
+        for Seen { lease, holder, .. } in &self.unfinished {
+            let holder = holder.filter(|holder| {
                 // Not Java's, and not one of an earlier version, which looks after itself.
                 *holder == self.me || lease.is_native() && lease.native_clock.is_some()
             });
@@ -104,13 +134,16 @@ impl<'a> Sight<'a> {
     }
 
     /// How many hold a lease, this worker too.
-    pub(crate) fn workers(self) -> usize {
-        let holders = self.unfinished().filter_map(|lease| self.holder(lease));
-        holders.chain([self.me]).collect::<BTreeSet<_>>().len()
+    pub(crate) fn workers(&self) -> usize {
+        let others = self.others_leases().map(|(_, holder)| holder);
+        others.chain([self.me]).collect::<BTreeSet<_>>().len()
     }
 
-    pub(crate) fn role(self) -> Role {
-        let order = self.order();
+    pub(crate) fn role(&self) -> Role {
+        self.role_in(&self.order())
+    }
+
+    fn role_in(&self, order: &[&str]) -> Role {
         match order.iter().position(|holder| *holder == self.me) {
             Some(0) => Role::Warden,
             None if order.is_empty() => Role::Warden,
@@ -121,56 +154,47 @@ impl<'a> Sight<'a> {
     }
 
     /// Does a worker of another kind hold a lease? It has no `news`.
-    pub(crate) fn has_java(self) -> bool {
-        self.unfinished().any(|lease| {
-            let holder = self.holder(lease);
-            holder.is_some_and(|holder| holder != self.me) && !lease.is_native()
-        })
+    pub(crate) fn has_java(&self) -> bool {
+        self.others_leases().any(|(lease, _)| !lease.is_native())
     }
 
     /// Does a worker hold a lease that does not say for how long it may be silent, and so does not
     /// heed what others say: Java's, or one of an earlier version?
-    pub(crate) fn has_heedless(self) -> bool {
-        self.unfinished().any(|lease| {
-            let is_others = self.holder(lease).is_some_and(|holder| holder != self.me);
+    pub(crate) fn has_heedless(&self) -> bool {
+        self.others_leases().any(|(lease, _)| {
             // Whoever it was handed to says so when it takes it.
             let is_on_its_way = lease.is_native() && !is_taken(lease);
-            is_others && !is_on_its_way && lease.said_failover().is_none()
+            !is_on_its_way && lease.said_failover().is_none()
         })
     }
 
     /// Is somebody else at work?
-    pub(crate) fn others(self) -> usize {
-        let holders = self.unfinished().filter_map(|lease| self.holder(lease));
-        let others = holders.filter(|holder| *holder != self.me);
-        others.collect::<BTreeSet<_>>().len()
+    pub(crate) fn others(&self) -> usize {
+        self.workers() - 1
     }
 
     /// The unfinished leases that anybody may take, as far as is known.
-    pub(crate) fn free(self) -> impl Iterator<Item = &'a Lease> {
-        self.unfinished().filter(move |lease| {
-            !self.held.contains(&lease.key) && self.observations.is_available(lease, self.now)
-        })
+    pub(crate) fn free(&self) -> impl Iterator<Item = &'a Lease> + use<'_, 'a> {
+        let free = self.unfinished.iter().filter(|seen| seen.is_free);
+        free.map(|seen| seen.lease)
     }
 
     // === watching ===
 
     /// Which leases to look at, and when: one of each worker that is watched, when it must have
     /// been written again.
-    pub(crate) fn watches(self) -> Vec<(Instant, LeaseKey)> {
-        let (only, failovers_later) = match self.role() {
+    pub(crate) fn watches(&self) -> Vec<(Instant, LeaseKey)> {
+        let order = self.order();
+        let (only, failovers_later) = match self.role_in(&order) {
             Role::Warden => (None, 0),
             Role::Deputy(rank) => {
                 let later = u32::try_from(2 * (rank - 1)).unwrap_or(2);
-                (self.order().first().copied(), later)
+                (order.first().copied(), later)
             }
             Role::Member | Role::Spare => return Vec::new(),
         };
         let mut watched: BTreeMap<&str, Vec<&Lease>> = BTreeMap::new();
-        for lease in self.unfinished().filter(|lease| is_taken(lease)) {
-            let Some(holder) = self.holder(lease).filter(|holder| *holder != self.me) else {
-                continue;
-            };
+        for (lease, holder) in self.others_leases().filter(|(lease, _)| is_taken(lease)) {
             if only.is_some_and(|only| only != holder) {
                 continue;
             }
@@ -188,7 +212,7 @@ impl<'a> Sight<'a> {
 
     /// The one of a worker's leases to look at: of those that were written last, within the time in
     /// which a worker that lives renews each, the one that has stood longest in our sight.
-    fn watch(self, leases: &[&'a Lease]) -> Option<(Instant, &'a Lease)> {
+    fn watch(&self, leases: &[&'a Lease]) -> Option<(Instant, &'a Lease)> {
         let failover = leases.iter().map(|lease| self.observations.failover(lease));
         let failover = failover.max()?;
         let latest = leases.iter().filter_map(|lease| lease.native_clock).max();
@@ -209,22 +233,22 @@ impl<'a> Sight<'a> {
     }
 
     /// Who the deputies are.
-    pub(crate) fn deputies(self) -> Vec<&'a str> {
+    pub(crate) fn deputies(&self) -> Vec<&'a str> {
         let others = self.order().into_iter().filter(|it| *it != self.me);
         others.take(DEPUTIES).collect()
     }
 
     /// What a deputy looks at to know that it is one: the leases before its first one.
-    pub(crate) fn before_ours(self) -> impl Iterator<Item = &'a LeaseKey> {
+    pub(crate) fn before_ours(&self) -> impl Iterator<Item = &'a LeaseKey> + use<'_, 'a> {
         let first = self.held.first();
-        let keys = self.unfinished().map(|lease| &lease.key);
+        let keys = self.unfinished.iter().map(|seen| &seen.lease.key);
         keys.filter(move |key| first.is_some_and(|first| *key < first))
             .take(MOST_BEFORE)
     }
 
     /// Leases whose workers are gone. Whoever sees that takes them, whatever its share: nobody else
     /// looks.
-    pub(crate) fn left_behind(self) -> impl Iterator<Item = &'a Lease> {
+    pub(crate) fn left_behind(&self) -> impl Iterator<Item = &'a Lease> + use<'_, 'a> {
         self.free()
             .filter(|lease| lease.is_native() && lease.holder() != Some(self.me))
     }
@@ -232,19 +256,16 @@ impl<'a> Sight<'a> {
     // === sharing ===
 
     /// Workers of this library other than this one, and how many leases each holds.
-    fn counts(self) -> BTreeMap<&'a str, usize> {
+    fn counts(&self) -> BTreeMap<&'a str, usize> {
         let mut counts = BTreeMap::new();
-        let taken = self.unfinished().filter(|lease| is_taken(lease));
-        for holder in taken.filter_map(|lease| self.holder(lease)) {
-            if holder != self.me {
-                *counts.entry(holder).or_default() += 1;
-            }
+        for (_, holder) in self.others_leases().filter(|(lease, _)| is_taken(lease)) {
+            *counts.entry(holder).or_default() += 1;
         }
         counts
     }
 
     /// Free leases, each to the worker that has least then, other than this one.
-    pub(crate) fn share_out(self, free: &[LeaseKey]) -> BTreeMap<String, BTreeSet<LeaseKey>> {
+    pub(crate) fn share_out(&self, free: &[LeaseKey]) -> BTreeMap<String, BTreeSet<LeaseKey>> {
         let mut counts = self.counts();
         let mut shares: BTreeMap<String, BTreeSet<LeaseKey>> = BTreeMap::new();
         for key in free.iter().take(MOST_NEWS) {
@@ -258,9 +279,9 @@ impl<'a> Sight<'a> {
         shares
     }
 
-    /// Leases that the poor are to ask the rich for, until all have as many. Nothing while anything
-    /// is free or asked for.
-    pub(crate) fn even_out(self) -> BTreeMap<String, BTreeSet<LeaseKey>> {
+    /// Leases that the poor are to ask the rich for, until all have as many. `None`: not while
+    /// anything is free or asked for.
+    pub(crate) fn even_out(&self) -> Option<BTreeMap<String, BTreeSet<LeaseKey>>> {
         let mut shares: BTreeMap<String, BTreeSet<LeaseKey>> = BTreeMap::new();
         let counts = self.counts();
         let count = |worker: &str| match worker == self.me {
@@ -274,12 +295,13 @@ impl<'a> Sight<'a> {
             let is_due = |(asker, holder)| count(holder) >= count(asker) + 2;
             stands && both.is_some_and(is_due)
         };
-        if self.free().next().is_some() || self.unfinished().any(is_moving) {
-            return shares;
+        let mut leases = self.unfinished.iter().map(|seen| seen.lease);
+        if self.free().next().is_some() || leases.any(is_moving) {
+            return None;
         }
         let mut of: BTreeMap<&str, Vec<&LeaseKey>> = BTreeMap::new();
-        for lease in self.unfinished().filter(|lease| lease.is_native()) {
-            if let Some(holder) = self.holder(lease) {
+        for Seen { lease, holder, .. } in &self.unfinished {
+            if let Some(holder) = holder.filter(|_| lease.is_native()) {
                 of.entry(holder).or_default().push(&lease.key);
             }
         }
@@ -303,15 +325,15 @@ impl<'a> Sight<'a> {
                 share.insert(key.clone());
             }
         }
-        shares
+        Some(shares)
     }
 
     /// The leases of a worker that get its news: two that it renews as far apart as can be.
-    pub(crate) fn boards(self, worker: &str) -> Vec<&'a Lease> {
-        let theirs = self.unfinished().filter(|lease| is_taken(lease));
-        let theirs: Vec<_> = theirs
-            .filter(|lease| self.holder(lease) == Some(worker))
-            .collect();
+    pub(crate) fn boards(&self, worker: &str) -> Vec<&'a Lease> {
+        let theirs = self.unfinished.iter();
+        let theirs = theirs.filter(|seen| seen.holder == Some(worker));
+        let theirs = theirs.map(|seen| seen.lease);
+        let theirs: Vec<_> = theirs.filter(|lease| is_taken(lease)).collect();
         let Some(first) = theirs.first() else {
             return theirs;
         };
@@ -330,7 +352,7 @@ impl<'a> Sight<'a> {
     }
 
     /// Adds what only this worker was told or can see, and leaves out what it knows too little for.
-    pub(crate) fn adjust(self, actions: &mut Vec<Action>, told: &Told<'_>, max_leases: usize) {
+    pub(crate) fn adjust(&self, actions: &mut Vec<Action>, told: &Told<'_>, max_leases: usize) {
         if !told.is_fresh {
             actions.retain(|action| matches!(action, Action::Take(_)));
         }
@@ -353,9 +375,8 @@ impl<'a> Sight<'a> {
         if self.role() == Role::Warden {
             return;
         }
-        for lease in self.unfinished() {
-            let holder = self.holder(lease).filter(|holder| *holder != self.me);
-            let can_ask = is_taken(lease) && lease.handover_to.is_none() && holder.is_some();
+        for (lease, _) in self.others_leases() {
+            let can_ask = is_taken(lease) && lease.handover_to.is_none();
             if told.suggested.contains(&lease.key)
                 && can_ask
                 && room > 0
@@ -365,46 +386,6 @@ impl<'a> Sight<'a> {
                 room -= 1;
             }
         }
-    }
-
-    /// Asks for no more than this worker's share, as others join as well; and for one lease first,
-    /// so that those show whom this worker did not see when it started.
-    fn moderate(self, actions: &mut Vec<Action>) {
-        let mut workers: BTreeSet<&str> = [self.me].into();
-        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-        let mut asked_of = Vec::new();
-        let mut leases = 0_usize;
-        for lease in self.unfinished() {
-            leases += 1;
-            let Some(holder) = self.holder(lease) else {
-                continue;
-            };
-            *counts.entry(holder).or_default() += 1;
-            workers.insert(holder);
-            if lease.is_native() && holder != self.me {
-                let asker = lease.handover_to.as_deref();
-                workers.extend(asker);
-                asked_of.extend(asker.filter(|asker| *asker == self.me).map(|_| holder));
-            }
-        }
-        let count = |worker: &str| counts.get(worker).copied().unwrap_or_default();
-        let mine = count(self.me);
-        // The others will refuse.
-        asked_of.retain(|holder| count(holder) >= mine + 2);
-        let asked = asked_of.len();
-        let share = match mine {
-            0 => 1,
-            _ => leases.div_ceil(workers.len()),
-        };
-        let mut left = share.saturating_sub(mine + asked);
-        actions.retain(|action| match action {
-            Action::Take(_) | Action::Steal(_) => true,
-            Action::Ask(_) => {
-                let asks = left > 0;
-                left = left.saturating_sub(1);
-                asks
-            }
-        });
     }
 }
 

@@ -63,11 +63,14 @@ pub(crate) struct Coordinator {
     consumers: JoinSet<Ended>,
     moves: Moves,
     next_scan: Instant,
-    /// The leases as they were last read, newer where they are ours.
+    /// The leases as they were last read, newer where they are ours: in the order of their keys,
+    /// so that one is found without looking at all.
     leases: Vec<Lease>,
     /// When all of them were read.
     scanned: Instant,
     role: Role,
+    /// What to read next and this worker's part are as the leases now say: not while many come.
+    is_arranged: bool,
     /// Who says which worker holds which lease, as the last scan shows it.
     regime: Regime,
     /// One lease of each worker that this one watches, and when it must have been written again.
@@ -84,6 +87,10 @@ pub(crate) struct Coordinator {
     restless: bool,
     /// The time to the next scan while leases are free that others are to take.
     free_wait: Duration,
+    /// The same while others move leases, or are to.
+    uneven_wait: Duration,
+    /// Workers came: they have asked for their shares by then.
+    settled: Instant,
     /// Who was told last that it is a deputy.
     deputies: Vec<String>,
     telling: Vec<AbortOnDropHandle<()>>,
@@ -111,6 +118,7 @@ impl Coordinator {
             leases: Vec::new(),
             scanned: Instant::now(),
             role: Role::Spare,
+            is_arranged: true,
             regime: Regime::default(),
             watched: Vec::new(),
             curious: BTreeMap::new(),
@@ -120,6 +128,8 @@ impl Coordinator {
             suggested: BTreeSet::new(),
             restless: false,
             free_wait: context.config.times().peer_scan_interval,
+            uneven_wait: 2 * context.config.times().peer_scan_interval,
+            settled: Instant::now(),
             deputies: Vec::new(),
             telling: Vec::new(),
             context,
@@ -136,6 +146,9 @@ impl Coordinator {
         mut auditing: AbortOnDropHandle<Error>,
     ) -> Result<(), Error> {
         loop {
+            if !self.is_arranged && self.moves.is_empty() {
+                self.arrange(Instant::now());
+            }
             let wake = self.wake();
             tokio::select! {
                 biased;
@@ -217,6 +230,7 @@ impl Coordinator {
         }
         self.restore_lacking(&scan, began);
         let mut leases = scan.leases;
+        leases.sort_by(|one, other| one.key.cmp(&other.key));
         self.leave_streams(&mut leases, now);
         self.observations.observe(&leases, now);
         for lease in &mut leases {
@@ -251,6 +265,9 @@ impl Coordinator {
         self.tell_unreadable(unreadable.chain(unproven).chain(ended));
         let acts = self.context.streams.table_is_ours() && self.act(&leases, now);
         self.next_scan = self.scan_interval(&leases, acts, now);
+        if self.settled > now {
+            self.next_scan = self.next_scan.min(self.settled);
+        }
         if !acts && self.regime == Regime::Taking {
             self.tell_shares(&leases, now);
             self.tell_deputies(&leases, now);

@@ -13,7 +13,10 @@ use std::{collections::HashMap, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::model::lease::Lease;
+use crate::{face::pace::renew_interval, model::lease::Lease};
+
+/// A write takes no longer, in most cases.
+const A_WRITE: Duration = Duration::from_millis(100);
 
 /// What is known of the clocks of workers, by worker id.
 #[derive(Clone, Debug)]
@@ -129,6 +132,17 @@ impl Clocks {
         let failover = self.failover(lease);
         age.unwrap_or_default()
             .min(failover - least_stand(failover))
+    }
+
+    /// How soon the lease is renewed by a worker that lives: a write of ours begun now comes
+    /// before.
+    pub(super) fn renewed_in(&self, lease: &Lease, now: Instant) -> Option<Duration> {
+        let (known, clock) = self.clock(lease)?;
+        let age = millis(now, self.base?) - known.began - clock;
+        let age = Duration::from_millis(u64::try_from(age).unwrap_or(0));
+        let renewal = renew_interval(self.failover(lease));
+        let due = renewal.saturating_sub(age);
+        Some(if due < A_WRITE { due + renewal } else { due })
     }
 
     fn failover(&self, lease: &Lease) -> Duration {

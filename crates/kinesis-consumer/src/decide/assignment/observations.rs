@@ -157,6 +157,11 @@ impl Observations {
         Some((seen.since, due))
     }
 
+    /// How soon its holder renews the lease, as far as is known: with time left for a write.
+    pub(crate) fn renewed_in(&self, lease: &Lease, now: Instant) -> Option<Duration> {
+        self.clocks.renewed_in(lease, now)
+    }
+
     /// When, after `now`, the first lease of a worker that is gone can be taken.
     pub(crate) fn next_over(&self, leases: &[Lease], now: Instant) -> Option<Instant> {
         let unfinished = leases.iter().filter(|lease| !lease.is_finished());

@@ -72,13 +72,7 @@ impl Coordinator {
         let held = self.held_keys();
         let me = &config.worker_id;
         let mut actions = plan(leases, &self.observations, me, &held, limits, now);
-        let sight = Sight {
-            leases,
-            observations: &self.observations,
-            me,
-            held: &held,
-            now,
-        };
+        let sight = Sight::new(leases, &self.observations, me, &held, now);
         let told = Told {
             offered: &std::mem::take(&mut self.offered),
             suggested: &std::mem::take(&mut self.suggested),

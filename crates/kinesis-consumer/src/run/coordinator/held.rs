@@ -77,7 +77,7 @@ impl Coordinator {
         };
         self.held.insert(stored.key, held);
         self.context.load.hold(self.held.len());
-        self.arrange(now);
+        self.is_arranged = false;
         // Who asked before may get one now.
         let leases = std::mem::take(&mut self.leases);
         self.grant(&leases, now);
@@ -134,8 +134,16 @@ impl Coordinator {
         else {
             return false;
         };
-        let soon = now + self.context.config.times().peer_scan_interval;
-        self.curious.insert(lease.key.clone(), Curiosity::new(soon));
+        let peer = self.context.config.times().peer_scan_interval;
+        self.curious
+            .insert(lease.key.clone(), Curiosity::new(now + peer));
+        // That worker has as many now, or more: where several joined, others may have more still.
+        if lease
+            .handover_has
+            .is_some_and(|has| has as usize + 1 >= self.held.len())
+        {
+            self.next_scan = self.next_scan.min(now + peer / 2);
+        }
         self.note(&Lease {
             owner: Some(to),
             counter: lease.counter + 1,
@@ -145,7 +153,7 @@ impl Coordinator {
             handover_to: None,
             ..lease
         });
-        self.arrange(now);
+        self.is_arranged = false;
         true
     }
 

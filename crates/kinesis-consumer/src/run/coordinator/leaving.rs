@@ -67,20 +67,21 @@ impl Coordinator {
         if let Ok(Ok(scan)) = timeout(LAST_LOOK, self.context.table.scan()).await {
             self.observations.observe(&scan.leases, Instant::now());
             self.leases = scan.leases;
+            self.leases.sort_by(|one, other| one.key.cmp(&other.key));
         }
     }
 
     async fn offer(&mut self, freed: &BTreeSet<LeaseKey>) {
         let none = BTreeSet::new();
-        let sight = Sight {
-            leases: &self.leases,
-            observations: &self.observations,
-            me: &self.context.config.worker_id,
-            held: &none,
-            now: Instant::now(),
-        };
+        let sight = Sight::new(
+            &self.leases,
+            &self.observations,
+            &self.context.config.worker_id,
+            &none,
+            Instant::now(),
+        );
         let freed: Vec<_> = freed.iter().cloned().collect();
-        let news = address(sight, sight.share_out(&freed));
+        let news = address(&sight, sight.share_out(&freed));
         tell(&self.context, news).await;
     }
 }

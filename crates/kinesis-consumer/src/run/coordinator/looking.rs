@@ -100,7 +100,9 @@ impl Coordinator {
             match found.iter().find(|lease| lease.key == *key) {
                 Some(lease) => stirs |= self.saw(lease, now),
                 None => {
-                    self.leases.retain(|lease| lease.key != *key);
+                    if let Ok(index) = self.place(key) {
+                        self.leases.remove(index);
+                    }
                     self.curious.remove(key);
                     stirs = true;
                 }
@@ -109,7 +111,7 @@ impl Coordinator {
         if stirs {
             return self.judge(now);
         }
-        self.arrange(now);
+        self.is_arranged = false;
         Ok(())
     }
 
@@ -120,13 +122,24 @@ impl Coordinator {
             self.curious.remove(key);
             return false;
         }
-        let before = self.leases.iter().find(|known| known.key == *key);
+        let before = self.place(key).ok().map(|index| &self.leases[index]);
         let is_as_before = before.is_some_and(|before| {
             before.owner == lease.owner
                 && before.handover_to == lease.handover_to
                 && before.is_finished() == lease.is_finished()
         });
         let was_held = before.is_some_and(|before| before.owner.is_some());
+        let owner = lease.owner.as_ref();
+        if self.role == Role::Warden
+            && owner.is_some()
+            && !self
+                .leases
+                .iter()
+                .any(|known| known.owner.as_ref() == owner)
+        {
+            self.settled = now + 2 * self.context.config.times().peer_scan_interval;
+            self.next_scan = self.next_scan.min(self.settled);
+        }
         self.note(lease);
         let me = self.context.config.worker_id.as_str();
         let is_free = !lease.is_finished() && self.observations.is_available(lease, now);
@@ -166,26 +179,26 @@ impl Coordinator {
 
     /// The lease is known to be so.
     pub(super) fn note(&mut self, lease: &Lease) {
-        match self.leases.iter_mut().find(|known| known.key == lease.key) {
-            Some(known) => known.clone_from(lease),
-            None => self.leases.push(lease.clone()),
+        match self.place(&lease.key) {
+            Ok(index) => self.leases[index].clone_from(lease),
+            Err(index) => self.leases.insert(index, lease.clone()),
         }
+    }
+
+    /// Where the lease is among the others, or belongs.
+    fn place(&self, key: &LeaseKey) -> Result<usize, usize> {
+        self.leases.binary_search_by(|known| known.key.cmp(key))
     }
 
     /// Takes in what the renewals returned of our leases.
     pub(super) fn refresh(&mut self, now: Instant) {
-        let mut newer = Vec::new();
-        for (key, held) in &self.held {
-            let Some(own) = held.lease.try_copy() else {
-                continue;
-            };
-            match self.leases.iter_mut().find(|known| known.key == *key) {
-                Some(known) if known.counter >= own.counter => continue,
-                Some(known) => known.clone_from(&own),
-                None => self.leases.push(own.clone()),
-            }
-            newer.push(own);
-        }
+        let own = self.held.values().filter_map(|held| held.lease.try_copy());
+        let mut newer: Vec<_> = own.collect();
+        newer.retain(|own| {
+            let known = self.place(&own.key);
+            known.is_err() || known.is_ok_and(|index| self.leases[index].counter < own.counter)
+        });
+        newer.iter().for_each(|own| self.note(own));
         self.observations.observe_some(&newer, now);
     }
 
@@ -201,13 +214,13 @@ impl Coordinator {
         }
         if mail.is_deputy {
             let held = self.held_keys();
-            let sight = Sight {
-                leases: &self.leases,
-                observations: &self.observations,
-                me: &self.context.config.worker_id,
-                held: &held,
+            let sight = Sight::new(
+                &self.leases,
+                &self.observations,
+                &self.context.config.worker_id,
+                &held,
                 now,
-            };
+            );
             for key in sight.before_ours() {
                 let curiosity = Curiosity::new(now);
                 self.curious.entry(key.clone()).or_insert(curiosity);
@@ -234,14 +247,15 @@ impl Coordinator {
     pub(super) fn arrange(&mut self, now: Instant) {
         let held = self.held_keys();
         let config = &self.context.config;
-        let sight = Sight {
-            leases: &self.leases,
-            observations: &self.observations,
-            me: &config.worker_id,
-            held: &held,
+        let sight = Sight::new(
+            &self.leases,
+            &self.observations,
+            &config.worker_id,
+            &held,
             now,
-        };
+        );
         let (role, workers) = (sight.role(), sight.workers());
+        self.is_arranged = true;
         self.watched = sight.watches();
         let over = self.observations.next_over(&self.leases, now);
         self.next_act = match (self.next_act, over) {
@@ -266,14 +280,8 @@ impl Coordinator {
         let held = self.held_keys();
         let config = &self.context.config;
         let (failover, peer) = (self.context.failover(), config.times().peer_scan_interval);
-        let sight = Sight {
-            leases,
-            observations: &self.observations,
-            me: &config.worker_id,
-            held: &held,
-            now,
-        };
-        let next_expiry = self.observations.next_expiry(sight.me, now);
+        let sight = Sight::new(leases, &self.observations, &config.worker_id, &held, now);
+        let next_expiry = self.observations.next_expiry(&config.worker_id, now);
         let or_expiry = |regular: Instant| next_expiry.map_or(regular, |it| it.min(regular));
         self.restless = acted || self.restless && !self.coming.is_empty();
         let has_free = sight.free().next().is_some();

@@ -21,25 +21,34 @@ use crate::{
 pub(super) type News = Vec<(Lease, BTreeSet<LeaseKey>)>;
 
 impl Coordinator {
-    /// As the warden: who is to take what is free, and who is to ask for what.
+    /// As the warden: who is to take what is free, and who is to ask for what. Until
+    /// all have as many it looks soon what came of it.
     pub(super) fn tell_shares(&mut self, leases: &[Lease], now: Instant) {
         let held = self.held_keys();
-        let sight = Sight {
+        let sight = Sight::new(
             leases,
-            observations: &self.observations,
-            me: &self.context.config.worker_id,
-            held: &held,
+            &self.observations,
+            &self.context.config.worker_id,
+            &held,
             now,
-        };
+        );
         if sight.role() != Role::Warden || sight.has_java() {
             return;
         }
         let free: Vec<_> = sight.free().map(|lease| lease.key.clone()).collect();
         let shares = match free.is_empty() {
             true => sight.even_out(),
-            false => sight.share_out(&free),
+            false => Some(sight.share_out(&free)),
         };
-        let news = address(sight, shares);
+        let is_even = shares.as_ref().is_some_and(BTreeMap::is_empty);
+        let news = address(&sight, shares.unwrap_or_default());
+        let times = self.context.config.times();
+        if is_even {
+            self.uneven_wait = 2 * times.peer_scan_interval;
+        } else if free.is_empty() {
+            self.next_scan = self.next_scan.min(now + self.uneven_wait);
+            self.uneven_wait = (2 * self.uneven_wait).min(times.scan_interval);
+        }
         self.send(news);
     }
 
@@ -47,13 +56,13 @@ impl Coordinator {
     /// in which they stand are that its holder is a deputy.
     pub(super) fn tell_deputies(&mut self, leases: &[Lease], now: Instant) {
         let held = self.held_keys();
-        let sight = Sight {
+        let sight = Sight::new(
             leases,
-            observations: &self.observations,
-            me: &self.context.config.worker_id,
-            held: &held,
+            &self.observations,
+            &self.context.config.worker_id,
+            &held,
             now,
-        };
+        );
         let deputies = match sight.role() {
             Role::Warden => sight.deputies(),
             Role::Deputy(_) | Role::Member | Role::Spare => Vec::new(),
@@ -108,7 +117,7 @@ impl Coordinator {
 }
 
 /// To each worker by leases that it holds.
-pub(super) fn address(sight: Sight<'_>, shares: BTreeMap<String, BTreeSet<LeaseKey>>) -> News {
+pub(super) fn address(sight: &Sight<'_>, shares: BTreeMap<String, BTreeSet<LeaseKey>>) -> News {
     let mut news = News::new();
     for (worker, keys) in shares {
         let boards = sight.boards(&worker);
