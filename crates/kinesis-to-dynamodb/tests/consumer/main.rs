@@ -15,6 +15,7 @@ mod clocks;
 mod crash;
 mod environment;
 mod fan_out;
+mod fleet;
 mod iam;
 mod items;
 mod memory;
