@@ -21,12 +21,14 @@ mod clocks;
 #[cfg(any(test, feature = "test-util"))]
 pub(crate) mod kcl2;
 mod observations;
+mod promises;
 #[cfg(test)]
 mod rounds;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use observations::Observations;
+pub(crate) use promises::promises;
 
 /// What to do about a lease that this worker does not hold.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -343,14 +345,11 @@ impl<'a> View<'a> {
     fn moves(&self, unfinished: &[&'a Lease], limits: Limits) -> Vec<Action> {
         // What each will still hold when the standing requests are granted, and what else can be
         // had of it. What others asked for does not count as theirs: a lease that is about to move
-        // shall not make its next holder one to ask. A request that the holder will refuse, as its
-        // asker has enough by now or is gone, stands for nothing.
-        let mut held: BTreeMap<&str, usize> = BTreeMap::new();
-        for holder in unfinished.iter().filter_map(|lease| self.holder(lease)) {
-            *held.entry(holder).or_default() += 1;
-        }
-        let holds = |worker: &str| held.get(worker).copied().unwrap_or_default();
-        let workers = Workers::of(unfinished.iter().copied(), self.observations, self.now);
+        // shall not make its next holder one to ask.
+        let held = unfinished.iter();
+        let held = held.filter_map(|lease| Some((*lease, self.holder(lease)?)));
+        let held: Vec<_> = held.collect();
+        let promises = promises(&held, self.observations, self.now);
         let mut counts = BTreeMap::from([(self.me, 0)]);
         let mut offers: BTreeMap<&str, Vec<Action>> = BTreeMap::new();
         let mut scattered = unfinished.to_vec();
@@ -359,18 +358,11 @@ impl<'a> View<'a> {
             let Some(holder) = self.holder(lease) else {
                 continue;
             };
-            let asker = lease
-                .handover_to
-                .as_deref()
-                .filter(|_| lease.is_native() && holder != self.me);
-            let is_void = self.observations.ask_is_void(lease, self.now);
-            let is_gone = |asker: &str| workers.is_gone(asker, lease, self.observations);
-            let stands =
-                |asker: &&str| !is_void && !is_gone(asker) && holds(holder) >= holds(asker) + 2;
-            if let Some(asker) = asker.filter(stands) {
+            let promised = promises.get(&lease.key).filter(|_| holder != self.me);
+            if let Some(asker) = promised {
                 counts
                     .entry(self.me)
-                    .and_modify(|mine| *mine += usize::from(asker == self.me));
+                    .and_modify(|mine| *mine += usize::from(*asker == self.me));
                 continue;
             }
             *counts.entry(holder).or_insert(0_usize) += 1;
@@ -383,25 +375,28 @@ impl<'a> View<'a> {
                     (!self.observations.stolen_lately(lease, self.now))
                         .then(|| Action::Steal(lease.key.clone())),
                 );
-            } else if asker == Some(self.me) {
-                // Refused or overlooked before: the last one to try.
+            } else if lease.handover_to.is_some() {
+                // Refused to us or to another: the last one to try.
                 offers.insert(0, Action::Ask(lease.key.clone()));
             } else {
                 offers.push(Action::Ask(lease.key.clone()));
             }
         }
 
+        let turn = self.turn(&counts, &promises);
         let mut moves = Vec::new();
         let mut steals = self.observations.steals_this_round(self.now);
         while counts[self.me] < limits.max_leases {
             offers.retain(|_, offers| !offers.is_empty());
             let is_ask = |offers: &[Action]| matches!(offers.last(), Some(Action::Ask(_)));
-            let richest = offers.iter().max_by_key(|(holder, offers)| {
-                (counts[*holder], is_ask(offers), self.scatter(holder))
-            });
-            let Some(holder) = richest.map(|(holder, _)| *holder) else {
+            let rank = |(holder, offers): (&&str, &Vec<Action>)| (counts[*holder], is_ask(offers));
+            let most = offers.iter().map(rank).max();
+            let richest = offers.iter().filter(|offer| Some(rank(*offer)) == most);
+            let richest: Vec<_> = richest.map(|(holder, _)| *holder).collect();
+            if richest.is_empty() {
                 break;
-            };
+            }
+            let holder = richest[turn % richest.len()];
             if counts[holder] < counts[self.me] + 2 {
                 break;
             }
@@ -419,5 +414,18 @@ impl<'a> View<'a> {
             moves.push(action);
         }
         moves
+    }
+
+    /// Which of several that are as rich this worker goes for: those that have too little and see
+    /// the same go for others each. Who has nothing is not seen by the others.
+    fn turn(&self, counts: &BTreeMap<&str, usize>, promises: &BTreeMap<&LeaseKey, &str>) -> usize {
+        let mut counts = counts.clone();
+        for asker in promises.values().filter(|asker| **asker != self.me) {
+            *counts.entry(asker).or_default() += 1;
+        }
+        let fair = counts.values().sum::<usize>() / counts.len();
+        let mut poor = counts.iter().filter(|(_, count)| **count < fair);
+        let rank = poor.position(|(worker, count)| *worker == self.me && *count > 0);
+        rank.unwrap_or_else(|| self.scatter(self.me) as usize)
     }
 }

@@ -18,7 +18,7 @@ use std::{
 use tokio::time::Instant;
 
 use crate::{
-    decide::assignment::{Action, Observations},
+    decide::assignment::{Action, Observations, promises},
     face::pace::renew_interval,
     model::{keys::LeaseKey, lease::Lease},
 };
@@ -255,6 +255,13 @@ impl<'a> Sight<'a> {
 
     // === sharing ===
 
+    /// The requests that will be granted.
+    fn promises(&self) -> BTreeMap<&'a LeaseKey, &'a str> {
+        let held = self.unfinished.iter();
+        let held = held.filter_map(|seen| Some((seen.lease, seen.holder?)));
+        promises(&held.collect::<Vec<_>>(), self.observations, self.now)
+    }
+
     /// Workers of this library other than this one, and how many leases each holds.
     fn counts(&self) -> BTreeMap<&'a str, usize> {
         let mut counts = BTreeMap::new();
@@ -283,20 +290,7 @@ impl<'a> Sight<'a> {
     /// anything is free or asked for.
     pub(crate) fn even_out(&self) -> Option<BTreeMap<String, BTreeSet<LeaseKey>>> {
         let mut shares: BTreeMap<String, BTreeSet<LeaseKey>> = BTreeMap::new();
-        let counts = self.counts();
-        let count = |worker: &str| match worker == self.me {
-            true => self.held.len(),
-            false => counts.get(worker).copied().unwrap_or_default(),
-        };
-        let is_moving = |lease: &Lease| {
-            let stands = lease.is_native() && !self.observations.ask_is_void(lease, self.now);
-            let both = lease.handover_to.as_deref().zip(lease.holder());
-            // The holder will refuse others.
-            let is_due = |(asker, holder)| count(holder) >= count(asker) + 2;
-            stands && both.is_some_and(is_due)
-        };
-        let mut leases = self.unfinished.iter().map(|seen| seen.lease);
-        if self.free().next().is_some() || leases.any(is_moving) {
+        if self.free().next().is_some() || !self.promises().is_empty() {
             return None;
         }
         let mut of: BTreeMap<&str, Vec<&LeaseKey>> = BTreeMap::new();

@@ -15,9 +15,6 @@ use tokio::time::Instant;
 
 use crate::{face::pace::renew_interval, model::lease::Lease};
 
-/// A write takes no longer, in most cases.
-const A_WRITE: Duration = Duration::from_millis(100);
-
 /// What is known of the clocks of workers, by worker id.
 #[derive(Clone, Debug)]
 pub(super) struct Clocks {
@@ -76,8 +73,10 @@ impl Clocks {
         known.began = known.began.min(at_the_latest);
         known.latest = known.latest.max(clock);
         if since == now {
-            // It moved. It cannot have done so before it was seen where it was.
+            // It moved. It cannot have done so before it was seen where it was. A second look at
+            // the same moment sees nothing more.
             let slack = as_millis(failover / 4);
+            let last = last.filter(|last| *last < now);
             if last.is_some_and(|last| known.began + clock + slack < millis(last, base)) {
                 known.began = at_the_latest;
             }
@@ -134,15 +133,19 @@ impl Clocks {
             .min(failover - least_stand(failover))
     }
 
-    /// How soon the lease is renewed by a worker that lives: a write of ours begun now comes
-    /// before.
-    pub(super) fn renewed_in(&self, lease: &Lease, now: Instant) -> Option<Duration> {
+    /// How soon the lease is renewed by a worker that lives, and not within `slack`.
+    pub(super) fn renewed_in(
+        &self,
+        lease: &Lease,
+        slack: Duration,
+        now: Instant,
+    ) -> Option<Duration> {
         let (known, clock) = self.clock(lease)?;
         let age = millis(now, self.base?) - known.began - clock;
         let age = Duration::from_millis(u64::try_from(age).unwrap_or(0));
         let renewal = renew_interval(self.failover(lease));
         let due = renewal.saturating_sub(age);
-        Some(if due < A_WRITE { due + renewal } else { due })
+        Some(if due < slack { due + renewal } else { due })
     }
 
     fn failover(&self, lease: &Lease) -> Duration {
@@ -253,6 +256,19 @@ mod tests {
         seen.observe(&[lease("0", 4, 108_000)], at(16_000));
         let due = seen.due(&lease("0", 4, 108_000)).expect("seen");
         assert_eq!(due.1, at(26_001), "as if it was written as it was read");
+    }
+
+    #[test]
+    fn a_lease_that_is_read_twice_at_once_moved_once() {
+        let start = Instant::now();
+        let at = |millis| start + Duration::from_millis(millis);
+        let mut seen = Observations::new(FAILOVER);
+        seen.observe(&[lease("0", 1, 100_000)], at(0));
+        let moved = lease("0", 2, 103_500);
+        for _ in 0..2 {
+            seen.observe(std::slice::from_ref(&moved), at(6_500));
+            assert_eq!(seen.due(&moved), Some((at(6_500), at(13_501))));
+        }
     }
 
     #[test]

@@ -157,9 +157,14 @@ impl Observations {
         Some((seen.since, due))
     }
 
-    /// How soon its holder renews the lease, as far as is known: with time left for a write.
-    pub(crate) fn renewed_in(&self, lease: &Lease, now: Instant) -> Option<Duration> {
-        self.clocks.renewed_in(lease, now)
+    /// How soon its holder renews the lease, as far as is known, and not within `slack`.
+    pub(crate) fn renewed_in(
+        &self,
+        lease: &Lease,
+        slack: Duration,
+        now: Instant,
+    ) -> Option<Duration> {
+        self.clocks.renewed_in(lease, slack, now)
     }
 
     /// When, after `now`, the first lease of a worker that is gone can be taken.

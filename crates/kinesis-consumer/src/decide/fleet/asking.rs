@@ -7,44 +7,35 @@ use std::{
 };
 
 use super::{Seen, Sight, is_taken};
-use crate::{decide::assignment::Action, model::lease::Lease};
+use crate::{decide::assignment::Action, face::pace::renew_interval, model::lease::Lease};
 
 /// So many are few.
 const FEW: usize = 2;
+/// A write takes no longer, in most cases.
+const A_WRITE: Duration = Duration::from_millis(100);
 /// Renewals within such a time are as good as each other.
 const STEP: Duration = Duration::from_millis(300);
 
-impl Sight<'_> {
+/// What this worker has, of how much.
+struct Has {
+    held: usize,
+    /// Others will hand so many over, or have.
+    promised: usize,
+    leases: usize,
+    /// Who holds a lease or asks for one, this worker too.
+    workers: usize,
+}
+
+impl<'a> Sight<'a> {
     /// Asks for no more than this worker's share, as others join as well; and for one lease first,
     /// so that those show whom this worker did not see when it started.
     pub(super) fn moderate(&self, actions: &mut Vec<Action>) {
-        let mut workers: BTreeSet<&str> = [self.me].into();
-        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-        let mut asked_of = Vec::new();
-        let mut leases = 0_usize;
-        for Seen { lease, holder, .. } in &self.unfinished {
-            leases += 1;
-            let Some(holder) = *holder else {
-                continue;
-            };
-            *counts.entry(holder).or_default() += 1;
-            workers.insert(holder);
-            if lease.is_native() && holder != self.me {
-                let asker = lease.handover_to.as_deref();
-                workers.extend(asker);
-                asked_of.extend(asker.filter(|asker| *asker == self.me).map(|_| holder));
-            }
-        }
-        let count = |worker: &str| counts.get(worker).copied().unwrap_or_default();
-        let mine = count(self.me);
-        // The others will refuse.
-        asked_of.retain(|holder| count(holder) >= mine + 2);
-        let asked = asked_of.len();
-        let share = match mine {
+        let has = self.has();
+        let share = match has.held {
             0 => 1,
-            _ => leases.div_ceil(workers.len()),
+            _ => has.leases.div_ceil(has.workers),
         };
-        let mut left = share.saturating_sub(mine + asked);
+        let mut left = share.saturating_sub(has.held + has.promised);
         actions.retain(|action| match action {
             Action::Take(_) | Action::Steal(_) => true,
             Action::Ask(_) => {
@@ -54,6 +45,73 @@ impl Sight<'_> {
             }
         });
         self.ask_where_it_shows(actions);
+    }
+
+    /// Has this worker less, with what it is promised, than all have on average? Then somebody has
+    /// one to spare, or will have: it goes on looking until it has that.
+    ///
+    /// Where it has not taken its first lease yet, others who join as well do not show.
+    pub(crate) fn is_short(&self, max_leases: usize) -> bool {
+        let has = self.has();
+        let fair = (has.leases / has.workers).min(max_leases);
+        has.held > 0 && has.held + has.promised < fair
+    }
+
+    /// This worker's requests that stand, each with how many leases it has when that is granted, of
+    /// `has` now. `None`: as the table is, its holder refuses it, and it is to be taken back. Who
+    /// comes to have more would grant it later, when it is not needed; and it says too much of this
+    /// worker in the requests that come after it.
+    pub(crate) fn own_requests(&self, mut has: u64) -> Vec<(&'a Lease, Option<u64>)> {
+        let mut left: BTreeMap<&str, u64> = BTreeMap::new();
+        let promises = self.promises();
+        let mut ours = Vec::new();
+        for (lease, holder) in self.others_leases() {
+            let asker = promises.get(&lease.key);
+            let stays = asker.is_none_or(|asker| *asker == self.me);
+            *left.entry(holder).or_default() += u64::from(stays);
+            if lease.is_native() && lease.handover_to.as_deref() == Some(self.me) {
+                ours.push((lease, holder));
+            }
+        }
+        ours.sort_by_key(|(lease, _)| lease.handover_has);
+        let judged = ours.into_iter().map(|(lease, holder)| {
+            let left = left.entry(holder).or_default();
+            let is_granted = *left >= has + 2;
+            if is_granted {
+                *left -= 1;
+                has += 1;
+            }
+            (lease, is_granted.then(|| has - 1))
+        });
+        judged.collect()
+    }
+
+    fn has(&self) -> Has {
+        let mut workers: BTreeSet<&str> = [self.me].into();
+        let (mut held, mut promised, mut leases) = (0, 0, 0);
+        for Seen {
+            lease,
+            holder,
+            is_free,
+        } in &self.unfinished
+        {
+            leases += 1;
+            workers.extend(holder);
+            held += usize::from(*holder == Some(self.me));
+            // Handed to this worker, which takes it.
+            promised += usize::from(holder.is_none() && !is_free);
+            if holder.is_some_and(|holder| holder != self.me) && lease.is_native() {
+                workers.extend(lease.handover_to.as_deref());
+            }
+        }
+        let promises = self.promises();
+        promised += promises.values().filter(|to| **to == self.me).count();
+        Has {
+            held,
+            promised,
+            leases,
+            workers: workers.len(),
+        }
     }
 
     /// A holder sees a request at its next renewal of the lease. Whoever asks for few asks for
@@ -71,11 +129,13 @@ impl Sight<'_> {
                 continue;
             };
             let theirs = self.others_leases().filter(|(_, theirs)| *theirs == holder);
-            let theirs = theirs.map(|(lease, _)| lease).filter(|lease| {
+            let theirs: Vec<_> = theirs.map(|(lease, _)| lease).collect();
+            let leases = u32::try_from(theirs.len()).unwrap_or(u32::MAX);
+            let free_to_ask = theirs.into_iter().filter(|lease| {
                 let is_free_to_ask = is_taken(lease) && lease.handover_to.is_none();
                 is_free_to_ask && (lease.key == *ask.key() || !planned.contains(&lease.key))
             });
-            let soonest = theirs.min_by_key(|lease| self.shows_in(lease));
+            let soonest = free_to_ask.min_by_key(|lease| self.shows_in(lease, leases));
             if let Some(lease) = soonest {
                 planned.insert(lease.key.clone());
                 *ask = Action::Ask(lease.key.clone());
@@ -83,12 +143,18 @@ impl Sight<'_> {
         }
     }
 
-    /// In which of several equal times the lease's holder renews it, as far as is known; and an
-    /// order of those in one that is this worker's own, as others may ask as well.
-    fn shows_in(&self, lease: &Lease) -> (u32, u64) {
+    /// In which of several equal times the lease's holder, who has so many, renews it, as far as is
+    /// known; and an order of those in one that is this worker's own, as others may ask as well.
+    ///
+    /// Of a worker that was seen once only this is known: it wrote the newest of them before that.
+    /// So each may be due as much sooner as there is between two, and whoever comes too late waits
+    /// for the next time.
+    fn shows_in(&self, lease: &Lease, leases: u32) -> (u32, u64) {
         let mut hasher = DefaultHasher::new();
         (self.me, &lease.key).hash(&mut hasher);
-        let due = self.observations.renewed_in(lease, self.now);
+        let renewal = renew_interval(self.observations.failover(lease));
+        let slack = A_WRITE + renewal / leases.max(1);
+        let due = self.observations.renewed_in(lease, slack, self.now);
         let step = due.map_or(u32::MAX, |due| {
             u32::try_from(due.as_millis() / STEP.as_millis()).unwrap_or(u32::MAX)
         });

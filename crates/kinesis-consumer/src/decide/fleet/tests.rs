@@ -147,6 +147,64 @@ fn the_poor_ask_the_rich(#[case] table: &str, #[case] want: &[(&str, usize)]) {
     assert_eq!(counts, want, "{shares:?}");
 }
 
+#[rstest]
+#[case::less_than_all_on_average("me a a a", true)]
+#[case::not_with_what_it_is_promised("me a>me a a", false)]
+#[case::a_request_that_is_refused_is_none("me me a>me a b b b b b b", true)]
+#[case::less_than_the_next_is_as_much("me a a", false)]
+#[case::who_joins_as_well_counts("me a>b a a", false)]
+#[case::finished_ones_do_not_count("me a! a! a!", false)]
+#[case::who_has_nothing_asks_for_one_first("a a a a", false)]
+fn who_is_short_of_leases(#[case] table: &str, #[case] want: bool) {
+    assert_eq!(seen(table, |sight| sight.is_short(usize::MAX)), want);
+    assert!(
+        !seen(table, |sight| sight.is_short(1)),
+        "no more than it may"
+    );
+}
+
+/// A request by nobody else, or one that is refused, leaves `a` its leases.
+#[rstest]
+#[case::as_many_as_make_it_more_even("me me a>me a>me a a a", &[("s2", Some(2)), ("s3", None)])]
+#[case::what_others_get_is_gone("me a>me a>b a c c c", &[("s1", None)])]
+#[case::and_what_they_do_not_get_is_not("me a>me a>b a b b", &[("s1", Some(1))])]
+#[case::requests_of_others_are_theirs("me a>b a a", &[])]
+fn a_request_that_is_refused_is_taken_back(
+    #[case] table: &str,
+    #[case] want: &[(&str, Option<u64>)],
+) {
+    let requests = seen(table, |sight| {
+        let requests = sight.own_requests(sight.held.len() as u64).into_iter();
+        let requests = requests.map(|(lease, has)| (lease.key.shard.to_string(), has));
+        requests.collect::<Vec<_>>()
+    });
+    let want = want.iter().map(|(key, has)| ((*key).to_owned(), *has));
+    assert_eq!(requests, want.collect::<Vec<_>>());
+}
+
+/// The holder of all has the request for one of them next when it renews that one.
+#[test]
+fn who_asks_for_one_asks_for_the_one_that_is_renewed_next() {
+    let (offered, suggested) = (BTreeSet::new(), BTreeSet::new());
+    let told = Told {
+        offered: &offered,
+        suggested: &suggested,
+        is_fresh: true,
+    };
+    let mut actions = asks(&["s3"]);
+    let asked = |table: &str, actions: &mut Vec<Action>| {
+        seen(table, |sight| sight.adjust(actions, &told, usize::MAX));
+        actions.clone()
+    };
+    // The first one was written longest ago.
+    assert_eq!(asked("a a a a a a", &mut actions), asks(&["s0"]));
+    assert_eq!(
+        asked("a>b a a a a a", &mut actions),
+        asks(&["s1"]),
+        "another asked"
+    );
+}
+
 #[test]
 fn a_deputy_looks_at_what_is_before_it() {
     let deputies = seen("me me a J b! b c", |sight| sight.deputies() == ["a", "b"]);

@@ -85,21 +85,24 @@ impl Coordinator {
         let given = leases.iter().filter(is_given);
         let given = given.filter(|lease| !held.contains(&lease.key)).count();
         let mut has = (held.len() + given) as u64;
-        // What it said of itself when it asked is no longer so: others were refused, or it lost
-        // some.
-        let is_standing = |lease: &&Lease| {
-            let is_ours = lease.handover_to.as_ref() == Some(me) && lease.is_native();
-            is_ours && told.is_fresh && !held.contains(&lease.key)
-        };
-        let mut standing: Vec<_> = leases.iter().filter(is_standing).collect();
-        standing.sort_by_key(|lease| lease.handover_has);
-        for lease in standing {
-            if lease.handover_has > Some(has) {
+        let standing = sight.own_requests(has);
+        let is_new = |action: &Action| standing.iter().all(|(lease, _)| lease.key != *action.key());
+        actions.retain(is_new);
+        for (lease, has_then) in standing {
+            // Who knows too little to judge leaves them.
+            let has_then = has_then.or((!told.is_fresh).then_some(has));
+            let Some(has_then) = has_then else {
+                self.moves.push(&self.context, Kind::Refuse, lease.clone());
+                continue;
+            };
+            // What it said of itself when it asked is no longer so: others were refused, or it lost
+            // some.
+            if lease.handover_has > Some(has_then) {
                 let mut lease = lease.clone();
-                lease.handover_has = Some(has);
+                lease.handover_has = Some(has_then);
                 self.moves.push(&self.context, Kind::Ask, lease);
             }
-            has += 1;
+            has = has.max(has_then + 1);
         }
         let by_key: BTreeMap<_, _> = leases.iter().map(|lease| (&lease.key, lease)).collect();
         let acts = !actions.is_empty();

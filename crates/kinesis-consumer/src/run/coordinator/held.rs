@@ -34,6 +34,11 @@ impl Coordinator {
             shard: stored.key.clone(),
             from,
         });
+        if stored.stream_identity.is_none() {
+            // It was taken before its shard was listed: only an audit of ours names its stream, as
+            // whoever holds it knows whose its position is.
+            self.context.reaudit.notify_one();
+        }
         let now = Instant::now();
         self.note(&stored);
         self.curious.remove(&stored.key);
@@ -134,16 +139,8 @@ impl Coordinator {
         else {
             return false;
         };
-        let peer = self.context.config.times().peer_scan_interval;
-        self.curious
-            .insert(lease.key.clone(), Curiosity::new(now + peer));
-        // That worker has as many now, or more: where several joined, others may have more still.
-        if lease
-            .handover_has
-            .is_some_and(|has| has as usize + 1 >= self.held.len())
-        {
-            self.next_scan = self.next_scan.min(now + peer / 2);
-        }
+        let soon = now + self.context.config.times().peer_scan_interval;
+        self.curious.insert(lease.key.clone(), Curiosity::new(soon));
         self.note(&Lease {
             owner: Some(to),
             counter: lease.counter + 1,

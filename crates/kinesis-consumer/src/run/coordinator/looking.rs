@@ -267,6 +267,11 @@ impl Coordinator {
         let is_heeded = !sight.has_heedless() && self.regime == Regime::Taking;
         self.context.fleet.set_heeded(is_heeded);
         self.context.known().trust_for(self.context.kept());
+        let takes = self.regime == Regime::Taking && !sight.has_java();
+        if takes && sight.is_short(config.max_leases) {
+            let soon = now + config.times().peer_scan_interval / 2;
+            self.next_scan = self.next_scan.min(soon);
+        }
         let before = std::mem::replace(&mut self.role, role);
         if is_warden && before != Role::Warden {
             self.next_scan = now;

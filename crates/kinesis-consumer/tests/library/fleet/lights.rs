@@ -81,7 +81,7 @@ impl RecordProcessor for Light {
         _: &Batch,
         checkpointer: &Checkpointer,
     ) -> Result<(), ProcessorError> {
-        checkpointer.checkpoint().await?;
+        checkpointer.acknowledge().await?;
         Ok(())
     }
 
