@@ -9,6 +9,10 @@
 //! cargo bench -p consumer-examples --bench peers -- --only drain ours-fanout kcl3-fanout bare-fanout
 //! cargo bench -p consumer-examples --bench peers -- --only latency ours ours-fanout kcl3 kcl3-fanout
 //! cargo bench -p consumer-examples --bench peers -- --only many-shards ours
+//! cargo bench -p consumer-examples --bench peers -- --only drain-64 ours kcl2 kcl3   # 64 shards
+//! READ_LIMITS=1 cargo bench -p consumer-examples --bench peers -- --only drain-10kb ours kcl2 kcl3
+//! READ_LIMITS=1 cargo bench -p consumer-examples --bench peers -- --only backlog ours kcl2 kcl3
+//! cargo bench -p consumer-examples --bench peers -- --only calls ours kcl2 kcl3      # 1, 4, 16 workers
 //! cargo bench -p consumer-examples --bench peers -- --only led ours     # led by KCL 3.5.1
 //! ```
 //!
@@ -26,6 +30,7 @@ mod candidate;
 mod mixed;
 mod scenario;
 mod services;
+mod sizes;
 
 use anyhow::Result;
 use candidate::Candidate;

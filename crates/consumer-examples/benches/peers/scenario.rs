@@ -10,6 +10,7 @@ use crate::{
     candidate::{Candidate, Worker},
     mixed,
     services::Services,
+    sizes,
 };
 
 /// Longer than the slowest peer takes for anything (three minutes).
@@ -35,6 +36,8 @@ pub(crate) async fn run_all(
     if wanted("drain") {
         figures.extend(drain(services, candidate).await.context("drain")?);
     }
+    let larger = sizes::run(services, candidate, only).await;
+    figures.extend(larger.context("sizes")?);
     if candidate.is_bare() {
         return Ok(figures);
     }

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use aws_sdk_kinesis::{primitives::Blob, types::PutRecordsRequestEntry};
 use embedded_kinesis::{Config, EmbeddedKinesis};
 use kinesis_consumer::test_util::DynamoDbTable;
-use test_support::{Proxy, aws};
+use test_support::{Proxy, Tally, aws};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader},
     net::TcpListener,
@@ -129,6 +129,38 @@ impl Services {
         Ok(())
     }
 
+    /// Puts so many records of so many bytes into each shard.
+    pub(crate) async fn put_evenly(
+        &self,
+        stream: &str,
+        shards: i32,
+        records: usize,
+        bytes: usize,
+    ) -> Result<()> {
+        // A request has 500 records and 5 MiB at most.
+        let at_once = ((4 << 20) / bytes).clamp(1, 500);
+        for shard in 0..shards {
+            let mut left = records;
+            while left > 0 {
+                let now = left.min(at_once);
+                let entries = (0..now).map(|_| {
+                    PutRecordsRequestEntry::builder()
+                        .partition_key("key")
+                        .explicit_hash_key(hash_key(shard, shards).to_string())
+                        .data(Blob::new(vec![7_u8; bytes]))
+                        .build()
+                });
+                let entries = entries.collect::<Result<Vec<_>, _>>()?;
+                let put = self.kinesis.put_records().stream_name(stream);
+                let answer = put.set_records(Some(entries)).send().await?;
+                let refused = answer.failed_record_count.unwrap_or_default();
+                anyhow::ensure!(refused == 0, "{refused} records were refused");
+                left -= now;
+            }
+        }
+        Ok(())
+    }
+
     /// Puts a record into each shard; when, by shard.
     pub(crate) async fn put_to_each_shard(
         &self,
@@ -138,9 +170,7 @@ impl Services {
         let mut put = BTreeMap::new();
         while put.len() < shards {
             let began = Instant::now();
-            // Its own hash key, so that no shard gets two.
-            let width = u128::MAX / shards as u128;
-            let hash_key = width * put.len() as u128 + width / 2;
+            let hash_key = hash_key(i32::try_from(put.len())?, i32::try_from(shards)?);
             let request = self.kinesis.put_record().stream_name(stream);
             let request = request.partition_key("key").data(Blob::new([7_u8; 32]));
             let answer = request.explicit_hash_key(hash_key.to_string()).send();
@@ -157,10 +187,21 @@ impl Services {
 
     /// DynamoDB calls by operation since the last time.
     pub(crate) fn take_dynamodb_calls(&self) -> BTreeMap<String, u64> {
-        let tallies = self.dynamodb.tallies().into_iter();
+        let tallies = self.take_dynamodb().into_iter();
         let calls = tallies.map(|(operation, tally)| (operation, tally.calls));
-        let calls = calls.collect();
-        self.dynamodb.clear_tallies();
-        calls
+        calls.collect()
     }
+
+    /// What DynamoDB was asked by operation since the last time.
+    pub(crate) fn take_dynamodb(&self) -> BTreeMap<String, Tally> {
+        let tallies = self.dynamodb.tallies();
+        self.dynamodb.clear_tallies();
+        tallies
+    }
+}
+
+/// In the middle of a shard's range, so that it is that shard's alone.
+fn hash_key(shard: i32, shards: i32) -> u128 {
+    let width = u128::MAX / u128::from(shards.unsigned_abs());
+    width * u128::from(shard.unsigned_abs()) + width / 2
 }
