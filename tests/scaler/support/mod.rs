@@ -55,8 +55,8 @@ pub fn config() -> Config {
     Config::parse(yaml, "test").unwrap()
 }
 
-/// For tests that count calls: a first answer, no second look, no refresh, and nothing that is given
-/// up and asked for again because the machine is busy.
+/// For tests that count calls: a first answer, no second look, no refresh, and nothing that is
+/// given up and asked for again because the machine is busy.
 pub fn never_again(config: &mut Config, tuning: &mut Tuning) {
     (config.aws.refresh, config.aws.timeout) = (Duration::from_secs(3600), PATIENCE);
     tuning.pace = Some(Pace {
