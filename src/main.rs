@@ -9,8 +9,8 @@ use anyhow::anyhow;
 use mimalloc::MiMalloc;
 use rustls::crypto::aws_lc_rs;
 
-/// A probe makes hundreds of allocations, most of them in the SDK, and glibc's took a fifth of its
-/// CPU: `cargo bench --bench scaler -- applications`.
+/// A probe makes hundreds of allocations, most of them in the SDK; with glibc's it took half as
+/// much CPU again: `cargo bench --bench scaler -- applications`.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
