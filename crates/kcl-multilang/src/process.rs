@@ -290,8 +290,9 @@ async fn consume(run: Run, stop: CancellationToken) -> anyhow::Result<()> {
     let factory = move |lease| ShardProcessor::new(lease, Arc::clone(&children));
     let events = Arc::clone(&metrics);
     let worker = Worker::new(config, kinesis, dynamodb, factory).on_event(move |event| {
-        log::event(event, &events.library);
+        // Counted first: who sees the line finds the metric and the state that it tells of.
         events.library.record(event);
+        log::event(event, &events.library);
     });
     let result = worker
         .run(async {

@@ -120,8 +120,9 @@ where
     let (kinesis, dynamodb) = clients.of_worker(&config);
     let region = clients.region;
     let worker = Worker::new(config, kinesis, dynamodb, processors).on_event(move |event| {
-        log::event(event, &events.library);
+        // Counted first: who sees the line finds the metric and the state that it tells of.
         events.record(event);
+        log::event(event, &events.library);
     });
     tracing::info!(
         stream = settings.reads(),

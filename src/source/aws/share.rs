@@ -35,13 +35,14 @@ impl Share {
 
     /// ListShards is denied: the log says it once, for however many streams.
     pub(crate) fn list_shards_denied(&self, denied: &SourceError) -> Unlisted {
+        // Counted first: who sees the line finds the metric.
+        self.metrics.unlisted_streams.inc();
         if !self.denial_logged.swap(true, Ordering::Relaxed) {
             warn!(
                 "{denied}. Until then its open shards are counted by DescribeStreamSummary alone, within \
                  aws.callsPerSecond, as are those of other streams that may not be listed"
             );
         }
-        self.metrics.unlisted_streams.inc();
         Unlisted(Arc::clone(&self.metrics))
     }
 }
