@@ -392,7 +392,7 @@ fn is_taken(lease: &Lease) -> bool {
 /// than a few workers do.
 pub(crate) fn member_interval(failover: Duration, workers: usize) -> Duration {
     let workers = u32::try_from(workers).unwrap_or(u32::MAX).min(10_000);
-    (failover * 12).max(failover.saturating_mul(workers * 3) / 2)
+    (failover * 20).max(failover.saturating_mul(workers * 3) / 2)
 }
 
 /// The first renewal of a lease that is taken now: in the middle of the longest time in which none

@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use backon::ExponentialBackoff;
 use futures::{
     StreamExt,
     future::{join_all, join4},
@@ -30,7 +31,7 @@ use crate::{
     face::error::Error,
     model::{keys::LeaseKey, lease::Lease},
     run::{
-        context::Context,
+        context::{Context, backoff},
         following::retire,
         held_lease::HeldLease,
         shard_consumer::{Ended, Stop},
@@ -78,6 +79,8 @@ pub(crate) struct Coordinator {
     /// Leases that are looked at until something is known of them.
     curious: BTreeMap<LeaseKey, Curiosity>,
     no_look_before: Instant,
+    /// Waits after reads of the table that failed.
+    read_failures: ExponentialBackoff,
     /// When something can be done without reading.
     next_act: Option<Instant>,
     /// Free leases that this worker was told to take, and others' that it was told to ask for.
@@ -123,6 +126,7 @@ impl Coordinator {
             watched: Vec::new(),
             curious: BTreeMap::new(),
             no_look_before: Instant::now(),
+            read_failures: retries(&context),
             next_act: None,
             offered: BTreeSet::new(),
             suggested: BTreeSet::new(),
@@ -214,17 +218,24 @@ impl Coordinator {
 
     // === the scan ===
 
+    /// How long to wait after a read that failed.
+    fn next_try(&mut self) -> Duration {
+        let longest = self.context.config.times().peer_scan_interval;
+        self.read_failures.next().unwrap_or(longest)
+    }
+
     fn scanned(&mut self, scanned: Result<Scan, TableError>, began: Instant) -> Result<(), Error> {
         let now = Instant::now();
         let scan = match scanned {
             Ok(scan) => scan,
             Err(error) => {
                 self.context.table_failed(None, "scan", &error);
-                self.next_scan = now + self.context.config.times().peer_scan_interval;
+                self.next_scan = now + self.next_try();
                 return Ok(());
             }
         };
         self.context.succeeded("scan");
+        self.read_failures = retries(&self.context);
         if scan.has_others || scan.shows_kcl3 {
             self.context.leadership.saw_kcl3();
         }
@@ -310,4 +321,10 @@ impl Coordinator {
             }
         }
     }
+}
+
+/// The waits after reads of the table that fail: the first ones are short, as leases may be free.
+fn retries(context: &Context) -> ExponentialBackoff {
+    let longest = context.config.times().peer_scan_interval;
+    backoff(longest / 8, longest)
 }

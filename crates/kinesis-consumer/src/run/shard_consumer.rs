@@ -153,6 +153,10 @@ impl ShardConsumer {
         let mut lease = self.lease.copy().await;
         self.stream.ownership.correct(&mut lease);
         let mut waiting: Vec<_> = lease.parent_keys().collect();
+        let interval = self.context.config.parent_poll_interval;
+        // Nobody works on the shard meanwhile.
+        let failures = || backoff(interval / 10, interval);
+        let mut waits = failures();
         while let Some(parent) = waiting.last() {
             let answer = self.context.table.read(parent).await;
             if answer.is_ok() {
@@ -160,12 +164,16 @@ impl ShardConsumer {
             }
             match answer {
                 Ok(Some(lease)) if !lease.is_finished() => {
-                    self.rest(self.context.config.parent_poll_interval).await?
+                    waits = failures();
+                    self.rest(interval).await?
                 }
-                Ok(_) => drop(waiting.pop()),
+                Ok(_) => {
+                    waits = failures();
+                    drop(waiting.pop());
+                }
                 Err(error) => {
                     self.context.table_failed(Some(parent), "read", &error);
-                    self.rest(self.context.config.parent_poll_interval).await?;
+                    self.rest(waits.next().unwrap_or(interval)).await?;
                 }
             }
         }

@@ -103,7 +103,7 @@ impl Trial {
 
     /// A burst of starts: how long until all hold as many leases.
     async fn burst(self, fleet: &mut Fleet, few: usize) -> Duration {
-        let before = fleet.calls("hand_over");
+        let before = fleet.lights.starts();
         let kept = fleet.counts().values().sum::<usize>() * few / self.workers;
         let needed = self.shards - kept;
         for _ in few..self.workers {
@@ -113,14 +113,14 @@ impl Trial {
         }
         let burst = fleet.until("even", Fleet::is_even).await;
         sleep(seconds(120)).await;
-        let moved = fleet.calls("hand_over") - before;
+        let moved = fleet.lights.starts() - before;
         println!(
-            "{self}: burst of {} even in {burst:.1?}, {moved} hand-overs for {needed}",
+            "{self}: burst of {} even in {burst:.1?}, {moved} moves for {needed}",
             self.workers - few
         );
         assert!(
             self.workers == 1 || moved as f64 <= 1.2 * needed as f64,
-            "{moved} hand-overs for {needed}"
+            "{moved} moves for {needed}"
         );
         burst
     }

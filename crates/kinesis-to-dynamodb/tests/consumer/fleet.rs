@@ -165,7 +165,7 @@ async fn measure(workers: usize, shards: i32, minutes: u32) {
     }
     // What a small table costs KCL is less than a death that is seen within the failover time.
     assert!(
-        read <= java_read || (workers > 1 && shards < 100),
+        read <= java_read || (workers > 1 && shards < 64),
         "{read} RRU, KCL 2.x {java_read}"
     );
     assert!(

@@ -24,6 +24,8 @@ struct Has {
     leases: usize,
     /// Who holds a lease or asks for one, this worker too.
     workers: usize,
+    /// Of the others, those that have no more than one.
+    beginners: usize,
 }
 
 impl<'a> Sight<'a> {
@@ -31,9 +33,12 @@ impl<'a> Sight<'a> {
     /// so that those show whom this worker did not see when it started.
     pub(super) fn moderate(&self, actions: &mut Vec<Action>) {
         let has = self.has();
+        let all = has.leases.div_ceil(has.workers);
         let share = match has.held {
             0 => 1,
-            _ => has.leases.div_ceil(has.workers),
+            // Whoever begins at the same time and was delayed does not show yet.
+            1 if has.beginners > 0 => (2 * all).div_ceil(3),
+            _ => all,
         };
         let mut left = share.saturating_sub(has.held + has.promised);
         actions.retain(|action| match action {
@@ -87,7 +92,7 @@ impl<'a> Sight<'a> {
     }
 
     fn has(&self) -> Has {
-        let mut workers: BTreeSet<&str> = [self.me].into();
+        let mut workers: BTreeMap<&str, usize> = [(self.me, 0)].into();
         let (mut held, mut promised, mut leases) = (0, 0, 0);
         for Seen {
             lease,
@@ -96,12 +101,17 @@ impl<'a> Sight<'a> {
         } in &self.unfinished
         {
             leases += 1;
-            workers.extend(holder);
+            if let Some(holder) = holder {
+                *workers.entry(holder).or_default() += 1;
+            }
             held += usize::from(*holder == Some(self.me));
             // Handed to this worker, which takes it.
             promised += usize::from(holder.is_none() && !is_free);
-            if holder.is_some_and(|holder| holder != self.me) && lease.is_native() {
-                workers.extend(lease.handover_to.as_deref());
+            if holder.is_some_and(|holder| holder != self.me)
+                && lease.is_native()
+                && let Some(asker) = lease.handover_to.as_deref()
+            {
+                workers.entry(asker).or_default();
             }
         }
         let promises = self.promises();
@@ -111,6 +121,9 @@ impl<'a> Sight<'a> {
             promised,
             leases,
             workers: workers.len(),
+            beginners: (workers.iter())
+                .filter(|(worker, count)| **worker != self.me && **count <= 1)
+                .count(),
         }
     }
 

@@ -244,6 +244,8 @@ fn asks(keys: &[&str]) -> Vec<Action> {
 #[case::none_while_that_one_is_coming("a>me a a a a a", 0)]
 #[case::then_its_share("me a a a a a", 2)]
 #[case::less_where_others_join("me a>b a>c a a a", 1)]
+#[case::less_of_it_beside_others_who_begin("me b a a a a a a a a", 2)]
+#[case::all_of_it_beside_others_who_have_begun("me b b a a a a a a a", 3)]
 #[case::and_what_is_coming_counts("me a>me a a a a", 1)]
 fn a_joiner_asks_for_its_share(#[case] table: &str, #[case] want: usize) {
     let (offered, suggested) = (BTreeSet::new(), BTreeSet::new());
@@ -290,7 +292,7 @@ fn what_others_tell_is_done_as_far_as_there_is_room() {
 #[test]
 fn all_members_together_scan_as_often_as_few() {
     let seconds = Duration::from_secs;
-    assert_eq!(member_interval(FAILOVER, 2), seconds(120));
+    assert_eq!(member_interval(FAILOVER, 2), seconds(200));
     assert_eq!(member_interval(FAILOVER, 50), seconds(750));
     assert_eq!(member_interval(FAILOVER, 200), seconds(3000));
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{Coordinator, moves::Kind};
+use super::{Coordinator, moves::Kind, retries};
 use crate::{
     decide::{
         fleet::{Role, Sight, member_interval},
@@ -89,11 +89,12 @@ impl Coordinator {
             Ok(found) => found,
             Err(error) => {
                 self.context.table_failed(None, "look", &error);
-                self.no_look_before = now + self.context.config.times().peer_scan_interval;
+                self.no_look_before = now + self.next_try();
                 return Ok(());
             }
         };
         self.context.succeeded("look");
+        self.read_failures = retries(&self.context);
         self.observations.observe_some(&found, now);
         let mut stirs = false;
         for key in keys {

@@ -20,6 +20,7 @@ struct Seen {
     /// How many processors each lease has, and since when it has that many.
     lit: BTreeMap<LeaseKey, (usize, Instant)>,
     longest_dark: Duration,
+    starts: usize,
 }
 
 /// A processor: its shard is dark without one.
@@ -37,6 +38,11 @@ impl Lights {
         let dark = seen.lit.values().filter(|(count, _)| *count == 0);
         let dark = dark.map(|(_, since)| since.elapsed());
         dark.chain([seen.longest_dark]).max().unwrap_or_default()
+    }
+
+    /// How often a worker began to work on a lease.
+    pub(super) fn starts(&self) -> usize {
+        self.0.lock().unwrap().starts
     }
 
     pub(super) fn of(&self, key: LeaseKey) -> Light {
@@ -61,6 +67,7 @@ impl Light {
             seen.longest_dark = seen.longest_dark.max(now - since);
         }
         seen.lit.insert(self.key.clone(), (next, now));
+        seen.starts += usize::from(on);
     }
 }
 

@@ -169,8 +169,4 @@ impl Fleet {
         ended.await.unwrap().unwrap().unwrap();
         took
     }
-
-    pub(super) fn calls(&self, operation: &str) -> u64 {
-        self.table.calls().get(operation).copied().unwrap_or(0)
-    }
 }

@@ -92,6 +92,37 @@ async fn a_killed_workers_leases_go_on_after_the_failover_time() {
     assert!((seconds(6)..seconds(13)).contains(&took), "{took:?}");
 }
 
+/// Nobody works on those leases meanwhile.
+#[tokio::test(start_paused = true)]
+async fn a_look_that_fails_when_leases_are_free_is_tried_again_at_once() {
+    let world = World::new(4);
+    let failures = Arc::new(AtomicU64::new(0));
+    let left = Arc::clone(&failures);
+    let table = world.table().with_faults(move |call| {
+        let one_less = |left: u64| left.checked_sub(1);
+        let (set, read) = (Ordering::Relaxed, Ordering::Relaxed);
+        let fails = call.operation == "look" && left.fetch_update(set, read, one_less).is_ok();
+        let outcome = match fails {
+            true => Outcome::Throttled,
+            false => Outcome::Done,
+        };
+        Fault {
+            outcome,
+            ..Fault::default()
+        }
+    });
+    let a = world.start(config("a"), checkpointing());
+    let _b = world.start_on(config("b"), table, checkpointing());
+    until_held(&world, "b", 2).await;
+    sleep(seconds(30)).await;
+    a.kill().await;
+    sleep(seconds(6)).await;
+    failures.store(2, Ordering::Relaxed);
+    let took = until_held(&world, "b", 4).await;
+    assert!(took <= Duration::from_millis(5_500), "{took:?}");
+    assert_eq!(failures.load(Ordering::Relaxed), 0);
+}
+
 #[tokio::test(start_paused = true)]
 async fn one_idle_worker_costs_no_more_than_kcl() {
     let world = World::new(4);

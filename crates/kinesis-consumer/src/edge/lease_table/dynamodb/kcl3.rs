@@ -92,30 +92,47 @@ impl SideTables {
     }
 }
 
-/// Two calls at most; one where there is no side table.
+/// One call, of one item, where KCL 3 never was and there is no side table; three at most.
+///
+/// The lock is read only where a version is: in a fleet without KCL 3 each worker looks once a
+/// minute, and pays for each item.
 pub(super) async fn state(table: &Table, side: &SideTables) -> Result<Kcl3State, TableError> {
-    let found = read(table, "leaseKey").await;
-    let found = found.map_err(|failure| to_error(table, &failure))?.state;
-    if found.client_version.is_some() && found.leader.is_some() {
-        side.known().holds_workers = false;
-        return Ok(found);
+    let among_leases = async |name| {
+        let found = read(table, "leaseKey", &[name]).await;
+        found.map_err(|failure| to_error(table, &failure))
+    };
+    let mut found = among_leases(MIGRATION).await?.state;
+    if found.client_version.is_some() {
+        found.leader = among_leases(LEADER).await?.state.leader;
+        if found.leader.is_some() {
+            side.known().holds_workers = false;
+            return Ok(found);
+        }
     }
     let known = side.known().absent_since.clone();
     if let Some((_, denied)) = known.filter(|(since, _)| since.elapsed() < ABSENT_FOR) {
         return Ok(Kcl3State { denied, ..found });
     }
-    match read(&side.state, "key").await {
+    match read(&side.state, "key", &[MIGRATION, LEADER, TABLE_MIGRATION]).await {
         Ok(aside) => {
             let migration = aside.table_migration.as_deref();
             let is_over = matches!(
                 migration,
                 Some("TABLE_MIGRATION_STATUS_PENDING" | "TABLE_MIGRATION_STATUS_COMPLETE")
             );
-            let known = &mut *side.known();
-            known.absent_since = None;
-            known.was_read = true;
-            known.holds_workers = !is_over;
+            {
+                let known = &mut *side.known();
+                known.absent_since = None;
+                known.was_read = true;
+                known.holds_workers = !is_over;
+            }
             let aside = aside.state;
+            if found.client_version.is_none()
+                && aside.client_version.is_some()
+                && aside.leader.is_none()
+            {
+                found.leader = among_leases(LEADER).await?.state.leader;
+            }
             Ok(Kcl3State {
                 client_version: found.client_version.or(aside.client_version),
                 leader: found.leader.or(aside.leader),
@@ -140,13 +157,10 @@ pub(super) async fn state(table: &Table, side: &SideTables) -> Result<Kcl3State,
     }
 }
 
-async fn read(table: &Table, key: &str) -> Result<Found, Failure> {
-    let mut names = vec![MIGRATION, LEADER];
-    if key != "leaseKey" {
-        names.push(TABLE_MIGRATION);
-    }
-    let keys = names.into_iter();
-    let keys = keys.map(|name| Item::from([(key.to_owned(), string(name))]));
+/// `key`: the name of the table's key.
+async fn read(table: &Table, key: &str, names: &[&str]) -> Result<Found, Failure> {
+    let keys = names.iter();
+    let keys = keys.map(|name| Item::from([(key.to_owned(), string(*name))]));
     let mut found = Found::default();
     for item in &table.get_each(keys.collect()).await? {
         match text(item, key) {
