@@ -5,22 +5,15 @@
 
 use std::{error::Error as StdError, fmt, sync::Arc};
 
-use aws_credential_types::provider::error::CredentialsError;
-use aws_sdk_sts::operation::{
-    assume_role::AssumeRoleError, assume_role_with_web_identity::AssumeRoleWithWebIdentityError,
-};
 use aws_smithy_runtime_api::client::{orchestrator::HttpResponse, result::SdkError};
 use aws_smithy_types::error::metadata::{ErrorMetadata, ProvideErrorMetadata};
-
 use rustls::CertificateError;
 
-use crate::{
-    codes,
-    credentials::{Nobody, Silent, Trouble},
-    denial::Denial,
-    proxies::Unreached,
-    room::NoRoom,
-};
+use self::credentials::of_credentials;
+pub(crate) use self::credentials::told;
+use crate::{codes, denial::Denial, proxies::Unreached, room::NoRoom};
+
+mod credentials;
 
 /// AWS's texts name principals, actions and whole ARNs; what is longer is none of AWS's.
 const LONGEST_MESSAGE: usize = 2048;
@@ -110,7 +103,7 @@ pub struct Failure {
     pub service: Service,
     /// The API operation, such as `ListShards`. Where STS refused credentials for it, STS's.
     pub operation: &'static str,
-    /// How.
+    /// The kind of failure, from which follows what to do about it.
     pub kind: Kind,
     /// AWS's error code, or one of this crate's in the same style: `Timeout`, `ConnectionFailed`,
     /// `UntrustedCertificate`, `UnreadableAnswer`, `Http503` (a status without a code), `NotSent`,
@@ -311,67 +304,6 @@ where
         _ => (Kind::NotSent, "NotSent", &*cause),
     };
     Failure::new(call, kind, code, message)
-}
-
-/// The error of the credentials, if that is why the call was not sent.
-fn of_credentials(operation: &'static str, error: &(dyn StdError + 'static)) -> Option<Failure> {
-    let found = causes(error).find_map(|cause| cause.downcast_ref::<CredentialsError>())?;
-    let call = (Service::Credentials, operation);
-    if let Some(failure) = causes(found).find_map(|cause| of_sts(operation, cause)) {
-        return Some(failure);
-    }
-    if let Some(silent) = causes(found).find_map(|cause| cause.downcast_ref::<Silent>()) {
-        let message = silent.to_string();
-        let (kind, code) = (Kind::Timeout, "CredentialsTimeout");
-        return Some(Failure::new(call, kind, code, &message));
-    }
-    if let Some((kind, code, message)) = unreached(found) {
-        return Some(Failure::new(call, kind, code, &message));
-    }
-    let cause = told(found);
-    let nobody = causes(found).find_map(|cause| cause.downcast_ref::<Nobody>());
-    let nobody = nobody.map_or_else(|| Nobody::default().to_string(), ToString::to_string);
-    let is_trouble = causes(found).any(|cause| cause.is::<Trouble>());
-    let (kind, code, message) = match found {
-        CredentialsError::CredentialsNotLoaded(_) => {
-            (Kind::NoCredentials, "NoCredentials", &*nobody)
-        }
-        CredentialsError::ProviderTimedOut(_) => (Kind::Timeout, "CredentialsTimeout", &*cause),
-        _ if is_trouble => (Kind::Unavailable, "CredentialsUnavailable", &*cause),
-        _ => (Kind::Unauthenticated, "CredentialsFailed", &*cause),
-    };
-    Some(Failure::new(call, kind, code, message))
-}
-
-/// The error of a call to STS, asked for credentials for `operation`.
-fn of_sts(operation: &'static str, cause: &(dyn StdError + 'static)) -> Option<Failure> {
-    fn assumed<E>(
-        call: &'static str,
-        operation: &'static str,
-        cause: &(dyn StdError + 'static),
-    ) -> Option<Failure>
-    where
-        E: ProvideErrorMetadata + StdError + 'static,
-    {
-        let error = cause.downcast_ref::<SdkError<E, HttpResponse>>()?;
-        // Credentials that STS itself was to be asked with are the operation's, too.
-        let failure = of_credentials(operation, error);
-        Some(failure.unwrap_or_else(|| of_call((Service::Sts, call), error)))
-    }
-    let senseless = || cause.downcast_ref::<Failure>().cloned();
-    let web = "AssumeRoleWithWebIdentity";
-    assumed::<AssumeRoleError>("AssumeRole", operation, cause)
-        .or_else(|| assumed::<AssumeRoleWithWebIdentityError>(web, operation, cause))
-        .or_else(senseless)
-}
-
-/// The causes of a credentials' error, first to last, without the SDK's words for its kind.
-pub(crate) fn told(error: &CredentialsError) -> String {
-    let causes = causes(error).filter(|cause| !cause.is::<CredentialsError>());
-    causes
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(": ")
 }
 
 pub(crate) fn causes<'a>(

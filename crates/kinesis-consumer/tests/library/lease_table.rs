@@ -5,6 +5,7 @@ mod conformance;
 mod dynamodb;
 mod fixtures;
 mod java;
+mod moves;
 mod reading;
 mod surroundings;
 mod usage;

@@ -4,6 +4,7 @@
 mod answers;
 mod busy;
 mod clocks;
+mod deleted;
 mod fan_out;
 mod gone;
 mod idle;

@@ -17,11 +17,7 @@ use kinesis_consumer::{
 use rstest::rstest;
 use tokio::time::sleep;
 
-use super::world::{Told, What, World, checkpointing, config, shard};
-
-fn seconds(count: u64) -> Duration {
-    Duration::from_secs(count)
-}
+use super::world::{Told, What, World, checkpointing, config, seconds, shard};
 
 /// Every other call of each kind is done, and then its answer is lost, or the SDK makes it again
 /// and its condition does not hold any more. Workers join, ask, leave; Java's leases are adopted;

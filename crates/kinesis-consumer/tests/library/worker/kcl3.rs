@@ -9,11 +9,7 @@ use kinesis_consumer::{
 };
 use tokio::{task::JoinHandle, time::sleep};
 
-use super::world::{Answer, Told, What, World, checkpointing, config, shard};
-
-fn seconds(count: u64) -> Duration {
-    Duration::from_secs(count)
-}
+use super::world::{Answer, Told, What, World, checkpointing, config, seconds, shard};
 
 fn held(world: &World, worker: &str) -> usize {
     let leases = world.table().leases();

@@ -1,227 +1,18 @@
-//! What waiting does not mend: a lease table that was deleted, a permission that was withdrawn.
+//! What waiting does not mend: a table that cannot be used, a permission that was withdrawn.
 
-use std::{
-    collections::BTreeSet,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
 };
 
 use kinesis_consumer::{
-    Error, Event, InitialPosition, KinesisError, Lasting, ProcessorError,
+    Error, Event, KinesisError, Lasting, ProcessorError,
     test_util::{Fault, Outcome},
 };
 use rstest::rstest;
 use tokio::time::{Instant, sleep};
 
-use super::world::{Answer, Told, What, World, checkpointing, config, shard};
-
-fn seconds(count: u64) -> Duration {
-    Duration::from_secs(count)
-}
-
-fn is(told: &Told, wanted: fn(&Event) -> bool) -> bool {
-    matches!(&told.what, What::Event(event) if wanted(event))
-}
-
-/// Each once.
-fn delivered(world: &World, index: usize) -> Vec<u64> {
-    let delivered: BTreeSet<_> = world.delivered(index).into_iter().collect();
-    delivered.into_iter().collect()
-}
-
-// === leases that somebody else deleted ===
-
-/// Neither the initial position nor a shard's end lets a record slip: each shard goes on where it
-/// stood.
-#[rstest]
-#[case::latest(InitialPosition::Latest)]
-#[case::oldest(InitialPosition::TrimHorizon)]
-#[tokio::test(start_paused = true)]
-async fn a_table_deleted_while_workers_run_is_made_anew_from_what_they_know(
-    #[case] position: InitialPosition,
-) {
-    let world = World::new(4);
-    let start = |worker| {
-        let mut config = config(worker);
-        config.initial_position = position;
-        world.start(config, checkpointing())
-    };
-    let a = start("a");
-    let b = start("b");
-    sleep(seconds(30)).await;
-    (0..4).for_each(|index| world.put(index, 5));
-    sleep(seconds(10)).await;
-    world.stream(|stream| stream.split(3));
-    sleep(seconds(10)).await;
-    world.table().delete_table();
-    (0..3).for_each(|index| world.put(index, 5));
-    (4..6).for_each(|index| world.put(index, 5));
-    sleep(seconds(60)).await;
-    for index in 0..3 {
-        assert_eq!(
-            delivered(&world, index),
-            (0..10).collect::<Vec<_>>(),
-            "shard {index}"
-        );
-    }
-    for index in 4..6 {
-        assert!(
-            world.delivered(index).ends_with(&[0, 1, 2, 3, 4]),
-            "shard {index}"
-        );
-    }
-    assert_eq!(
-        world.delivered(3),
-        [0, 1, 2, 3, 4],
-        "a finished shard does not begin again"
-    );
-    let told = world.told();
-    let put_back = |told: &Told| is(told, |event| matches!(event, Event::LeasesPutBack { .. }));
-    assert!(told.iter().any(put_back), "{told:#?}");
-    a.stop().await.unwrap();
-    b.stop().await.unwrap();
-}
-
-/// As when somebody restarts what logs errors: the next one goes on where this one stood.
-#[rstest]
-#[case::nobody_has_seen_it_yet(0)]
-#[case::it_is_being_made(4)]
-#[tokio::test(start_paused = true)]
-async fn a_worker_that_stops_while_its_table_is_gone_makes_it_anew(#[case] after: u64) {
-    let world = World::new(2);
-    let table = world.table().with_faults(|call| Fault {
-        before: seconds(u64::from(call.operation == "ensure_exists") * 8),
-        ..Fault::default()
-    });
-    let latest = |worker| {
-        let mut config = config(worker);
-        config.initial_position = InitialPosition::Latest;
-        config
-    };
-    let first = world.start_on(latest("a"), table, checkpointing());
-    sleep(seconds(40)).await;
-    (0..2).for_each(|index| world.put(index, 5));
-    sleep(seconds(10)).await;
-    world.table().delete_table();
-    sleep(seconds(after)).await;
-    let stopping = Instant::now();
-    first.stop().await.unwrap();
-    assert!(stopping.elapsed() <= seconds(22));
-    (0..2).for_each(|index| world.put(index, 5));
-    sleep(seconds(60)).await;
-    let second = world.start(latest("b"), checkpointing());
-    sleep(seconds(30)).await;
-    for index in 0..2 {
-        assert_eq!(delivered(&world, index), (0..10).collect::<Vec<_>>());
-    }
-    second.stop().await.unwrap();
-}
-
-/// Then it does not end as if all were well.
-#[tokio::test(start_paused = true)]
-async fn a_worker_that_cannot_make_its_table_anew_before_it_stops_says_so() {
-    let world = World::new(1);
-    let worker = world.start(config("a"), checkpointing());
-    world.put(0, 5);
-    sleep(seconds(10)).await;
-    world.table().delete_table();
-    world.table().set_status(Some("CREATING"));
-    sleep(seconds(10)).await;
-    let stopping = Instant::now();
-    let error = worker.stop().await.unwrap_err();
-    assert!(stopping.elapsed() <= seconds(22));
-    let text = error.to_string();
-    assert!(
-        text.contains("nobody knows where its leases stood"),
-        "{text}"
-    );
-}
-
-/// DynamoDB says that the table is ACTIVE, and for a moment that it knows none of that name.
-#[tokio::test(start_paused = true)]
-async fn a_table_that_was_just_created_is_waited_for() {
-    let world = World::new(1);
-    world.put(0, 2);
-    let (table, left) = (
-        world.table().clone(),
-        Mutex::new(vec!["create", "scan", "scan"]),
-    );
-    let view = world.table().with_faults(move |call| {
-        let mut left = left.lock().unwrap();
-        if left.pop_if(|next| *next == call.operation).is_some() {
-            table.delete_table();
-        }
-        Fault::default()
-    });
-    let worker = world.start_on(config("a"), view, checkpointing());
-    sleep(seconds(30)).await;
-    assert_eq!(world.delivered(0), [0, 1]);
-    worker.stop().await.unwrap();
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_row_deleted_while_workers_run_comes_back_where_it_stood() {
-    let world = World::new(2);
-    let mut config = config("a");
-    config.initial_position = InitialPosition::Latest;
-    let worker = world.start(config, checkpointing());
-    sleep(seconds(30)).await;
-    world.put(0, 5);
-    sleep(seconds(10)).await;
-    world.table().delete_row(shard(0));
-    world.put(0, 5);
-    sleep(seconds(300)).await;
-    assert_eq!(delivered(&world, 0), (0..10).collect::<Vec<_>>());
-    worker.stop().await.unwrap();
-}
-
-/// While nobody runs, nobody remembers where the shard stood: its oldest record is not too old.
-#[tokio::test(start_paused = true)]
-async fn a_row_deleted_while_nobody_runs_skips_nothing() {
-    let world = World::new(2);
-    let start = |worker| {
-        let mut config = config(worker);
-        config.initial_position = InitialPosition::Latest;
-        world.start(config, checkpointing())
-    };
-    let first = start("a");
-    sleep(seconds(30)).await;
-    (0..2).for_each(|index| world.put(index, 5));
-    sleep(seconds(10)).await;
-    first.stop().await.unwrap();
-    world.table().delete_row(shard(0));
-    world.put(0, 5);
-    let second = start("b");
-    sleep(seconds(30)).await;
-    assert_eq!(delivered(&world, 0), (0..10).collect::<Vec<_>>());
-    second.stop().await.unwrap();
-}
-
-/// Of an application that has read nothing yet, each shard starts where the others do.
-#[tokio::test(start_paused = true)]
-async fn a_row_deleted_before_the_first_record_starts_with_the_others() {
-    let world = World::new(2);
-    let start = |worker| {
-        let mut config = config(worker);
-        config.initial_position = InitialPosition::Latest;
-        world.start(config, checkpointing())
-    };
-    world.put(0, 5);
-    sleep(seconds(10)).await;
-    let first = start("a");
-    sleep(seconds(30)).await;
-    first.stop().await.unwrap();
-    world.table().delete_row(shard(0));
-    world.put(0, 5);
-    sleep(seconds(10)).await;
-    let second = start("b");
-    sleep(seconds(30)).await;
-    assert_eq!(delivered(&world, 0), (5..10).collect::<Vec<_>>());
-    second.stop().await.unwrap();
-}
+use super::world::{Answer, Running, Told, World, checkpointing, config, seconds};
 
 // === tables that are there, and cannot be used ===
 
@@ -241,9 +32,9 @@ async fn a_table_that_cannot_be_used_is_waited_for_as_long_as_a_setting_says(
     world.table().set_status(None);
     world.put(0, 2);
     sleep(seconds(60)).await;
-    assert_eq!(delivered(&world, 0), [0, 1], "it goes on when it can");
+    assert_eq!(world.delivered_once(0), [0, 1], "it goes on when it can");
     let of =
-        |wanted: fn(&Event) -> bool| world.told().iter().filter(|told| is(told, wanted)).count();
+        |wanted: fn(&Event) -> bool| world.told().iter().filter(|told| told.is(wanted)).count();
     let failing =
         |event: &Event| matches!(event, Event::Failing { error, .. } if error.contains("it is"));
     if !is_running {
@@ -266,63 +57,10 @@ async fn a_table_that_cannot_be_used_is_waited_for_as_long_as_a_setting_says(
     assert!((seconds(295)..seconds(420)).contains(&took), "{took:?}");
 }
 
-// === starts without leases ===
-
-/// Nobody knows where an application stood whose table was deleted while no worker ran: what is not
-/// read is told.
-#[rstest]
-#[case::latest(InitialPosition::Latest, &[5, 6, 7])]
-#[case::oldest(InitialPosition::TrimHorizon, &[0, 1, 2, 3, 4, 5, 6, 7])]
-#[tokio::test(start_paused = true)]
-async fn a_start_without_leases_tells_what_it_does_not_read(
-    #[case] position: InitialPosition,
-    #[case] read: &[u64],
-) {
-    let world = World::new(1);
-    let start = |worker| {
-        let mut config = config(worker);
-        config.initial_position = position;
-        world.start(config, checkpointing())
-    };
-    let anew = |world: &World| {
-        let told = world.told().into_iter();
-        let anew = told.filter_map(|told| match told.what {
-            What::Event(Event::StartedAnew {
-                position, since, ..
-            }) => Some((position, since)),
-            _ => None,
-        });
-        anew.collect::<Vec<_>>()
-    };
-    let first = start("a");
-    sleep(seconds(30)).await;
-    first.stop().await.unwrap();
-    let again = start("b");
-    sleep(seconds(30)).await;
-    again.stop().await.unwrap();
-    assert_eq!(anew(&world).len(), 1, "only the first one");
-    world.table().delete_table();
-    world.put(0, 5);
-    sleep(seconds(60)).await;
-    let deleted = world.told().len();
-    let last = start("c");
-    sleep(seconds(10)).await;
-    world.put(0, 3);
-    sleep(seconds(10)).await;
-    last.stop().await.unwrap();
-    assert!(deleted < world.told().len());
-    assert_eq!(world.delivered(0), read);
-    let anew = anew(&world);
-    assert_eq!(anew.len(), 2, "{anew:?}");
-    let (at, since) = &anew[1];
-    let is_latest = position == InitialPosition::Latest;
-    assert_eq!(since.is_some(), is_latest, "{at}");
-}
-
 // === permissions ===
 
 /// A worker whose calls of that operation are denied while the switch is on.
-fn denied(world: &World, operation: &'static str) -> (Arc<AtomicBool>, super::world::Running) {
+fn denied(world: &World, operation: &'static str) -> (Arc<AtomicBool>, Running) {
     let switch = Arc::new(AtomicBool::new(false));
     let is_on = Arc::clone(&switch);
     let table = world.table().with_faults(move |call| {
@@ -360,7 +98,7 @@ async fn a_permission_that_stays_withdrawn_ends_the_worker(#[case] operation: &'
         leases.iter().all(|lease| lease.owner.is_none()),
         "{leases:#?}"
     );
-    let failing = |told: &Told| is(told, |event| matches!(event, Event::Failing { .. }));
+    let failing = |told: &Told| told.is(|event| matches!(event, Event::Failing { .. }));
     assert!(world.told().iter().any(failing));
 }
 
@@ -375,7 +113,7 @@ async fn a_permission_that_comes_back_in_time_ends_nothing() {
         sleep(seconds(100)).await;
     }
     let of =
-        |wanted: fn(&Event) -> bool| world.told().iter().filter(|told| is(told, wanted)).count();
+        |wanted: fn(&Event) -> bool| world.told().iter().filter(|told| told.is(wanted)).count();
     assert_eq!(of(|event| matches!(event, Event::Failing { .. })), 5);
     assert_eq!(of(|event| matches!(event, Event::Recovered { .. })), 5);
     worker.stop().await.unwrap();
@@ -451,9 +189,9 @@ async fn a_processor_that_works_again_in_time_ends_nothing() {
         sleep(seconds(100)).await;
     }
     let of =
-        |wanted: fn(&Event) -> bool| world.told().iter().filter(|told| is(told, wanted)).count();
+        |wanted: fn(&Event) -> bool| world.told().iter().filter(|told| told.is(wanted)).count();
     assert_eq!(of(|event| matches!(event, Event::Failing { .. })), 5);
     assert_eq!(of(|event| matches!(event, Event::Recovered { .. })), 5);
-    assert_eq!(delivered(&world, 0), (0..25).collect::<Vec<_>>());
+    assert_eq!(world.delivered_once(0), (0..25).collect::<Vec<_>>());
     worker.stop().await.unwrap();
 }

@@ -1,7 +1,5 @@
 //! Whose positions a lease table holds, and what in it nobody can read.
 
-use std::time::Duration;
-
 use kinesis_consumer::{
     Checkpoint, Error, Event, Position,
     lease::Lease,
@@ -10,11 +8,7 @@ use kinesis_consumer::{
 use rstest::rstest;
 use tokio::time::{Instant, sleep};
 
-use super::world::{Told, What, World, checkpointing, config, shard};
-
-fn seconds(count: u64) -> Duration {
-    Duration::from_secs(count)
-}
+use super::world::{Told, What, World, checkpointing, config, seconds, shard};
 
 fn at(world: &World, index: usize, record: usize) -> Checkpoint {
     let sequence_number = world.stream(|stream| stream.number_of(&shard(index), record));

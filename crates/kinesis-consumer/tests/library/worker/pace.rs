@@ -16,12 +16,8 @@ use tokio::time::{Instant, sleep};
 use super::{
     kcl2::kcl2,
     kcl3::java,
-    world::{Running, Told, What, World, checkpointing, config, shard},
+    world::{Running, Told, What, World, checkpointing, config, seconds, shard},
 };
-
-fn seconds(count: u64) -> Duration {
-    Duration::from_secs(count)
-}
 
 /// A process of its own, whose calls take up to 200 ms.
 fn start(world: &World, worker: &str, pace: Pace) -> Running {

@@ -9,11 +9,7 @@ use kinesis_consumer::{Event, lease::Lease, test_util::Fault};
 use rstest::rstest;
 use tokio::time::{Instant, sleep};
 
-use super::world::{Answer, Told, What, World, checkpointing, config, shard};
-
-fn seconds(count: u64) -> Duration {
-    Duration::from_secs(count)
-}
+use super::world::{Answer, Told, What, World, checkpointing, config, seconds, shard};
 
 /// From `onset` on each call to the lease table takes so long, there and back.
 #[rstest]

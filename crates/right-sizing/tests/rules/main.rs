@@ -1,102 +1,12 @@
 //! Each rule, by a small application that is driven look by look.
-//!
-//! Longer than other files: a test for each rule, over the same few observations.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use right_sizing::{Decision, Observation, Settings, ShardObservation, State, Step, replay};
+use right_sizing::{Decision, Settings, Step, replay};
 
-/// An application whose pods hold the shards in turn. Positions move as `gain` says.
-struct Application {
-    state: State,
-    settings: Settings,
-    at_ms: u64,
-    owners: Vec<Option<u32>>,
-    lags_ms: Vec<u64>,
-    checkpoints: Vec<u64>,
-    recording: String,
-}
+use self::application::{Application, REFRESH_MS, START_MS};
 
-const START_MS: u64 = 1_700_000_000_000;
-const REFRESH_MS: u64 = 15_000;
-
-impl Application {
-    fn new(shards: usize, pods: u32, settings: Settings) -> Self {
-        let mut application = Self {
-            state: State::default(),
-            settings,
-            at_ms: START_MS,
-            owners: vec![None; shards],
-            lags_ms: vec![500; shards],
-            checkpoints: vec![0; shards],
-            recording: String::new(),
-        };
-        application.deal(pods);
-        application
-    }
-
-    fn deal(&mut self, pods: u32) {
-        for (index, owner) in self.owners.iter_mut().enumerate() {
-            *owner = (pods > 0).then(|| index as u32 % pods.max(1));
-        }
-    }
-
-    fn seen(&self) -> Observation {
-        let shards = (0..self.owners.len())
-            .map(|i| ShardObservation {
-                id: format!("shardId-{i:012}"),
-                owner: self.owners[i].map(|pod| format!("pod-{pod}")),
-                checkpoint: self.checkpoints[i].to_string(),
-                unread_since_ms: (self.lags_ms[i] > 0).then(|| self.at_ms - self.lags_ms[i]),
-                ..ShardObservation::default()
-            })
-            .collect();
-        Observation {
-            at_ms: self.at_ms,
-            shards,
-            ..Observation::default()
-        }
-    }
-
-    fn decide(&mut self, seen: &Observation) -> Decision {
-        let recorded = right_sizing::Recorded {
-            settings: self.settings,
-            observation: seen.clone(),
-        };
-        self.recording += &(serde_json::to_string(&recorded).unwrap() + "\n");
-        self.state.decide(seen, &self.settings)
-    }
-
-    /// A refresh later; every held shard has gained `gain` seconds a second.
-    fn look(&mut self, gain: f64) -> Decision {
-        self.look_each(|_| gain)
-    }
-
-    fn look_each(&mut self, gain: impl Fn(usize) -> f64) -> Decision {
-        self.at_ms += REFRESH_MS;
-        for i in 0..self.owners.len() {
-            let (gain, held) = (gain(i), self.owners[i].is_some());
-            let change = (REFRESH_MS as f64 * (1.0 - if held { gain } else { 0.0 })) as i64;
-            self.lags_ms[i] = self.lags_ms[i].saturating_add_signed(change).max(500);
-            if held && gain > 0.0 {
-                self.checkpoints[i] += 1;
-            }
-        }
-        let seen = self.seen();
-        self.decide(&seen)
-    }
-
-    /// Looks until one is anything but a hold, at most so many.
-    fn until_a_step(&mut self, gain: f64, looks: u32) -> Decision {
-        for _ in 1..looks {
-            let decision = self.look(gain);
-            if decision.step != Step::Hold {
-                return decision;
-            }
-        }
-        self.look(gain)
-    }
-}
+mod application;
 
 fn sentences(decision: &Decision) -> Vec<String> {
     decision.notes.iter().map(ToString::to_string).collect()
