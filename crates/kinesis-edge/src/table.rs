@@ -136,6 +136,20 @@ impl Write {
     }
 }
 
+/// What each write begins with: the SDK's requests have these methods, but no trait that has them.
+macro_rules! begun {
+    ($table:ident, $operation:ident, $write:ident) => {
+        $table
+            .client
+            .$operation()
+            .table_name(&$table.name)
+            .set_condition_expression($write.condition)
+            .set_expression_attribute_values($write.values)
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .set_return_consumed_capacity($table.asked())
+    };
+}
+
 impl Table {
     /// The table of that name.
     pub fn new(client: DynamoDbClient, name: impl Into<String>) -> Self {
@@ -181,18 +195,18 @@ impl Table {
         }
     }
 
-    /// `item`: what the answer says of the item.
+    /// `says`: what the answer says of the item, and of what it consumed.
     fn written<T>(
         &self,
         operation: &'static str,
         answer: Result<T, Failure>,
-        consumed: impl FnOnce(&T) -> Option<&ConsumedCapacity>,
-        item: impl FnOnce(T) -> Option<Item>,
+        says: impl FnOnce(T) -> (Option<Item>, Option<ConsumedCapacity>),
     ) -> Result<Written, Failure> {
         let (units, written) = match answer {
             Ok(answer) => {
-                let units = consumed(&answer).and_then(|of| of.capacity_units);
-                (units.unwrap_or_default(), Written::Done(item(answer)))
+                let (item, consumed) = says(answer);
+                let units = consumed.and_then(|of| of.capacity_units);
+                (units.unwrap_or_default(), Written::Done(item))
             }
             Err(failure) if failure.kind == Kind::Condition => {
                 let refused = failure.cause::<ConditionalCheckFailedException>();
@@ -319,22 +333,9 @@ impl Table {
     /// when an answer of status 200 is not AWS's.
     pub async fn put(&self, item: Item, write: Write) -> Result<Written, Failure> {
         const OPERATION: &str = "PutItem";
-        let request = self
-            .client
-            .put_item()
-            .table_name(&self.name)
-            .set_item(Some(item))
-            .set_condition_expression(write.condition)
-            .set_expression_attribute_values(write.values)
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
-            .set_return_consumed_capacity(self.asked());
+        let request = begun!(self, put_item, write).set_item(Some(item));
         let answer = self.calls.call_by_id(OPERATION, request.send()).await;
-        self.written(
-            OPERATION,
-            answer,
-            |answer| answer.consumed_capacity.as_ref(),
-            |_| None,
-        )
+        self.written(OPERATION, answer, |answer| (None, answer.consumed_capacity))
     }
 
     /// Changes an item, or makes it.
@@ -343,24 +344,14 @@ impl Table {
     /// As [`put`](Self::put).
     pub async fn update(&self, key: Item, write: Write) -> Result<Written, Failure> {
         const OPERATION: &str = "UpdateItem";
-        let request = self
-            .client
-            .update_item()
-            .table_name(&self.name)
+        let request = begun!(self, update_item, write)
             .set_key(Some(key))
             .set_update_expression(write.change)
-            .set_condition_expression(write.condition)
-            .set_expression_attribute_values(write.values)
-            .return_values(ReturnValue::AllNew)
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
-            .set_return_consumed_capacity(self.asked());
+            .return_values(ReturnValue::AllNew);
         let answer = self.calls.call_by_id(OPERATION, request.send()).await;
-        self.written(
-            OPERATION,
-            answer,
-            |answer| answer.consumed_capacity.as_ref(),
-            |answer| answer.attributes,
-        )
+        self.written(OPERATION, answer, |answer| {
+            (answer.attributes, answer.consumed_capacity)
+        })
     }
 
     /// Deletes an item.
@@ -369,22 +360,9 @@ impl Table {
     /// As [`put`](Self::put).
     pub async fn delete(&self, key: Item, write: Write) -> Result<Written, Failure> {
         const OPERATION: &str = "DeleteItem";
-        let request = self
-            .client
-            .delete_item()
-            .table_name(&self.name)
-            .set_key(Some(key))
-            .set_condition_expression(write.condition)
-            .set_expression_attribute_values(write.values)
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
-            .set_return_consumed_capacity(self.asked());
+        let request = begun!(self, delete_item, write).set_key(Some(key));
         let answer = self.calls.call_by_id(OPERATION, request.send()).await;
-        self.written(
-            OPERATION,
-            answer,
-            |answer| answer.consumed_capacity.as_ref(),
-            |_| None,
-        )
+        self.written(OPERATION, answer, |answer| (None, answer.consumed_capacity))
     }
 
     /// The table's status and key.
