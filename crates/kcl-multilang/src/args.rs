@@ -221,16 +221,11 @@ fn admin(text: &str) -> Result<Admin, String> {
 struct MaxConnections(Option<usize>);
 
 fn connections(text: &str) -> Result<MaxConnections, String> {
-    let least = Config::LEAST_CONNECTIONS;
-    match text.trim() {
-        "" => Ok(MaxConnections(None)),
-        number => match number.parse() {
-            Ok(number) if number >= least => Ok(MaxConnections(Some(number))),
-            _ => Err(format!(
-                "want a whole number of {least} or more, such as 64"
-            )),
-        },
-    }
+    let most = match text.trim() {
+        "" => None,
+        number => Some(Config::parse_max_connections(number)?),
+    };
+    Ok(MaxConnections(most))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 pub(crate) mod checkpointer;
 pub(crate) mod config;
+mod connections;
 pub(crate) mod error;
 pub(crate) mod event;
 pub(crate) mod pace;

@@ -61,7 +61,7 @@ pub struct Settings {
 
     /// Connections to Kinesis and to the lease table at a time, whose calls wait for their turn.
     /// Items and fan-out have connections of their own
-    #[arg(long, env, default_value_t = 64, value_parser = values::connections)]
+    #[arg(long, env, default_value_t = 64, value_parser = Config::parse_max_connections)]
     pub max_connections: usize,
 
     /// How long what waiting does not mend is tried, such as a withdrawn permission; then the

@@ -1,6 +1,6 @@
 //! What the values of settings may be.
 
-use kinesis_consumer::{Config, InitialPosition};
+use kinesis_consumer::InitialPosition;
 use tracing_subscriber::EnvFilter;
 
 pub(super) fn log_level(text: &str) -> Result<String, String> {
@@ -10,12 +10,6 @@ pub(super) fn log_level(text: &str) -> Result<String, String> {
             "want error, warn, info, debug, trace, or module=level, with commas between them: {error}"
         )),
     }
-}
-
-pub(super) fn connections(text: &str) -> Result<usize, String> {
-    let least = Config::LEAST_CONNECTIONS;
-    let number = text.parse().ok().filter(|number| *number >= least);
-    number.ok_or_else(|| format!("want a whole number of {least} or more, such as 64"))
 }
 
 pub(super) fn initial_position(text: &str) -> Result<InitialPosition, String> {
