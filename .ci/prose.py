@@ -1,7 +1,7 @@
 """Checks the width of prose: Markdown within 120 columns, comments of other files within 100; and
 that no paragraph or item of Markdown has more than five lines.
 
-Tables, code, drawings and links may be longer. prose.py FILE…
+Tables and code of Markdown, and links, may be longer. prose.py FILE…
 """
 
 import pathlib
@@ -25,23 +25,15 @@ def markdown(text):
             yield number
 
 
-def comments(text):
+def comments(text, marks=("#", "//")):
     for number, line in enumerate(text.splitlines(), 1):
-        if line.lstrip().startswith(("#", "//")) and len(line) > 100 and "http" not in line:
+        is_comment = line.lstrip().startswith(marks) or " // " in line
+        if is_comment and len(line) > 100 and "http" not in line:
             yield number
 
 
 def rust(text):
-    code = False
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.lstrip().startswith("//"):
-            code = False
-            continue
-        if "```" in line:
-            code = not code
-        drawn = re.search(r"[│┌└→]|//. \|", line)
-        if not code and not drawn and len(line) > 100 and "http" not in line:
-            yield number
+    return comments(text, "//")
 
 
 found = [

@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! environment, proxies, credentials ─┐
-//!                         settings ──┴─ connection → client ─┬─ stream ─┐
-//!                                                            └─ table  ─┴─ call → failure ← codes, denial → remedy
+//!                         settings ──┴─ connection → client ─┬─ stream ─┬─ call
+//!                                                            └─ table ──┘
+//! call → failure ← codes, denial → remedy
 //! ```
 //! Values are plain: strings, bytes, integers, time stamps. Where more of DynamoDB is needed, its
 //! few value types are exported from here, so that users name this crate alone.

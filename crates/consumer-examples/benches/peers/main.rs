@@ -2,18 +2,23 @@
 //! Kinesis and DynamoDB, in one run.
 //!
 //! ```sh
-//! cargo bench -p consumer-examples --bench peers                      # ours alone
-//! cargo bench -p consumer-examples --bench peers -- ours kcl3 kcl-rs  # beside peers; kcl2, ours-unpaced and bare also
-//! cargo bench -p consumer-examples --bench peers -- --only drain ours-unpaced bare
-//! cargo bench -p consumer-examples --bench peers -- --only mixed ours   # sharing an application with KCL 2.7.2
-//! cargo bench -p consumer-examples --bench peers -- --only drain ours-fanout kcl3-fanout bare-fanout
-//! cargo bench -p consumer-examples --bench peers -- --only latency ours ours-fanout kcl3 kcl3-fanout
-//! cargo bench -p consumer-examples --bench peers -- --only many-shards ours
-//! cargo bench -p consumer-examples --bench peers -- --only drain-64 ours kcl2 kcl3   # 64 shards
-//! READ_LIMITS=1 cargo bench -p consumer-examples --bench peers -- --only drain-10kb ours kcl2 kcl3
-//! READ_LIMITS=1 cargo bench -p consumer-examples --bench peers -- --only backlog ours kcl2 kcl3
-//! cargo bench -p consumer-examples --bench peers -- --only calls ours kcl2 kcl3      # 1, 4, 16 workers
-//! cargo bench -p consumer-examples --bench peers -- --only led ours     # led by KCL 3.5.1
+//! cargo bench -p consumer-examples --bench peers                       # ours alone
+//! cargo bench -p consumer-examples --bench peers -- ours kcl3 kcl-rs   # beside peers
+//! ```
+//!
+//! What may stand behind `--`, also for one scenario alone:
+//! ```text
+//! ours kcl2 kcl3 kcl-rs ours-unpaced bare            all candidates that poll
+//! --only drain ours-unpaced bare
+//! --only mixed ours                                  sharing an application with KCL 2.7.2
+//! --only drain ours-fanout kcl3-fanout bare-fanout
+//! --only latency ours ours-fanout kcl3 kcl3-fanout
+//! --only many-shards ours
+//! --only drain-64 ours kcl2 kcl3                     64 shards
+//! --only drain-10kb ours kcl2 kcl3                   with READ_LIMITS=1
+//! --only backlog ours kcl2 kcl3                      with READ_LIMITS=1
+//! --only calls ours kcl2 kcl3                        1, 4, 16 workers
+//! --only led ours                                    led by KCL 3.5.1
 //! ```
 //!
 //! What a peer needs (Maven and a JDK; Python's `kcl-rs`) and how it is started is in

@@ -1,14 +1,15 @@
 //! One shard's life in this worker: one task per held lease.
 //!
 //! ```text
-//!              ┌───────────────┐   ┌────────────┐   ┌─────────┐ shard's end ┌───────────┐
-//!  lease held →│ await_parents │ → │ initialize │ → │ process │ ──────────→ │ end_shard │ → Ended::Finished
-//!              └───────┬───────┘   └─────┬──────┘   └────┬────┘             └─────┬─────┘
-//!                      └── lease lost, hand-over, shutdown, failed stream ────────┘
-//!                                              ↓
-//!                          ┌───────────┐ lost: lease_lost                        → Ended::Lost (Failed: to a process of our name)
-//!                          │ shut_down │ stopped: shutdown_requested, give up    → Ended::GivenUp
-//!                          └───────────┘ failed: as stopped                      → Ended::Failed
+//!             ┌───────────────┐   ┌────────────┐   ┌─────────┐ end ┌───────────┐
+//! lease held →│ await_parents │ → │ initialize │ → │ process │ ──→ │ end_shard │ → Ended::Finished
+//!             └───────┬───────┘   └─────┬──────┘   └────┬────┘     └─────┬─────┘
+//!                     └── lease lost, hand-over, shutdown, failed stream ┘
+//!                                        ↓
+//!       ┌───────────┐ lost: lease_lost                      → Ended::Lost, or Ended::Failed where
+//!       │ shut_down │                                         a process of our name has it
+//!       │           │ stopped: shutdown_requested, give up  → Ended::GivenUp
+//!       └───────────┘ failed: as stopped                    → Ended::Failed
 //! ```
 //! Each state returns to the next one, or leaves with a [`Leave`]. Whatever the processor does, an
 //! error or a panic, the lease stays (its renewal is another task) and the records that it has not
