@@ -187,7 +187,7 @@ async fn audited(mut audit: Audit, seen: Arc<Seen>) -> Audited {
 /// Reports the trouble, or returns the error where waiting does not help.
 fn fatal(context: &Context, stream: &Stream, worked: bool, trouble: Trouble) -> Option<Error> {
     match trouble {
-        Trouble::Fatal(error) => return Some(error),
+        Trouble::Fatal(error) => return Some(*error),
         // A table that was just created is missing for a moment.
         Trouble::Table(error @ TableError::Permanent(_))
             if !worked && !error.is_of_missing_table() =>
