@@ -51,7 +51,7 @@ pub struct ShardView {
     pub parents: Vec<String>,
     /// What the shard is to the application.
     pub state: ShardState,
-    /// Why.
+    /// What shows that, in words.
     pub why: String,
     /// The age of its oldest unread record.
     pub age_ms: Option<u64>,

@@ -112,7 +112,7 @@ pub enum AnswerView {
         replicas: i64,
         /// Is the trigger active?
         active: bool,
-        /// Why.
+        /// What the value follows from, in words.
         reason: String,
         /// How lag became replicas.
         #[serde(skip_serializing_if = "Option::is_none")]

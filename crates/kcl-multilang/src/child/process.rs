@@ -44,13 +44,13 @@ pub enum ChildError {
     Start {
         /// The program.
         program: String,
-        /// Why.
+        /// The operating system's error.
         source: io::Error,
     },
     /// It ended, or closed a pipe.
     #[error("the child {how}{during}{last}")]
     Died {
-        /// How.
+        /// How it ended: a verb and its object.
         how: String,
         /// What it was asked.
         during: String,
