@@ -80,111 +80,111 @@ impl Metrics {
         let mut registry = Registry::with_prefix_and_labels("kinesis_consumer", labels.into_iter());
         let r = &mut registry;
         Self {
-            fetched: told(
+            fetched: registered(
                 r,
                 "fetched_records",
                 "User records read, each time they were read",
             ),
-            settled: told(r, "settled_records", "What became of them"),
-            in_hand: told(
+            settled: registered(r, "settled_records", "What became of them"),
+            in_hand: registered(
                 r,
                 "records_in_hand",
                 "User records read and not settled yet",
             ),
-            bytes: told(
+            bytes: registered(
                 r,
                 "data_bytes_processed",
                 "Data of records processed or kept aside, in bytes",
             ),
-            batches: told(r, "batches_processed", "Their batches"),
-            millis_behind_latest: told(
+            batches: registered(r, "batches_processed", "Their batches"),
+            millis_behind_latest: registered(
                 r,
                 "millis_behind_latest",
                 "How far behind the shard's tip the last read ended",
             ),
-            checkpoint_age: told(
+            checkpoint_age: registered(
                 r,
                 "checkpoint_age_seconds",
                 "Since the checkpoint last moved, on idle shards too",
             ),
-            current_leases: told(r, "current_leases", "Leases held"),
-            acquired: told(r, "acquired_leases", "Leases taken or received"),
-            lost: told(r, "lost_leases", "Leases lost to others"),
-            handed_over: told(
+            current_leases: registered(r, "current_leases", "Leases held"),
+            acquired: registered(r, "acquired_leases", "Leases taken or received"),
+            lost: registered(r, "lost_leases", "Leases lost to others"),
+            handed_over: registered(
                 r,
                 "handed_over_leases",
                 "Leases handed to a worker that asked",
             ),
-            released: told(r, "released_leases", "Leases given up at shutdown"),
-            shards_ended: told(r, "shards_ended", "Closed shards processed to their end"),
-            waiting_shard_ends: told(
+            released: registered(r, "released_leases", "Leases given up at shutdown"),
+            shards_ended: registered(r, "shards_ended", "Closed shards processed to their end"),
+            waiting_shard_ends: registered(
                 r,
                 "waiting_shard_ends",
                 "Closed shards read to their end whose records are not all acknowledged",
             ),
-            processor_failures: told(
+            processor_failures: registered(
                 r,
                 "processor_failures",
                 "Batches that failed and were tried again",
             ),
-            checkpoints_expired: told(
+            checkpoints_expired: registered(
                 r,
                 "expired_checkpoints",
                 "Gaps: records after a checkpoint may be lost to the stream's retention",
             ),
-            retries: told(r, "retries", "Calls that failed and were tried again"),
-            throttles: told(r, "throttles", "Calls that AWS throttled"),
-            read_units: told(
+            retries: registered(r, "retries", "Calls that failed and were tried again"),
+            throttles: registered(r, "throttles", "Calls that AWS throttled"),
+            read_units: registered(
                 r,
                 "lease_table_read_units",
                 "Read request units that calls of the lease table consumed",
             ),
-            write_units: told(
+            write_units: registered(
                 r,
                 "lease_table_write_units",
                 "Write request units that calls of the lease table consumed",
             ),
-            subscriptions: told(
+            subscriptions: registered(
                 r,
                 "subscriptions",
                 "Subscriptions begun, with enhanced fan-out: one each five minutes and shard",
             ),
-            polls_instead: told(
+            polls_instead: registered(
                 r,
                 "polls_instead_of_fan_out",
                 "1 if the stream has no place for the consumer, so that the worker polls",
             ),
-            led: told(
+            led: registered(
                 r,
                 "led_by_kcl3",
                 "1 while a KCL 3 leader assigns the leases",
             ),
-            streams_failing: told(
+            streams_failing: registered(
                 r,
                 "failing_streams",
                 "Of several streams: how many cannot be read, while the others go on",
             ),
-            stream_failures: told(
+            stream_failures: registered(
                 r,
                 "stream_failures",
                 "Of several streams: how often one began to fail",
             ),
-            failing: told(
+            failing: registered(
                 r,
                 "failing",
                 "1 while an operation fails so that waiting does not mend it",
             ),
-            started_anew: told(
+            started_anew: registered(
                 r,
                 "started_anew",
                 "Starts at the initial position, as the lease table held no leases",
             ),
-            put_back: told(
+            put_back: registered(
                 r,
                 "leases_put_back",
                 "Leases that somebody deleted or changed, put back where they stood",
             ),
-            unreadable: told(
+            unreadable: registered(
                 r,
                 "unreadable_leases",
                 "Leases that nobody can read, whose shards stand still",
@@ -198,7 +198,7 @@ impl Metrics {
 
     /// A metric of the program's own, with the same prefix and labels.
     pub fn add<M: Metric + Clone + Default>(&mut self, name: &str, help: &str) -> M {
-        told(&mut self.registry, name, help)
+        registered(&mut self.registry, name, help)
     }
 
     /// Counts an event.
@@ -430,8 +430,8 @@ fn operation_label(operation: &str) -> Labels {
     [("operation", operation.to_owned())]
 }
 
-/// A metric of that name.
-fn told<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
+/// A metric, registered by that name.
+fn registered<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
     let metric = M::default();
     registry.register(name, help, metric.clone());
     metric

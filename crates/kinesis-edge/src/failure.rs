@@ -9,8 +9,8 @@ use aws_smithy_runtime_api::client::{orchestrator::HttpResponse, result::SdkErro
 use aws_smithy_types::error::metadata::{ErrorMetadata, ProvideErrorMetadata};
 use rustls::CertificateError;
 
+pub(crate) use self::credentials::causes_in_words;
 use self::credentials::of_credentials;
-pub(crate) use self::credentials::told;
 use crate::{codes, denial::Denial, proxies::Unreached, room::NoRoom};
 
 mod credentials;

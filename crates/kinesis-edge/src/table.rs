@@ -146,7 +146,7 @@ macro_rules! begun {
             .set_condition_expression($write.condition)
             .set_expression_attribute_values($write.values)
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
-            .set_return_consumed_capacity($table.asked())
+            .set_return_consumed_capacity($table.consumption())
     };
 }
 
@@ -179,7 +179,7 @@ impl Table {
     }
 
     /// What DynamoDB is to say of what a call consumed.
-    fn asked(&self) -> Option<ReturnConsumedCapacity> {
+    fn consumption(&self) -> Option<ReturnConsumedCapacity> {
         let total = |_| ReturnConsumedCapacity::Total;
         self.meter.as_ref().map(total)
     }
@@ -258,7 +258,7 @@ impl Table {
                 .set_projection_expression(projection.clone())
                 .set_expression_attribute_names(names.clone())
                 .set_exclusive_start_key(start.take())
-                .set_return_consumed_capacity(self.asked());
+                .set_return_consumed_capacity(self.consumption());
             let answer = self.calls.call(OPERATION, request.send()).await?;
             self.read(OPERATION, &answer.consumed_capacity);
             let items = answer.items.as_deref();
@@ -287,7 +287,7 @@ impl Table {
             .table_name(&self.name)
             .set_key(Some(key))
             .consistent_read(true)
-            .set_return_consumed_capacity(self.asked());
+            .set_return_consumed_capacity(self.consumption());
         let answer = self.calls.call_by_id(OPERATION, request.send()).await?;
         self.read(OPERATION, &answer.consumed_capacity);
         Ok(answer.item)
@@ -307,7 +307,7 @@ impl Table {
             .client
             .batch_get_item()
             .request_items(&self.name, keys)
-            .set_return_consumed_capacity(self.asked());
+            .set_return_consumed_capacity(self.consumption());
         let answer = self.calls.call_by_id(OPERATION, request.send()).await?;
         self.read(OPERATION, answer.consumed_capacity());
         if answer.unprocessed_keys.is_some_and(|keys| !keys.is_empty()) {

@@ -7,7 +7,7 @@ use embedded_kinesis::{Config, EmbeddedKinesis, FOREVER, Fault};
 use rstest::rstest;
 
 use super::*;
-use crate::{Kind, failure::told};
+use crate::{Kind, failure::causes_in_words};
 
 const ROLE: &str = "arn:aws:iam::111122223333:role/pod";
 
@@ -57,7 +57,7 @@ async fn why(sts: &EmbeddedKinesis, variables: &[(&str, &str)]) -> String {
     // What is wrong stays the same, and so does what is said of it.
     for _ in 0..2 {
         let error = chain.provide_credentials().await.unwrap_err();
-        whys.push(told(&error));
+        whys.push(causes_in_words(&error));
     }
     assert_eq!(whys[0], whys[1]);
     whys.swap_remove(0)
@@ -175,7 +175,10 @@ async fn sts_that_refuses_ends_the_search() {
     ];
     let chain = chain(&sts, &irsa).await;
     let error = chain.provide_credentials().await.unwrap_err();
-    assert!(told(&error).contains("AccessDenied"), "{error:?}");
+    assert!(
+        causes_in_words(&error).contains("AccessDenied"),
+        "{error:?}"
+    );
 }
 
 #[tokio::test]
@@ -197,7 +200,7 @@ async fn a_part_of_the_chain_asks_nobody_else() {
     .await;
     assert_eq!(found.unwrap().access_key_id(), "mine");
     let error = of(vec![CredentialsSource::WebIdentity]).await.unwrap_err();
-    let text = told(&error);
+    let text = causes_in_words(&error);
     assert!(
         text.contains("only these were asked: the web identity token"),
         "{text}"

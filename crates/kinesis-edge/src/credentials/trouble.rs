@@ -8,7 +8,7 @@ use aws_smithy_runtime_api::client::{orchestrator::HttpResponse, result::SdkErro
 
 use super::is_of;
 use crate::{
-    failure::{causes, told},
+    failure::{causes, causes_in_words},
     proxies::Unreached,
 };
 
@@ -32,7 +32,7 @@ pub(super) fn named(who: &str, error: CredentialsError) -> CredentialsError {
     let text = match status(&error) {
         Some(status) if status == 429 || status >= 500 => format!("{who} answered {status}"),
         None if is_unreadable && !is_of::<Unreached>(&error) => {
-            let told = told(&error);
+            let told = causes_in_words(&error);
             format!("{who} answered with something that is not credentials: {told}")
         }
         _ => return error,

@@ -30,7 +30,7 @@ pub(super) fn of_credentials(
     if let Some((kind, code, message)) = unreached(found) {
         return Some(Failure::new(call, kind, code, &message));
     }
-    let cause = told(found);
+    let cause = causes_in_words(found);
     let nobody = causes(found).find_map(|cause| cause.downcast_ref::<Nobody>());
     let nobody = nobody.map_or_else(|| Nobody::default().to_string(), ToString::to_string);
     let is_trouble = causes(found).any(|cause| cause.is::<Trouble>());
@@ -68,7 +68,7 @@ fn of_sts(operation: &'static str, cause: &(dyn StdError + 'static)) -> Option<F
 }
 
 /// The causes of a credentials' error, first to last, without the SDK's words for its kind.
-pub(crate) fn told(error: &CredentialsError) -> String {
+pub(crate) fn causes_in_words(error: &CredentialsError) -> String {
     let causes = causes(error).filter(|cause| !cause.is::<CredentialsError>());
     causes
         .map(ToString::to_string)
