@@ -147,7 +147,7 @@ impl Probe {
     }
 
     fn wants_remainder(&self) -> bool {
-        let is_a_record = matches!(self.position.checkpoint, Checkpoint::At(_));
+        let is_a_record = self.position.checkpoint.position().is_some();
         is_a_record && !self.held && !self.no_remainder
     }
 
@@ -155,9 +155,7 @@ impl Probe {
     /// counts.
     pub fn pass(&mut self, peek: &mut Peek) -> Option<Next> {
         let (number, _) = peek.record.as_ref()?;
-        let Checkpoint::At(done) = &self.position.checkpoint else {
-            return None;
-        };
+        let done = self.position.checkpoint.position()?;
         if *number != done.sequence_number || peek.last_sub > done.sub_sequence_number {
             return None;
         }
@@ -297,13 +295,11 @@ impl Probe {
         } = peek;
         match (record, next_iterator) {
             (Some((number, arrival)), _) => {
-                let is_read = match &self.position.checkpoint {
-                    Checkpoint::At(done) => {
-                        (&number, last_sub) <= (&done.sequence_number, done.sub_sequence_number)
-                            || number < done.sequence_number
-                    }
-                    _ => false,
-                };
+                let done = self.position.checkpoint.position();
+                let is_read = done.is_some_and(|done| {
+                    (&number, last_sub) <= (&done.sequence_number, done.sub_sequence_number)
+                        || number < done.sequence_number
+                });
                 match std::mem::replace(&mut self.from, Where::Checkpoint) {
                     // The checkpoint is within what the stream keeps, and pages after it were
                     // empty: on with those.
@@ -344,7 +340,7 @@ impl Probe {
             self.iterator = Some(next);
             return;
         }
-        let is_a_record = matches!(self.position.checkpoint, Checkpoint::At(_));
+        let is_a_record = self.position.checkpoint.position().is_some();
         match std::mem::replace(&mut self.from, Where::Checkpoint) {
             Where::Checkpoint if is_a_record => self.begin(Where::HorizonAfterEmptyPages(next)),
             from => {
@@ -407,7 +403,7 @@ impl Probe {
     fn why_counted(&self, start: &Checkpoint) -> String {
         let found = match self.verdict {
             Some(Verdict::Unread { .. }) => "a record arrived",
-            _ => "nothing arrived",
+            Some(Verdict::CaughtUp | Verdict::Drained) | None => "nothing arrived",
         };
         match self.position.latest_since {
             Some(since) if self.is_to_come => {

@@ -113,7 +113,13 @@ impl KinesisError {
         match self {
             Self::Permanent(_) | Self::LimitExceeded(_) => true,
             Self::Unavailable(error) => error.is_refusal(),
-            _ => false,
+            Self::Throttled(_)
+            | Self::ExpiredIterator(_)
+            | Self::InvalidSequenceNumber(_)
+            | Self::NotFound(_)
+            | Self::InUse(_)
+            | Self::Timeout(_)
+            | Self::NoRoom(_) => false,
         }
     }
 }

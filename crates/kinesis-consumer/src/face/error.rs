@@ -138,7 +138,13 @@ impl Error {
         match self {
             Self::Table { source, .. } => source.code(),
             Self::Stream { source, .. } => source.code(),
-            _ => None,
+            Self::InvalidConfig(_)
+            | Self::Processor { .. }
+            | Self::StreamRecreated { .. }
+            | Self::WrongCheckpoint { .. }
+            | Self::OtherStream { .. }
+            | Self::ForeignTable { .. }
+            | Self::WorkerIdInUse { .. } => None,
         }
     }
 }

@@ -134,9 +134,15 @@ impl Checkpoint {
 
     /// The lease table's `checkpointSubSequenceNumber`.
     pub fn sub_sequence_number(&self) -> u64 {
+        self.position()
+            .map_or(0, |position| position.sub_sequence_number)
+    }
+
+    /// The last record that is processed, where one is named.
+    pub fn position(&self) -> Option<&Position> {
         match self {
-            Self::At(position) => position.sub_sequence_number,
-            _ => 0,
+            Self::At(position) => Some(position),
+            Self::AtTimestamp | Self::TrimHorizon | Self::Latest | Self::ShardEnd => None,
         }
     }
 

@@ -132,7 +132,7 @@ impl Auditor {
                 Err(trouble) => {
                     let worked = match trouble {
                         Trouble::Table(_) => self.worked,
-                        _ => audit.worked,
+                        Trouble::Kinesis(_) | Trouble::Race(_) | Trouble::Fatal(_) => audit.worked,
                     };
                     if let Some(error) = fatal(&context, &audit.stream, worked, trouble) {
                         audit.stream.give_up(error)?;

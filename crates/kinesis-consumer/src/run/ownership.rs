@@ -19,7 +19,7 @@ use crate::{
         identity::{StreamName, readable},
         keys::{LeaseKey, ShardId},
         lease::Lease,
-        sequence::{Checkpoint, SequenceNumber},
+        sequence::SequenceNumber,
         shard::Shard,
     },
 };
@@ -126,15 +126,15 @@ impl Ownership {
                 Owner::Ours
             };
         }
-        match &lease.checkpoint {
-            Checkpoint::At(done) => match listed {
-                Some((shard, _)) if shard.starting_sequence_number > done.sequence_number => {
-                    Owner::Older
-                }
-                _ if self.by_key || state.proven.contains(&lease.key) => Owner::Ours,
-                _ => Owner::Unproven,
-            },
-            _ => Owner::Ours,
+        let Some(done) = lease.checkpoint.position() else {
+            return Owner::Ours;
+        };
+        match listed {
+            Some((shard, _)) if shard.starting_sequence_number > done.sequence_number => {
+                Owner::Older
+            }
+            _ if self.by_key || state.proven.contains(&lease.key) => Owner::Ours,
+            _ => Owner::Unproven,
         }
     }
 
@@ -146,7 +146,7 @@ impl Ownership {
 
     /// The lease's shard holds nothing now.
     pub(crate) fn saw_empty(&self, lease: &Lease) {
-        if let Checkpoint::At(done) = &lease.checkpoint {
+        if let Some(done) = lease.checkpoint.position() {
             let seen = (done.sequence_number.clone(), Instant::now());
             self.state().empty.insert(lease.key.clone(), seen);
         }
@@ -178,7 +178,7 @@ mod tests {
     use tokio::time::sleep;
 
     use super::*;
-    use crate::model::sequence::Position;
+    use crate::model::sequence::{Checkpoint, Position};
 
     fn number(digits: &str) -> SequenceNumber {
         digits.parse().expect("digits")

@@ -4,11 +4,7 @@ use tokio::time::sleep;
 
 use crate::{
     edge::kinesis::{KinesisError, StartFrom},
-    model::{
-        keys::ShardId,
-        lease::Lease,
-        sequence::{Checkpoint, SequenceNumber},
-    },
+    model::{keys::ShardId, lease::Lease, sequence::SequenceNumber},
     run::{context::Context, reads::Outlook, stream::Stream},
 };
 
@@ -31,7 +27,7 @@ pub(crate) async fn prove(
     stream: &Stream,
     lease: &Lease,
 ) -> Result<Proof, KinesisError> {
-    let Checkpoint::At(done) = &lease.checkpoint else {
+    let Some(done) = lease.checkpoint.position() else {
         return Ok(Proof::Ours);
     };
     let (shard, done) = (&lease.key.shard, &done.sequence_number);

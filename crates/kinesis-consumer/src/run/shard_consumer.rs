@@ -34,7 +34,7 @@ use crate::{
         event::Event,
         processor::{AnyProcessor, Call},
     },
-    model::{lease::Lease, shard::ChildShard},
+    model::{keys::LeaseKey, lease::Lease, shard::ChildShard},
     run::{
         context::{Context, PROCESSOR, backoff, exact_backoff},
         held_lease::{Given, HeldLease},
@@ -289,18 +289,20 @@ impl ShardConsumer {
                 }
                 Ended::GivenUp
             }
-            Leave::Stopped(Stop::Shutdown(_))
-            | Leave::Abandoned
-            | Leave::Unusable
-            | Leave::Failed(_) => {
-                if self.lease.give_up(None).await.is_some() {
-                    self.context.report(Event::LeaseReleased { shard: key });
-                }
-                match leave {
-                    Leave::Failed(error) => Ended::Failed(error),
-                    _ => Ended::GivenUp,
-                }
+            Leave::Stopped(Stop::Shutdown(_)) | Leave::Abandoned | Leave::Unusable => {
+                self.release(key).await;
+                Ended::GivenUp
             }
+            Leave::Failed(error) => {
+                self.release(key).await;
+                Ended::Failed(error)
+            }
+        }
+    }
+
+    async fn release(&mut self, key: LeaseKey) {
+        if self.lease.give_up(None).await.is_some() {
+            self.context.report(Event::LeaseReleased { shard: key });
         }
     }
 

@@ -94,10 +94,7 @@ impl Cursor {
                 .hash_range
                 .filter(|_| !context.config.deliver_unfit_aggregates),
             checkpoint: lease.checkpoint.clone(),
-            unconfirmed: match &lease.checkpoint {
-                Checkpoint::At(position) => Some(position.clone()),
-                _ => None,
-            },
+            unconfirmed: lease.checkpoint.position().cloned(),
             refused: None,
             since: match &start {
                 StartFrom::AtTimestamp(since) => Some(*since),
@@ -154,13 +151,26 @@ impl Cursor {
             KinesisError::ExpiredIterator(_) => Recovery::NewIterator,
             // It may be the iterator that is refused, and would be for ever.
             KinesisError::NotFound(_) | KinesisError::Permanent(_) => Recovery::NewIterator,
-            _ => Recovery::SameIterator,
+            KinesisError::Throttled(_)
+            | KinesisError::InvalidSequenceNumber(_)
+            | KinesisError::InUse(_)
+            | KinesisError::LimitExceeded(_)
+            | KinesisError::Timeout(_)
+            | KinesisError::NoRoom(_)
+            | KinesisError::Unavailable(_) => Recovery::SameIterator,
         };
         self.stream.call_failed(Some(&self.key), operation, &error);
         pause(match error {
             KinesisError::Throttled(_) => &mut self.waits.throttled,
             KinesisError::InUse(_) => &mut self.waits.in_use,
-            _ => &mut self.waits.failed,
+            KinesisError::ExpiredIterator(_)
+            | KinesisError::InvalidSequenceNumber(_)
+            | KinesisError::NotFound(_)
+            | KinesisError::LimitExceeded(_)
+            | KinesisError::Permanent(_)
+            | KinesisError::Timeout(_)
+            | KinesisError::NoRoom(_)
+            | KinesisError::Unavailable(_) => &mut self.waits.failed,
         })
         .await;
         Ok(recovery)

@@ -61,13 +61,12 @@ impl Cursor {
 
     /// Where reading goes on: after what was fetched last, or after the checkpoint.
     fn done(&self) -> Option<Position> {
-        match (&self.last_fetched, &self.checkpoint) {
-            (Some(last), _) => Some(Position {
+        match &self.last_fetched {
+            Some(last) => Some(Position {
                 sequence_number: last.clone(),
                 sub_sequence_number: 0,
             }),
-            (None, Checkpoint::At(done)) => Some(done.clone()),
-            (None, _) => None,
+            None => self.checkpoint.position().cloned(),
         }
     }
 

@@ -200,11 +200,8 @@ impl Cursor {
 }
 
 fn is_covered(checkpoint: &Checkpoint, record: &Record) -> bool {
-    match checkpoint {
-        Checkpoint::At(done) => {
-            (&record.sequence_number, record.sub_sequence_number)
-                <= (&done.sequence_number, done.sub_sequence_number)
-        }
-        _ => false,
-    }
+    checkpoint.position().is_some_and(|done| {
+        (&record.sequence_number, record.sub_sequence_number)
+            <= (&done.sequence_number, done.sub_sequence_number)
+    })
 }
