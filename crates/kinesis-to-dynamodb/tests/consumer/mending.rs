@@ -157,13 +157,16 @@ async fn a_table_that_cannot_be_used_for_a_while_gets_every_record(
     world
         .dynamodb
         .set_status(table, Some("INACCESSIBLE_ENCRYPTION_CREDENTIALS"));
+    let fails = || consumer.metric_when("failing", operation, |failing| failing == 1.0);
+    if table == APPLICATION {
+        // What is acknowledged is written with the next renewal, which is a checkpoint then.
+        fails().await;
+    }
     for user in 0..10 {
         world.put(&format!("user-{user}"), "{}").await;
         world.put(&format!("bad-{user}"), "no JSON").await;
     }
-    consumer
-        .metric_when("failing", operation, |failing| failing == 1.0)
-        .await;
+    fails().await;
     let (status, body) = consumer.get("/livez").await;
     assert_eq!(status, 200);
     assert!(body.contains(operation), "{body}");
