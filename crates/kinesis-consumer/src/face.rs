@@ -6,5 +6,6 @@ mod connections;
 pub(crate) mod error;
 pub(crate) mod event;
 pub(crate) mod pace;
+pub(crate) mod placement;
 pub(crate) mod processor;
 pub(crate) mod streams;

@@ -33,6 +33,7 @@ pub use face::{
     error::Error,
     event::Event,
     pace::{Pace, Times},
+    placement::Placement,
     processor::{EachBatch, Lasting, ProcessorError, RecordProcessor, Unusable, each_batch},
     streams::Streams,
 };

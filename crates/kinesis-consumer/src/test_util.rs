@@ -60,6 +60,7 @@ pub use kinesis_edge::Room;
 pub use crate::{
     decide::{
         assignment::kcl2::Kcl2Taker,
+        placement::{Loads, Move, Weighed},
         shard_sync::{child_shards, initial},
     },
     edge::{

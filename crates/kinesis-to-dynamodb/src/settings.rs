@@ -4,7 +4,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use clap::{ValueEnum, builder::NonEmptyStringValueParser};
-use kinesis_consumer::{Config, FanOut, InitialPosition, Pace};
+use kinesis_consumer::{Config, FanOut, InitialPosition, Pace, Placement};
 
 use crate::Error;
 
@@ -63,6 +63,11 @@ pub struct Settings {
     /// Items and fan-out have connections of their own
     #[arg(long, env, default_value_t = 64, value_parser = Config::parse_max_connections)]
     pub max_connections: usize,
+
+    /// By what consumers deal shards: their number, or their load, so that all are as busy. While
+    /// one that deals by number holds a shard, all deal so
+    #[arg(long, env, default_value_t)]
+    pub placement: Placement,
 
     /// How long what waiting does not mend is tried, such as a withdrawn permission; then the
     /// process ends with code 1
@@ -249,6 +254,7 @@ impl Settings {
         config.pace = self.pace;
         config.failover_time = self.failover_time;
         config.max_connections = self.max_connections;
+        config.placement = self.placement;
         config.give_up_after = self.give_up_after;
         config.deliver_unfit_aggregates = self.unfit_aggregates == UnfitAggregates::Deliver;
         if self.retrieval == Retrieval::Fanout {
@@ -290,6 +296,15 @@ mod tests {
         assert_eq!(config.lease_table, "a");
         assert_eq!(config.worker_id, "i");
         assert_eq!(config.times().failover_time, Duration::from_secs(10));
+    }
+
+    #[test]
+    fn shards_are_dealt_by_load_where_that_is_said() {
+        let placement = |more: &[&str]| parse(more).unwrap().consumer().placement;
+        assert_eq!(placement(&[]), Placement::Number);
+        assert_eq!(placement(&["--placement", "load"]), Placement::Load);
+        let refused = parse(&["--placement", "size"]).unwrap_err().to_string();
+        assert!(refused.contains("want number or load"), "{refused}");
     }
 
     #[test]

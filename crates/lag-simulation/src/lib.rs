@@ -9,7 +9,6 @@ pub mod cluster;
 pub mod generator;
 pub mod parallel;
 pub mod picture;
-mod placement;
 pub mod policy;
 pub mod report;
 pub mod run;

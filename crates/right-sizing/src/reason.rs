@@ -286,6 +286,8 @@ pub enum Reason {
         holds: u32,
         /// Shards per pod that suffice.
         per_pod: u32,
+        /// Pods that suffice, where shards are not dealt by number.
+        pods: Option<u32>,
         /// What comes of it.
         remedy: Remedy,
     },

@@ -290,6 +290,7 @@ impl Display for Reason {
                 carry_milli,
                 holds,
                 per_pod,
+                pods,
                 remedy,
             } => {
                 late(f, shard, *lag_ms)?;
@@ -300,7 +301,10 @@ impl Display for Reason {
                 } else {
                     write!(f, ", which takes its pod too long")?;
                 }
-                write!(f, "; so {} a pod{remedy}", count(*per_pod, "shard"))
+                match pods {
+                    Some(pods) => write!(f, "; so {}{remedy}", count(*pods, "pod")),
+                    None => write!(f, "; so {} a pod{remedy}", count(*per_pod, "shard")),
+                }
             }
         }
     }

@@ -73,3 +73,49 @@ fn a_hot_shard_alone_on_its_pod_is_not_relieved() {
         "{said}"
     );
 }
+
+/// The first step after `pod-0`, which holds two of twelve shards, gains less than there comes.
+fn wished_when_late(gain: f64, busy: &[Option<f64>]) -> Decision {
+    let others = busy.len() - 1;
+    let pod_of = |shard: usize| if shard < 2 { 0 } else { 1 + shard % others };
+    let says = |shard: usize, most: f64| busy[pod_of(shard)].map(|busy| busy.min(most));
+    let mut day = Day::new(12, busy.len());
+    for (number, shard) in day.seen.shards.iter_mut().enumerate() {
+        shard.owner = Some(format!("pod-{}", pod_of(number)));
+    }
+    day.look(16, |number, shard, at_ms| {
+        shard.busy = says(number, 0.8);
+        reads(shard, at_ms);
+    });
+    let began_ms = day.seen.at_ms;
+    let looks = day.look(40, |number, shard, at_ms| {
+        reads(shard, at_ms);
+        if number < 2 {
+            let read_ms = began_ms + ((at_ms - began_ms) as f64 * gain) as u64;
+            reads(shard, read_ms);
+        }
+        shard.busy = says(number, 1.0);
+    });
+    let out = looks.iter().find(|it| it.step == Step::Out);
+    out.or(looks.last()).unwrap().clone()
+}
+
+#[test]
+fn a_late_pod_is_no_reason_for_a_pod_for_each_of_its_shards() {
+    // By number it carries one shard, so twelve pods.
+    let decision = wished_when_late(0.8, &[Some(1.0), Some(0.75), Some(0.7)]);
+    let said = decision.reason.to_string();
+    assert_eq!((decision.step, decision.replicas), (Step::Out, 4), "{said}");
+    assert_eq!(
+        said,
+        "late: shard 1 is 19 s old and gains 0.8 s a second; its pod carries 1.6 of 2 shards; so 4 pods"
+    );
+    // Where not all say how busy they are, nothing is known of their work together.
+    let decision = wished_when_late(0.8, &[Some(1.0), None, Some(0.7)]);
+    let said = decision.reason.to_string();
+    assert_eq!(
+        (decision.step, decision.replicas),
+        (Step::Out, 12),
+        "{said}"
+    );
+}

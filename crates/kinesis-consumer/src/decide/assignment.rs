@@ -28,7 +28,7 @@ mod rounds;
 mod tests;
 
 pub(crate) use observations::Observations;
-pub(crate) use promises::promises;
+pub(crate) use promises::{Has, Ledger, deal_by_load, promises};
 
 /// What to do about a lease that this worker does not hold.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -146,14 +146,13 @@ fn deserved<'a>(
         now,
     };
     let unfinished = leases.iter().filter(|lease| !lease.is_finished());
-    let mut counts = BTreeMap::from([(me, 0)]);
-    let mut asked = Vec::new();
+    let (mut holders, mut asked) = (Vec::new(), Vec::new());
     for lease in unfinished {
         let leaves_to = leaving.get(&lease.key).map(String::as_str);
         let Some(holder) = leaves_to.or_else(|| view.holder(lease)) else {
             continue;
         };
-        *counts.entry(holder).or_insert(0_usize) += 1;
+        holders.push((lease, holder));
         if leaves_to.is_none() && held.contains(&lease.key) && !observations.ask_is_void(lease, now)
         {
             asked.extend(
@@ -168,24 +167,18 @@ fn deserved<'a>(
     let workers = Workers::of(leases, observations, now);
     // Somebody who holds nothing and asked long ago is gone.
     asked.retain(|(lease, to)| {
-        let lives = counts.contains_key(to) || !observations.ask_is_void(lease, now);
+        let lives = holders.iter().any(|(_, holder)| holder == to);
+        let lives = lives || !observations.ask_is_void(lease, now);
         lives && !workers.is_gone(to, lease, observations)
     });
-    // Who has least first: it may have asked for several.
-    asked.sort_by_key(|(lease, _)| lease.handover_has);
+    let mut ledger = Ledger::new(&holders, deal_by_load(&holders));
+    asked.sort_by_key(|(lease, _)| ledger.rank(lease));
     asked.retain(|(lease, to)| {
-        // What it says of itself is newer than what was seen of it.
-        let seen = counts.get(to).copied().unwrap_or(0);
-        let theirs = lease.handover_has.map_or(seen, |has| has as usize);
+        let theirs = ledger.said(lease, to);
         let shows_life = workers.alive.contains(to)
             || lease.handover_has.is_some_and(|has| has > 0) && observations.asked_lately(to);
-        let is_first = theirs == 0 || shows_life;
-        let granted = counts[me] >= theirs + 2 && is_first;
-        if granted {
-            counts.insert(to, theirs + 1);
-            counts.entry(me).and_modify(|mine| *mine -= 1);
-        }
-        granted
+        let is_first = theirs.leases == 0 || shows_life;
+        is_first && ledger.grant(lease, me, to, theirs)
     });
     asked
 }
@@ -265,6 +258,13 @@ impl<'a> Workers<'a> {
     }
 }
 
+/// A place in an order that is the worker's own.
+pub(crate) fn scatter(me: &str, what: impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (me, what).hash(&mut hasher);
+    hasher.finish()
+}
+
 /// What one worker knows at one moment.
 struct View<'a> {
     observations: &'a Observations,
@@ -288,9 +288,7 @@ impl<'a> View<'a> {
     /// An order of leases, or of workers, that is each worker's own, so that two seldom go for the
     /// same one.
     fn scatter(&self, what: impl Hash) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        (self.me, what).hash(&mut hasher);
-        hasher.finish()
+        scatter(self.me, what)
     }
 
     /// Leases that nobody holds, up to our share.

@@ -24,6 +24,7 @@ use crate::{
 };
 
 mod asking;
+mod by_load;
 #[cfg(test)]
 mod tests;
 
@@ -107,6 +108,13 @@ impl<'a> Sight<'a> {
             now,
             unfinished: unfinished.map(seen).collect(),
         }
+    }
+
+    /// Held leases, this worker's too, with their holders.
+    fn holders(&self) -> Vec<(&'a Lease, &'a str)> {
+        let held = self.unfinished.iter();
+        let held = held.filter_map(|seen| Some((seen.lease, seen.holder?)));
+        held.collect()
     }
 
     fn others_leases(&self) -> impl Iterator<Item = (&'a Lease, &'a str)> + use<'_, 'a> {
@@ -257,9 +265,7 @@ impl<'a> Sight<'a> {
 
     /// The requests that will be granted.
     fn promises(&self) -> BTreeMap<&'a LeaseKey, &'a str> {
-        let held = self.unfinished.iter();
-        let held = held.filter_map(|seen| Some((seen.lease, seen.holder?)));
-        promises(&held.collect::<Vec<_>>(), self.observations, self.now)
+        promises(&self.holders(), self.observations, self.now)
     }
 
     /// Workers of this library other than this one, and how many leases each holds.
@@ -273,6 +279,9 @@ impl<'a> Sight<'a> {
 
     /// Free leases, each to the worker that has least then, other than this one.
     pub(crate) fn share_out(&self, free: &[LeaseKey]) -> BTreeMap<String, BTreeSet<LeaseKey>> {
+        if let Some(loads) = self.loads() {
+            return self.share_out_by_load(loads, free);
+        }
         let mut counts = self.counts();
         let mut shares: BTreeMap<String, BTreeSet<LeaseKey>> = BTreeMap::new();
         for key in free.iter().take(MOST_NEWS) {
@@ -292,6 +301,9 @@ impl<'a> Sight<'a> {
         let mut shares: BTreeMap<String, BTreeSet<LeaseKey>> = BTreeMap::new();
         if self.free().next().is_some() || !self.promises().is_empty() {
             return None;
+        }
+        if let Some(loads) = self.loads() {
+            return Some(self.even_out_by_load(loads));
         }
         let mut of: BTreeMap<&str, Vec<&LeaseKey>> = BTreeMap::new();
         for Seen { lease, holder, .. } in &self.unfinished {

@@ -168,16 +168,16 @@ pub trait LeaseTable: fmt::Debug + Send + Sync {
     async fn create(&self, lease: &Lease) -> Result<bool, TableError>;
 
     /// On condition of `lease.counter`, and that no KCL 3 leader began to move it: makes `worker`
-    /// the owner, clears `handoverTo`, `handoverHas`, `news` and `busy`, writes `nativeStream`
-    /// where `lease` has one, `failover` and `throughputKBps` as in `lease`, counters + 1,
+    /// the owner, clears the request, `news` and `busy`, writes `nativeStream` where `lease` has
+    /// one, `failover`, `throughputKBps` and `nativeShare` as in `lease`, counters + 1,
     /// `nativeProcess` and `nativeClock` those of this table handle, removes a left-over
     /// `checkpointOwner`, counts the owner switch. Returns the lease as stored.
     async fn take(&self, lease: &Lease, worker: &str) -> Result<Lease, TableError>;
 
     /// On condition of `lease.counter` and of `checkpointOwner` as in `lease`: counter + 1, `busy`,
-    /// `failover` and `throughputKBps` as in `lease`, `nativeClock` that of this table handle;
-    /// takes away the `news` that `lease` has. Returns the lease as stored, so the holder sees
-    /// `handoverTo` and more `news`; a conflict shows it that a KCL 3 leader moves the lease.
+    /// `failover`, `throughputKBps` and `nativeShare` as in `lease`, `nativeClock` that of this
+    /// table handle; takes away the `news` that `lease` has. Returns the lease as stored, so the
+    /// holder sees `handoverTo` and more `news`; a conflict shows it that a KCL 3 leader moves it.
     async fn renew(&self, lease: &Lease) -> Result<Lease, TableError>;
 
     /// On condition of `lease.counter`: writes the checkpoint, switches 0, drops pending
@@ -185,17 +185,18 @@ pub trait LeaseTable: fmt::Debug + Send + Sync {
     async fn checkpoint(&self, lease: &Lease, checkpoint: &Checkpoint)
     -> Result<Lease, TableError>;
 
-    /// On condition of `lease.counter`: clears the owner and what is ours, counter + 1. The next
-    /// worker may take it at once. (While a KCL 3 leader moves it, the owner is the next one, and
-    /// stays: `checkpointOwner` is cleared instead.)
+    /// On condition of `lease.counter`: clears the owner and what is ours of it, counter + 1. The
+    /// next worker may take it at once. (While a KCL 3 leader moves it, the owner is the next one,
+    /// and stays: `checkpointOwner` is cleared instead.)
     async fn release(&self, lease: &Lease) -> Result<(), TableError>;
 
     /// On condition of `lease.counter`, and that `handoverTo` is still `to`: makes `to` the owner,
-    /// clears what is of the holder, counters + 1, counts the switch. Conflicts too while a KCL 3
-    /// leader moves it.
+    /// clears what is of the holder but for `nativeShare`, counters + 1, counts the switch.
+    /// Conflicts too while a KCL 3 leader moves it.
     async fn hand_over(&self, lease: &Lease, to: &str) -> Result<(), TableError>;
 
-    /// Asks the holder for the lease, for `worker` that has so many (`handoverHas`), on condition
+    /// Asks the holder for the lease, for `worker` that has so many (`handoverHas`) and is as busy
+    /// as `lease` says (`handoverLoad`), on condition
     /// that it is native and, like `handoverTo`, as in `lease`. The counter does not move.
     async fn ask(&self, lease: &Lease, worker: &str, has: u64) -> Result<(), TableError>;
 

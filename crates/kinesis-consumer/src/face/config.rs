@@ -10,6 +10,7 @@ use crate::{
     face::{
         error::Error,
         pace::{Pace, Times, UNSAID_FAILOVER},
+        placement::Placement,
         streams::Streams,
     },
     model::sequence::Checkpoint,
@@ -104,6 +105,8 @@ pub struct Config {
     pub max_leases: usize,
     /// Steal at most so many leases of KCL 2.x workers in two failover times. Default 1, as KCL.
     pub max_steals: usize,
+    /// By what leases are dealt. Default: by number, as KCL.
+    pub placement: Placement,
     /// So many batches can be in work at full speed at a time; what `busy` in the leases is a part
     /// of. Default: the cores that the process may use. Fewer where something else is scarce, such
     /// as 1 for a quota downstream that the shards share.
@@ -194,6 +197,7 @@ impl Config {
             shard_sync_interval: None,
             max_leases: usize::MAX,
             max_steals: 1,
+            placement: Placement::Number,
             parallelism: std::thread::available_parallelism().map_or(1, NonZero::get),
             max_connections: 64,
             retrieval: Retrieval::Polling,

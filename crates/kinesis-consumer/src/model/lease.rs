@@ -56,6 +56,10 @@ pub struct Lease {
     /// this one.
     /// `None` beside a request: of an earlier version, or not known.
     pub handover_has: Option<u64>,
+    /// `handoverLoad`, ours: how busy the asker is with these, in thousandths of its time, where
+    /// leases are dealt by load. It names the asker: beside another's request it is a left-over,
+    /// and not read.
+    pub handover_load: Option<u64>,
     /// `news`, ours: keys of leases that the holder is to look at. It removes them by its next
     /// write.
     pub news: BTreeSet<LeaseKey>,
@@ -70,8 +74,13 @@ pub struct Lease {
     /// leases. A Java take leaves it standing: ask [`Lease::busy`].
     pub busy_permille: Option<u16>,
     /// `throughputKBps`, in bytes a second: what the leader of a KCL 3 fleet balances by. A holder
-    /// of this library writes it while it is led, and removes it otherwise.
+    /// of this library writes it while it is led, or where leases are dealt by load, and removes it
+    /// otherwise.
     pub throughput: Option<u64>,
+    /// `nativeShare`, ours, in thousandths: what the lease takes of its holder's time, as that
+    /// measured it, or whoever held it before. `None`: the holder deals leases by number. Beside it
+    /// stands `shareCounter`, what `leaseCounter` was at that write: a left-over is not read.
+    pub share_permille: Option<u16>,
 }
 
 impl Lease {
@@ -93,11 +102,13 @@ impl Lease {
             failover_millis: None,
             handover_to: None,
             handover_has: None,
+            handover_load: None,
             news: BTreeSet::new(),
             latest_since: None,
             stream_identity: None,
             busy_permille: None,
             throughput: None,
+            share_permille: None,
         }
     }
 
@@ -121,6 +132,11 @@ impl Lease {
     pub fn busy(&self) -> Option<f64> {
         let permille = self.busy_permille.filter(|_| self.is_native());
         permille.map(|permille| f64::from(permille) / 1000.0)
+    }
+
+    /// What it takes of its holder's time, in thousandths, where that is known.
+    pub(crate) fn share(&self) -> u64 {
+        self.share_permille.map_or(0, u64::from)
     }
 
     /// Whether this library's last write to it is the last of all: `holder` is one of its workers.

@@ -271,7 +271,12 @@ impl HeldLease {
             stored.lease.failover_millis = Some(self.context.failover_millis());
             let throughput = self.throughput().after(self.context.renew_interval());
             let is_led = self.context.leadership.is_led();
-            stored.lease.throughput = is_led.then_some(throughput);
+            let share = || self.context.load.share(&self.key);
+            let by_load = self.context.config.placement.is_by_load();
+            // Until it is measured, as the holder before measured it.
+            let before = stored.lease.share_permille.unwrap_or(0);
+            stored.lease.share_permille = by_load.then(|| share().unwrap_or(before));
+            stored.lease.throughput = (is_led || by_load).then_some(throughput);
             let stands = || stored.lease.checkpoint.clone();
             let to = checkpoint.cloned();
             let to = to.or_else(|| stored.found.is_some().then(stands));

@@ -11,8 +11,8 @@ use std::{
 };
 
 use kinesis_consumer::{
-    Batch, Checkpoint, Checkpointer, Config, Event, InitialPosition, Pace, Position, Times, Worker,
-    each_batch,
+    Batch, Checkpoint, Checkpointer, Config, Event, InitialPosition, Pace, Placement, Position,
+    Times, Worker, each_batch,
     test_util::{MemoryKinesis, MemoryTable},
 };
 use rstest::rstest;
@@ -149,6 +149,16 @@ fn a_time_that_is_set_wins_over_the_pace() {
         assert_eq!((before.times(), after.times()), (set, set));
         assert_eq!(pace.to_string().parse(), Ok(pace));
     }
+}
+
+#[test]
+fn placements_are_told_by_their_names() {
+    assert_eq!(Config::new("s", "a", "w").placement, Placement::Number);
+    for placement in Placement::ALL {
+        assert_eq!(placement.to_string().parse(), Ok(placement));
+    }
+    let wrong: Result<Placement, _> = "size".parse();
+    assert_eq!(wrong, Err("want number or load".to_owned()));
 }
 
 #[test]

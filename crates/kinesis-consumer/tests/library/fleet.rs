@@ -16,7 +16,7 @@ mod units;
 
 use std::{fmt, time::Duration};
 
-use kinesis_consumer::Pace;
+use kinesis_consumer::{Pace, Placement};
 use rstest::rstest;
 use tokio::time::{Instant, sleep};
 
@@ -40,6 +40,7 @@ struct Trial {
     workers: usize,
     shards: usize,
     network: Network,
+    placement: Placement,
     seed: u64,
 }
 
@@ -63,6 +64,7 @@ impl Trial {
     async fn measure(self) {
         let fleet = Fleet::new(self.shards, Pace::Balanced, seconds(60));
         let mut fleet = fleet.over(self.network);
+        fleet.placement = self.placement;
         let few = (self.workers / 5).max(1);
         fleet.start();
         sleep(seconds(2)).await;
@@ -150,9 +152,13 @@ impl fmt::Display for Trial {
             workers,
             shards,
             network,
+            placement,
             seed,
         } = self;
-        write!(f, "{workers} x {shards}, {network:?}, seed {seed}")
+        write!(
+            f,
+            "{workers} x {shards}, {network:?}, by {placement}, seed {seed}"
+        )
     }
 }
 
@@ -200,7 +206,23 @@ fn costs_no_more_than_kcl_2_and_moves_in_time(
         workers,
         shards,
         network: Network::Calm,
+        placement: Placement::Number,
         seed,
+    }
+    .run();
+}
+
+/// Where nobody has anything to do the number counts, as soon and at no more reads.
+#[rstest]
+#[case::four(4, 64)]
+#[case::ten(10, 100)]
+fn costs_as_much_and_moves_as_soon_by_load(#[case] workers: usize, #[case] shards: usize) {
+    Trial {
+        workers,
+        shards,
+        network: Network::Calm,
+        placement: Placement::Load,
+        seed: 7,
     }
     .run();
 }
@@ -212,13 +234,15 @@ fn a_network_in_trouble_leaves_no_shard_in_the_dark() {
         workers: 50,
         shards: 500,
         network: Network::Troubled,
+        placement: Placement::Number,
         seed: 7,
     }
     .run();
 }
 
 /// Another size, such as `FLEET=200x1000`, by so many `SEEDS` from `SEED` on; over a
-/// calm network, or with `NETWORK=troubled` or `NETWORK=both`.
+/// calm network, or with `NETWORK=troubled` or `NETWORK=both`; perhaps with
+/// `PLACEMENT=load`.
 #[test]
 fn a_fleet_of_the_size_that_is_asked_for() {
     let asked =
@@ -235,6 +259,8 @@ fn a_fleet_of_the_size_that_is_asked_for() {
         "troubled" => vec![Network::Troubled],
         other => panic!("NETWORK={other}: want calm, troubled or both"),
     };
+    let placement = asked("PLACEMENT", "number");
+    let placement = placement.parse().expect("number or load");
     let first = number(&asked("SEED", "0")) as u64;
     for seed in first..first + number(&asked("SEEDS", "1")).min(100) as u64 {
         for network in &networks {
@@ -242,6 +268,7 @@ fn a_fleet_of_the_size_that_is_asked_for() {
                 workers,
                 shards,
                 network: *network,
+                placement,
                 seed,
             }
             .run();

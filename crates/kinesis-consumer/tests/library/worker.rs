@@ -14,6 +14,7 @@ mod leases;
 mod mending;
 mod owners;
 mod pace;
+mod placement;
 mod positions;
 mod processing;
 mod reading;

@@ -3,8 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use kinesis_consumer::test_util::{Loads, Weighed};
+
 use super::{Cluster, Consumer, Placement};
-use crate::placement::{Loads, Weighed};
 
 /// A Java-like worker steals a lease at most this often, in seconds.
 const STEAL_EVERY: u64 = 20;

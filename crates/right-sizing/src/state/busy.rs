@@ -31,11 +31,7 @@ impl State {
         let (replicas, reason) = match digest.busy_by_load {
             Some((together_milli, _)) => {
                 // Where that many would do, the shards cannot be dealt so well.
-                let more = if digest.running < wish {
-                    wish
-                } else {
-                    wish + 1
-                };
+                let more = digest.more(wish);
                 let pods = pods_for(together_milli).max(more).min(digest.cap);
                 let reason = Reason::TooBusyTogether {
                     holds,
@@ -120,7 +116,7 @@ impl State {
 }
 
 /// As many pods as are left at most this busy by so much work, in thousandths of a pod.
-fn pods_for(busy_milli: u64) -> u32 {
+pub(super) fn pods_for(busy_milli: u64) -> u32 {
     let pods = busy_milli.div_ceil(AFTERWARDS_MILLI).max(1);
     u32::try_from(pods).unwrap_or(u32::MAX)
 }

@@ -153,10 +153,27 @@ impl Digest {
     /// Of the pods with more than one shard that are late, or will be: the one that may have
     /// fewest.
     pub(super) fn tightest(&self) -> Option<&Measured> {
-        self.measured
-            .iter()
-            .filter(|pod| pod.holds > 1 && pod.will_be_ms() > self.late_ms)
-            .min_by_key(|pod| self.allowed_milli(pod))
+        self.too_full().min_by_key(|pod| self.allowed_milli(pod))
+    }
+
+    fn too_full(&self) -> impl Iterator<Item = &Measured> {
+        let measured = self.measured.iter();
+        measured.filter(|pod| pod.holds > 1 && pod.will_be_ms() > self.late_ms)
+    }
+
+    /// What those have to do beyond all of their time, so that they also catch up, in thousandths
+    /// of a pod.
+    pub(super) fn excess_milli(&self) -> u64 {
+        let excess = self.too_full().map(|pod| {
+            let allowed_milli = self.allowed_milli(pod).max(1);
+            (u64::from(pod.holds) * 1_000_000 / allowed_milli).saturating_sub(1000)
+        });
+        excess.sum()
+    }
+
+    /// One more than was wished, once those have come.
+    pub(super) fn more(&self, wish: u32) -> u32 {
+        wish + u32::from(self.running >= wish)
     }
 }
 

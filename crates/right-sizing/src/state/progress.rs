@@ -2,7 +2,7 @@
 //! shards tell at once how many shards a pod may have; while nothing is late, fewer pods are tried,
 //! and a trial that makes records late ends at once and is remembered.
 
-use super::{DRAIN_MS, Digest, MINUTE, PAUSE_MS, State, next_per_pod, per_replica};
+use super::{DRAIN_MS, Digest, MINUTE, PAUSE_MS, State, busy::pods_for, next_per_pod, per_replica};
 use crate::{
     decision::Step,
     observation::Settings,
@@ -97,7 +97,11 @@ impl State {
             return (Step::Hold, unmeasured(digest, wish));
         };
         let allowed_milli = digest.allowed_milli(pod);
-        if allowed_milli >= u64::from(digest.fullest) * 1000 {
+        let most = match digest.busy_by_load {
+            Some(_) => pod.holds,
+            None => digest.fullest,
+        };
+        if allowed_milli >= u64::from(most) * 1000 {
             let reason = Reason::LateButEnough {
                 shard: pod.worst.clone(),
                 lag_ms: pod.lag_ms,
@@ -111,7 +115,11 @@ impl State {
             .min(digest.fullest.saturating_sub(1))
             .max(settings.shard_count)
             .max(1);
-        let replicas = digest.shards.div_ceil(per_pod);
+        let pods = digest.busy_by_load.map(|(together_milli, _)| {
+            let work_milli = together_milli + digest.excess_milli();
+            pods_for(work_milli).max(digest.more(wish)).min(digest.cap)
+        });
+        let replicas = pods.unwrap_or(digest.shards.div_ceil(per_pod));
         let since = digest.at - self.wished_ms;
         // Leases that moved, because a pod died, are a change as well; what an outage left is not
         // of them.
@@ -141,6 +149,7 @@ impl State {
             carry_milli: pod.carry_milli,
             holds: pod.holds,
             per_pod,
+            pods,
             remedy,
         };
         if remedy != Remedy::MorePods {

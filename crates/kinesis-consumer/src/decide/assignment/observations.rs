@@ -19,6 +19,8 @@ const STEAL_PAUSE: Duration = Duration::from_secs(300);
 /// How long a request for a hand-over stands: longer than a holder's default shutdown deadline of
 /// 20 s.
 const ASK_PATIENCE: Duration = Duration::from_secs(60);
+/// How long a lease stays that moved.
+const MOVE_PAUSE: Duration = Duration::from_secs(300);
 /// Timers count in milliseconds: the first one that is later.
 const TICK: Duration = Duration::from_millis(1);
 
@@ -48,6 +50,8 @@ struct Seen {
     /// When it was looked at last.
     last: Instant,
     holder: Option<String>,
+    /// Since when it is that one's, where it was another's before.
+    moved_to: Option<Instant>,
     finished: bool,
     handover_to: Option<String>,
     /// When that request was first seen.
@@ -104,6 +108,11 @@ impl Observations {
         let same_request = (before.as_ref()).filter(|seen| seen.handover_to == lease.handover_to);
         let is_same = |seen: &&Seen| seen.holder.as_deref() == lease.holder();
         let last = before.as_ref().filter(is_same).map(|seen| seen.last);
+        let moved_to = match &before {
+            Some(seen) if seen.holder.as_deref() == lease.holder() => seen.moved_to,
+            Some(_) => Some(now),
+            None => None,
+        };
         self.clocks.see(lease, last, since, now);
         let seen = Seen {
             counter: lease.counter,
@@ -111,6 +120,7 @@ impl Observations {
             failover: self.failover(lease),
             moved: unmoved.map_or(before.is_some(), |seen| seen.moved),
             last: now,
+            moved_to,
             holder: lease.holder().map(str::to_owned),
             finished: lease.is_finished(),
             handover_to: lease.handover_to.clone(),
@@ -182,6 +192,12 @@ impl Observations {
     /// Did its counter move while we looked on?
     pub(crate) fn has_moved(&self, lease: &Lease) -> bool {
         self.unmoved(lease).is_some_and(|seen| seen.moved)
+    }
+
+    /// Did it go from one worker to another a few minutes ago?
+    pub(crate) fn moved_lately(&self, lease: &Lease, now: Instant) -> bool {
+        let moved_to = self.seen.get(&lease.key).and_then(|seen| seen.moved_to);
+        moved_to.is_some_and(|moved_to| now < moved_to + MOVE_PAUSE)
     }
 
     /// Was it there for anybody to take for another failover time?

@@ -1,11 +1,112 @@
-//! Which requests for leases their holders will grant.
+//! Which requests for leases their holders grant.
 
 use std::collections::BTreeMap;
 
 use tokio::time::Instant;
 
 use super::{Observations, Workers};
-use crate::model::{keys::LeaseKey, lease::Lease};
+use crate::{
+    decide::placement::{NOISE, Verdict, judge},
+    model::{keys::LeaseKey, lease::Lease},
+};
+
+/// What a worker that asks says that it has, with what it asked for before.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Has {
+    /// Unfinished leases.
+    pub(crate) leases: u64,
+    /// How busy it is with them, in thousandths. `None`: it deals leases by number.
+    pub(crate) load: Option<u64>,
+}
+
+impl Has {
+    /// With the lease, too.
+    pub(crate) fn with(self, lease: &Lease) -> Self {
+        Self {
+            leases: self.leases + 1,
+            load: self.load.map(|load| load + lease.share()),
+        }
+    }
+
+    /// The more of each.
+    pub(crate) fn max(self, other: Self) -> Self {
+        Self {
+            leases: self.leases.max(other.leases),
+            load: self.load.max(other.load),
+        }
+    }
+
+    /// Does the asker's request say more than this, so that its holder may refuse it?
+    pub(crate) fn is_overstated(self, request: &Lease) -> bool {
+        let said = request.handover_load.zip(self.load);
+        request.handover_has > Some(self.leases)
+            || said.is_some_and(|(said, load)| said >= load + NOISE)
+    }
+}
+
+/// Do all who hold leases deal them by load? While one does not, all deal by number. `held`:
+/// leases with their holders.
+pub(crate) fn deal_by_load(held: &[(&Lease, &str)]) -> bool {
+    let says = |lease: &Lease| lease.is_native() && lease.share_permille.is_some();
+    held.iter().all(|(lease, _)| says(lease))
+}
+
+/// What each worker has, in number and in load, as one request after another is granted. All who
+/// judge requests judge by it: holders, those who asked, and those who look on.
+pub(crate) struct Ledger<'a> {
+    by_load: bool,
+    parts: BTreeMap<&'a str, (u64, u64)>,
+}
+
+impl<'a> Ledger<'a> {
+    /// `held`: leases with their holders.
+    pub(crate) fn new(held: &[(&'a Lease, &'a str)], by_load: bool) -> Self {
+        let mut parts = BTreeMap::<_, (u64, u64)>::new();
+        for (lease, holder) in held {
+            let (leases, load) = parts.entry(*holder).or_default();
+            (*leases, *load) = (*leases + 1, *load + lease.share());
+        }
+        Self { by_load, parts }
+    }
+
+    /// The order in which requests are judged: who has least first, as it may have asked for
+    /// several.
+    pub(crate) fn rank<'b>(&self, request: &'b Lease) -> (Option<u64>, Option<u64>, &'b LeaseKey) {
+        let load = request.handover_load.filter(|_| self.by_load);
+        (load, request.handover_has, &request.key)
+    }
+
+    /// What the asker has: what it says of itself is newer than what was seen of it.
+    pub(crate) fn said(&self, request: &Lease, asker: &str) -> Has {
+        let (seen, _) = self.parts.get(asker).copied().unwrap_or_default();
+        Has {
+            leases: request.handover_has.unwrap_or(seen),
+            load: request.handover_load,
+        }
+    }
+
+    /// Makes the holder's lease the asker's, who has so much, if all is more even then.
+    pub(crate) fn grant(&mut self, lease: &Lease, holder: &str, asker: &'a str, has: Has) -> bool {
+        let Some((leases, load)) = self.parts.get_mut(holder) else {
+            return false;
+        };
+        let share = lease.share();
+        let said = has.load.filter(|_| self.by_load);
+        let is_granted = match said.map(|poor| judge(*load, poor, share)) {
+            Some(Verdict::Granted) => true,
+            Some(Verdict::Refused) => false,
+            Some(Verdict::ByNumber) | None => *leases >= has.leases + 2,
+        };
+        if is_granted {
+            *leases -= 1;
+            *load = load.saturating_sub(share);
+            let (leases, load) = self.parts.entry(asker).or_default();
+            *leases = has.leases + 1;
+            *load = has.load.unwrap_or(*load) + share;
+        }
+        is_granted
+    }
+}
 
 /// Leases that their holders will hand over, each with the worker that asked for it. `held`: leases
 /// with their holders.
@@ -27,27 +128,17 @@ pub(crate) fn promises<'a>(
     if asked.is_empty() {
         return BTreeMap::new();
     }
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    for (_, holder) in held {
-        *counts.entry(holder).or_default() += 1;
-    }
+    let mut ledger = Ledger::new(held, deal_by_load(held));
     let workers = Workers::of(held.iter().map(|(lease, _)| *lease), observations, now);
     asked.retain(|(lease, _, asker)| !workers.is_gone(asker, lease, observations));
-    // Who has least first: it may have asked for several.
-    asked.sort_by_key(|(lease, _, _)| (lease.handover_has, &lease.key));
-    let mut promises = BTreeMap::new();
-    for (lease, holder, asker) in asked {
-        // What it says of itself is newer than what was seen of it.
-        let seen = counts.get(asker).copied().unwrap_or_default();
-        let has = lease.handover_has.map_or(seen, |has| has as usize);
-        let Some(left) = counts.get_mut(holder).filter(|left| **left >= has + 2) else {
-            continue;
-        };
-        *left -= 1;
-        counts.insert(asker, has + 1);
-        promises.insert(&lease.key, asker);
-    }
-    promises
+    asked.sort_by_key(|(lease, _, _)| ledger.rank(lease));
+    let granted = asked.into_iter().filter(|(lease, holder, asker)| {
+        let has = ledger.said(lease, asker);
+        ledger.grant(lease, holder, asker, has)
+    });
+    granted
+        .map(|(lease, _, asker)| (&lease.key, asker))
+        .collect()
 }
 
 #[cfg(test)]
@@ -63,21 +154,27 @@ mod tests {
     };
 
     /// `"a a>b a>c1 J"`: leases 0 to 3, held by `a` and Java's `J`; `b` asks for the second one,
-    /// `c` for the third and says that it has one.
+    /// `c` for the third and says that it has one. `"a:300>c1:120"`: it takes 300 thousandths of
+    /// `a`'s time, and `c` is as busy as 120.
     fn leases(table: &str) -> Vec<Lease> {
         let lease = |(index, text): (usize, &str)| {
             let (holder, to) = match text.split_once('>') {
                 Some((holder, to)) => (holder, Some(to)),
                 None => (text, None),
             };
+            let (holder, share) = holder.split_once(':').unwrap_or((holder, ""));
             let is_native = holder.chars().all(char::is_lowercase);
-            let to = to.map(|to| to.split_at(to.trim_end_matches(char::is_numeric).len()));
+            let to = to.map(|to| to.split_once(':').unwrap_or((to, "")));
+            let load = to.and_then(|(_, load)| load.parse().ok());
+            let to = to.map(|(to, _)| to.split_at(to.trim_end_matches(char::is_numeric).len()));
             Lease {
                 owner: Some(holder.to_owned()),
                 native_counter: is_native.then_some(0),
                 native_process: is_native.then(|| format!("process of {holder}")),
                 handover_to: to.map(|(to, _)| to.to_owned()),
                 handover_has: to.and_then(|(_, has)| has.parse().ok()),
+                handover_load: load,
+                share_permille: share.parse().ok(),
                 ..Lease::new(format!("s{index}"), Checkpoint::TrimHorizon)
             }
         };
@@ -100,6 +197,16 @@ mod tests {
     #[case::who_has_least_first("a>b2 a>c1 a a", &["s1"])]
     #[case::what_it_says_is_newer_than_what_is_seen("a>b3 a>b4 a a a a b", &["s0"])]
     #[case::java_does_not_hand_over("J>b J J", &[])]
+    #[case::by_load("a:300 a:300>b1:0 b:0", &["s1"])]
+    #[case::not_who_is_as_busy("a:10>b0:500 a:10 a:10", &[])]
+    #[case::not_more_than_shrinks_the_spread("a:300>c0:0 a:300>b0:300 a:100", &["s0"])]
+    #[case::who_has_least_to_do_first("a:300>b0:200 a:300>c5:100", &["s1"])]
+    #[case::what_comes_adds_to_its_load("a:200>b0:0 a:200>b1:200 a:200>b2:400", &["s0", "s1"])]
+    #[case::by_number_where_nobody_does_much("a:9>b0:0 a:9>b1:9 a:9>b2:18 a:9", &["s0", "s1"])]
+    #[case::who_says_no_load_is_judged_by_number("a:300>b0 a:300>c0:0 a:300 a:9", &["s0", "s1"])]
+    #[case::and_takes_its_lease_out_of_the_load("a:300>b0 a:300>c0:200 a:9", &["s0"])]
+    #[case::while_one_counts_all_are_judged_by_number("a:300 a:300>b1:0 b:0 c", &[])]
+    #[case::java_counts("a:300 a:300>b1:0 b:0 J", &[])]
     fn a_holder_grants_what_makes_it_more_even(#[case] table: &str, #[case] want: &[&str]) {
         let leases = leases(table);
         let (observations, now) = seen(&leases);

@@ -7,7 +7,11 @@ use std::{
 };
 
 use super::{Seen, Sight, is_taken};
-use crate::{decide::assignment::Action, face::pace::renew_interval, model::lease::Lease};
+use crate::{
+    decide::assignment::{Action, Has, Ledger, deal_by_load},
+    face::pace::renew_interval,
+    model::lease::Lease,
+};
 
 /// So many are few.
 const FEW: usize = 2;
@@ -17,7 +21,7 @@ const A_WRITE: Duration = Duration::from_millis(100);
 const STEP: Duration = Duration::from_millis(300);
 
 /// What this worker has, of how much.
-struct Has {
+struct Stock {
     held: usize,
     /// Others will hand so many over, or have.
     promised: usize,
@@ -32,7 +36,7 @@ impl<'a> Sight<'a> {
     /// Asks for no more than this worker's share, as others join as well; and for one lease first,
     /// so that those show whom this worker did not see when it started.
     pub(super) fn moderate(&self, actions: &mut Vec<Action>) {
-        let has = self.has();
+        let has = self.stock();
         let all = has.leases.div_ceil(has.workers);
         let share = match has.held {
             0 => 1,
@@ -57,41 +61,42 @@ impl<'a> Sight<'a> {
     ///
     /// Where it has not taken its first lease yet, others who join as well do not show.
     pub(crate) fn is_short(&self, max_leases: usize) -> bool {
-        let has = self.has();
+        let has = self.stock();
         let fair = (has.leases / has.workers).min(max_leases);
         has.held > 0 && has.held + has.promised < fair
     }
 
-    /// This worker's requests that stand, each with how many leases it has when that is granted, of
-    /// `has` now. `None`: as the table is, its holder refuses it, and it is to be taken back. Who
-    /// comes to have more would grant it later, when it is not needed; and it says too much of this
-    /// worker in the requests that come after it.
-    pub(crate) fn own_requests(&self, mut has: u64) -> Vec<(&'a Lease, Option<u64>)> {
-        let mut left: BTreeMap<&str, u64> = BTreeMap::new();
+    /// This worker's requests that stand, each with what it has when that is granted, of `has` now.
+    /// `None`: as the table is, its holder refuses it, and it is to be taken back. Who comes to
+    /// have more would grant it later, when it is not needed; and it says too much of this worker
+    /// in the requests that come after it.
+    pub(crate) fn own_requests(&self, mut has: Has) -> Vec<(&'a Lease, Option<Has>)> {
+        let holders = self.holders();
         let promises = self.promises();
-        let mut ours = Vec::new();
-        for (lease, holder) in self.others_leases() {
+        let stays = |lease: &Lease| {
             let asker = promises.get(&lease.key);
-            let stays = asker.is_none_or(|asker| *asker == self.me);
-            *left.entry(holder).or_default() += u64::from(stays);
-            if lease.is_native() && lease.handover_to.as_deref() == Some(self.me) {
-                ours.push((lease, holder));
-            }
-        }
-        ours.sort_by_key(|(lease, _)| lease.handover_has);
+            asker.is_none_or(|asker| *asker == self.me)
+        };
+        let left = self.others_leases().filter(|(lease, _)| stays(lease));
+        let left: Vec<_> = left.collect();
+        let mut ledger = Ledger::new(&left, deal_by_load(&holders));
+        let is_ours =
+            |lease: &Lease| lease.is_native() && lease.handover_to.as_deref() == Some(self.me);
+        let ours = self.others_leases().filter(|(lease, _)| is_ours(lease));
+        let mut ours: Vec<_> = ours.collect();
+        ours.sort_by_key(|(lease, _)| ledger.rank(lease));
         let judged = ours.into_iter().map(|(lease, holder)| {
-            let left = left.entry(holder).or_default();
-            let is_granted = *left >= has + 2;
+            let then = has;
+            let is_granted = ledger.grant(lease, holder, self.me, then);
             if is_granted {
-                *left -= 1;
-                has += 1;
+                has = then.with(lease);
             }
-            (lease, is_granted.then(|| has - 1))
+            (lease, is_granted.then_some(then))
         });
         judged.collect()
     }
 
-    fn has(&self) -> Has {
+    fn stock(&self) -> Stock {
         let mut workers: BTreeMap<&str, usize> = [(self.me, 0)].into();
         let (mut held, mut promised, mut leases) = (0, 0, 0);
         for Seen {
@@ -116,7 +121,7 @@ impl<'a> Sight<'a> {
         }
         let promises = self.promises();
         promised += promises.values().filter(|to| **to == self.me).count();
-        Has {
+        Stock {
             held,
             promised,
             leases,

@@ -3,7 +3,9 @@
 use rstest::rstest;
 
 use super::*;
-use crate::model::sequence::Checkpoint;
+use crate::{decide::assignment::Has, model::sequence::Checkpoint};
+
+mod by_load;
 
 const FAILOVER: Duration = Duration::from_secs(10);
 
@@ -174,8 +176,15 @@ fn a_request_that_is_refused_is_taken_back(
     #[case] want: &[(&str, Option<u64>)],
 ) {
     let requests = seen(table, |sight| {
-        let requests = sight.own_requests(sight.held.len() as u64).into_iter();
-        let requests = requests.map(|(lease, has)| (lease.key.shard.to_string(), has));
+        let has = Has {
+            leases: sight.held.len() as u64,
+            load: None,
+        };
+        let requests = sight.own_requests(has).into_iter();
+        let requests = requests.map(|(lease, then)| {
+            let has = then.map(|then| then.leases);
+            (lease.key.shard.to_string(), has)
+        });
         requests.collect::<Vec<_>>()
     });
     let want = want.iter().map(|(key, has)| ((*key).to_owned(), *has));

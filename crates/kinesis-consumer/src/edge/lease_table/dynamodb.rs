@@ -5,9 +5,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use kinesis_edge::{
-    AttributeValue, ClientSettings, DynamoDbClient, Failure, Gate, Kind, Table, Write, Written,
-};
+use kinesis_edge::{ClientSettings, DynamoDbClient, Failure, Gate, Kind, Table, Write, Written};
 use tokio::time::Instant;
 
 use crate::{
@@ -28,11 +26,16 @@ mod creation;
 pub(crate) mod item;
 mod kcl3;
 mod usage;
+mod writes;
 
 use application::Application;
-use item::{Item, keys, new_item, number, string, strings};
+use item::{Item, keys, load_of, new_item, number, string, strings};
 use kcl3::SideTables;
 use usage::Usage;
+use writes::{
+    NOT_MOVED, OF_THE_HOLDER, OWNED_AS_READ, REMOVE_SHARE, REQUEST, SET_SHARE, as_moved, beat,
+    fraction, kib, lease_key, renewal,
+};
 
 /// What scans, and questions about tables, get where the client handed in has no setting of its
 /// own.
@@ -55,6 +58,9 @@ pub(crate) const RENEWALS: ClientSettings = ClientSettings {
 /// More pages (of 1 MB) than any lease table has: an endpoint that never stops would keep us
 /// forever.
 const MOST_PAGES: usize = 10_000;
+
+/// Those that one BatchGetItem may ask for.
+const LOOKED_AT_ONCE: usize = 100;
 
 /// The lease table of one application in DynamoDB.
 #[derive(Debug)]
@@ -161,12 +167,16 @@ impl DynamoDbTable {
             Some(_) => set.push_str(", throughputKBps = :throughput"),
             None => remove.push_str(", throughputKBps"),
         }
+        match lease.share_permille {
+            Some(_) => set.push_str(SET_SHARE),
+            None => remove.push_str(REMOVE_SHARE),
+        }
         if process.is_some() && lease.stream_identity.is_some() {
             set.push_str(", nativeStream = :stream");
         }
         let mut change = format!(
             "SET leaseOwner = :worker, leaseCounter = :next, nativeCounter = :next{set} \
-             REMOVE checkpointOwner, handoverTo, handoverHas, news, busy{remove}"
+             REMOVE checkpointOwner, {REQUEST}, news, busy{remove}"
         );
         let mut write = beat(lease).value(":worker", string(worker));
         if let Some(throughput) = throughput {
@@ -174,6 +184,9 @@ impl DynamoDbTable {
         }
         if let Some(failover) = failover {
             write = write.value(":failover", number(failover));
+        }
+        if let Some(share) = lease.share_permille {
+            write = write.value(":share", fraction(share));
         }
         if let Some(process) = process {
             let clock = self.began.elapsed().as_millis();
@@ -198,8 +211,12 @@ impl DynamoDbTable {
             false => ("leaseOwner", ""),
             true => ("checkpointOwner", " ADD ownerSwitchesSinceCheckpoint :one"),
         };
+        // Who takes it next knows what it gets.
+        let share = lease
+            .share_permille
+            .map_or("", |_| ", shareCounter = :next");
         let change = format!(
-            "SET leaseCounter = :next \
+            "SET leaseCounter = :next{share} \
              REMOVE {owner}, nativeCounter, nativeProcess, nativeClock, {OF_THE_HOLDER}{switch}"
         );
         let mut write = as_moved(beat(lease).change(change), lease);
@@ -208,80 +225,6 @@ impl DynamoDbTable {
         }
         self.update(&lease.key, write).await.map(drop)
     }
-}
-
-/// What is said of a holder, and of nobody after it.
-const OF_THE_HOLDER: &str = "failover, handoverTo, handoverHas, news, busy, throughputKBps";
-
-/// Those that one BatchGetItem may ask for.
-const LOOKED_AT_ONCE: usize = 100;
-
-/// A worker of this library still has it.
-const OWNED_AS_READ: &str = "leaseOwner = :owner AND nativeCounter = leaseCounter AND \
-                             attribute_not_exists(checkpointOwner)";
-
-/// Nobody wrote since, and no KCL 3 leader moves it.
-const NOT_MOVED: &str = "leaseCounter = :counter AND attribute_not_exists(checkpointOwner)";
-
-/// On condition that nobody wrote since, and that a KCL 3 leader moves it, or not, as `lease` says.
-fn as_moved(write: Write, lease: &Lease) -> Write {
-    match &lease.checkpoint_owner {
-        None => write.on(NOT_MOVED),
-        Some(owner) => write
-            .on("leaseCounter = :counter AND checkpointOwner = :checkpointOwner")
-            .value(":checkpointOwner", string(owner)),
-    }
-}
-
-/// Bytes a second as KCL writes them.
-fn kib(bytes: u64) -> AttributeValue {
-    number(format!("{:.6}", bytes as f64 / 1024.0))
-}
-
-fn lease_key(key: &LeaseKey) -> Item {
-    Item::from([("leaseKey".to_owned(), string(key.to_string()))])
-}
-
-/// A write on condition of the counter that also moves it.
-fn beat(lease: &Lease) -> Write {
-    Write::new()
-        .value(":counter", number(lease.counter))
-        .value(":next", number(lease.counter + 1))
-}
-
-/// A holder's write, with more to set and to remove, but for the clock.
-fn renewal(lease: &Lease, set: &str, remove: &[&str]) -> Write {
-    let mut change =
-        format!("SET leaseCounter = :next, nativeCounter = :next, nativeClock = :clock{set}");
-    let mut remove = remove.to_vec();
-    let mut write = beat(lease);
-    if let Some(permille) = lease.busy_permille {
-        change.push_str(", busy = :busy");
-        write = write.value(":busy", number(f64::from(permille) / 1000.0));
-    } else {
-        remove.push("busy");
-    }
-    if let Some(failover) = lease.failover_millis {
-        change.push_str(", failover = :failover");
-        write = write.value(":failover", number(failover));
-    } else {
-        remove.push("failover");
-    }
-    if let Some(throughput) = lease.throughput {
-        change.push_str(", throughputKBps = :throughput");
-        write = write.value(":throughput", kib(throughput));
-    } else {
-        remove.push("throughputKBps");
-    }
-    if !remove.is_empty() {
-        change.push_str(" REMOVE ");
-        change.push_str(&remove.join(", "));
-    }
-    if !lease.news.is_empty() {
-        change.push_str(" DELETE news :known");
-        write = write.value(":known", keys(&lease.news));
-    }
-    write.change(change)
 }
 
 /// Names operation, table and AWS's code, and the next step where there is one.
@@ -421,11 +364,20 @@ impl LeaseTable for DynamoDbTable {
             return Err(TableError::Conflict(Some(Box::new(lease.clone()))));
         };
         let as_read = OWNED_AS_READ;
-        let write = Write::new()
-            .change("SET handoverTo = :worker, handoverHas = :has")
+        let by_load = match lease.handover_load {
+            Some(_) => ", handoverLoad = :load",
+            None => " REMOVE handoverLoad",
+        };
+        let mut write = Write::new()
+            .change(format!(
+                "SET handoverTo = :worker, handoverHas = :has{by_load}"
+            ))
             .value(":worker", string(worker))
             .value(":has", number(has))
             .value(":owner", string(owner));
+        if let Some(load) = lease.handover_load {
+            write = write.value(":load", load_of(load, worker));
+        }
         let write = match &lease.handover_to {
             None => write.on(format!("{as_read} AND attribute_not_exists(handoverTo)")),
             Some(asker) => write
@@ -449,7 +401,7 @@ impl LeaseTable for DynamoDbTable {
 
     async fn withdraw(&self, key: &LeaseKey, worker: &str) -> Result<(), TableError> {
         let write = Write::new()
-            .change("REMOVE handoverTo, handoverHas")
+            .change(format!("REMOVE {REQUEST}"))
             .on("handoverTo = :worker")
             .value(":worker", string(worker));
         self.update(key, write).await.map(drop)

@@ -1,6 +1,6 @@
 //! What a worker does about leases, as it is decided: grants, takes, asks; and what came of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::time::Instant;
 
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     decide::{
-        assignment::{Action, Limits, challenges, dead_requests, grants, plan, void},
+        assignment::{Action, Has, Limits, challenges, dead_requests, grants, plan, void},
         fleet::{Sight, Told},
         kcl3::Regime,
     },
@@ -79,30 +79,50 @@ impl Coordinator {
             // What others hold changes.
             is_fresh: now <= self.scanned + 2 * config.times().peer_scan_interval,
         };
-        sight.adjust(&mut actions, &told, limits.max_leases);
+        let loads = config
+            .placement
+            .is_by_load()
+            .then(|| sight.loads())
+            .flatten();
+        let takes = actions.iter().any(|it| matches!(it, Action::Take(_)));
+        if loads.is_some() {
+            actions.retain(|action| !matches!(action, Action::Ask(_)));
+        }
+        // What was asked for comes as well.
+        let coming = loads.as_ref().map_or(0, |_| sight.coming());
+        let max_leases = limits.max_leases.saturating_sub(coming);
+        sight.adjust(&mut actions, &told, max_leases);
+        let load = loads.as_ref().map(|_| sight.load());
+        if let Some(loads) = loads.filter(|_| told.is_fresh && !takes) {
+            let asks = sight.asks_by_load(loads, limits.max_leases, actions.len());
+            let planned: BTreeSet<_> = actions.iter().map(|it| it.key().clone()).collect();
+            actions.extend(asks.into_iter().filter(|it| !planned.contains(it.key())));
+        }
         // Requests that stand may be refused.
         let is_given = |lease: &&Lease| lease.owner.as_ref() == Some(me) && !lease.is_finished();
         let given = leases.iter().filter(is_given);
         let given = given.filter(|lease| !held.contains(&lease.key)).count();
-        let mut has = (held.len() + given) as u64;
+        let mut has = Has {
+            leases: (held.len() + given) as u64,
+            load,
+        };
         let standing = sight.own_requests(has);
         let is_new = |action: &Action| standing.iter().all(|(lease, _)| lease.key != *action.key());
         actions.retain(is_new);
-        for (lease, has_then) in standing {
+        for (lease, then) in standing {
             // Who knows too little to judge leaves them.
-            let has_then = has_then.or((!told.is_fresh).then_some(has));
-            let Some(has_then) = has_then else {
+            let then = then.or((!told.is_fresh).then_some(has));
+            let Some(then) = then else {
                 self.moves.push(&self.context, Kind::Refuse, lease.clone());
                 continue;
             };
             // What it said of itself when it asked is no longer so: others were refused, or it lost
             // some.
-            if lease.handover_has > Some(has_then) {
-                let mut lease = lease.clone();
-                lease.handover_has = Some(has_then);
+            if then.is_overstated(lease) {
+                let lease = asking(lease, then);
                 self.moves.push(&self.context, Kind::Ask, lease);
             }
-            has = has.max(has_then + 1);
+            has = has.max(then.with(lease));
         }
         let by_key: BTreeMap<_, _> = leases.iter().map(|lease| (&lease.key, lease)).collect();
         let acts = !actions.is_empty();
@@ -112,14 +132,15 @@ impl Coordinator {
                 Action::Steal(key) => (Kind::Steal, key),
                 Action::Ask(key) => (Kind::Ask, key),
             };
-            if let Some(lease) = by_key.get(&key) {
-                let mut lease = (*lease).clone();
-                if kind == Kind::Ask {
-                    lease.handover_has = Some(has);
-                    has += 1;
-                }
-                self.moves.push(&self.context, kind, lease);
+            let Some(lease) = by_key.get(&key) else {
+                continue;
+            };
+            let mut moving = (*lease).clone();
+            if kind == Kind::Ask {
+                moving = asking(lease, has);
+                has = has.with(lease);
             }
+            self.moves.push(&self.context, kind, moving);
         }
         acts
     }
@@ -156,6 +177,7 @@ impl Coordinator {
                 let lease = Lease {
                     handover_to: None,
                     handover_has: None,
+                    handover_load: None,
                     ..lease
                 };
                 self.observations.observe_some([&lease], Instant::now());
@@ -193,5 +215,14 @@ impl Coordinator {
                 }
             }
         }
+    }
+}
+
+/// The lease, with what its next asker says of itself.
+fn asking(lease: &Lease, has: Has) -> Lease {
+    Lease {
+        handover_has: Some(has.leases),
+        handover_load: has.load,
+        ..lease.clone()
     }
 }

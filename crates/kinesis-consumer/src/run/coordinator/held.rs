@@ -8,7 +8,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{Coordinator, Held, looking::Curiosity, moves::Kind, streams::give_back};
 use crate::{
     decide::fleet::{Role, first_renewal},
-    face::{error::Error, event::Event},
+    face::{checkpointer::LeaseHandle, error::Error, event::Event},
     model::{keys::LeaseKey, lease::Lease},
     run::{
         held_lease::HeldLease,
@@ -80,6 +80,7 @@ impl Coordinator {
             lease,
             stop,
         };
+        self.context.load.begin(&stored.key);
         self.held.insert(stored.key, held);
         self.context.load.hold(self.held.len());
         self.is_arranged = false;
@@ -109,6 +110,7 @@ impl Coordinator {
         if let Some(held) = held {
             // Checkpointers that user code kept refuse from now on.
             held.lease.close();
+            self.context.load.end(LeaseHandle::key(&*held.lease));
             self.context.load.hold(self.held.len());
         }
         match ended {
@@ -148,6 +150,7 @@ impl Coordinator {
             native_process: None,
             native_clock: None,
             handover_to: None,
+            handover_load: None,
             ..lease
         });
         self.is_arranged = false;

@@ -269,7 +269,10 @@ impl Coordinator {
         self.context.fleet.set_heeded(is_heeded);
         self.context.known().trust_for(self.context.kept());
         let takes = self.regime == Regime::Taking && !sight.has_java();
-        if takes && sight.is_short(config.max_leases) {
+        let is_short = takes && sight.is_short(config.max_leases);
+        let by_load = config.placement.is_by_load() && is_short;
+        let loads = by_load.then(|| sight.loads()).flatten();
+        if is_short && loads.is_none_or(|loads| sight.gains(loads)) {
             let soon = now + config.times().peer_scan_interval / 2;
             self.next_scan = self.next_scan.min(soon);
         }

@@ -134,7 +134,12 @@ impl Moves {
     }
 }
 
-async fn make(context: Arc<Context>, kind: Kind, lease: Lease) -> Moved {
+async fn make(context: Arc<Context>, kind: Kind, mut lease: Lease) -> Moved {
+    if matches!(kind, Kind::Take | Kind::Steal | Kind::Child) {
+        // What it took before stands in the lease until this worker has measured it.
+        let before = lease.share_permille.unwrap_or(0);
+        lease.share_permille = context.config.placement.is_by_load().then_some(before);
+    }
     let began = Instant::now();
     let (table, me) = (&context.table, &context.config.worker_id);
     let answer = match kind {

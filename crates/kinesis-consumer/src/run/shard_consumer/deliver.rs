@@ -25,7 +25,8 @@ impl ShardConsumer {
             self.checkpointer
                 .deliver_to(last.max(processed_before.clone()));
             let context = Arc::clone(&self.context);
-            let (began, working) = (Instant::now(), context.load.work());
+            let lease = self.lease.key().clone();
+            let (began, working) = (Instant::now(), context.load.work(&lease));
             let outcome = self
                 .call(|processor, to| processor.process_records(&batch, to))
                 .await;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use kinesis_consumer::{
-    Config, Error, InitialPosition, Pace, Worker,
+    Config, Error, InitialPosition, Pace, Placement, Worker,
     test_util::{MemoryKinesis, MemoryTable},
 };
 use tokio::{
@@ -38,6 +38,7 @@ pub(crate) struct Fleet {
     pub(super) lights: Lights,
     network: Network,
     pace: Pace,
+    pub(super) placement: Placement,
     /// The time between reads of a shard while records come.
     reads: Duration,
     began: Instant,
@@ -59,6 +60,7 @@ impl Fleet {
             lights: Lights::default(),
             network: Network::Calm,
             pace,
+            placement: Placement::Number,
             reads,
             began: Instant::now(),
             running: Vec::new(),
@@ -83,6 +85,7 @@ impl Fleet {
         config.idle_between_reads = Some(seconds(60));
         config.tip_read_interval = Some(self.reads);
         config.pace = self.pace;
+        config.placement = self.placement;
         let (units, table) = (Arc::clone(&self.units), self.table.clone());
         let (network, began) = (self.network, self.began);
         let view = self.table.with_faults(move |call| {

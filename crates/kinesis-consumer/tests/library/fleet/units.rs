@@ -47,6 +47,19 @@ fn bytes(lease: &Lease) -> usize {
         + text("failover", lease.failover_millis.map(|_| 3))
         + text("handoverTo", lease.handover_to.as_ref().map(String::len))
         + text("handoverHas", lease.handover_has.map(number))
+        + text(
+            "handoverLoad",
+            lease
+                .handover_load
+                .zip(lease.handover_to.as_ref())
+                .map(|(load, asker)| number(load) + 1 + asker.len()),
+        )
+        + text("nativeShare", lease.share_permille.map(|_| 3))
+        + text(
+            "shareCounter",
+            lease.share_permille.map(|_| number(lease.counter)),
+        )
+        + text("throughputKBps", lease.throughput.map(number))
         + text("news", (news > 0).then_some(3 + news))
         + text("busy", lease.busy_permille.map(|_| 3))
 }

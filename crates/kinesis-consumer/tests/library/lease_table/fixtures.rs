@@ -96,10 +96,12 @@ fn expected(item: &Item) -> Lease {
         failover_millis: None,
         handover_to: None,
         handover_has: None,
+        handover_load: None,
         news: BTreeSet::new(),
         latest_since: None,
         stream_identity: None,
         busy_permille: None,
+        share_permille: None,
         throughput: item.get("throughputKBps").map(|value| {
             let kib: f64 = value.as_n().expect("N").parse().expect("a number");
             (kib * 1024.0).round() as u64

@@ -9,8 +9,8 @@ use super::dynamodb::{DynamoDb, Item, TABLE, number, text};
 
 /// Would `fromDynamoRecord` of 2.7.2 and 3.5.1 read this lease? 2.x throws for the whole scan if
 /// not. It asks for attributes by name, so ours (`nativeCounter`, `nativeProcess`, `nativeClock`,
-/// `handoverTo`, `handoverHas`, `news`, `latestSince`, `busy`) do not matter to it, whatever their
-/// types.
+/// `nativeShare`, `shareCounter`, `handoverTo`, `handoverHas`, `handoverLoad`, `news`,
+/// `latestSince`, `busy`) do not matter to it, whatever their types.
 pub(crate) fn assert_loads(item: &Item) {
     let want = |name: &str, is: fn(&AttributeValue) -> bool, needed: bool| match item.get(name) {
         Some(value) => assert!(is(value), "{name} is {value:?} in {item:?}"),

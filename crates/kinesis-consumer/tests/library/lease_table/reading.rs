@@ -44,6 +44,55 @@ fn lease(item: &Item) -> Option<Lease> {
     }
 }
 
+/// Builds that know nothing of it leave it standing, as Java does.
+#[test]
+fn what_a_lease_takes_is_read_only_as_the_last_write_left_it() {
+    let share = |counter: u64, of: Value| {
+        let item = json!({
+            "leaseKey": {"S": "shardId-000000000000"},
+            "leaseOwner": {"S": "a"},
+            "leaseCounter": {"N": counter.to_string()},
+            "nativeCounter": {"N": counter.to_string()},
+            "checkpoint": {"S": "LATEST"},
+            "nativeShare": {"N": "0.457"},
+            "shareCounter": of,
+        });
+        lease(&from_json(&item)).expect("a lease").share_permille
+    };
+    assert_eq!(share(7, json!({"N": "7"})), Some(457));
+    assert_eq!(share(8, json!({"N": "7"})), None, "renewed without it");
+    assert_eq!(share(7, json!({"S": "7"})), None, "odd");
+}
+
+/// Sums of what anybody may have written stay in range.
+#[test]
+fn loads_and_bytes_that_no_worker_has_are_not_believed() {
+    let read = |load: Value, kib: &str| {
+        let item = json!({
+            "leaseKey": {"S": "shardId-000000000000"},
+            "leaseCounter": {"N": "1"},
+            "checkpoint": {"S": "LATEST"},
+            "handoverTo": {"S": "you and me"},
+            "handoverLoad": load,
+            "throughputKBps": {"N": kib},
+        });
+        let lease = lease(&from_json(&item)).expect("a lease");
+        (lease.handover_load, lease.throughput)
+    };
+    let loads = |load: &str| read(json!({"S": load}), "2").0;
+    assert_eq!(loads("700 you and me"), Some(700));
+    assert_eq!(
+        loads("1000001 you and me"),
+        None,
+        "nobody has as much to do"
+    );
+    assert_eq!(loads("18446744073709551615 you and me"), None);
+    assert_eq!(loads("700 another"), None, "of an earlier request");
+    assert_eq!(loads("700"), None);
+    assert_eq!(read(json!({"N": "700"}), "2"), (None, Some(2048)), "odd");
+    assert_eq!(read(json!({"S": ""}), "1e30"), (None, Some(1 << 40)));
+}
+
 #[test]
 fn a_projection_is_enough() {
     for (name, fixture) in FIXTURES {

@@ -41,6 +41,10 @@ pub const PROJECTION: [&str; 15] = [
 /// Java's largest `Long`: KCL reads no larger counter.
 const MOST_COUNTED: u64 = i64::MAX as u64;
 
+/// No worker has more to do, in thousandths, nor reads more bytes a second: sums stay in range.
+const MOST_LOAD: u64 = 1_000_000;
+const MOST_THROUGHPUT: u64 = 1 << 40;
+
 pub(super) fn string(text: impl Into<String>) -> AttributeValue {
     AttributeValue::S(text.into())
 }
@@ -181,10 +185,12 @@ fn lease(item: &Item) -> Result<Lease, String> {
         failover_millis: unsigned(item, "failover").ok().flatten(),
         handover_to: owned("handoverTo"),
         handover_has: unsigned(item, "handoverHas").ok().flatten(),
+        handover_load: asker_load(item),
         news: news(item),
         stream_identity: owned("nativeStream"),
         // Only a hint, so an odd one spoils nothing.
-        busy_permille: busy(item),
+        busy_permille: permille(item, "busy"),
+        share_permille: share(item, counter),
         throughput: throughput(item),
         latest_since: match checkpoint {
             Checkpoint::Latest => millis(item, "latestSince")?,
@@ -224,19 +230,36 @@ fn millis(item: &Item, name: &str) -> Result<Option<Timestamp>, String> {
 }
 
 /// Written as 0 to 1 with three decimals.
-fn busy(item: &Item) -> Option<u16> {
-    let fraction: f64 = item.get("busy")?.as_n().ok()?.parse().ok()?;
+fn permille(item: &Item, name: &str) -> Option<u16> {
+    let fraction: f64 = item.get(name)?.as_n().ok()?.parse().ok()?;
     // In range, so the cast is exact.
     (0.0..=1.0)
         .contains(&fraction)
         .then(|| (fraction * 1000.0).round() as u16)
 }
 
+/// Written as `120 worker`: who asks and knows nothing of it leaves another's standing.
+pub(super) fn load_of(load: u64, asker: &str) -> AttributeValue {
+    string(format!("{load} {asker}"))
+}
+
+fn asker_load(item: &Item) -> Option<u64> {
+    let (load, asker) = text(item, "handoverLoad")?.split_once(' ')?;
+    let load = load.parse().ok().filter(|load| *load <= MOST_LOAD);
+    load.filter(|_| text(item, "handoverTo") == Some(asker))
+}
+
+/// Only that of the last write: Java's workers, and those of earlier versions, leave it standing.
+fn share(item: &Item, counter: u64) -> Option<u16> {
+    let of = unsigned(item, "shareCounter").ok().flatten();
+    permille(item, "nativeShare").filter(|_| of == Some(counter))
+}
+
 /// Written in KiB a second with up to six decimals.
 fn throughput(item: &Item) -> Option<u64> {
     let kib: f64 = item.get("throughputKBps")?.as_n().ok()?.parse().ok()?;
     // A cast to an integer saturates.
-    (kib >= 0.0).then_some((kib * 1024.0).round() as u64)
+    (kib >= 0.0).then_some(((kib * 1024.0).round() as u64).min(MOST_THROUGHPUT))
 }
 
 fn news(item: &Item) -> BTreeSet<LeaseKey> {

@@ -29,8 +29,9 @@ fn checked<'a>(
     }
 }
 
-/// `known`: as the new owner has it, where that is this process, which is so old.
-fn own(stored: &mut Lease, worker: &str, known: Option<(&Lease, &str, u64)>) {
+/// `known`: as the new owner has it, where that is this process, which is so old. `lease`: as who
+/// writes has it.
+fn own(stored: &mut Lease, lease: &Lease, worker: &str, known: Option<(&Lease, &str, u64)>) {
     if stored.owner.as_deref().is_some_and(|owner| owner != worker) {
         stored.owner_switches += 1;
     }
@@ -40,12 +41,14 @@ fn own(stored: &mut Lease, worker: &str, known: Option<(&Lease, &str, u64)>) {
     stored.failover_millis = known.and_then(|(known, ..)| known.failover_millis);
     stored.checkpoint_owner = None;
     forget_requests(stored);
+    stored.share_permille = lease.share_permille;
     beat(stored, None, known.and_then(|(known, ..)| known.throughput));
 }
 
 fn forget_requests(stored: &mut Lease) {
     stored.handover_to = None;
     stored.handover_has = None;
+    stored.handover_load = None;
     stored.news.clear();
 }
 
@@ -54,6 +57,7 @@ fn renew(stored: &mut Lease, known: &Lease, clock: u64) {
     stored.native_clock = Some(clock);
     stored.failover_millis = known.failover_millis;
     stored.news.retain(|key| !known.news.contains(key));
+    stored.share_permille = known.share_permille;
     beat(stored, known.busy_permille, known.throughput);
 }
 
@@ -134,7 +138,7 @@ impl LeaseTable for MemoryTable {
                     && (is_left_over || stored.checkpoint_owner.is_none())
             };
             let stored = checked(shared, &lease.key, holds)?;
-            own(stored, worker, Some((lease, &self.process, clock)));
+            own(stored, lease, worker, Some((lease, &self.process, clock)));
             if lease.stream_identity.is_some() {
                 stored.stream_identity.clone_from(&lease.stream_identity);
             }
@@ -201,7 +205,7 @@ impl LeaseTable for MemoryTable {
                     && stored.checkpoint_owner.is_none()
                     && stored.handover_to.as_deref() == Some(to)
             };
-            own(checked(shared, &lease.key, holds)?, to, None);
+            own(checked(shared, &lease.key, holds)?, lease, to, None);
             Ok(())
         })
         .await
@@ -217,6 +221,7 @@ impl LeaseTable for MemoryTable {
             let stored = checked(shared, &lease.key, holds)?;
             stored.handover_to = Some(worker.to_owned());
             stored.handover_has = Some(has);
+            stored.handover_load = lease.handover_load;
             Ok(())
         })
         .await
@@ -241,6 +246,7 @@ impl LeaseTable for MemoryTable {
             let stored = checked(shared, key, holds)?;
             stored.handover_to = None;
             stored.handover_has = None;
+            stored.handover_load = None;
             Ok(())
         })
         .await

@@ -190,3 +190,76 @@ async fn looks_at_some(#[values(Memory, Dynamo)] kind: Kind) {
     assert_eq!(seen, keys[..110]);
     assert_eq!(opened.table.look(&[]).await.expect("nothing"), []);
 }
+
+/// What a lease takes of its holder's time goes with it, a request's load with the request.
+#[rstest]
+#[tokio::test]
+async fn keeps_the_share_of_a_lease_and_forgets_how_busy_an_asker_was(
+    #[values(Memory, Dynamo)] kind: Kind,
+) {
+    let (opened, new) = kind.with_lease().await;
+    let table = &opened.table;
+    let measured = |lease: &Lease, share| Lease {
+        share_permille: share,
+        ..lease.clone()
+    };
+    let taken = table.take(&measured(&new, Some(0)), "me").await;
+    let taken = taken.expect("taken");
+    assert_eq!(taken.share_permille, Some(0));
+    let renewed = table.renew(&measured(&taken, Some(457))).await;
+    let renewed = renewed.expect("renewed");
+    assert_eq!(renewed.share_permille, Some(457));
+
+    let asking = Lease {
+        handover_load: Some(120),
+        ..renewed.clone()
+    };
+    table.ask(&asking, "you", 2).await.expect("asked");
+    let asked = opened.lease("0").await;
+    assert_eq!(
+        (asked.handover_has, asked.handover_load),
+        (Some(2), Some(120))
+    );
+    let by_number = Lease {
+        handover_load: None,
+        ..asked.clone()
+    };
+    table.ask(&by_number, "another", 1).await.expect("asked");
+    assert_eq!(opened.lease("0").await.handover_load, None);
+    table.withdraw(&"0".into(), "another").await.expect("gone");
+    table.ask(&asking, "you", 2).await.expect("asked");
+    table.hand_over(&renewed, "you").await.expect("given");
+    let given = opened.lease("0").await;
+    assert_eq!(
+        (given.share_permille, given.handover_load),
+        (Some(457), None)
+    );
+
+    let taken = table.take(&given, "you").await.expect("taken");
+    table
+        .ask(
+            &Lease {
+                handover_load: Some(1),
+                ..taken.clone()
+            },
+            "me",
+            0,
+        )
+        .await
+        .expect("asked");
+    table.withdraw(&"0".into(), "me").await.expect("gone");
+    assert_eq!(opened.lease("0").await.handover_load, None);
+    let checkpointed = table.checkpoint(&taken, &at("5", 0)).await;
+    let checkpointed = checkpointed.expect("written");
+    assert_eq!(checkpointed.share_permille, Some(457));
+    table.release(&checkpointed).await.expect("released");
+    let released = opened.lease("0").await;
+    assert_eq!(
+        released.share_permille,
+        Some(457),
+        "who takes it knows what it gets"
+    );
+    // One that deals by number says nothing of it.
+    let taken = table.take(&measured(&released, None), "me").await;
+    assert_eq!(taken.expect("taken").share_permille, None);
+}
