@@ -20,7 +20,6 @@ use std::{
     time::Duration,
 };
 
-use async_trait::async_trait;
 use jiff::Timestamp;
 use tokio::{
     sync::{Mutex as AsyncMutex, Notify},
@@ -30,16 +29,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     edge::lease_table::TableError,
-    face::{
-        checkpointer::{CheckpointError, LeaseHandle},
-        event::Event,
-        pace::renew_interval,
-    },
+    face::{event::Event, pace::renew_interval},
     model::{keys::LeaseKey, lease::Lease, sequence::Checkpoint},
     run::context::{Context, backoff, pause},
 };
 
 mod giving;
+mod handle;
 mod stored;
 mod throughput;
 mod whose;
@@ -427,63 +423,5 @@ impl HeldLease {
 
     fn backoff(&self) -> backon::ExponentialBackoff {
         backoff(Duration::from_millis(100), self.context.failover() / 5)
-    }
-}
-
-#[async_trait]
-impl LeaseHandle for HeldLease {
-    fn key(&self) -> &LeaseKey {
-        &self.key
-    }
-
-    fn over(&self) -> &CancellationToken {
-        &self.over
-    }
-
-    fn report(&self, event: Event) {
-        self.context.report(event);
-    }
-
-    fn acknowledge(&self, to: &Checkpoint) {
-        let mut pending = self.pending();
-        if pending.to.as_ref().is_none_or(|pending| pending < to) {
-            pending.to = Some(to.clone());
-        }
-        if pending.since.is_none() {
-            pending.since = Some(Instant::now());
-            self.hurry.notify_one();
-        }
-    }
-
-    async fn checkpoint(&self, to: &Checkpoint) -> Result<(), CheckpointError> {
-        let mut stored = self.stored.lock().await;
-        if self.is_over() {
-            return Err(CheckpointError::LeaseLost);
-        }
-        self.store(&mut stored, to).await
-    }
-}
-
-impl HeldLease {
-    /// Writes the checkpoint where it is beyond the stored one. Trouble with the table is sat out
-    /// while the lease is surely ours.
-    async fn store(&self, stored: &mut Stored, to: &Checkpoint) -> Result<(), CheckpointError> {
-        let mut failures = self.backoff();
-        while *to > stored.lease.checkpoint {
-            match self.write(stored, Some(to)).await {
-                Ok(()) => {}
-                Err(TableError::Conflict(_)) => return Err(CheckpointError::LeaseLost),
-                Err(error @ TableError::Permanent(_)) => return Err(CheckpointError::Table(error)),
-                Err(error) => {
-                    self.context
-                        .table_failed(Some(&self.key), "checkpoint", &error);
-                    if !self.is_sure() {
-                        return Err(CheckpointError::Table(error));
-                    }
-                    pause(&mut failures).await;
-                }
-            }
-        }
-        Ok(())
     }
 }
