@@ -169,7 +169,8 @@ pub(crate) fn signs(
         if !lease.is_ours() {
             signs.kcl_lives = true;
         } else if observations.has_moved(lease) && !held(&lease.key) {
-            signs.peer_takes |= lease.throughput.is_none();
+            // By load, its throughput is written as well.
+            signs.peer_takes |= lease.throughput.is_none() || lease.share_permille.is_some();
         }
     }
     signs
@@ -357,6 +358,33 @@ mod tests {
         };
         assert_eq!(judged(after(25)), led());
         assert_eq!(judged(after(26)), Regime::Taking);
+    }
+
+    #[rstest]
+    #[case::by_number(None, None, true)]
+    #[case::by_load(Some(0), Some(0), true)]
+    #[case::who_is_led(Some(0), None, false)]
+    fn a_peer_that_takes_shows(
+        #[case] throughput: Option<u64>,
+        #[case] share: Option<u16>,
+        #[case] want: bool,
+    ) {
+        let start = Instant::now();
+        let mut observations = Observations::new(FAILOVER);
+        let renewed = |counter| {
+            [Lease {
+                counter,
+                native_counter: Some(counter),
+                throughput,
+                share_permille: share,
+                ..lease("0", Some("peer"), None)
+            }]
+        };
+        observations.observe(&renewed(0), start);
+        let now = start + Duration::from_secs(3);
+        observations.observe(&renewed(1), now);
+        let signs = signs(&renewed(1), &observations, Some("java"), &|_| false, now);
+        assert_eq!(signs.peer_takes, want);
     }
 
     fn lease(shard: &str, owner: Option<&str>, checkpoint_owner: Option<&str>) -> Lease {

@@ -55,7 +55,7 @@ pub(crate) enum Verdict {
 
 /// What a holder that is `rich` makes of a request of one that is `poor`, for a lease that weighs
 /// so much here. What it weighs there the asker knows, who judged it by all that the rule says; but
-/// the holder has newer figures of its own.
+/// the holder has newer figures of its own leases.
 pub(crate) fn judge(rich: u64, poor: u64, share: u64) -> Verdict {
     if are_alike(rich, poor, 0) {
         Verdict::ByNumber
@@ -210,11 +210,13 @@ impl<W: Copy + Ord, K: Copy + Ord> Loads<W, K> {
         });
         pairs.find_map(|(from, to)| {
             let are_alike = are_alike(from.1, to.1, 0);
-            match from.1 >= to.1 + WIDE_SPREAD {
+            let chosen = match from.1 >= to.1 + WIDE_SPREAD {
                 _ if are_alike => self.any(from.2, to.2),
                 true => self.best(from.2, to.2),
                 false => None,
-            }
+            };
+            let is_busier = from.1 >= to.1 + NOISE;
+            chosen.or_else(|| self.idle(from.2, to.2).filter(|_| is_busier))
         })
     }
 
@@ -242,6 +244,14 @@ impl<W: Copy + Ord, K: Copy + Ord> Loads<W, K> {
         let leases = self.leases(from);
         let leases = leases.filter(|lease| lease.may_move || is_wide);
         let (_, key) = leases.map(|lease| (lease.may_move, lease.key)).max()?;
+        Some(Move { key, from, to })
+    }
+
+    /// One that takes no time, so that nobody stays without a lease beside a hot one.
+    fn idle(&self, from: W, to: W) -> Option<Move<W, K>> {
+        let leases = self.leases(from);
+        let idle = leases.filter(|lease| lease.share == 0 && self.count(to) == 0);
+        let key = idle.map(|lease| lease.key).max()?;
         Some(Move { key, from, to })
     }
 

@@ -94,6 +94,11 @@ impl Context {
         u64::try_from(self.failover().as_millis()).unwrap_or(u64::MAX)
     }
 
+    /// Does this worker deal leases by load? Not while a KCL 3 leader deals them.
+    pub(crate) fn deals_by_load(&self) -> bool {
+        self.config.placement.is_by_load() && !self.leadership.is_led()
+    }
+
     /// The time between renewals of a held lease.
     pub(crate) fn renew_interval(&self) -> Duration {
         renew_interval(self.failover())

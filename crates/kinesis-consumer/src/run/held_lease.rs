@@ -268,7 +268,7 @@ impl HeldLease {
             let throughput = self.throughput().after(self.context.renew_interval());
             let is_led = self.context.leadership.is_led();
             let share = || self.context.load.share(&self.key);
-            let by_load = self.context.config.placement.is_by_load();
+            let by_load = self.context.deals_by_load();
             // Until it is measured, as the holder before measured it.
             let before = stored.lease.share_permille.unwrap_or(0);
             stored.lease.share_permille = by_load.then(|| share().unwrap_or(before));
@@ -374,7 +374,10 @@ impl HeldLease {
             lease.latest_since = stored.lease.latest_since;
             unpinned = lease.latest_since;
         }
-        let request = |lease: &Lease| (lease.handover_to.clone(), lease.handover_has);
+        let request = |lease: &Lease| {
+            let has = (lease.handover_has, lease.handover_load);
+            (lease.handover_to.clone(), has)
+        };
         if request(&lease) != request(&stored.lease) {
             self.context.fleet.request(lease.clone());
             // An earlier version asks, which does not say what it has.

@@ -26,8 +26,6 @@ pub(crate) use units::{half_units, java_bytes, kcl_2, total};
 
 use units::Units;
 
-/// For how long is counted.
-const MINUTES: u64 = 8;
 const FAILOVER: Duration = Duration::from_secs(10);
 
 fn seconds(count: u64) -> Duration {
@@ -42,6 +40,16 @@ struct Trial {
     network: Network,
     placement: Placement,
     seed: u64,
+    length: Length,
+}
+
+/// How much of a trial is made.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Length {
+    /// What two minutes cost; then the warden dies, and the next one stops.
+    Brief,
+    /// What eight minutes cost; then another worker dies and stops, too.
+    Whole,
 }
 
 #[expect(clippy::print_stdout, reason = "docs/cost.md has what it prints")]
@@ -76,7 +84,7 @@ impl Trial {
         let burst = self.burst(&mut fleet, few).await;
         let (read, written) = self.units(&fleet).await;
         let times = if self.workers > 1 {
-            moves(&mut fleet).await
+            self.moves(&mut fleet).await
         } else {
             Times::default()
         };
@@ -130,9 +138,13 @@ impl Trial {
     /// Units read and written a minute while nothing moves.
     async fn units(self, fleet: &Fleet) -> (f64, f64) {
         fleet.units.lock().unwrap().clear();
-        sleep(seconds(60 * MINUTES)).await;
+        let minutes = match self.length {
+            Length::Brief => 2,
+            Length::Whole => 8,
+        };
+        sleep(seconds(60 * minutes)).await;
         let units = std::mem::take(&mut *fleet.units.lock().unwrap());
-        let minutes = MINUTES as f64;
+        let minutes = minutes as f64;
         let a_minute =
             |(operation, (read, written))| (operation, (read / minutes, written / minutes));
         let a_minute: Units = units.into_iter().map(a_minute).collect();
@@ -144,6 +156,31 @@ impl Trial {
         );
         (read, written)
     }
+
+    /// Workers are killed, stopped and started: the warden, and another one.
+    async fn moves(self, fleet: &mut Fleet) -> Times {
+        let rest = || sleep(Duration::from_millis(fastrand::u64(60_000..90_000)));
+        let mut times = Times::default();
+        let workers = match self.length {
+            Length::Brief => &[true][..],
+            Length::Whole => &[false, true],
+        };
+        for &is_warden in workers {
+            times.kills.push(fleet.kill(is_warden).await);
+            fleet.until("even", Fleet::is_even).await;
+            rest().await;
+            fleet.start();
+            times.joins.push(fleet.until("even", Fleet::is_even).await);
+            rest().await;
+            times.stops.push(fleet.stop(is_warden).await);
+            rest().await;
+            fleet.until("even", Fleet::is_even).await;
+            fleet.start();
+            times.joins.push(fleet.until("even", Fleet::is_even).await);
+            rest().await;
+        }
+        times
+    }
 }
 
 impl fmt::Display for Trial {
@@ -154,6 +191,7 @@ impl fmt::Display for Trial {
             network,
             placement,
             seed,
+            length: _,
         } = self;
         write!(
             f,
@@ -167,27 +205,6 @@ struct Times {
     kills: Vec<Duration>,
     stops: Vec<Duration>,
     joins: Vec<Duration>,
-}
-
-/// Workers are killed, stopped and started: the warden, and another one.
-async fn moves(fleet: &mut Fleet) -> Times {
-    let rest = || sleep(Duration::from_millis(fastrand::u64(60_000..90_000)));
-    let mut times = Times::default();
-    for is_warden in [false, true] {
-        times.kills.push(fleet.kill(is_warden).await);
-        fleet.until("even", Fleet::is_even).await;
-        rest().await;
-        fleet.start();
-        times.joins.push(fleet.until("even", Fleet::is_even).await);
-        rest().await;
-        times.stops.push(fleet.stop(is_warden).await);
-        rest().await;
-        fleet.until("even", Fleet::is_even).await;
-        fleet.start();
-        times.joins.push(fleet.until("even", Fleet::is_even).await);
-        rest().await;
-    }
-    times
 }
 
 /// Seeds of which some took long before it was looked on until all have as many.
@@ -208,6 +225,7 @@ fn costs_no_more_than_kcl_2_and_moves_in_time(
         network: Network::Calm,
         placement: Placement::Number,
         seed,
+        length: Length::Whole,
     }
     .run();
 }
@@ -223,6 +241,7 @@ fn costs_as_much_and_moves_as_soon_by_load(#[case] workers: usize, #[case] shard
         network: Network::Calm,
         placement: Placement::Load,
         seed: 7,
+        length: Length::Whole,
     }
     .run();
 }
@@ -236,6 +255,23 @@ fn a_network_in_trouble_leaves_no_shard_in_the_dark() {
         network: Network::Troubled,
         placement: Placement::Number,
         seed: 7,
+        length: Length::Whole,
+    }
+    .run();
+}
+
+/// As large as the largest known. `.ci/long sizes` makes the whole of it, by more seeds.
+#[rstest]
+#[case::over_a_calm_network(Network::Calm, 0)]
+#[case::over_a_network_in_trouble(Network::Troubled, 1)]
+fn two_hundred_workers_share_a_thousand_shards(#[case] network: Network, #[case] seed: u64) {
+    Trial {
+        workers: 200,
+        shards: 1_000,
+        network,
+        placement: Placement::Number,
+        seed,
+        length: Length::Brief,
     }
     .run();
 }
@@ -270,6 +306,7 @@ fn a_fleet_of_the_size_that_is_asked_for() {
                 network: *network,
                 placement,
                 seed,
+                length: Length::Whole,
             }
             .run();
         }

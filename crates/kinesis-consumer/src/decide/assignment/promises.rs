@@ -23,7 +23,7 @@ impl Has {
     /// With the lease, too.
     pub(crate) fn with(self, lease: &Lease) -> Self {
         Self {
-            leases: self.leases + 1,
+            leases: self.leases.saturating_add(1),
             load: self.load.map(|load| load + lease.share()),
         }
     }
@@ -95,13 +95,14 @@ impl<'a> Ledger<'a> {
         let is_granted = match said.map(|poor| judge(*load, poor, share)) {
             Some(Verdict::Granted) => true,
             Some(Verdict::Refused) => false,
-            Some(Verdict::ByNumber) | None => *leases >= has.leases + 2,
+            Some(Verdict::ByNumber) | None => *leases >= has.leases.saturating_add(2),
         };
         if is_granted {
-            *leases -= 1;
+            // It may have said less of itself, as an asker, than it holds.
+            *leases = leases.saturating_sub(1);
             *load = load.saturating_sub(share);
             let (leases, load) = self.parts.entry(asker).or_default();
-            *leases = has.leases + 1;
+            *leases = has.leases.saturating_add(1);
             *load = has.load.unwrap_or(*load) + share;
         }
         is_granted
@@ -206,6 +207,7 @@ mod tests {
     #[case::who_says_no_load_is_judged_by_number("a:300>b0 a:300>c0:0 a:300 a:9", &["s0", "s1"])]
     #[case::and_takes_its_lease_out_of_the_load("a:300>b0 a:300>c0:200 a:9", &["s0"])]
     #[case::while_one_counts_all_are_judged_by_number("a:300 a:300>b1:0 b:0 c", &[])]
+    #[case::who_said_less_than_it_has("a:400>x0:0 x:80>y1:100 x:80>z1:120", &["s0", "s1", "s2"])]
     #[case::java_counts("a:300 a:300>b1:0 b:0 J", &[])]
     fn a_holder_grants_what_makes_it_more_even(#[case] table: &str, #[case] want: &[&str]) {
         let leases = leases(table);

@@ -32,19 +32,25 @@ struct Stock {
     beginners: usize,
 }
 
+impl Stock {
+    /// How many to have, with what comes.
+    fn share(&self) -> usize {
+        let all = self.leases.div_ceil(self.workers);
+        match self.held {
+            0 => 1,
+            // Whoever begins at the same time and was delayed does not show yet.
+            1 if self.beginners > 0 => (2 * all).div_ceil(3),
+            _ => all,
+        }
+    }
+}
+
 impl<'a> Sight<'a> {
     /// Asks for no more than this worker's share, as others join as well; and for one lease first,
     /// so that those show whom this worker did not see when it started.
     pub(super) fn moderate(&self, actions: &mut Vec<Action>) {
         let has = self.stock();
-        let all = has.leases.div_ceil(has.workers);
-        let share = match has.held {
-            0 => 1,
-            // Whoever begins at the same time and was delayed does not show yet.
-            1 if has.beginners > 0 => (2 * all).div_ceil(3),
-            _ => all,
-        };
-        let mut left = share.saturating_sub(has.held + has.promised);
+        let mut left = has.share().saturating_sub(has.held + has.promised);
         actions.retain(|action| match action {
             Action::Take(_) | Action::Steal(_) => true,
             Action::Ask(_) => {
@@ -62,7 +68,7 @@ impl<'a> Sight<'a> {
     /// Where it has not taken its first lease yet, others who join as well do not show.
     pub(crate) fn is_short(&self, max_leases: usize) -> bool {
         let has = self.stock();
-        let fair = (has.leases / has.workers).min(max_leases);
+        let fair = (has.leases / has.workers).min(has.share()).min(max_leases);
         has.held > 0 && has.held + has.promised < fair
     }
 

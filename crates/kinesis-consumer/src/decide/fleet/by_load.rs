@@ -42,6 +42,11 @@ impl<'a> Sight<'a> {
         Some(loads)
     }
 
+    /// Do all who hold leases deal them by load?
+    pub(crate) fn is_by_load(&self) -> bool {
+        deal_by_load(&self.holders())
+    }
+
     fn known(&self, key: &LeaseKey) -> Option<&'a Lease> {
         let mut leases = self.unfinished.iter().map(|seen| seen.lease);
         leases.find(|lease| lease.key == *key)

@@ -157,6 +157,8 @@ fn the_poor_ask_the_rich(#[case] table: &str, #[case] want: &[(&str, usize)]) {
 #[case::who_joins_as_well_counts("me a>b a a", false)]
 #[case::finished_ones_do_not_count("me a! a! a!", false)]
 #[case::who_has_nothing_asks_for_one_first("a a a a", false)]
+#[case::nor_who_begins_beside_others("me b a>me a>me a a a a a a a a", false)]
+#[case::until_it_has_begun("me me b a>me a a a a a a a a", true)]
 fn who_is_short_of_leases(#[case] table: &str, #[case] want: bool) {
     assert_eq!(seen(table, |sight| sight.is_short(usize::MAX)), want);
     assert!(

@@ -72,6 +72,17 @@ fn the_neighbours_of_a_hot_shard_move_and_then_all_rests() {
 }
 
 #[test]
+fn nobody_stays_without_a_lease_beside_a_hot_one() {
+    let mut fleet = fleet(&[&[300, 0, 0, 0], &[]]);
+    let next = fleet.next_by_number(MANY).expect("one that takes no time");
+    assert_eq!((next.from, next.to), (0, 1));
+    fleet.make(next);
+    assert_eq!(loads(&fleet), [300, 0]);
+    assert_eq!(counts(&fleet), [3, 1]);
+    assert_eq!(fleet.next_by_number(MANY), None);
+}
+
+#[test]
 fn it_comes_to_rest_near_the_best() {
     for seed in 0..500 {
         let mut fleet = random(&mut fastrand::Rng::with_seed(seed));

@@ -85,6 +85,7 @@ impl Coordinator {
         self.context.load.hold(self.held.len());
         self.is_arranged = false;
         // Who asked before may get one now.
+        self.refresh(now);
         let leases = std::mem::take(&mut self.leases);
         self.grant(&leases, now);
         self.leases = leases;

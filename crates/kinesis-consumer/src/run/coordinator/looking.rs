@@ -228,8 +228,11 @@ impl Coordinator {
             }
         }
         if !mail.requests.is_empty() {
+            // What our leases weigh now decides, not what they did at the last scan.
+            self.refresh(now);
             self.observations.observe_some(&mail.requests, now);
             mail.requests.iter().for_each(|lease| self.note(lease));
+            self.look_who_counts(&mail.requests, now);
             let leases = std::mem::take(&mut self.leases);
             self.grant(&leases, now);
             self.leases = leases;
@@ -239,6 +242,22 @@ impl Coordinator {
                 self.scanned(Ok(scan), began)
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Who asks by load has seen that all deal so. If we saw somebody who does not, that was long
+    /// ago, and requests would be judged by two rules.
+    fn look_who_counts(&mut self, requests: &[Lease], now: Instant) {
+        let config = &self.context.config;
+        let is_old = now > self.scanned + 2 * config.times().peer_scan_interval;
+        let asks_by_load = requests.iter().any(|lease| lease.handover_load.is_some());
+        if is_old && asks_by_load && config.placement.is_by_load() {
+            let held = self.held_keys();
+            let me = &config.worker_id;
+            let sight = Sight::new(&self.leases, &self.observations, me, &held, now);
+            if !sight.is_by_load() {
+                self.next_scan = self.next_scan.min(now);
+            }
         }
     }
 

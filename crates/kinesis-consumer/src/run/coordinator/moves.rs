@@ -138,7 +138,7 @@ async fn make(context: Arc<Context>, kind: Kind, mut lease: Lease) -> Moved {
     if matches!(kind, Kind::Take | Kind::Steal | Kind::Child) {
         // What it took before stands in the lease until this worker has measured it.
         let before = lease.share_permille.unwrap_or(0);
-        lease.share_permille = context.config.placement.is_by_load().then_some(before);
+        lease.share_permille = context.deals_by_load().then_some(before);
     }
     let began = Instant::now();
     let (table, me) = (&context.table, &context.config.worker_id);

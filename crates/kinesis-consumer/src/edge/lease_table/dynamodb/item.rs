@@ -44,6 +44,8 @@ const MOST_COUNTED: u64 = i64::MAX as u64;
 /// No worker has more to do, in thousandths, nor reads more bytes a second: sums stay in range.
 const MOST_LOAD: u64 = 1_000_000;
 const MOST_THROUGHPUT: u64 = 1 << 40;
+/// No worker holds more leases.
+const MOST_LEASES: u64 = 1_000_000;
 
 pub(super) fn string(text: impl Into<String>) -> AttributeValue {
     AttributeValue::S(text.into())
@@ -184,7 +186,10 @@ fn lease(item: &Item) -> Result<Lease, String> {
         native_clock: unsigned(item, "nativeClock").ok().flatten(),
         failover_millis: unsigned(item, "failover").ok().flatten(),
         handover_to: owned("handoverTo"),
-        handover_has: unsigned(item, "handoverHas").ok().flatten(),
+        handover_has: unsigned(item, "handoverHas")
+            .ok()
+            .flatten()
+            .filter(|has| *has <= MOST_LEASES),
         handover_load: asker_load(item),
         news: news(item),
         stream_identity: owned("nativeStream"),
