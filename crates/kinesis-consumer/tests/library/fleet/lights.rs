@@ -92,6 +92,13 @@ impl RecordProcessor for Light {
         Ok(())
     }
 
+    async fn shard_ended(&mut self, checkpointer: &Checkpointer) -> Result<(), ProcessorError> {
+        checkpointer.acknowledge().await?;
+        self.is_on = false;
+        self.lights.0.lock().unwrap().lit.remove(&self.key);
+        Ok(())
+    }
+
     async fn lease_lost(&mut self) {
         self.set(false);
     }

@@ -8,6 +8,7 @@ use std::{
 
 use kinesis_consumer::{
     Config, Error, InitialPosition, Pace, Placement, Worker,
+    lease::Lease,
     test_util::{MemoryKinesis, MemoryTable},
 };
 use tokio::{
@@ -109,6 +110,7 @@ impl Fleet {
         let mut counts: BTreeMap<_, _> = names.map(|name| (name, 0)).collect();
         for lease in self.table.leases() {
             if let (Some(owner), Some(_)) = (&lease.owner, &lease.native_process)
+                && !lease.is_finished()
                 && let Some(count) = counts.get_mut(owner)
             {
                 *count += 1;
@@ -117,9 +119,21 @@ impl Fleet {
         counts
     }
 
+    /// The leases that have no worker that lives. Those of parents are finished.
+    fn left(&self) -> Vec<Lease> {
+        let counts = self.counts();
+        let mut leases = self.table.leases();
+        leases.retain(|lease| {
+            let owner = lease.owner.as_ref();
+            let is_held = owner.is_some_and(|owner| counts.contains_key(owner));
+            !(lease.is_finished() || is_held && lease.native_process.is_some())
+        });
+        leases
+    }
+
     /// Every lease has a worker that lives.
     fn goes_on(&self) -> bool {
-        self.counts().values().sum::<usize>() == self.table.leases().len()
+        self.left().is_empty()
     }
 
     pub(crate) fn is_even(&self) -> bool {
@@ -134,8 +148,9 @@ impl Fleet {
             let took = began.elapsed();
             assert!(
                 took < seconds(300),
-                "not {what} in {took:?}: {:?}",
-                self.counts()
+                "not {what} in {took:?}: {:?}, and nobody works on {:#?}",
+                self.counts(),
+                self.left()
             );
             sleep(STEP).await;
         }

@@ -72,7 +72,8 @@ pub(crate) fn half_units(bytes: usize) -> f64 {
 pub(crate) fn kcl_2(workers: usize, leases: &[Lease]) -> (f64, f64) {
     let scan = half_units(leases.iter().map(java_bytes).sum());
     let scans = workers as f64 * 60.0 / 20.05;
-    (scans * scan, leases.len() as f64 * 60.0 / 3.308)
+    let held = leases.iter().filter(|lease| !lease.is_finished()).count();
+    (scans * scan, held as f64 * 60.0 / 3.308)
 }
 
 /// Units read and written, by operation.
