@@ -164,7 +164,9 @@ impl<'a> Admission<'a> {
                     let is_listed = shards.iter().any(|shard| shard.id == lease.key.shard);
                     gone = gone.or((!is_listed).then_some(lease));
                 }
-                (lease, Proof::Nothing) => stream.ownership.saw_empty(&lease),
+                (lease, Proof::Nothing) => {
+                    stream.ownership.saw_empty(&lease, stream.kinesis.now());
+                }
                 (_, Proof::Foreign(why)) => return Err(stream.other(why)),
             }
         }

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::Instant;
+use jiff::Timestamp;
 
 use crate::{
     decide::shard_sync,
@@ -40,8 +40,9 @@ struct State {
     /// As listed, each with its identity.
     shards: HashMap<ShardId, (Shard, String)>,
     proven: HashSet<LeaseKey>,
-    /// Nothing was left in these shards when this position was to be proven, and when that was.
-    empty: HashMap<LeaseKey, (SequenceNumber, Instant)>,
+    /// Nothing was left in these shards when this position was to be proven, and when that was by
+    /// AWS's clock: this machine's may have stood still since, while it was suspended.
+    empty: HashMap<LeaseKey, (SequenceNumber, Option<Timestamp>)>,
     table_is_ours: bool,
 }
 
@@ -144,10 +145,10 @@ impl Ownership {
         state.table_is_ours = true;
     }
 
-    /// The lease's shard holds nothing now.
-    pub(crate) fn saw_empty(&self, lease: &Lease) {
+    /// The lease's shard holds nothing `now`.
+    pub(crate) fn saw_empty(&self, lease: &Lease, now: Option<Timestamp>) {
         if let Some(done) = lease.checkpoint.position() {
-            let seen = (done.sequence_number.clone(), Instant::now());
+            let seen = (done.sequence_number.clone(), now);
             self.state().empty.insert(lease.key.clone(), seen);
         }
     }
@@ -158,10 +159,16 @@ impl Ownership {
 
     /// Did all that comes after that record come after the shard was seen to be empty, and is it
     /// still there? Not where another worker went on meanwhile, or after so long that the retention
-    /// may have taken some of it. Told once.
-    pub(crate) fn take_empty(&self, key: &LeaseKey, done: &SequenceNumber) -> bool {
+    /// may have taken some of it. Told once. `age`: of a time.
+    pub(crate) fn take_empty(
+        &self,
+        key: &LeaseKey,
+        done: &SequenceNumber,
+        age: impl Fn(Timestamp) -> Option<Duration>,
+    ) -> bool {
         let seen = self.state().empty.remove(key);
-        seen.is_some_and(|(at, when)| at == *done && when.elapsed() < SURELY_KEPT)
+        let is_kept = |when| age(when).is_some_and(|age| age < SURELY_KEPT);
+        seen.is_some_and(|(at, when)| at == *done && when.is_some_and(is_kept))
     }
 
     pub(crate) fn table_is_ours(&self) -> bool {
@@ -175,8 +182,6 @@ impl Ownership {
 
 #[cfg(test)]
 mod tests {
-    use tokio::time::sleep;
-
     use super::*;
     use crate::model::sequence::{Checkpoint, Position};
 
@@ -185,8 +190,8 @@ mod tests {
     }
 
     /// It says that nothing can be missing, so it must not outlive what it was seen of.
-    #[tokio::test(start_paused = true)]
-    async fn an_empty_shard_hides_no_gap_but_its_own() {
+    #[test]
+    fn an_empty_shard_hides_no_gap_but_its_own() {
         let ownership = Ownership::new(StreamName::new("orders", None));
         let done = Checkpoint::At(Position {
             sequence_number: number("7"),
@@ -194,15 +199,18 @@ mod tests {
         });
         let lease = Lease::new("0", done);
         let key = lease.key.clone();
-        ownership.saw_empty(&lease);
+        let seen = Some(Timestamp::UNIX_EPOCH);
+        let take = |number, ago| ownership.take_empty(&key, &number, |_| ago);
+        let (now, later) = (Some(Duration::ZERO), Some(SURELY_KEPT));
+        ownership.saw_empty(&lease, seen);
         assert!(ownership.was_empty(&key));
-        assert!(ownership.take_empty(&key, &number("7")));
-        assert!(!ownership.take_empty(&key, &number("7")), "once");
-        ownership.saw_empty(&lease);
-        let elsewhere = ownership.take_empty(&key, &number("9"));
-        assert!(!elsewhere, "another worker went on meanwhile");
-        ownership.saw_empty(&lease);
-        sleep(SURELY_KEPT).await;
-        assert!(!ownership.take_empty(&key, &number("7")), "too long ago");
+        assert!(take(number("7"), now));
+        assert!(!take(number("7"), now), "once");
+        ownership.saw_empty(&lease, seen);
+        assert!(!take(number("9"), now), "another worker went on meanwhile");
+        ownership.saw_empty(&lease, seen);
+        assert!(!take(number("7"), later), "too long ago");
+        ownership.saw_empty(&lease, None);
+        assert!(!take(number("7"), None), "nobody knows when");
     }
 }

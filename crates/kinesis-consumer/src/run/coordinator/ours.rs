@@ -69,9 +69,9 @@ impl Coordinator {
         };
         match proof {
             Ok(Proof::Foreign(why)) => return Err(stream.other(why)),
-            Ok(Proof::Nothing) => stream.ownership.saw_empty(&lease),
+            Ok(Proof::Nothing) => stream.ownership.saw_empty(&lease, stream.kinesis.now()),
             Ok(Proof::Over) if !stream.ownership.table_is_ours() => {
-                stream.ownership.saw_empty(&lease);
+                stream.ownership.saw_empty(&lease, stream.kinesis.now());
             }
             Ok(Proof::Ours | Proof::Over) => {
                 stream.ownership.proved(key);

@@ -201,7 +201,8 @@ impl Cursor {
 
     fn tell_gap(&self, done: Position, oldest: Option<&Record>) {
         let done_number = &done.sequence_number;
-        if self.stream.ownership.take_empty(&self.key, done_number) {
+        let age = |time| self.stream.age(time);
+        if (self.stream.ownership).take_empty(&self.key, done_number, age) {
             return;
         }
         let arrival = oldest.and_then(|oldest| oldest.arrival);
@@ -218,9 +219,8 @@ impl Cursor {
             let at = StartFrom::AtSequenceNumber(record.clone());
             match first_record(&self.context, &self.stream, &self.key.shard, at).await {
                 Ok(First::Record(first)) => return Ok(first == *record),
-                Ok(First::None) => return Ok(false),
-                // The shard or its stream is gone: reading on finds out what that means.
-                Ok(First::Over) => return Ok(true),
+                // The shard or its stream may be gone since: nothing shows that it was there.
+                Ok(First::None | First::Over) => return Ok(false),
                 Err(error) => {
                     self.stream
                         .call_failed(Some(&self.key), "GetRecords", &error);
