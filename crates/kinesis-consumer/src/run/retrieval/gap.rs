@@ -219,8 +219,9 @@ impl Cursor {
             let at = StartFrom::AtSequenceNumber(record.clone());
             match first_record(&self.context, &self.stream, &self.key.shard, at).await {
                 Ok(First::Record(first)) => return Ok(first == *record),
-                // The shard or its stream may be gone since: nothing shows that it was there.
-                Ok(First::None | First::Over) => return Ok(false),
+                Ok(First::None) => return Ok(false),
+                // The shard or its stream is gone: reading on finds out what that means.
+                Ok(First::Over) => return Ok(true),
                 Err(error) => {
                     self.stream
                         .call_failed(Some(&self.key), "GetRecords", &error);
